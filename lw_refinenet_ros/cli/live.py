@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs player, node and recorder as processes of their own on loopback, and collects what each wrote down."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+from lw_refinenet_ros.cli.options import Progress
+from lw_refinenet_ros.evaluation.live import Arrival, LiveRun, Published
+from lw_refinenet_ros.resources import share_path
+
+__all__ = ['LiveError', 'run_live']
+
+NODE = '/lw_refinenet'
+START_S = 60.0  # the node and the recorder have come up by then, on any machine worth having
+FINISH_S = 30.0  # the recorder has written everything by then
+STOP_S = 5.0  # a process that was asked to end has ended by then
+PR_SET_PDEATHSIG = 1
+
+
+class LiveError(ValueError):
+    """A process of the live run died or never came up: which, and the last it said."""
+
+
+class _Process:
+    """A child that ends with its parent, whatever ends that; its output goes to a log file."""
+
+    def __init__(self, name: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+        self.name = name
+        self.output = folder / f'{name}.out'
+        self.log = folder / f'{name}.log'
+        with self.output.open('w') as out, self.log.open('w') as err:
+            self.process = subprocess.Popen(
+                [sys.executable, '-m', *arguments],
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=err,
+                env=environment,
+                preexec_fn=_die_with_parent,
+            )
+
+    def check(self) -> None:
+        """Raise if the process has died."""
+        status = self.process.poll()
+        if status is not None and status != 0:
+            raise LiveError(self._epitaph(f'ended with status {status}'))
+
+    def wait_for(self, word: str, seconds: float) -> None:
+        """Wait until the process has said a word on standard output."""
+        end = time.monotonic() + seconds
+        while word not in self.output.read_text():
+            self.check()
+            if time.monotonic() > end:
+                raise LiveError(self._epitaph(f'did not say {word!r} within {seconds:.0f} s'))
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the process: ask, then insist."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def _epitaph(self, what: str) -> str:
+        lines = [line for line in self.log.read_text(errors='replace').splitlines() if line.strip()]
+        said = f'; it said last: {lines[-1].strip()}' if lines else ''
+        return f'the {self.name} {what}{said}'
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def ros_environment() -> dict[str, str]:
+    """Give the environment of the children: loopback, a domain of their own, large images."""
+    environment = dict(os.environ)
+    profile = str(share_path('config/fastdds_large_images.xml'))
+    environment |= {
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+        'ROS_LOCALHOST_ONLY': '1',  # Humble's word for the same
+        'FASTDDS_DEFAULT_PROFILES_FILE': profile,
+        'FASTRTPS_DEFAULT_PROFILES_FILE': profile,  # Jazzy's and Humble's
+        'PYTHONUNBUFFERED': '1',
+    }
+    environment.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    if environment.get('ROS_DISTRO', 'kilted') not in {'humble', 'iron'}:
+        del environment['ROS_LOCALHOST_ONLY']
+    return environment
+
+
+def run_live(
+    source: str, topic: str, bag: Path, parameters: dict[str, str | int | float], frames: int | None
+) -> LiveRun:
+    """Play a source in real time through the node and record what it publishes.
+
+    Args:
+        source: what `open_source` takes.
+        topic: the topic to play to.
+        bag: the mcap file to record labels and overlays to.
+        parameters: of the node.
+        frames: length of the source, for the progress; None if unknown.
+
+    Raises:
+        LiveError: a process died or did not come up.
+
+    """
+    environment = ros_environment()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='lw_refinenet_')))
+
+        def start(name: str, *arguments: str) -> _Process:
+            process = _Process(name, list(arguments), folder, environment)
+            stack.callback(process.stop)
+            return process
+
+        ros = ['--ros-args', '-r', f'image:={topic}']
+        for name, value in parameters.items():
+            ros += ['-p', f'{name}:={value}']
+        node = start('node', 'lw_refinenet_ros.node.segmentation_node', *ros)
+        log, sent = folder / 'recorder.json', folder / 'sent.jsonl'
+        recorder = start(
+            'recorder',
+            'lw_refinenet_ros.node.recorder',
+            '--node',
+            NODE,
+            '--bag',
+            str(bag.resolve()),
+            '--log',
+            str(log),
+        )
+        _wait_until_ready(node, recorder)
+        player = start(
+            'player', 'lw_refinenet_ros.cli.main', 'play', source, '--output-topic', topic,
+            '--wait-for-subscriber', '--log', str(sent),
+        )  # fmt: skip
+        _follow(player, (node, recorder), sent, frames)
+        assert recorder.process.stdin is not None
+        recorder.process.stdin.close()
+        _wait_for_end(recorder, node)
+        return _collect(sent, log)
+
+
+def _wait_until_ready(node: _Process, recorder: _Process) -> None:
+    end = time.monotonic() + START_S
+    while True:
+        node.check()
+        log = node.log.read_text(errors='replace')
+        if 'not configured: ' in log:
+            msg = f'the node was not configured: {log.split("not configured: ", 1)[1].splitlines()[0]}'
+            raise LiveError(msg)
+        try:
+            recorder.wait_for('ready', 0.5)
+        except LiveError:
+            recorder.check()
+            if time.monotonic() > end:
+                raise
+        else:
+            return
+
+
+def _follow(player: _Process, others: tuple[_Process, ...], sent: Path, frames: int | None) -> None:
+    """Show the progress until the player is done; nobody may die meanwhile."""
+    progress = Progress('played through the node:', frames)
+    with ExitStack() as stack:
+        log: IO[str] | None = None
+        lines = 0
+        while True:
+            status = player.process.poll()
+            if log is None and sent.is_file():
+                log = stack.enter_context(sent.open())
+            if log is not None:
+                lines += log.read().count('\n')
+                progress.show(lines)
+            player.check()
+            for process in others:
+                process.check()
+                if process.process.poll() is not None:
+                    msg = f'the {process.name} ended before the player did'
+                    raise LiveError(msg)
+            if status is not None:
+                return
+            time.sleep(0.1)
+
+
+def _wait_for_end(recorder: _Process, node: _Process) -> None:
+    end = time.monotonic() + FINISH_S
+    while recorder.process.poll() is None:
+        node.check()
+        if time.monotonic() > end:
+            msg = f'the recorder was not done within {FINISH_S:.0f} s'
+            raise LiveError(msg)
+        time.sleep(0.05)
+    recorder.check()
+
+
+def _collect(sent: Path, log: Path) -> LiveRun:
+    published = [Published(**json.loads(line)) for line in sent.read_text().splitlines()]
+    record = json.loads(log.read_text())
+    return LiveRun(
+        published,
+        [Arrival(*pair) for pair in record['arrivals']],
+        record['fates'],
+        record['stages_ms'],
+        {
+            k: v
+            for k, v in record['values'].items()
+            if k in {'weights', 'architecture', 'engine', 'device', 'precision'}
+        },
+    )

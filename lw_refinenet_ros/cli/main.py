@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `lw_refinenet` command: parses, calls one module, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from lw_refinenet_ros import __version__
+
+__all__ = ['main']
+
+COMMANDS = ('info', 'segment', 'evaluate', 'play', 'train', 'demo')
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command: 0 done, 1 the input was at fault, 2 wrong usage, 130 interrupted."""
+    parser = argparse.ArgumentParser(
+        prog='lw_refinenet', description='Semantic segmentation with Light-Weight RefineNet.'
+    )
+    parser.add_argument('--version', action='version', version=f'lw_refinenet_ros {__version__}')
+    commands = parser.add_subparsers(metavar='COMMAND', required=True)
+    for name in COMMANDS:
+        module = importlib.import_module(f'lw_refinenet_ros.cli.{name}')
+        description = (module.__doc__ or '').strip()
+        command = commands.add_parser(name, help=description.splitlines()[0], description=description)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    try:
+        status: int = options.run(options) or 0
+    except (ValueError, OSError) as error:
+        print(f'lw_refinenet: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('lw_refinenet: interrupted', file=sys.stderr)
+        return 130
+    return status
+
+
+if __name__ == '__main__':
+    sys.exit(main())

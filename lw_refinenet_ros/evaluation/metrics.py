@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The confusion matrix and the figures that follow from it; percentiles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from lw_refinenet_ros.image.labels import UNLABELLED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ['Confusion', 'percentiles']
+
+
+class Confusion:
+    """Pixels counted by true class (rows) and predicted class (columns).
+
+    Pixels whose truth is unlabelled (255) do not count. A prediction of 255 has the last
+    column to itself: it misses the true class and is no class's false positive. Ratios are
+    fractions of 1, and NaN where there is nothing to divide by.
+
+    Args:
+        num_classes: C, from 1 to 255.
+
+    Attributes:
+        matrix: int64 (C, C + 1).
+
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        if not 1 <= num_classes <= UNLABELLED:
+            msg = f'num_classes is {num_classes}; labels of 8 bits allow 1 to {UNLABELLED}'
+            raise ValueError(msg)
+        self.num_classes = num_classes
+        self.matrix: npt.NDArray[np.int64] = np.zeros((num_classes, num_classes + 1), np.int64)
+
+    def update(self, label: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> None:
+        """Count one image; on a ValueError nothing of it is counted.
+
+        Args:
+            label: predicted ids, uint8 (H, W).
+            truth: true ids, uint8 (H, W).
+
+        Raises:
+            ValueError: the shapes differ, or an id is neither a class nor 255.
+
+        """
+        if label.shape != truth.shape:
+            msg = f'the label is {label.shape} and its truth {truth.shape}; they must have one shape'
+            raise ValueError(msg)
+        for what, ids in (('label', label), ('truth', truth)):
+            if ids.dtype != np.uint8:
+                msg = f'the {what} is {ids.dtype}, not uint8'
+                raise ValueError(msg)
+        # Every pair of 8-bit ids has a cell, so that counting and checking take one pass over the pixels.
+        index = (truth.astype(np.uint16) << 8) | label
+        pairs = np.bincount(index.ravel(), minlength=1 << 16).reshape(256, 256)
+        for what, counts in (('label', pairs.sum(axis=0)), ('truth', pairs.sum(axis=1))):
+            strays = np.flatnonzero(counts[self.num_classes : UNLABELLED]) + self.num_classes
+            if strays.size:
+                msg = (
+                    f'the {what} holds id {strays[0]}; there are {self.num_classes} classes, and {UNLABELLED}'
+                )
+                raise ValueError(msg)
+        classes = self.num_classes
+        self.matrix[:, :classes] += pairs[:classes, :classes]
+        self.matrix[:, classes] += pairs[:classes, UNLABELLED]
+
+    @property
+    def _hits(self) -> npt.NDArray[np.int64]:
+        return np.diagonal(self.matrix)
+
+    @property
+    def _true(self) -> npt.NDArray[np.int64]:
+        true: npt.NDArray[np.int64] = self.matrix.sum(axis=1)
+        return true
+
+    @property
+    def _predicted(self) -> npt.NDArray[np.int64]:
+        predicted: npt.NDArray[np.int64] = self.matrix[:, : self.num_classes].sum(axis=0)
+        return predicted
+
+    @property
+    def iou(self) -> npt.NDArray[np.float64]:
+        """Intersection over union of each class, (C,); NaN for a class in neither truth nor prediction."""
+        return _ratio(self._hits, self._true + self._predicted - self._hits)
+
+    @property
+    def precision(self) -> npt.NDArray[np.float64]:
+        """Share of each class's predicted pixels that are right, (C,); NaN for a class never predicted."""
+        return _ratio(self._hits, self._predicted)
+
+    @property
+    def recall(self) -> npt.NDArray[np.float64]:
+        """Share of each class's true pixels that were found, (C,); NaN for a class not in the truth."""
+        return _ratio(self._hits, self._true)
+
+    @property
+    def miou(self) -> float:
+        """Mean of the IoUs that have a value."""
+        return _mean(self.iou)
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean recall of the classes in the truth."""
+        return _mean(self.recall)
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of the labelled pixels that are right."""
+        return float(_ratio(self._hits.sum(), self.matrix.sum()))
+
+    @property
+    def frequency_weighted_iou(self) -> float:
+        """Mean IoU weighted by each class's share of the true pixels."""
+        weighted = self._true * np.nan_to_num(self.iou)
+        return float(_ratio(weighted.sum(), self.matrix.sum()))
+
+
+def _ratio(part: npt.NDArray[np.generic], whole: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    with np.errstate(invalid='ignore'):  # 0 / 0 is the NaN we promise
+        ratio: npt.NDArray[np.float64] = np.divide(part, whole, dtype=np.float64)
+    return ratio
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else float('nan')
+
+
+def percentiles(values_ms: Sequence[float]) -> dict[str, float | None]:
+    """Give the 50th, 95th and 99th percentile, interpolated linearly; None where there are no values."""
+    ranks = (50, 95, 99)
+    found = np.percentile(values_ms, ranks) if len(values_ms) else [None] * len(ranks)
+    return {f'p{rank}': None if value is None else float(value) for rank, value in zip(ranks, found)}

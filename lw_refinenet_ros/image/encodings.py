@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pixel encodings: the bytes of a frame as an RGB or BGR image."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from lw_refinenet_ros.image.frame import Frame, FrameError
+
+__all__ = ['ENCODINGS', 'Order', 'Pixels', 'pixels', 'rgb', 'to_rgb']
+
+Order = Literal['rgb', 'bgr']
+
+
+class Pixels(NamedTuple):
+    """An image and the order of its channels."""
+
+    array: npt.NDArray[np.uint8]  # (H, W, 3), of any strides, possibly read-only
+    order: Order
+
+
+class Encoding(NamedTuple):
+    """How the bytes of one encoding are laid out, and how they become colours."""
+
+    channels: int  # of one element of a row
+    order: Order = 'rgb'
+    conversion: int | None = None  # OpenCV's, to RGB; None: the pixels are taken as they lie
+    depth: int = 8  # bits of a channel
+    even: tuple[int, int] = (1, 1)  # what height and width must be multiples of
+    planes: tuple[int, int] = (1, 1)  # rows of data per row of pixels, as a fraction
+
+
+_UYVY = Encoding(2, conversion=cv2.COLOR_YUV2RGB_UYVY, even=(1, 2))
+_YUYV = Encoding(2, conversion=cv2.COLOR_YUV2RGB_YUY2, even=(1, 2))
+_GRAY = Encoding(1, conversion=cv2.COLOR_GRAY2RGB)
+
+ENCODINGS = {
+    'rgb8': Encoding(3),
+    'bgr8': Encoding(3, 'bgr'),
+    '8UC3': Encoding(3, 'bgr'),
+    'rgba8': Encoding(4),
+    'bgra8': Encoding(4, 'bgr'),
+    '8UC4': Encoding(4, 'bgr'),
+    'mono8': _GRAY,
+    '8UC1': _GRAY,
+    'mono16': _GRAY._replace(depth=16),
+    'yuv422': _UYVY,
+    'uyvy': _UYVY,
+    'yuv422_yuy2': _YUYV,
+    'yuyv': _YUYV,
+    'nv12': Encoding(1, conversion=cv2.COLOR_YUV2RGB_NV12, even=(2, 2), planes=(3, 2)),
+    'nv21': Encoding(1, conversion=cv2.COLOR_YUV2RGB_NV21, even=(2, 2), planes=(3, 2)),
+    # OpenCV names a mosaic by its second row's second and third pixel, ROS by its first four.
+    'bayer_rggb8': Encoding(1, conversion=cv2.COLOR_BayerBG2RGB),
+    'bayer_bggr8': Encoding(1, conversion=cv2.COLOR_BayerRG2RGB),
+    'bayer_gbrg8': Encoding(1, conversion=cv2.COLOR_BayerGR2RGB),
+    'bayer_grbg8': Encoding(1, conversion=cv2.COLOR_BayerGB2RGB),
+}
+
+
+def pixels(frame: Frame) -> Pixels:
+    """Give the colours of a frame, whatever its `step`.
+
+    Eight-bit RGB and BGR, with or without alpha, are views of the frame's bytes; other encodings are
+    converted to RGB by OpenCV, 16 bits scaled to 8 by 255 / 65535 (what cv_bridge does).
+
+    Raises:
+        FrameError: 'encoding' (unknown), 'size' (an odd one that the encoding cannot have, or none), 'step'
+            (smaller than a row) or 'length' (fewer bytes than the rows need).
+
+    """
+    encoding = ENCODINGS.get(frame.encoding)
+    if encoding is None:
+        msg = f'encoding {frame.encoding!r} is not supported: use one of {", ".join(ENCODINGS)}'
+        raise FrameError(msg, 'encoding')
+    height, width = frame.height, frame.width
+    if height < 1 or width < 1 or height % encoding.even[0] or width % encoding.even[1]:
+        msg = (
+            f'{frame.encoding} of height {height} and width {width}: '
+            f'they must be positive multiples of {encoding.even[0]} and {encoding.even[1]}'
+        )
+        raise FrameError(msg, 'size')
+    row = width * encoding.channels * encoding.depth // 8
+    if frame.step < row:
+        msg = f'step {frame.step} is smaller than a row of {frame.encoding}: width {width} needs {row} bytes'
+        raise FrameError(msg, 'step')
+    rows = height * encoding.planes[0] // encoding.planes[1]
+    if frame.data.size < frame.step * rows:
+        msg = f'{frame.data.size} bytes of data are fewer than {rows} rows of step {frame.step}: send all'
+        raise FrameError(msg, 'length')
+
+    if encoding.depth == 16:
+        words = np.ndarray(
+            (rows, width), '>u2' if frame.is_bigendian else '<u2', frame.data, strides=(frame.step, 2)
+        )
+        raw = cv2.convertScaleAbs(words.astype(np.uint16), alpha=255 / 65535)
+    else:
+        shape, strides = (rows, width, encoding.channels), (frame.step, encoding.channels, 1)
+        raw = np.ndarray(shape, np.uint8, frame.data, strides=strides)
+    if encoding.conversion is None:
+        return Pixels(cast('npt.NDArray[np.uint8]', raw[..., :3]), encoding.order)
+    return Pixels(cast('npt.NDArray[np.uint8]', cv2.cvtColor(raw, encoding.conversion)), encoding.order)
+
+
+def to_rgb(image: Pixels) -> npt.NDArray[np.uint8]:
+    """Give the image as uint8 (H, W, 3) RGB, C-contiguous; an image that is so already is not copied."""
+    array, swap = image.array, image.order == 'bgr'
+    if array.strides[1:] == (4, 1) and array.strides[0] >= 4 * array.shape[1]:
+        # Three channels of four: OpenCV drops the fourth 20 times faster than NumPy copies. The last row is
+        # left to NumPy, as its last pixel may have no fourth byte.
+        out = np.empty(array.shape, np.uint8)
+        whole = np.lib.stride_tricks.as_strided(array, (*array.shape[:2], 4), array.strides, writeable=False)
+        if len(array) > 1:
+            cv2.cvtColor(whole[:-1], cv2.COLOR_BGRA2RGB if swap else cv2.COLOR_RGBA2RGB, dst=out[:-1])
+        out[-1] = array[-1, :, ::-1] if swap else array[-1]
+        return out
+    if swap:
+        return cast('npt.NDArray[np.uint8]', cv2.cvtColor(array, cv2.COLOR_BGR2RGB))
+    return np.ascontiguousarray(array)
+
+
+def rgb(frame: Frame) -> npt.NDArray[np.uint8]:
+    """Give the colours of a frame as uint8 (H, W, 3) RGB, C-contiguous.
+
+    Tight rgb8 is a view of the frame's bytes. Raises `FrameError` as `pixels` does.
+    """
+    return to_rgb(pixels(frame))

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every engine does, and which one suits this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from lw_refinenet_ros.model.network import Network
+    from lw_refinenet_ros.model.weights import Card
+
+__all__ = [
+    'DEVICES',
+    'ENGINES',
+    'PRECISIONS',
+    'Engine',
+    'EngineError',
+    'Job',
+    'Order',
+    'Pixels',
+    'make_engine',
+]
+
+DEVICES = ('auto', 'cuda', 'cpu')
+ENGINES = ('auto', 'torch', 'openvino')
+PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
+
+Order = Literal['rgb', 'bgr']
+Pixels = NDArray[np.uint8]
+
+
+class EngineError(ValueError):
+    """What was asked for does not run on this machine; the message says what would."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The shape of a frame's work: engines compile once per job.
+
+    Attributes:
+        image_size: (height, width) of the images and of the labels.
+        network_size: (height, width) the network sees.
+        order: of the image's channels.
+        confidence: whether the confidence is computed too.
+
+    """
+
+    image_size: tuple[int, int]
+    network_size: tuple[int, int]
+    order: Order = 'rgb'
+    confidence: bool = False
+
+
+class Engine(Protocol):
+    """Runs one network; not thread-safe: one thread owns it.
+
+    Attributes:
+        description: engine, device and precision, and why these.
+
+    """
+
+    name: str
+    device: str
+    precision: str
+    description: str
+
+    def prepare(self, job: Job) -> None:
+        """Compile and warm up, so that the first frame takes no longer than the next."""
+
+    def run(self, job: Job, image: Pixels, label: Pixels, confidence: Pixels | None) -> None:
+        """Segment one image.
+
+        Args:
+            job: what was prepared; it is prepared now if it was not.
+            image: uint8 (H, W, 3), C-contiguous and writable, though never written.
+            label: uint8 (H, W) C-contiguous; the class ids are written into it.
+            confidence: the same for the confidence, or None if the job asks for none.
+
+        """
+
+
+def make_engine(
+    network: Network, card: Card, *, device: str, engine: str, precision: str, threads: int
+) -> Engine:
+    """Choose and make an engine; what is not 'auto' is kept or refused, never replaced.
+
+    Raises:
+        EngineError: this machine cannot do what was asked for.
+
+    """
+    for name, value, known in (
+        ('device', device, DEVICES),
+        ('engine', engine, ENGINES),
+        ('precision', precision, PRECISIONS),
+    ):
+        if value not in known:
+            msg = f'{name} {value!r} is unknown: choose one of {", ".join(known)}'
+            raise EngineError(msg)
+    if threads < 0:
+        msg = f'threads={threads} must be 0 (all cores) or more'
+        raise EngineError(msg)
+    if device == 'cuda' and not torch.cuda.is_available():
+        msg = (
+            "device 'cuda' was asked for, but PyTorch finds no CUDA device: install a CUDA build or use 'cpu'"
+        )
+        raise EngineError(msg)
+    has_openvino = importlib.util.find_spec('openvino') is not None
+    if engine == 'openvino' and not has_openvino:
+        msg = "engine 'openvino' is not installed: pip install openvino, or use 'torch'"
+        raise EngineError(msg)
+    if engine == 'openvino' and device == 'cuda':
+        msg = "engine 'openvino' does not run on 'cuda': use engine 'torch' or device 'cpu'"
+        raise EngineError(msg)
+    if device == 'auto':
+        device = 'cuda' if torch.cuda.is_available() and engine != 'openvino' else 'cpu'
+    if engine == 'auto':
+        engine = 'openvino' if device == 'cpu' and has_openvino else 'torch'
+    if engine == 'openvino':
+        from lw_refinenet_ros.inference.openvino_engine import OpenVINOEngine
+
+        return OpenVINOEngine(network, card, precision=precision, threads=threads)
+    from lw_refinenet_ros.inference.torch_engine import TorchEngine
+
+    return TorchEngine(network, card, device=device, precision=precision, threads=threads)

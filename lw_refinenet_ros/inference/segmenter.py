@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Segment images without ROS: the same code that the node runs."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.inference.engine import Engine, Job, Order, Pixels, make_engine
+from lw_refinenet_ros.model.weights import Card, load_model
+from lw_refinenet_ros.resources import share_path
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = ['DEFAULT_WEIGHTS', 'Segmentation', 'Segmenter', 'find_weights']
+
+DEFAULT_WEIGHTS = 'camvid'
+MAX_SIDE = 16384  # pixels; no camera comes near, a damaged header may
+
+
+def find_weights(weights: str) -> Path:
+    """Give the path of a weights file: the name of one that is shipped, or a file."""
+    if '/' in weights or weights.endswith('.safetensors'):
+        return Path(weights).expanduser()
+    try:
+        return share_path(f'weights/{weights}.safetensors')
+    except FileNotFoundError as error:
+        msg = f'no weights are called {weights!r}: {error}'
+        raise ValueError(msg) from error
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What one image shows.
+
+    Attributes:
+        image: uint8 (H, W, 3), as it was given.
+        order: of the image's channels.
+        label: uint8 (H, W) class ids; 255 is unlabelled.
+        confidence: uint8 (H, W), 255 is certain; None if not asked for.
+        labels: names and colours of the classes.
+
+    """
+
+    image: Pixels
+    order: Order
+    label: Pixels
+    confidence: Pixels | None
+    labels: LabelSet
+
+    def color(self, out: Pixels | None = None) -> Pixels:
+        """Paint the classes in their colours: uint8 (H, W, 3) RGB, into `out` if given."""
+        return self.labels.color(self.label, out=out)
+
+    def overlay(
+        self, alpha: float = 0.5, classes: Collection[str] | None = None, out: Pixels | None = None
+    ) -> Pixels:
+        """Blend the colours over the image: uint8 (H, W, 3) RGB, into `out` if given.
+
+        Args:
+            alpha: 0 shows the image, 1 the colours.
+            classes: names of the classes to paint; None paints all.
+            out: C-contiguous memory to write to.
+
+        """
+        return self.labels.overlay(self.image, self.label, alpha, classes, self.order, out=out)
+
+
+class Segmenter:
+    """A network on an engine. One thread at a time may use it.
+
+    Attributes:
+        card: what the weights file says of itself.
+        labels: names and colours of the classes.
+        engine: what runs the network.
+        network_size: (height, width) that images are resized to for the network; None is the image's own.
+
+    """
+
+    def __init__(self, engine: Engine, card: Card) -> None:
+        self.engine, self.card = engine, card
+        self.labels = LabelSet.from_dict(card.labels)
+        self.network_size: tuple[int, int] | None = None
+
+    @classmethod
+    def load(
+        cls,
+        weights: str = DEFAULT_WEIGHTS,
+        *,
+        device: str = 'auto',
+        engine: str = 'auto',
+        precision: str = 'auto',
+        threads: int = 0,
+    ) -> Segmenter:
+        """Load weights and choose an engine.
+
+        Args:
+            weights: the name of a shipped file, or a path.
+            device: 'auto', 'cuda' or 'cpu'.
+            engine: 'auto', 'torch' or 'openvino'.
+            precision: 'auto', 'fp32', 'bf16' or 'fp16'.
+            threads: of the CPU; 0 is all cores.
+
+        Raises:
+            WeightsError: the weights cannot be used.
+            EngineError: this machine cannot do what was asked for.
+
+        """
+        network, card = load_model(find_weights(weights))
+        made = make_engine(network, card, device=device, engine=engine, precision=precision, threads=threads)
+        return cls(made, card)
+
+    def prepare(self, image_size: tuple[int, int], *, order: Order = 'rgb', confidence: bool = False) -> None:
+        """Compile and warm up for images of (height, width): the first takes no longer than the next."""
+        self.engine.prepare(self._job(image_size, order, confidence=confidence))
+
+    def segment(
+        self, image: Pixels, *, order: Order = 'rgb', confidence: bool = False, out: Pixels | None = None
+    ) -> Segmentation:
+        """Segment one image.
+
+        Args:
+            image: uint8 (H, W, 3), any strides; read in place where its pixels lie side by side.
+            order: of its channels, 'rgb' or 'bgr'.
+            confidence: whether to give the confidence too.
+            out: uint8 (H, W), C-contiguous: the label is written there instead of to new memory.
+
+        Raises:
+            ValueError: the image or `out` is of another type or shape.
+
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            msg = f'the image is {image.dtype} {image.shape}; uint8 (H, W, 3) is needed'
+            raise ValueError(msg)
+        size = image.shape[:2]
+        if not all(0 < n <= MAX_SIDE for n in size):
+            msg = f'the image is {size[1]}x{size[0]}; 1 to {MAX_SIDE} pixels a side are possible'
+            raise ValueError(msg)
+        label = np.empty(size, np.uint8) if out is None else out
+        if label.shape != size or label.dtype != np.uint8 or not label.flags.c_contiguous:
+            msg = f'out is {label.dtype} {label.shape}; contiguous uint8 {size} is needed'
+            raise ValueError(msg)
+        sure = np.empty(size, np.uint8) if confidence else None
+        self.engine.run(self._job(size, order, confidence=confidence), _packed(image), label, sure)
+        return Segmentation(image, order, label, sure, self.labels)
+
+    def _job(self, image_size: tuple[int, int], order: Order, *, confidence: bool) -> Job:
+        return Job(image_size, self.network_size or image_size, order, confidence)
+
+
+def _packed(image: Pixels) -> Pixels:
+    """Give an image's pixels side by side; a view unless they lie apart.
+
+    Engines share only memory that may be written, though they never write to their input,
+    and a message's bytes are read-only: its address is taken without asking. The caller's
+    reference keeps the memory alive.
+    """
+    image = np.ascontiguousarray(image)
+    if image.flags.writeable:
+        return image
+    memory = (ctypes.c_uint8 * image.nbytes).from_address(image.ctypes.data)
+    return np.ctypeslib.as_array(memory).reshape(image.shape)

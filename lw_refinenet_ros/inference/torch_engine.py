@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The PyTorch engine: CUDA where there is one, and the reference for every other engine on the CPU."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lw_refinenet_ros.inference.engine import EngineError, Job, Pixels
+
+if TYPE_CHECKING:
+    from lw_refinenet_ros.model.network import Network
+    from lw_refinenet_ros.model.weights import Card
+
+__all__ = ['TorchEngine']
+
+DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+
+
+class TorchEngine:
+    """Runs a network eagerly, channels last.
+
+    Raises:
+        EngineError: the device does not have the precision.
+
+    """
+
+    name = 'torch'
+
+    def __init__(self, network: Network, card: Card, *, device: str, precision: str, threads: int) -> None:
+        self.device = device
+        self.precision = precision if precision != 'auto' else 'fp16' if device == 'cuda' else 'fp32'
+        if self.precision not in DTYPES or (device == 'cpu' and self.precision == 'fp16'):
+            msg = f'precision {precision!r} does not run on {device!r}: use fp32 or bf16'
+            raise EngineError(msg)
+        if threads:
+            torch.set_num_threads(threads)
+        self._dtype = DTYPES[self.precision]
+        self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._mean, self._std = (
+            torch.tensor(v, device=device).view(1, 3, 1, 1) * 255 for v in (card.mean, card.std)
+        )
+        self._prepared: deque[Job] = deque(maxlen=16)
+        self._temperature = card.temperature
+        self.description = f'PyTorch {torch.__version__} on {device.upper()}, {self.precision}'
+
+    def prepare(self, job: Job) -> None:
+        """Run a grey image, so that kernels are chosen and memory is there."""
+        if job not in self._prepared:
+            self._infer(job, torch.full((1, *job.image_size, 3), 127, dtype=torch.uint8))
+            self._prepared.append(job)
+
+    def run(self, job: Job, image: Pixels, label: Pixels, confidence: Pixels | None) -> None:
+        """Segment one image; only what was asked for comes back from the device."""
+        ids, sure = self._infer(job, torch.from_numpy(image)[None])
+        torch.from_numpy(label).copy_(ids)
+        if confidence is not None and sure is not None:
+            torch.from_numpy(confidence).copy_(sure)
+
+    @torch.inference_mode()
+    def _infer(self, job: Job, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        x = image.to(self.device).permute(0, 3, 1, 2).float()
+        if job.order == 'bgr':
+            x = x.flip(1)
+        if job.network_size != job.image_size:
+            x = _resize(x, job.network_size)
+        x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device, self._dtype, enabled=self._dtype != torch.float32):
+            logits = self._network(x)
+        logits = _resize(logits.float(), job.image_size)[0]
+        ids = logits.argmax(0).to(torch.uint8)
+        if not job.confidence:
+            return ids, None
+        sure = (logits / self._temperature).softmax(0).amax(0)
+        return ids, (sure * 255).round().to(torch.uint8)
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(x, size=size, mode='bilinear', align_corners=False)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inverted residuals with linear bottlenecks (Sandler et al., CVPR 2018)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ['ConvNormAct', 'InvertedResidual', 'SamePadConv2d']
+
+
+class SamePadConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow's "same": the odd pixel goes right and below.
+
+    Networks that were trained in TensorFlow see another alignment of every strided
+    layer than PyTorch's symmetric padding gives them.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
+        pads: list[int] = []
+        for size, kernel, stride in zip(
+            reversed(x.shape[-2:]), reversed(self.kernel_size), reversed(self.stride)
+        ):
+            total = max((-(-int(size) // stride) - 1) * stride + kernel - int(size), 0)
+            pads += [total // 2, total - total // 2]
+        return functional.conv2d(
+            functional.pad(x, pads), self.weight, self.bias, self.stride, 0, 1, self.groups
+        )
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution without bias, batch norm and, unless it is linear, ReLU6."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        linear: bool = False,
+        same: bool = False,
+        eps: float = 1e-5,
+    ) -> None:
+        # Stride 1 pads alike on both sides either way; the plain layer says so to exporters.
+        layer = SamePadConv2d if same and stride > 1 else nn.Conv2d
+        padding = 0 if layer is SamePadConv2d else kernel // 2
+        super().__init__(
+            layer(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=False),
+            nn.BatchNorm2d(out_channels, eps=eps),
+            *([] if linear else [nn.ReLU6(inplace=True)]),
+        )
+
+
+class InvertedResidual(nn.Module):
+    """Expand by 1x1, filter by depthwise k x k, project by a linear 1x1; add the input where shapes agree."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        expansion: int,
+        kernel: int = 3,
+        stride: int = 1,
+        same: bool = False,
+        eps: float = 1e-5,
+        expand_always: bool = False,
+    ) -> None:
+        super().__init__()
+        hidden = in_channels * expansion
+        self.expand = (
+            ConvNormAct(in_channels, hidden, eps=eps) if expansion > 1 or expand_always else nn.Identity()
+        )
+        self.depthwise = ConvNormAct(hidden, hidden, kernel, stride, groups=hidden, same=same, eps=eps)
+        self.project = ConvNormAct(hidden, out_channels, linear=True, eps=eps)
+        self.residual = stride == 1 and in_channels == out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
+        return torch.add(x, y) if self.residual else y

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights files: one safetensors file that says of itself what it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from lw_refinenet_ros.model.network import Network, build_model
+
+__all__ = ['Card', 'WeightsError', 'load_model', 'read_card', 'save_model', 'write_atomically']
+
+ENTRY = 'lw_refinenet_ros'  # of the safetensors header
+MAX_BYTES = 1 << 30  # no network of this family comes near
+
+
+class WeightsError(ValueError):
+    """A weights file that cannot be used; the message names the file, the fault and the remedy."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a weights file says of itself.
+
+    Attributes:
+        architecture: a name that `build_model` knows.
+        width: channels of the decoder.
+        labels: name, and classes with their names and RGB colours, as in `config/labels/`.
+        mean, std: of the input, per RGB channel, for values in [0, 1].
+        temperature: divides the logits before the softmax that gives the confidence.
+        training: what it was trained on and how, the data's licence included.
+        metrics: what it reached, ratios as fractions of 1.
+        source: the command or the checkpoint it came from.
+
+    """
+
+    architecture: str
+    width: int
+    labels: dict[str, Any]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    temperature: float = 1.0
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    source: str = ''
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, the unlabelled not counted."""
+        return len(self.labels['classes'])
+
+
+def save_model(path: Path, model: Network, card: Card) -> None:
+    """Store a network as float16 with its card; the file appears whole or not at all."""
+    tensors = {
+        name: (t.to(torch.float16) if t.is_floating_point() else t).detach().cpu().contiguous()
+        for name, t in model.state_dict().items()
+        if not name.endswith('num_batches_tracked')
+    }
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            msg = f'{name} has values that float16 cannot hold; {path} was not written'
+            raise WeightsError(msg)
+    header = {ENTRY: json.dumps(asdict(card), ensure_ascii=False), 'format': 'pt'}
+    write_atomically(path, lambda file: save_file(tensors, file, metadata=header))
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write(temporary_path)` make a file beside `path`, then put it in its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_card(path: Path) -> Card:
+    """Read what a weights file says of itself, without its tensors.
+
+    Raises:
+        WeightsError: the file is missing, not safetensors, truncated, or says nothing usable.
+
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        msg = f'{path}: {error.strerror}; give a weights file, or the name of one in weights/'
+        raise WeightsError(msg) from error
+    if size > MAX_BYTES:
+        msg = f'{path} has {size} bytes, more than the {MAX_BYTES} that any of these networks needs'
+        raise WeightsError(msg)
+    try:
+        with safe_open(path, framework='pt') as file:
+            entry = (file.metadata() or {}).get(ENTRY)
+    except (SafetensorError, OSError) as error:
+        msg = f'{path} is not a whole safetensors file: {error}'
+        raise WeightsError(msg) from error
+    if entry is None:
+        msg = f'{path} does not say what it is (no {ENTRY!r} entry): make it with `lw_refinenet import`'
+        raise WeightsError(msg)
+    try:
+        card = Card(**json.loads(entry))
+        _check(card)
+    except (TypeError, ValueError, KeyError, RecursionError) as error:
+        msg = f'{path}: its {ENTRY!r} entry cannot be used: {error}'
+        raise WeightsError(msg) from error
+    return card
+
+
+def _check(card: Card) -> None:
+    classes = card.labels['classes']
+    if not 1 <= len(classes) <= 255:
+        msg = f'it lists {len(classes)} classes; 1 to 255 are possible'
+        raise ValueError(msg)
+    if len(card.mean) != 3 or len(card.std) != 3 or not all(s > 0 for s in card.std):
+        msg = f'mean={card.mean}, std={card.std} must be three numbers each, std above 0'
+        raise ValueError(msg)
+    if not card.temperature > 0:
+        msg = f'temperature={card.temperature} must be above 0'
+        raise ValueError(msg)
+
+
+def load_model(path: Path) -> tuple[Network, Card]:
+    """Load a network from its weights file.
+
+    Returns:
+        the network in evaluation mode with float32 parameters, and what its file says of itself.
+
+    Raises:
+        WeightsError: the file cannot be used, or its tensors do not fit the architecture it names.
+
+    """
+    card = read_card(path)
+    try:
+        model = build_model(card.architecture, card.num_classes, width=card.width)
+        with safe_open(path, framework='pt') as file:
+            names = list(file.keys())
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            expected = {
+                name: tuple(t.shape)
+                for name, t in model.state_dict().items()
+                if not name.endswith('num_batches_tracked')
+            }
+            _compare(path, found, expected)
+            tensors = {name: file.get_tensor(name).float() for name in expected}
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        msg = f'{path}: {error}'
+        raise WeightsError(msg) from error
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            msg = (
+                f'{path}: {name} has values that are not finite; the file is damaged or its training diverged'
+            )
+            raise WeightsError(msg)
+    model.load_state_dict(tensors, strict=False)
+    return model.eval(), card
+
+
+def _compare(path: Path, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
+    faults = [f'{name} is missing' for name in expected if name not in found]
+    faults += [f'{name} is unknown' for name in found if name not in expected]
+    faults += [
+        f'{name} is {found[name]}, not {shape}'
+        for name, shape in expected.items()
+        if found.get(name, shape) != shape
+    ]
+    if faults:
+        more = f' and {len(faults) - 3} more' if len(faults) > 3 else ''
+        msg = f'{path} does not fit the architecture that it names: {"; ".join(faults[:3])}{more}'
+        raise WeightsError(msg)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's state as a diagnostic message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+if TYPE_CHECKING:
+    from lw_refinenet_ros.node.statistics import Statistics
+
+__all__ = ['FATES', 'READY', 'WARMING_UP', 'build_status', 'read_status']
+
+READY = 'ready'
+WARMING_UP = 'warming up'
+# What becomes of a frame, always listed; 'bad: REASON' is added when it happens.
+FATES = (
+    'received',
+    'segmented',
+    'superseded',
+    'lost',
+    'warming up',
+    'skipped',
+    'disabled',
+    'unwatched',
+    'failed',
+)
+
+
+def build_status(
+    name: str, level: bytes, message: str, statistics: Statistics, extra: dict[str, str]
+) -> DiagnosticStatus:
+    """Build the node's status.
+
+    Args:
+        name: '<node>: segmentation'.
+        level: OK, WARN or ERROR of DiagnosticStatus.
+        message: one line: what is going on, or what is wrong and the remedy.
+        statistics: of the frames so far.
+        extra: what else there is to know: device, model, topic.
+
+    """
+    fates = dict.fromkeys(FATES, 0) | statistics.fates()
+    values = {'rate_hz': f'{statistics.rate_hz():.2f}'}
+    values |= {f'frames {fate}': str(count) for fate, count in fates.items()}
+    for stage, percentiles in statistics.latencies_ms().items():
+        values |= {f'{stage} {p} ms': f'{value:.3f}' for p, value in percentiles.items()}
+    values |= extra
+    return DiagnosticStatus(
+        level=level,
+        name=name,
+        message=message,
+        hardware_id=extra.get('engine', ''),
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )
+
+
+def read_status(
+    message: DiagnosticArray, name: str
+) -> tuple[str, dict[str, str], dict[str, int], dict[str, dict[str, float]]] | None:
+    """Read what `build_status` wrote: message, all values, frames by fate and stages in milliseconds."""
+    for status in message.status:
+        if status.name != name:
+            continue
+        values = {v.key: v.value for v in status.values}
+        fates = {k.removeprefix('frames '): int(v) for k, v in values.items() if k.startswith('frames ')}
+        stages: dict[str, dict[str, float]] = {}
+        for key, value in values.items():
+            parts = key.split(' ')
+            if len(parts) == 3 and parts[2] == 'ms':
+                stages.setdefault(parts[0], {})[parts[1]] = float(value)
+        return status.message, values, fates, stages
+    return None

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory settings of processes that handle megabytes per frame."""
+
+from __future__ import annotations
+
+import ctypes
+
+__all__ = ['keep_large_allocations']
+
+# glibc's mallopt parameters, from malloc.h
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def keep_large_allocations() -> None:
+    """Let glibc's malloc keep freed blocks of any size: an image per frame then costs no page faults.
+
+    Does nothing where the C library has no mallopt.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    for parameter, value in ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 1 << 30), (M_TOP_PAD, 64 << 20)):
+        mallopt(parameter, value)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image publishers whose messages' memory is filled in place and used again."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+if TYPE_CHECKING:
+    from rclpy.publisher import Publisher
+
+    from lw_refinenet_ros.image.frame import Frame
+    from lw_refinenet_ros.inference.engine import Pixels
+
+__all__ = ['ImageOutput', 'header_of']
+
+CHANNELS = {'mono8': 1, 'rgb8': 3}
+
+
+def header_of(frame: Frame) -> Header:
+    """Give a frame's header, unchanged."""
+    header = Header(frame_id=frame.frame_id)
+    header.stamp.sec, header.stamp.nanosec = divmod(frame.stamp_ns, 1_000_000_000)
+    return header
+
+
+class ImageOutput:
+    """Publishes images of one encoding, 'mono8' or 'rgb8', with tight rows."""
+
+    def __init__(self, publisher: Publisher, encoding: str) -> None:
+        self._publisher = publisher
+        self._channels = CHANNELS[encoding]
+        self._message = Image(encoding=encoding)
+        self._pixels = np.empty(0, np.uint8)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody subscribes."""
+        return bool(self._publisher.get_subscription_count())
+
+    def pixels(self, height: int, width: int) -> Pixels:
+        """Give the message's own memory, uint8 (H, W) or (H, W, 3), to be filled before `publish`."""
+        if (self._message.height, self._message.width) != (height, width):
+            self._message.height, self._message.width = height, width
+            self._message.step = width * self._channels
+            self._message.data = array('B', bytes(height * self._message.step))
+            shape = (height, width) if self._channels == 1 else (height, width, self._channels)
+            self._pixels = np.frombuffer(self._message.data, np.uint8).reshape(shape)
+        return self._pixels
+
+    def publish(self, header: Header) -> None:
+        """Publish what `pixels` gave."""
+        self._message.header = header
+        self._publisher.publish(self._message)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's parameters: the one place of their defaults, ranges and descriptions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
+from lw_refinenet_ros.inference.segmenter import DEFAULT_WEIGHTS, MAX_SIDE
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+__all__ = ['PARAMETERS', 'Parameter', 'Settings', 'declare', 'refusal']
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter: `range` is (lowest, highest), and a read-only one is set at the start or never."""
+
+    name: str
+    default: Any
+    description: str
+    range: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+    read_only: bool = False
+
+
+PARAMETERS = (
+    Parameter('weights', DEFAULT_WEIGHTS, 'Weights file, or the name of a shipped one.', read_only=True),
+    Parameter('device', 'auto', 'Where the network runs.', choices=DEVICES, read_only=True),
+    Parameter('engine', 'auto', 'What runs the network.', choices=ENGINES, read_only=True),
+    Parameter('precision', 'auto', 'Arithmetic of the network.', choices=PRECISIONS, read_only=True),
+    Parameter('threads', 0, 'CPU threads of the network; 0 uses all cores.', (0, 1024), read_only=True),
+    Parameter('autostart', True, 'Configure and activate without a lifecycle manager.', read_only=True),
+    Parameter('network_height', 0, "Height the network sees, in pixels; 0 is the image's.", (0, MAX_SIDE)),
+    Parameter('network_width', 0, "Width the network sees, in pixels; 0 is the image's.", (0, MAX_SIDE)),
+    Parameter(
+        'overlay_alpha', 0.5, 'Opacity of the colours in the overlay; 0 shows the image alone.', (0.0, 1.0)
+    ),
+    Parameter('overlay_classes', [''], 'Names of the classes painted in the overlay; [""] paints all.'),
+    Parameter('min_confidence', 0.0, 'Below this confidence a pixel is unlabelled (255).', (0.0, 1.0)),
+    Parameter('max_rate', 0.0, 'Frames segmented per second at most, in Hz; 0 sets no limit.', (0.0, 1000.0)),
+    Parameter('enabled', True, 'Whether frames are segmented at all.'),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters that may change while the node runs; a frame sees one consistent set."""
+
+    network_height: int
+    network_width: int
+    overlay_alpha: float
+    overlay_classes: tuple[str, ...]
+    min_confidence: float
+    max_rate: float
+    enabled: bool
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Settings:
+        """Take the settings out of all parameters' values."""
+        chosen = {field.name: values[field.name] for field in fields(cls)}
+        chosen['overlay_classes'] = tuple(name for name in chosen['overlay_classes'] if name)
+        return cls(**chosen)
+
+    @property
+    def network_size(self) -> tuple[int, int] | None:
+        """(height, width) that the network sees; None is the image's own."""
+        return (self.network_height, self.network_width) if self.network_height else None
+
+
+def declare(node: Node) -> dict[str, Any]:
+    """Declare every parameter and give the values they start with."""
+    for parameter in PARAMETERS:
+        choices = f' One of: {", ".join(parameter.choices)}.' if parameter.choices else ''
+        descriptor = ParameterDescriptor(
+            description=parameter.description + choices, read_only=parameter.read_only
+        )
+        if parameter.range is not None:
+            low, high = parameter.range
+            if isinstance(parameter.default, int):
+                descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=0)]
+            else:
+                limits = FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)
+                descriptor.floating_point_range = [limits]
+        node.declare_parameter(parameter.name, parameter.default, descriptor)
+    return {p.name: node.get_parameter(p.name).value for p in PARAMETERS}
+
+
+def refusal(values: dict[str, Any], class_names: tuple[str, ...] | None) -> str:
+    """Say why a set of values cannot be taken, or give an empty string.
+
+    Args:
+        values: of all parameters, as they would be.
+        class_names: of the weights in use; None while there are none.
+
+    """
+    if (values['network_height'] == 0) != (values['network_width'] == 0):
+        height, width = values['network_height'], values['network_width']
+        return f'network_height={height} and network_width={width}: set both, or both to 0'
+    if class_names is not None:
+        unknown = [repr(name) for name in values['overlay_classes'] if name and name not in class_names]
+        if unknown:
+            there = ', '.join(class_names)
+            return f'overlay_classes: no class is called {", ".join(unknown)}; there are {there}'
+    return ''

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records what the node publishes, and when each result arrived; a process of its own in a live run.
+
+It says `ready` on standard output once the node is active and warm, and ends when standard
+input is closed and nothing more arrives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+from lw_refinenet_ros.image.frame import parse_image
+from lw_refinenet_ros.node.diagnostics import read_status
+from lw_refinenet_ros.node.memory import keep_large_allocations
+from lw_refinenet_ros.sources.bag_writer import BagWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ['main']
+
+DEPTH = 10  # results that may wait while one is written
+QUIET_S = 1.5  # without a result, and with diagnostics from after the end, all is in
+
+
+class Recorder(Node):  # type: ignore[misc]
+    """Writes the label and overlay topics of a segmentation node to a bag.
+
+    Attributes:
+        arrivals: stamp and arrival (monotonic), both in ns, of every label.
+        status: the node's last diagnostics, None before the first.
+
+    """
+
+    def __init__(self, node: str, bag: BagWriter) -> None:
+        super().__init__('lw_refinenet_recorder')
+        self.arrivals: list[tuple[int, int]] = []
+        self.status: tuple[str, dict[str, str], dict[str, int], dict[str, dict[str, float]]] | None = None
+        self.status_time = self.last_arrival = time.monotonic()
+        self._name, self._bag = f'{node}: segmentation', bag
+        qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE)
+        for output in ('label', 'overlay'):
+            self.create_subscription(
+                Image, f'{node}/{output}', self._writer(f'{node}/{output}'), qos, raw=True
+            )
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._read_status, DEPTH)
+
+    def _writer(self, topic: str) -> Callable[[bytes], None]:
+        def write(cdr: bytes) -> None:
+            self.last_arrival = time.monotonic()
+            arrival_ns = time.monotonic_ns()
+            stamp_ns = parse_image(cdr).stamp_ns
+            if topic.endswith('/label'):
+                self.arrivals.append((stamp_ns, arrival_ns))
+            self._bag.write_raw(topic, 'sensor_msgs/msg/Image', cdr, stamp_ns)
+
+        return write
+
+    def _read_status(self, message: DiagnosticArray) -> None:
+        status = read_status(message, self._name)
+        if status is not None:
+            self.status, self.status_time = status, time.monotonic()
+
+
+def _wait_for_end(finish: threading.Event) -> None:
+    sys.stdin.read()
+    finish.set()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Record until standard input is closed."""
+    parser = argparse.ArgumentParser(prog='recorder', description=__doc__.splitlines()[0] if __doc__ else '')
+    parser.add_argument('--node', default='/lw_refinenet', help='fully qualified name of the node')
+    parser.add_argument('--bag', type=Path, required=True, help='the mcap file to write')
+    parser.add_argument(
+        '--log', type=Path, required=True, help='JSON of arrivals and of what the node counted'
+    )
+    options = parser.parse_args(args)
+    keep_large_allocations()
+    finish = threading.Event()
+    threading.Thread(target=_wait_for_end, args=(finish,), daemon=True).start()
+    rclpy.init(args=[])
+    try:
+        with BagWriter(options.bag) as bag:
+            recorder = Recorder(options.node, bag)
+            executor = SingleThreadedExecutor()
+            executor.add_node(recorder)
+            ready, finished = False, 0.0
+            while True:
+                executor.spin_once(timeout_sec=0.1)
+                if not ready and recorder.status and recorder.status[1].get('state') == 'active':
+                    ready = True
+                    sys.stdout.write('ready\n')
+                    sys.stdout.flush()
+                if finish.is_set():
+                    finished = finished or time.monotonic()
+                    settled = max(finished, recorder.last_arrival) + QUIET_S
+                    if time.monotonic() > settled and recorder.status_time > settled - QUIET_S / 3:
+                        break
+            _, values, fates, stages = recorder.status or ('', {}, {}, {})
+            log = {'arrivals': recorder.arrivals, 'values': values, 'fates': fates, 'stages_ms': stages}
+            options.log.write_text(json.dumps(log))
+            executor.shutdown()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 1  # interrupted: the bag that was begun is gone with its writer
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What became of the frames, and how long each stage took."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+
+import numpy as np
+
+__all__ = ['STAGES', 'Statistics']
+
+STAGES = ('wait', 'view', 'inference', 'publish', 'total')  # of a frame's way through the node
+WINDOW = 1000  # frames that the percentiles speak of
+RATE_WINDOW_S = 5.0
+
+
+class Statistics:
+    """Counts frames by fate and keeps the latest latencies; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._fates: Counter[str] = Counter()
+        self._stages_ms: dict[str, deque[float]] = {stage: deque(maxlen=WINDOW) for stage in STAGES}
+        self._finished: deque[float] = deque(maxlen=WINDOW)
+        self._last_received: float | None = None
+
+    def count(self, fate: str, frames: int = 1) -> None:
+        """Count frames by what became of them."""
+        with self._lock:
+            self._fates[fate] += frames
+            if fate == 'received':
+                self._last_received = time.monotonic()
+
+    def segmented(self, stages_ms: dict[str, float]) -> None:
+        """Count one segmented frame with the time that each of `STAGES` took, in milliseconds."""
+        with self._lock:
+            self._fates['segmented'] += 1
+            for stage, value in stages_ms.items():
+                self._stages_ms[stage].append(value)
+            self._finished.append(time.monotonic())
+
+    def fates(self) -> dict[str, int]:
+        """Give the number of frames by fate since the start."""
+        with self._lock:
+            return dict(self._fates)
+
+    def rate_hz(self) -> float:
+        """Give the segmented frames per second over the last five seconds."""
+        now = time.monotonic()
+        with self._lock:
+            recent = [t for t in self._finished if now - t < RATE_WINDOW_S]
+        return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
+
+    def silence_s(self) -> float | None:
+        """Give the seconds since the last frame arrived; None before the first."""
+        with self._lock:
+            return None if self._last_received is None else time.monotonic() - self._last_received
+
+    def latencies_ms(self) -> dict[str, dict[str, float]]:
+        """Give p50, p95 and p99 of each stage over the last frames; empty before the first."""
+        with self._lock:
+            stages = {stage: list(values) for stage, values in self._stages_ms.items() if values}
+        return {
+            stage: dict(zip(('p50', 'p95', 'p99'), map(float, np.percentile(values, (50, 95, 99)))))
+            for stage, values in stages.items()
+        }

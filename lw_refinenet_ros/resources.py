@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the files that come with the package are: weights, configuration, launch files."""
+
+from pathlib import Path
+
+__all__ = ['share_path']
+
+PACKAGE = 'lw_refinenet_ros'
+
+
+def share_path(relative: str) -> Path:
+    """Find a file or folder of the package, such as `weights/camvid.safetensors`.
+
+    The files that belong to the running code are taken: those of the source checkout that holds it, else the
+    `share` folder of the prefix it was installed to. Both colcon and pip install that way, and nothing has to
+    be sourced for it.
+
+    Raises:
+        FileNotFoundError: it is in none of them; the message lists where it was looked for.
+
+    """
+    candidates = [folder / relative for folder in _share_folders()]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    looked = ', '.join(map(str, candidates)) or 'no folder at all: the package is not installed whole'
+    message = f'{relative!r} is not among the files of {PACKAGE}; looked for {looked}'
+    raise FileNotFoundError(message)
+
+
+def _share_folders() -> list[Path]:
+    """List every folder that holds the package's files, nearest first."""
+    package = Path(__file__).resolve().parent
+    checkout = [package.parent] if (package.parent / 'package.xml').is_file() else []
+    installed = (prefix / 'share' / PACKAGE for prefix in package.parents)
+    return checkout + [folder for folder in installed if folder.is_dir()]

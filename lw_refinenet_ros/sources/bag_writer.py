@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes one bare mcap file that rosbag2 plays."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from lw_refinenet_ros.sources.source import SourceError
+
+if TYPE_CHECKING:
+    from rosbags.interfaces import Connection
+
+    from lw_refinenet_ros.image.frame import Frame
+
+__all__ = ['BagWriter']
+
+
+class BagWriter:
+    """A context manager that writes a bag of one mcap file.
+
+    The file gets its name when the context ends without an error; until then, and after an error, what was
+    there before stays. Memory does not grow with the bag, besides about 200 bytes of index per MiB.
+
+    Args:
+        path: of the file, ending in .mcap, in an existing directory.
+        compress: with zstd, chunk by chunk.
+
+    Raises:
+        SourceError: the path is not such.
+
+    """
+
+    def __init__(self, path: Path | str, *, compress: bool = False) -> None:
+        self.path = Path(path)
+        if self.path.suffix != '.mcap':
+            msg = f'{self.path} must end in .mcap'
+            raise SourceError(msg)
+        if not self.path.parent.is_dir():
+            msg = f'{self.path} cannot be written: there is no directory {self.path.parent}'
+            raise SourceError(msg)
+        self._compress = compress
+        self._types = get_typestore(Stores.ROS2_HUMBLE)  # the oldest that is to play it
+        self._connections: dict[tuple[str, str], Connection] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> BagWriter:
+        with ExitStack() as stack:
+            directory = tempfile.mkdtemp(prefix=f'.{self.path.name}.', dir=self.path.parent)
+            stack.callback(shutil.rmtree, directory, ignore_errors=True)
+            # Version 8 is the newest whose quality-of-service entries Humble reads too.
+            self._bag = Writer(Path(directory) / self.path.stem, version=8, storage_plugin=StoragePlugin.MCAP)
+            if self._compress:
+                self._bag.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+            stack.push(self._publish)
+            stack.enter_context(self._bag)
+            self._stack = stack.pop_all()
+        return self
+
+    def _publish(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Give the closed file its name."""
+        if kind is None:
+            (self._bag.path / f'{self.path.stem}.mcap').replace(self.path)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    def write_image(self, topic: str, frame: Frame) -> None:
+        """Write a sensor_msgs/Image, logged at its own stamp."""
+        types = self._types.types
+        sec, nanosec = divmod(frame.stamp_ns, 1_000_000_000)
+        stamp = types['builtin_interfaces/msg/Time'](sec=sec, nanosec=nanosec)
+        message = types['sensor_msgs/msg/Image'](
+            header=types['std_msgs/msg/Header'](stamp=stamp, frame_id=frame.frame_id),
+            height=frame.height,
+            width=frame.width,
+            encoding=frame.encoding,
+            is_bigendian=int(frame.is_bigendian),
+            step=frame.step,
+            data=frame.data,
+        )
+        msgtype = 'sensor_msgs/msg/Image'
+        self.write_raw(topic, msgtype, self._types.serialize_cdr(message, msgtype), frame.stamp_ns)
+
+    def write_raw(self, topic: str, msgtype: str, cdr: bytes | memoryview, stamp_ns: int) -> None:
+        """Write a serialized message of any type that ROS 2 Humble's common interfaces have.
+
+        Args:
+            topic: its name.
+            msgtype: such as std_msgs/msg/String.
+            cdr: the message with its encapsulation header.
+            stamp_ns: log time.
+
+        Raises:
+            SourceError: the type is unknown.
+
+        """
+        connection = self._connections.get((topic, msgtype))
+        if connection is None:
+            if msgtype not in self._types.fielddefs:
+                msg = f'cannot write {topic}: the definition of {msgtype} is unknown'
+                raise SourceError(msg)
+            connection = self._bag.add_connection(topic, msgtype, typestore=self._types)
+            self._connections[topic, msgtype] = connection
+        self._bag.write(connection, stamp_ns, cdr)

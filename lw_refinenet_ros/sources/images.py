@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image files as a source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lw_refinenet_ros.image.frame import Frame, FrameError, decode_image
+from lw_refinenet_ros.sources.source import FRAME_ID, START_NS, OnError, Source, SourceError
+
+__all__ = ['IMAGE_SUFFIXES', 'ImageSource', 'images_in']
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff')
+
+_RATE_HZ = 10
+_END_OF_TIME_NS = 2**31 * 1_000_000_000  # of a ROS stamp, whose seconds are int32
+
+
+def images_in(folder: Path) -> list[Path]:
+    """List the image files of a folder so that frame10 comes after frame9."""
+    found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(
+        (path for path in found if not path.name.startswith('.') and path.is_file()),
+        key=lambda path: [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', path.name)],
+    )
+
+
+class ImageSource(Source):
+    """Image files in the order given, at 10 Hz or, where every stem is a stamp in ns, at those stamps.
+
+    A stamp has 16 to 19 digits and is one that ROS can say.
+    """
+
+    def __init__(self, description: str, paths: Sequence[Path], on_error: OnError | None = None) -> None:
+        super().__init__(description, on_error=on_error)
+        self.length = len(paths)
+        stems = [path.stem for path in paths]
+        if all(re.fullmatch(r'[0-9]{16,19}', stem) and int(stem) < _END_OF_TIME_NS for stem in stems):
+            stamps = [int(stem) for stem in stems]
+            if len(stamps) > 1 and stamps[-1] > stamps[0]:
+                self.rate_hz = (len(stamps) - 1) * 1e9 / (stamps[-1] - stamps[0])
+        else:
+            stamps = [START_NS + index * 1_000_000_000 // _RATE_HZ for index in range(len(paths))]
+            self.rate_hz = float(_RATE_HZ)
+        self._files = list(zip(stamps, paths))
+
+    def __iter__(self) -> Iterator[Frame]:
+        for stamp_ns, path in self._files:
+            try:
+                array = decode_image(path.read_bytes())
+            except (FrameError, OSError) as error:
+                self._report(SourceError(f'{path}: {error}'), error)
+                continue
+            yield Frame.from_array(array, stamp_ns=stamp_ns, frame_id=FRAME_ID, encoding='bgr8')

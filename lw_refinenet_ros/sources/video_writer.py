@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes H.264 video that plays in browsers; OpenCV's wheels cannot."""
+
+from __future__ import annotations
+
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ['VideoWriter']
+
+TICKS = 90_000  # per second, as MPEG counts
+
+
+class VideoWriter:
+    """A context manager; the file appears whole when it ends without an error, or not at all.
+
+    Args:
+        path: of the mp4 file.
+        rate_hz: frames per second, nominally; each frame is shown at its own stamp.
+
+    """
+
+    def __init__(self, path: Path, rate_hz: float) -> None:
+        self._path = path
+        self._rate = Fraction(rate_hz).limit_denominator(1000)
+        self._stream: av.VideoStream | None = None
+        self._first_ns: int | None = None
+        self._last = -1
+
+    def __enter__(self) -> VideoWriter:
+        self._folder = tempfile.TemporaryDirectory(prefix=f'.{self._path.name}.', dir=self._path.parent)
+        self._file = Path(self._folder.name) / self._path.name
+        self._container = av.open(str(self._file), 'w', options={'movflags': '+faststart'})
+        return self
+
+    def write(self, image: npt.NDArray[np.uint8], stamp_ns: int) -> None:
+        """Append a frame, uint8 (H, W, 3) RGB; an odd last row or column is left out, as H.264 needs it."""
+        image = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
+        if self._stream is None:
+            self._stream = self._container.add_stream(
+                'h264', rate=self._rate, options={'crf': '20', 'preset': 'veryfast'}
+            )
+            self._stream.height, self._stream.width = image.shape[:2]
+            self._stream.pix_fmt = 'yuv420p'
+            self._stream.codec_context.time_base = Fraction(1, TICKS)
+            self._first_ns = stamp_ns
+        assert self._first_ns is not None
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format='rgb24')
+        frame.time_base = Fraction(1, TICKS)
+        # Players need rising times, and a looped or damaged source may not have them.
+        self._last = frame.pts = max(round((stamp_ns - self._first_ns) * TICKS / 1e9), self._last + 1)
+        self._container.mux(self._stream.encode(frame))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._folder:
+            if self._stream is not None and kind is None:
+                self._container.mux(self._stream.encode())
+            self._container.close()
+            if kind is None:
+                self._file.replace(self._path)

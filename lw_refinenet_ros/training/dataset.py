@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of images and masks, and the random crops that a network trains on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet, read_label_png
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lw_refinenet_ros.training.config import TrainingConfig
+
+__all__ = ['DataError', 'Pairs', 'find_pairs', 'random_crop', 'read_pair']
+
+IMAGE_SUFFIXES = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff'})
+Image = NDArray[np.uint8]
+
+
+class DataError(ValueError):
+    """Training data that cannot be used; the message lists every fault."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images with their masks, by name, and the classes that the masks speak of."""
+
+    images: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    labels: LabelSet
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def find_pairs(folder: Path, classes: Path | None = None) -> Pairs:
+    """Find `images/NAME.*` with `labels/NAME.png` in a folder and check every pair.
+
+    Args:
+        folder: holds `images/` and `labels/`.
+        classes: the label set; by default `classes.yaml` in the folder or in the one above it.
+
+    Raises:
+        DataError: something is missing, of another size or holds an unknown class id; all faults at once.
+
+    """
+    if classes is None:
+        candidates = [folder / 'classes.yaml', folder.parent / 'classes.yaml']
+        classes = next((path for path in candidates if path.is_file()), None)
+        if classes is None:
+            msg = f'{folder} has no classes.yaml, nor has the folder above it: give --classes FILE'
+            raise DataError(msg)
+    try:
+        labels = LabelSet.from_yaml(classes)
+    except (OSError, ValueError) as error:
+        msg = f'{classes}: {error}'
+        raise DataError(msg) from error
+    images = sorted(p for p in (folder / 'images').glob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        msg = f'{folder}/images has no images ({", ".join(sorted(IMAGE_SUFFIXES))})'
+        raise DataError(msg)
+    masks = [folder / 'labels' / f'{path.stem}.png' for path in images]
+    faults = [fault for pair in zip(images, masks) if (fault := _fault(*pair, len(labels.names)))]
+    if faults:
+        msg = f'{len(faults)} of {len(images)} pairs in {folder} cannot be used:\n  ' + '\n  '.join(faults)
+        raise DataError(msg)
+    return Pairs(tuple(images), tuple(masks), labels)
+
+
+def _fault(image: Path, mask: Path, num_classes: int) -> str:
+    if not mask.is_file():
+        return f'{image.name}: no mask {mask}'
+    try:
+        pixels, label = read_pair(image, mask)
+    except (OSError, ValueError) as error:
+        return f'{image.name}: {error}'
+    if pixels.shape[:2] != label.shape:
+        return (
+            f'{image.name} is {pixels.shape[1]}x{pixels.shape[0]}, its mask {label.shape[1]}x{label.shape[0]}'
+        )
+    unknown = [int(i) for i in np.unique(label) if i >= num_classes and i != UNLABELLED]
+    if unknown:
+        return f'{mask.name} holds class ids {unknown}; known are 0 to {num_classes - 1} and {UNLABELLED}'
+    return ''
+
+
+def read_pair(image: Path, mask: Path) -> tuple[Image, Image]:
+    """Read an image, uint8 (H, W, 3) RGB, and its mask, uint8 (H, W) class ids."""
+    bgr = cv2.imread(str(image), cv2.IMREAD_COLOR)
+    if bgr is None:
+        msg = f'{image} cannot be decoded as an image'
+        raise ValueError(msg)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), read_label_png(mask)
+
+
+def random_crop(
+    image: Image, label: Image, config: TrainingConfig, random: np.random.Generator
+) -> tuple[Image, Image]:
+    """Resize, crop, flip and recolour at random; the same generator state gives the same crop.
+
+    Returns:
+        uint8 (crop_height, crop_width, 3) and uint8 (crop_height, crop_width), padded with `UNLABELLED`.
+
+    """
+    scale = float(np.exp(random.uniform(np.log(config.min_scale), np.log(config.max_scale))))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    image = np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
+    label = np.asarray(cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+    bottom, right = (max(0, c - s) for c, s in zip((config.crop_height, config.crop_width), label.shape))
+    if bottom or right:
+        image = np.pad(image, ((0, bottom), (0, right), (0, 0)), constant_values=127)
+        label = np.pad(label, ((0, bottom), (0, right)), constant_values=UNLABELLED)
+    top = int(random.integers(label.shape[0] - config.crop_height + 1))
+    left = int(random.integers(label.shape[1] - config.crop_width + 1))
+    window = (slice(top, top + config.crop_height), slice(left, left + config.crop_width))
+    image, label = image[window], label[window]
+    if random.random() < 0.5:
+        image, label = image[:, ::-1], label[:, ::-1]
+    return _recolour(np.ascontiguousarray(image), config.jitter, random), np.ascontiguousarray(label)
+
+
+def _recolour(image: Image, strength: float, random: np.random.Generator) -> Image:
+    """Change brightness, contrast and saturation by up to `strength`, hue by a tenth of it."""
+    contrast, brightness, saturation, hue = random.uniform(-strength, strength, 4)
+    if strength == 0:
+        return image
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    hsv[..., 0] = (hsv[..., 0].astype(np.int16) + round(float(hue) * 18)) % 180
+    hsv[..., 1] = cv2.convertScaleAbs(hsv[..., 1], alpha=1 + float(saturation))
+    image = np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
+    offset = 128 * float(brightness) - 128 * float(contrast)
+    table = np.clip(np.arange(256) * (1 + float(contrast)) + offset, 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(image, table), np.uint8)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+import cv2
+import numpy as np
+import pytest
+
+from lw_refinenet_ros.image.encodings import ENCODINGS, Pixels, pixels, rgb, to_rgb
+from lw_refinenet_ros.image.frame import Frame, FrameError
+
+HEIGHT, WIDTH = 6, 8
+RNG = np.random.default_rng(0)
+
+
+def padded(rows, step):
+    """The rows in a buffer of this step, whose padding is 99."""
+    data = np.full((len(rows), step), 99, np.uint8)
+    data[:, : rows.shape[1]] = rows
+    return data.reshape(-1)
+
+
+def frame(rows, encoding, padding=0, **changes):
+    step = rows.shape[1] + padding
+    fields = {'height': HEIGHT, 'width': WIDTH, 'step': step, 'data': padded(rows, step), **changes}
+    return Frame(stamp_ns=1, frame_id='c', encoding=encoding, **fields)
+
+
+def noise(channels, rows=HEIGHT):
+    return RNG.integers(0, 256, (rows, WIDTH * channels), dtype=np.uint8)
+
+
+@pytest.mark.parametrize('padding', [0, 1, 5, 64])
+@pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', '8UC3', 'rgba8', 'bgra8', '8UC4'])
+def test_colours_are_a_view_of_the_bytes_with_any_step(encoding, padding):
+    rows = noise(ENCODINGS[encoding].channels)
+    message = frame(rows, encoding, padding)
+    message.data.setflags(write=False)
+    array, order = pixels(message)
+    assert np.shares_memory(array, message.data)
+    assert order == ('rgb' if encoding.startswith('rgb') else 'bgr')
+    expected = rows.reshape(HEIGHT, WIDTH, -1)[..., :3]
+    assert np.array_equal(array, expected)
+    contiguous = rgb(message)
+    assert contiguous.flags.c_contiguous
+    assert np.array_equal(contiguous, expected if order == 'rgb' else expected[..., ::-1])
+
+
+def reference(rows, encoding):
+    if encoding in ('mono8', '8UC1'):
+        return np.repeat(rows[..., None], 3, axis=2)
+    if encoding in ('yuv422', 'uyvy'):
+        return cv2.cvtColor(rows.reshape(HEIGHT, WIDTH, 2), cv2.COLOR_YUV2RGB_UYVY)
+    if encoding in ('yuv422_yuy2', 'yuyv'):
+        return cv2.cvtColor(rows.reshape(HEIGHT, WIDTH, 2), cv2.COLOR_YUV2RGB_YUYV)
+    if encoding.startswith('nv'):
+        return cv2.cvtColor(rows, getattr(cv2, f'COLOR_YUV2RGB_{encoding.upper()}'))
+    code = {'rggb': 'BG', 'bggr': 'RG', 'gbrg': 'GR', 'grbg': 'GB'}[encoding[6:10]]  # cv_bridge's table
+    return cv2.cvtColor(rows, getattr(cv2, f'COLOR_Bayer{code}2BGR'))[..., ::-1]
+
+
+@pytest.mark.parametrize('padding', [0, 1, 2, 64])
+@pytest.mark.parametrize(
+    'encoding',
+    [name for name, entry in ENCODINGS.items() if entry.conversion is not None and entry.depth == 8],
+)
+def test_a_converted_encoding_with_padded_rows_equals_the_tight_reference(encoding, padding):
+    rows = noise(ENCODINGS[encoding].channels, HEIGHT * 3 // 2 if encoding.startswith('nv') else HEIGHT)
+    message = frame(rows, encoding, padding)
+    message.data.setflags(write=False)
+    array, order = pixels(message)
+    assert order == 'rgb'
+    assert array.shape == (HEIGHT, WIDTH, 3)
+    assert np.array_equal(array, reference(rows, encoding))
+
+
+@pytest.mark.parametrize('mosaic', ['rggb', 'bggr', 'gbrg', 'grbg'])
+def test_a_mosaic_of_one_colour_gives_that_colour(mosaic):
+    color = {'r': 200, 'g': 100, 'b': 30}
+    tile = np.array([color[letter] for letter in mosaic], np.uint8).reshape(2, 2)
+    array = rgb(frame(np.tile(tile, (HEIGHT // 2, WIDTH // 2)), f'bayer_{mosaic}8', 3))
+    assert (array == (200, 100, 30)).all()
+
+
+@pytest.mark.parametrize(('encoding', 'sample'), [('uyvy', (90, 81, 240, 81)), ('yuyv', (81, 90, 81, 240))])
+def test_packed_red_is_red(encoding, sample):
+    array = rgb(frame(np.tile(np.array(sample, np.uint8), (HEIGHT, WIDTH // 2)), encoding))
+    assert np.abs(array.astype(int) - (254, 0, 0)).max() <= 3
+
+
+@pytest.mark.parametrize('bigendian', [False, True])
+@pytest.mark.parametrize('padding', [0, 1, 6])
+def test_mono16_is_scaled_to_eight_bits_in_its_own_byte_order(bigendian, padding):
+    values = RNG.integers(0, 65536, (HEIGHT, WIDTH), dtype=np.uint16)
+    values[0, :2] = 0, 65535
+    rows = values.astype('>u2' if bigendian else '<u2').view(np.uint8)
+    array = rgb(frame(rows, 'mono16', padding, is_bigendian=bigendian))
+    assert np.array_equal(array, np.repeat(np.rint(values * (255 / 65535)).astype(np.uint8)[..., None], 3, 2))
+
+
+def refused(message):
+    with pytest.raises(FrameError) as caught:
+        pixels(message)
+    return caught.value
+
+
+@pytest.mark.parametrize('encoding', ENCODINGS)
+def test_a_step_below_a_row_and_missing_rows_are_refused(encoding):
+    entry = ENCODINGS[encoding]
+    rows = noise(entry.channels * entry.depth // 8, HEIGHT * 3 // 2 if encoding.startswith('nv') else HEIGHT)
+    assert refused(frame(rows, encoding, step=rows.shape[1] - 1)).reason == 'step'
+    assert refused(frame(rows, encoding, step=0)).reason == 'step'
+    assert refused(frame(rows, encoding, data=padded(rows, rows.shape[1])[:-1])).reason == 'length'
+
+
+def test_nv12_needs_its_colour_rows_and_even_sizes():
+    assert refused(frame(noise(1), 'nv12')).reason == 'length'
+    assert refused(frame(noise(1, 9), 'nv12', height=5)).reason == 'size'
+    assert refused(frame(noise(2), 'yuv422', width=7)).reason == 'size'
+    assert refused(frame(noise(3), 'rgb8', height=0)).reason == 'size'
+
+
+def test_an_unknown_encoding_is_quoted_with_what_is_supported():
+    error = refused(frame(noise(3), '32FC1'))
+    assert error.reason == 'encoding'
+    assert all(text in str(error) for text in ("'32FC1'", 'rgb8', 'bayer_grbg8', 'nv12'))
+
+
+@pytest.mark.parametrize('order', ['rgb', 'bgr'])
+@pytest.mark.parametrize('height', [1, 2, 5])
+def test_to_rgb_takes_views_of_any_strides(order, height):
+    buffer = RNG.integers(0, 256, (height, 9, 4), dtype=np.uint8)
+    views = [
+        buffer[..., :3],
+        buffer[..., 1:],
+        buffer[::-1, :, :3],
+        buffer[:, ::-1, 1:],
+        buffer[:, ::2, :3],
+        buffer[..., 2::-1],
+    ]
+    for view in views:
+        result = to_rgb(Pixels(view, order))
+        assert result.flags.c_contiguous
+        assert np.array_equal(result, view if order == 'rgb' else view[..., ::-1])
+
+
+def test_tight_rgb_is_not_copied():
+    message = frame(noise(3), 'rgb8')
+    assert np.shares_memory(rgb(message), message.data)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The direction of imports between the package's layers, read from the import statements."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+import pytest
+
+import lw_refinenet_ros
+
+PACKAGE = 'lw_refinenet_ros'
+ROOT = Path(lw_refinenet_ros.__file__).parent
+
+LOWER = {'model', 'image', 'inference', 'sources'}
+MAY_IMPORT = {
+    '.': {'inference'},  # the modules beside the layers; Segmenter is handed on from there
+    'model': set(),
+    'image': set(),
+    'inference': {'model', 'image'},
+    'sources': {'model', 'image'},
+    'evaluation': LOWER,
+    'training': LOWER,
+    'node': LOWER,
+    'cli': {*LOWER, 'evaluation', 'training', 'node'},
+}
+LAYER_OF = {'Segmenter': 'inference', 'Segmentation': 'inference', 'resources': '.', '__version__': '.'}
+
+ROS = {
+    *('rclpy', 'builtin_interfaces', 'rcl_interfaces', 'lifecycle_msgs', 'diagnostic_msgs', 'rosgraph_msgs'),
+    *('sensor_msgs', 'sensor_msgs_py', 'std_msgs', 'vision_msgs', 'cv_bridge', 'ament_index_python'),
+}
+ROS_IN = {'node': ROS, 'image': {'cv_bridge'}}
+ONLY_NEEDS = {'model': {'torch', 'safetensors'}}
+
+
+def imported_modules(source: str, package: tuple[str, ...]) -> Iterator[str]:
+    """Every module that is imported: at the top, in functions, for type checking; names in full.
+
+    `from place import name` yields `place.name`, as name may be a module.
+    """
+    for statement in ast.walk(ast.parse(source)):
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            start = package[: len(package) - statement.level + 1] if statement.level else ()
+            place = '.'.join([*start, *filter(None, [statement.module])])
+            yield from (f'{place}.{alias.name}' for alias in statement.names)
+
+
+def violations(file: PurePath, source: str) -> Iterator[str]:
+    """What a file, named from the package's root, imports and may not."""
+    layer = file.parts[0] if len(file.parts) > 1 else '.'
+    if layer not in MAY_IMPORT:
+        yield f'{file} is in no layer'
+        return
+    for module in imported_modules(source, (PACKAGE, *file.parent.parts)):
+        top, *inner = module.split('.')
+        if top == PACKAGE:
+            target = LAYER_OF.get(inner[0], inner[0]) if inner else None  # a bare `import lw_refinenet_ros`
+            allowed = target in {layer, '.', *MAY_IMPORT[layer]}
+        elif top in ROS:
+            allowed = top in ROS_IN.get(layer, ())
+        else:
+            allowed = layer not in ONLY_NEEDS or top in ONLY_NEEDS[layer] or top in sys.stdlib_module_names
+        if not allowed:
+            yield f'{file} imports {module}'
+
+
+def test_every_import_keeps_to_the_direction_of_the_layers():
+    files = sorted(ROOT.rglob('*.py'))
+    assert files
+    assert [line for file in files for line in violations(file.relative_to(ROOT), file.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    ('file', 'statement'),
+    [
+        ('model/network.py', 'from lw_refinenet_ros.image import palette'),
+        ('model/network.py', 'import numpy'),
+        ('model/network.py', 'from lw_refinenet_ros import Segmenter'),
+        ('image/palette.py', 'import lw_refinenet_ros.model.network'),
+        ('image/palette.py', 'from sensor_msgs.msg import Image'),
+        ('sources/bag.py', 'from lw_refinenet_ros.inference.segmenter import Segmenter'),
+        ('inference/segmenter.py', 'from ..sources import bag'),
+        ('inference/cuda/graph.py', 'from ...sources import bag'),
+        ('evaluation/report.py', 'from lw_refinenet_ros import training'),
+        ('training/loop.py', 'from lw_refinenet_ros.evaluation import metrics'),
+        ('node/segmentation_node.py', 'def later():\n    from ..evaluation import metrics'),
+        ('cli/play.py', 'import rclpy'),
+        ('inference/segmenter.py', 'from lw_refinenet_ros.cli import main'),
+        ('resources.py', 'from .node import segmentation_node'),
+        ('tracking/track.py', 'import numpy'),
+    ],
+)
+def test_an_import_against_the_direction_is_found(file, statement):
+    assert list(violations(PurePath(file), statement))
+
+
+@pytest.mark.parametrize(
+    ('file', 'statement'),
+    [
+        ('__init__.py', 'from lw_refinenet_ros.inference import segmenter'),
+        ('model/network.py', 'import math\nimport torch.nn.functional\nfrom . import decoder'),
+        ('model/checkpoint.py', 'from lw_refinenet_ros.resources import share_path'),
+        ('image/conversion.py', 'def convert():\n    import cv_bridge'),
+        ('inference/cuda/graph.py', 'from ..segmenter import Segmenter\nfrom ...model import network'),
+        ('node/player.py', 'import rclpy\nfrom lw_refinenet_ros.sources import bag'),
+        ('cli/play.py', 'from lw_refinenet_ros.node import player\nfrom lw_refinenet_ros import __version__'),
+    ],
+)
+def test_an_import_along_the_direction_is_allowed(file, statement):
+    assert list(violations(PurePath(file), statement)) == []
+
+
+def test_importing_the_package_loads_neither_a_network_library_nor_ros():
+    loaded = subprocess.check_output(
+        [sys.executable, '-c', f'import sys, {PACKAGE}; print(*sys.modules)'],
+        text=True,
+        cwd=ROOT.parent,
+    ).split()
+    assert PACKAGE in loaded
+    assert {'torch', 'rclpy', 'openvino'}.isdisjoint(loaded)

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What colcon installs, built for real, and what package.xml and the constraints say."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lw_refinenet_ros
+
+PACKAGE = 'lw_refinenet_ros'
+ROOT = Path(lw_refinenet_ros.__file__).resolve().parent.parent
+SHARED = ['launch', 'config', 'weights']
+
+
+def files_below(folder: Path) -> set[str]:
+    """Relative paths of what a folder holds, without what Python caches."""
+    files = (file for file in folder.rglob('*') if file.is_file() and '__pycache__' not in file.parts)
+    return {file.relative_to(folder).as_posix() for file in files if not file.name.startswith('.')}
+
+
+def environment() -> dict[str, str]:
+    """This process's environment with nothing of the checkout on Python's path."""
+    return {name: value for name, value in os.environ.items() if name not in {'PYTHONPATH', 'VIRTUAL_ENV'}}
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory) -> Path:
+    """A copy of the checkout as git sees it: what is ignored must not be needed."""
+    listed = subprocess.run(
+        ['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode:
+        pytest.skip(f'not a git checkout: {ROOT}')
+    copy = tmp_path_factory.mktemp('workspace') / 'src' / PACKAGE
+    for name in filter(None, listed.stdout.split('\0')):
+        if (ROOT / name).is_file():  # not one that was deleted since
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    return copy
+
+
+@pytest.fixture(scope='module', params=['isolated', 'merged', 'symlinked'])
+def prefix(request, source, tmp_path_factory) -> Path:
+    """Where a real `colcon build` of the copy put the package."""
+    pytest.importorskip('colcon_core', reason='colcon is not installed')
+    pytest.importorskip('colcon_ros', reason='colcon-ros is not installed')
+    options = {'merged': ['--merge-install'], 'symlinked': ['--symlink-install']}.get(request.param, [])
+    workspace = tmp_path_factory.mktemp(request.param)
+    built = subprocess.run(
+        [
+            *(sys.executable, '-c', 'import sys; from colcon_core.command import main; sys.exit(main())'),
+            *('--log-base', 'log', 'build', '--base-paths', source, *options),
+            *('--event-handlers', 'console_direct+', 'desktop_notification-', 'status-'),
+        ],
+        cwd=workspace,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert built.returncode == 0, built.stdout
+    return workspace / 'install' / ('' if request.param == 'merged' else PACKAGE)
+
+
+def run_sourced(prefix: Path, command: str) -> str:
+    """What a command prints in a shell that has sourced the built package, and nothing else."""
+    done = subprocess.run(
+        ['bash', '-c', f'. {prefix}/share/{PACKAGE}/package.bash && {command}'],
+        cwd=prefix,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_build_installs_the_marker_and_the_manifest(prefix):
+    assert (prefix / 'share/ament_index/resource_index/packages' / PACKAGE).is_file()
+    assert (prefix / 'share' / PACKAGE / 'package.xml').read_bytes() == (ROOT / 'package.xml').read_bytes()
+
+
+@pytest.mark.parametrize('folder', SHARED)
+def test_the_build_installs_every_shared_file_in_its_folder(prefix, source, folder):
+    expected = files_below(source / folder)
+    assert expected, f'{folder}/ holds nothing'
+    assert files_below(prefix / 'share' / PACKAGE / folder) == expected
+
+
+def test_the_build_installs_every_file_of_the_python_package(prefix, source):
+    program = 'import pathlib, lw_refinenet_ros; print(pathlib.Path(lw_refinenet_ros.__file__).parent)'
+    installed = Path(run_sourced(prefix, f"{sys.executable} -c '{program}'").strip())
+    assert ROOT not in installed.parents
+    assert files_below(installed) == files_below(source / PACKAGE)
+
+
+@pytest.mark.parametrize('name', ['segmentation_node', 'lw_refinenet'])
+def test_ros2_run_finds_the_executable(prefix, name):
+    assert os.access(prefix / 'lib' / PACKAGE / name, os.X_OK)
+
+
+def test_the_installed_command_runs(prefix):
+    assert 'usage: lw_refinenet' in run_sourced(prefix, f'{prefix}/lib/{PACKAGE}/lw_refinenet --help')
+
+
+def test_the_installed_package_finds_its_own_files(prefix, source):
+    program = f'from {PACKAGE}.resources import share_path; print(share_path("package.xml"))'
+    found = Path(run_sourced(prefix, f"{sys.executable} -c '{program}'").strip())
+    assert found in {prefix / 'share' / PACKAGE / 'package.xml', source / 'package.xml'}
+    symlinked = (prefix / 'share' / PACKAGE / 'package.xml').is_symlink()
+    assert (found == source / 'package.xml') == symlinked
+
+
+def test_a_missing_file_is_named_with_the_places_that_were_searched():
+    from lw_refinenet_ros.resources import share_path
+
+    assert share_path('package.xml') == ROOT / 'package.xml'
+    message = f"'weights/none.bin' is not among the files of {PACKAGE}; looked for {ROOT}/weights/none.bin"
+    with pytest.raises(FileNotFoundError, match=re.escape(message)):
+        share_path('weights/none.bin')
+
+
+def test_the_manifest_and_the_changelog_are_well_formed_and_agree_with_the_version():
+    package = pytest.importorskip('catkin_pkg.package', reason='catkin_pkg is not installed')
+    changelog = pytest.importorskip('catkin_pkg.changelog', reason='catkin_pkg is not installed')
+    warnings: list[str] = []
+    manifest = package.parse_package(str(ROOT), warnings=warnings)
+    manifest.validate(warnings=warnings)
+    assert warnings == []
+    assert manifest.version == lw_refinenet_ros.__version__
+    changes = changelog.get_changelog_from_path(str(ROOT)).foreach_version()
+    assert manifest.version in {version for version, _date, _content in changes}
+
+
+def test_pip_installs_the_same_versions_with_ros_and_without():
+    def pins(name: str) -> set[str]:
+        lines = (ROOT / 'requirements' / name).read_text().splitlines()
+        return {line for line in lines if '==' in line and not line.startswith('#')}
+
+    assert pins('constraints-ros.txt') < pins('constraints.txt')
