@@ -48,12 +48,15 @@ class Progress:
     def __init__(self, what: str, total: int | None = None) -> None:
         self._what, self._total = what, total
         self._started = self._shown = time.monotonic()
+        self._ended = False
         self._terminal = sys.stderr.isatty()
 
     def show(self, done: int, note: str = '') -> None:
         """Show that `done` of the total are done."""
         now = time.monotonic()
-        last = self._total is not None and done >= self._total
+        if self._ended:
+            return
+        last = self._ended = self._total is not None and done >= self._total
         if now - self._shown < (REDRAW_S if self._terminal else LINE_S) and not last:
             return
         self._shown = now

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ['add_arguments', 'run']
 
+INTERRUPTED = 130
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
@@ -37,18 +39,11 @@ def run(options: argparse.Namespace) -> int:
 
     with ExitStack() as stack:
         source = stack.enter_context(open_source(options.source, topic=options.topic))
-        # Only now: a source at fault is said without ROS being there at all.
-        import rclpy
+        # Only now: a source at fault is said even where ROS is missing.
+        from lw_refinenet_ros.node.player import Sent, play
 
-        from lw_refinenet_ros.node.memory import keep_large_allocations
-        from lw_refinenet_ros.node.player import Player, Sent
-
-        keep_large_allocations()
-        rclpy.init(args=[])
-        stack.callback(rclpy.try_shutdown)
-        player = Player(options.output_topic or source.topic, clock=options.clock)
         log = stack.enter_context(options.log.open('w')) if options.log else None
-        progress = Progress('played', source.length if not options.loop else None)
+        progress = Progress('played', None if options.loop else source.length)
         played = 0
 
         def sent(record: Sent) -> None:
@@ -58,10 +53,13 @@ def run(options: argparse.Namespace) -> int:
                 log.write(json.dumps(record._asdict()) + '\n')
             progress.show(played)
 
-        if options.wait_for_subscriber:
-            player.wait_for_subscriber()
-        while rclpy.ok():
-            player.play(source, options.rate, sent)
-            if not options.loop:
-                break
-        return 0 if rclpy.ok() else 130
+        whole = play(
+            source,
+            options.output_topic or source.topic,
+            rate=options.rate,
+            loop=options.loop,
+            clock=options.clock,
+            wait_for_subscriber=options.wait_for_subscriber,
+            sent=sent,
+        )
+        return 0 if whole else INTERRUPTED

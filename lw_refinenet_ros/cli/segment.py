@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
         (options.output / kind).mkdir(parents=True, exist_ok=True)
     for name in options.sources:
         with open_source(name, topic=options.topic) as source:
-            names = [p.stem for p in source.paths] if isinstance(source, ImageSource) else None
+            names = [path.stem for _, path in source.files] if isinstance(source, ImageSource) else None
             progress = Progress(f'{name}:', source.length)
             for index, frame in enumerate(source):
                 image, order = pixels(frame)

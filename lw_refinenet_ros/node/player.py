@@ -14,6 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
+from lw_refinenet_ros.node.memory import keep_large_allocations
 from lw_refinenet_ros.node.outputs import header_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.image.frame import Frame
     from lw_refinenet_ros.sources.source import Source
 
-__all__ = ['Player', 'Sent']
+__all__ = ['Player', 'Sent', 'play']
 
 SETTLE_S = 2.0  # subscribers that follow our reliability have done so by then
 NAP_S = 0.1  # the longest sleep, so that an interrupt is noticed
@@ -36,6 +37,32 @@ class Sent(NamedTuple):
     stamp_ns: int
     due_ns: int
     sent_ns: int
+
+
+def play(
+    source: Source,
+    topic: str,
+    *,
+    rate: float,
+    loop: bool,
+    clock: bool,
+    wait_for_subscriber: bool,
+    sent: Callable[[Sent], None],
+) -> bool:
+    """Play a source until its end, or for ever with `loop`; False if it was interrupted."""
+    keep_large_allocations()
+    rclpy.init(args=[])
+    try:
+        player = Player(topic, clock=clock)
+        if wait_for_subscriber:
+            player.wait_for_subscriber()
+        while rclpy.ok():
+            player.play(source, rate, sent)
+            if not loop:
+                break
+        return bool(rclpy.ok())
+    finally:
+        rclpy.try_shutdown()
 
 
 class Player(Node):  # type: ignore[misc]

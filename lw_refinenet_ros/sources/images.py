@@ -44,10 +44,10 @@ class ImageSource(Source):
         else:
             stamps = [START_NS + index * 1_000_000_000 // _RATE_HZ for index in range(len(paths))]
             self.rate_hz = float(_RATE_HZ)
-        self._files = list(zip(stamps, paths))
+        self.files = list(zip(stamps, paths))
 
     def __iter__(self) -> Iterator[Frame]:
-        for stamp_ns, path in self._files:
+        for stamp_ns, path in self.files:
             try:
                 array = decode_image(path.read_bytes())
             except (FrameError, OSError) as error:
