@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +20,7 @@ from lw_refinenet_ros.cli.options import Progress
 from lw_refinenet_ros.evaluation.live import Arrival, LiveRun, Published
 from lw_refinenet_ros.resources import share_path
 
-__all__ = ['LiveError', 'run_live']
+__all__ = ['LiveError', 'ros_environment', 'run_live']
 
 NODE = '/lw_refinenet'
 START_S = 60.0  # the node and the recorder have come up by then, on any machine worth having
@@ -87,20 +88,28 @@ def _die_with_parent() -> None:
 
 
 def ros_environment() -> dict[str, str]:
-    """Give the environment of the children: loopback, a domain of their own, large images."""
+    """Give this environment with what the children need: loopback, a domain of their own, large images."""
     environment = dict(os.environ)
-    profile = str(share_path('config/fastdds_large_images.xml'))
-    environment |= {
-        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-        'ROS_LOCALHOST_ONLY': '1',  # Humble's word for the same
-        'FASTDDS_DEFAULT_PROFILES_FILE': profile,
-        'FASTRTPS_DEFAULT_PROFILES_FILE': profile,  # Jazzy's and Humble's
-        'PYTHONUNBUFFERED': '1',
-    }
     environment.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
-    if environment.get('ROS_DISTRO', 'kilted') not in {'humble', 'iron'}:
-        del environment['ROS_LOCALHOST_ONLY']
+    environment['PYTHONUNBUFFERED'] = '1'
+    distro = environment.get('ROS_DISTRO') or _distro_of_wheels()
+    old_name = distro in {'humble', 'iron', 'jazzy'}
+    profile = str(share_path('config/fastdds_large_images.xml'))
+    environment['FASTRTPS_DEFAULT_PROFILES_FILE' if old_name else 'FASTDDS_DEFAULT_PROFILES_FILE'] = profile
+    if distro == 'humble':
+        environment['ROS_LOCALHOST_ONLY'] = '1'
+    else:
+        environment['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     return environment
+
+
+def _distro_of_wheels() -> str:
+    """Name the ROS distribution that came from a package registry."""
+    for distro in ('jazzy', 'kilted'):
+        with suppress(PackageNotFoundError):
+            version(f'ros-{distro}-rclpy')
+            return distro
+    return ''
 
 
 def run_live(

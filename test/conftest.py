@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What several tests share: a tiny network on disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope='session')
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network of three classes whose labels differ from place to place."""
+    return write_tiny_weights(tmp_path_factory.mktemp('weights') / 'tiny.safetensors', seed=1)
+
+
+def write_tiny_weights(path: Path, *, seed: int, names: tuple[str, ...] = ('sky', 'road', 'car')) -> Path:
+    import torch
+
+    from lw_refinenet_ros.model.network import build_model
+    from lw_refinenet_ros.model.weights import Card, save_model
+
+    torch.manual_seed(seed)
+    architecture = 'lw_refinenet_efficientnet_lite0'
+    model = build_model(architecture, len(names), width=8)
+    # Statistics of pictures, and no class that wins everywhere
+    pictures = torch.nn.functional.interpolate(torch.randn(4, 3, 12, 16), scale_factor=8, mode='bilinear')
+    with torch.no_grad():
+        for _ in range(20):
+            model.train()(pictures)
+        model.decoder.classifier.bias -= model.eval()(pictures).mean((0, 2, 3))
+    classes = [{'name': name, 'color': [80 * i, 40, 200 - 60 * i]} for i, name in enumerate(names)]
+    card = Card(architecture, 8, {'name': 'tiny', 'ignore': 255, 'classes': classes}, (0.5,) * 3, (0.5,) * 3)
+    save_model(path, model, card)
+    return path
+
+
+@pytest.fixture
+def street() -> np.ndarray:
+    """A smooth random picture, uint8 (96, 128, 3)."""
+    import cv2
+
+    noise = np.random.default_rng(7).integers(0, 255, (12, 16, 3), np.uint8)
+    return cv2.resize(noise, (128, 96), interpolation=cv2.INTER_CUBIC)

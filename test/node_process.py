@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the real node in its own process and talks to it over DDS."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from array import array
+from typing import TYPE_CHECKING
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters, SetParametersAtomically
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+
+from lw_refinenet_ros.cli.live import ros_environment
+from lw_refinenet_ros.node.diagnostics import read_status
+
+if TYPE_CHECKING:
+    from rcl_interfaces.msg import ParameterValue
+
+PATIENCE_S = 30.0
+os.environ.update(ros_environment())
+
+
+class NodeProcess:
+    """The node's process and a client of it, both ended by `close`."""
+
+    def __init__(self, *, reliable: bool = True, **parameters: object) -> None:
+        command = [sys.executable, '-m', 'lw_refinenet_ros.node.segmentation_node', '--ros-args']
+        for name, value in parameters.items():
+            command += ['-p', f'{name}:={json.dumps(value) if not isinstance(value, str) else value}']
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.client = rclpy.create_node('test_client', context=self.context, use_global_arguments=False)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.client)
+        reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        qos = QoSProfile(depth=1, reliability=reliability)
+        self.images = self.client.create_publisher(Image, 'image', qos)
+        self.received: dict[str, list] = {}
+        self.status = None
+        self.client.create_subscription(DiagnosticArray, '/diagnostics', self._read_status, 10)
+
+    def _read_status(self, message: DiagnosticArray) -> None:
+        self.status = read_status(message, '/lw_refinenet: segmentation') or self.status
+
+    def listen(self, *topics: str) -> None:
+        for topic in topics:
+            kept = self.received[topic] = []
+            latched = topic == 'label_names'
+            kind = String if latched else Image
+            durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+            qos = QoSProfile(depth=20, durability=durability)
+            self.client.create_subscription(kind, f'/lw_refinenet/{topic}', kept.append, qos)
+
+    def spin_until(self, condition, what: str, patience_s: float = PATIENCE_S):
+        end = time.monotonic() + patience_s
+        while not (result := condition()):
+            assert self.process.poll() is None, f'the node died: {self.process.stdout.read()}'
+            assert time.monotonic() < end, f'no {what} within {patience_s} s; status {self.status}'
+            self.executor.spin_once(timeout_sec=0.05)
+        return result
+
+    def wait_active(self) -> None:
+        """Until the node runs and both sides have settled on each other's quality of service."""
+        self.spin_until(lambda: self.status and self.status[1]['state'] == 'active', 'active node')
+        self.spin_until(self.images.get_subscription_count, 'subscription')
+        reliable = self.images.qos_profile.reliability
+        self.spin_until(
+            lambda: {
+                i.qos_profile.reliability for i in self.client.get_subscriptions_info_by_topic('/image')
+            } == {reliable},
+            'subscription as reliable as the publisher',
+        )  # fmt: skip
+
+    def send(self, image: np.ndarray, *, stamp_ns: int = 0, encoding: str = 'rgb8', **fields: object) -> None:
+        message = Image(height=image.shape[0], width=image.shape[1], encoding=encoding)
+        message.step = image.shape[1] * (image.shape[2] if image.ndim == 3 else 1)
+        message.data = array('B', image.tobytes())
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+        message.header.frame_id = 'camera_optical'
+        for name, value in fields.items():
+            setattr(message, name, value)
+        self.images.publish(message)
+
+    def answer(self, topic: str, image: np.ndarray, stamp_ns: int, **fields: object) -> Image:
+        """Send a frame until its result is there: the first may come before both sides are matched."""
+        kept = self.received[topic]
+
+        def result():
+            return next((m for m in kept if stamp_of(m) == stamp_ns), None)
+
+        end = time.monotonic() + PATIENCE_S
+        while result() is None and time.monotonic() < end:
+            self.send(image, stamp_ns=stamp_ns, **fields)
+            again = time.monotonic() + 2
+            while result() is None and time.monotonic() < again:
+                self.executor.spin_once(timeout_sec=0.05)
+        return self.spin_until(result, f'{topic} of stamp {stamp_ns}', 1.0)
+
+    def call(self, kind: type, service: str, request: object):
+        client = self.client.create_client(kind, f'/lw_refinenet/{service}')
+        self.spin_until(client.service_is_ready, service)
+        future = client.call_async(request)
+        self.spin_until(future.done, f'answer of {service}')
+        self.client.destroy_client(client)
+        return future.result()
+
+    def set(self, **values: object):
+        parameters = [Parameter(n, value=v).to_parameter_msg() for n, v in values.items()]
+        request = SetParameters.Request(parameters=parameters)
+        return self.call(SetParameters, 'set_parameters', request).results
+
+    def set_atomically(self, **values: object):
+        parameters = [Parameter(n, value=v).to_parameter_msg() for n, v in values.items()]
+        request = SetParametersAtomically.Request(parameters=parameters)
+        return self.call(SetParametersAtomically, 'set_parameters_atomically', request).result
+
+    def get(self, *names: str) -> list[ParameterValue]:
+        return self.call(GetParameters, 'get_parameters', GetParameters.Request(names=list(names))).values
+
+    def describe(self, *names: str):
+        request = DescribeParameters.Request(names=list(names))
+        return self.call(DescribeParameters, 'describe_parameters', request).descriptors
+
+    def transition(self, label: str) -> bool:
+        request = ChangeState.Request()
+        request.transition.label = label
+        return self.call(ChangeState, 'change_state', request).success
+
+    def state(self) -> str:
+        return self.call(GetState, 'get_state', GetState.Request()).current_state.label
+
+    def stop(self, number: signal.Signals) -> tuple[int, float, str]:
+        """Signal the node; give its exit status, how long it took and what it printed."""
+        started = time.monotonic()
+        self.process.send_signal(number)
+        output, _ = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, time.monotonic() - started, output
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+        self.executor.shutdown()
+        self.client.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+
+def stamp_of(message: Image) -> int:
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+
+
+def pixels_of(message: Image) -> np.ndarray:
+    array = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, -1)
+    return array[..., 0] if message.encoding == 'mono8' else array
+
+
+__all__ = ['NodeProcess', 'pixels_of', 'stamp_of']

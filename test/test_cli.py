@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as a user types it, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.image.labels import read_label_png, write_label_png
+
+
+def lw_refinenet(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, '-m', 'lw_refinenet_ros.cli.main', *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, street: np.ndarray) -> Path:
+    folder = tmp_path / 'pictures'
+    folder.mkdir()
+    for index in range(3):
+        cv2.imwrite(str(folder / f'frame{index}.png'), np.roll(street, 20 * index, axis=1)[..., ::-1])
+    return folder
+
+
+def test_segment_writes_a_label_and_an_overlay_for_every_image(pictures, tmp_path, tiny_weights):
+    done = lw_refinenet('segment', pictures, '--output', tmp_path / 'out', '--weights', tiny_weights)
+    assert done.returncode == 0, done.stderr
+    segmenter = Segmenter.load(str(tiny_weights))
+    for path in sorted(pictures.iterdir()):
+        image = np.ascontiguousarray(cv2.imread(str(path))[..., ::-1])
+        label = read_label_png(tmp_path / 'out' / 'labels' / f'{path.stem}.png')
+        np.testing.assert_array_equal(label, segmenter.segment(image).label)
+        assert cv2.imread(str(tmp_path / 'out' / 'overlays' / f'{path.stem}.jpg')).shape == image.shape
+
+
+def test_evaluate_of_a_networks_own_labels_is_perfect_and_of_others_is_not(pictures, tmp_path, tiny_weights):
+    lw_refinenet('segment', pictures, '--output', tmp_path, '--weights', tiny_weights)
+    arguments = ['evaluate', '--images', pictures, '--labels', tmp_path / 'labels', '--weights', tiny_weights]
+    done = lw_refinenet(*arguments, '--json', tmp_path / 'own.json')
+    assert done.returncode == 0, done.stderr
+    own = json.loads((tmp_path / 'own.json').read_text())
+    assert own['miou'] == own['pixel_accuracy'] == 1.0
+    assert own['frames'] == 3
+    assert list(own['latency_ms']) == ['p50', 'p95', 'p99']
+    write_label_png(tmp_path / 'labels' / 'frame1.png', np.zeros((96, 128), np.uint8))
+    lw_refinenet(*arguments, '--json', tmp_path / 'other.json')
+    other = json.loads((tmp_path / 'other.json').read_text())
+    assert other['pixel_accuracy'] < 1
+    assert set(other['per_class_iou']) == {'sky', 'road', 'car'}
+
+
+def test_info_tells_what_a_file_holds_and_what_works_here(tiny_weights):
+    about_file = lw_refinenet('info', tiny_weights).stdout
+    for part in ('lw_refinenet_efficientnet_lite0', 'tiny', 'sky', 'road'):
+        assert part in about_file
+    about_here = lw_refinenet('info').stdout
+    for part in ('torch', 'openvino', 'engine auto on auto'):
+        assert part in about_here
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'status', 'said'),
+    [
+        (['info', 'none.safetensors'], 1, 'none.safetensors: No such file'),
+        (['segment', 'nowhere', '--output', 'OUT'], 1, 'nowhere'),
+        (['segment', 'x.png'], 2, '--output'),
+        (['evaluate', '--images', 'OUT', '--labels', 'OUT'], 1, 'has no images'),
+        (['train', '--data', 'OUT', '--output', 'OUT'], 1, 'no classes.yaml'),
+        (['play', 'nowhere.mcap'], 1, 'nowhere.mcap'),
+        (['play', 'nowhere.mcap', '--rate', '0'], 1, '--rate 0.0 must be above 0'),
+        (['sing'], 2, 'invalid choice'),
+    ],
+)
+def test_a_fault_is_one_line_and_an_exit_code(tmp_path, arguments, status, said):
+    done = lw_refinenet(*(str(tmp_path) if a == 'OUT' else a for a in arguments))
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr
+    assert 'Traceback' not in done.stderr
+    if status == 1:
+        complaints = [line for line in done.stderr.splitlines() if line.startswith('lw_refinenet: ')]
+        assert len(complaints) == 1

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo end to end: player, node and recorder in their own processes, over DDS."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+
+from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.image.frame import Frame
+from lw_refinenet_ros.sources.bag_writer import BagWriter
+from lw_refinenet_ros.sources.opening import open_source
+
+FRAMES = 12
+
+
+def demo(*arguments: object, **options: object) -> list[str]:
+    return [sys.executable, '-m', 'lw_refinenet_ros.cli.main', 'demo', *map(str, arguments)]
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def bag(tmp_path: Path, street: np.ndarray) -> Path:
+    """Twelve frames at 5 Hz, slow enough for any machine."""
+    path = tmp_path / 'street.mcap'
+    with BagWriter(path) as writer:
+        for index in range(FRAMES):
+            image = np.roll(street, 9 * index, axis=1)
+            stamp_ns = 1_000_000_000 + index * 200_000_000
+            frame = Frame.from_array(image, stamp_ns=stamp_ns, frame_id='front', encoding='rgb8')
+            writer.write_image('/front/image', frame)
+    return path
+
+
+def children(pid: int) -> set[int]:
+    found = set()
+    for status in Path('/proc').glob('[0-9]*/status'):
+        try:
+            text = status.read_text()
+        except OSError:
+            continue
+        if f'PPid:\t{pid}\n' in text:
+            found.add(int(status.parent.name))
+    return found
+
+
+def test_the_demo_of_a_bag_records_every_label_with_its_stamp(bag, tmp_path, tiny_weights):
+    out = tmp_path / 'out'
+    done = run(demo('--source', bag, '--weights', tiny_weights, '--output', out))
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((out / 'metrics.json').read_text())
+    assert metrics['frames_published'] == FRAMES
+    assert metrics['frames_lost'] == 0
+    assert metrics['frames'] == metrics['frames_segmented'] >= FRAMES - 2
+    assert 0 < metrics['age_ms']['p50'] <= metrics['age_ms']['p99']
+    assert f'{metrics["frames_segmented"]} of {FRAMES} frames segmented' in done.stdout
+    segmenter = Segmenter.load(str(tiny_weights))
+    with open_source(bag) as source:
+        images = {f.stamp_ns: f.data.reshape(f.height, f.width, 3) for f in source}
+    with open_source(out / 'labels.mcap', topic='/lw_refinenet/label') as source:
+        labels = list(source)
+    assert len(labels) == metrics['frames']
+    for frame in labels:
+        assert frame.frame_id == 'front'
+        expected = segmenter.segment(images[frame.stamp_ns]).label
+        np.testing.assert_array_equal(frame.data.reshape(expected.shape), expected)
+    with av.open(str(out / 'overlay.mp4')) as video:
+        assert video.streams.video[0].codec_context.name == 'h264'
+        assert sum(1 for _ in video.decode(video=0)) == metrics['frames']
+    report = (out / 'report.html').read_text()
+    assert '<svg' in report
+    assert 'sky' in report
+
+
+def test_the_demo_takes_a_folder_of_images(tmp_path, street, tiny_weights):
+    for index in range(4):
+        cv2.imwrite(str(tmp_path / f'{index}.png'), street)
+    done = run(demo('--source', tmp_path, '--weights', tiny_weights, '--output', tmp_path / 'out'))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'out' / 'report.html').is_file()
+
+
+def test_an_unusable_source_is_one_line(tmp_path, tiny_weights):
+    done = run(
+        demo('--source', tmp_path / 'none.mcap', '--weights', tiny_weights, '--output', tmp_path / 'out')
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith('lw_refinenet: ')
+    assert 'none.mcap' in done.stderr
+
+
+@pytest.mark.parametrize('how', ['interrupt', 'node dies', 'player dies'])
+def test_however_it_ends_no_process_is_left(bag, tmp_path, tiny_weights, how):
+    command = demo('--source', bag, '--weights', tiny_weights, '--output', tmp_path / 'out')
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wanted = {'interrupt': 'cli.main', 'node dies': 'segmentation_node', 'player dies': 'cli.main'}[how]
+    end = time.monotonic() + 60
+    started: dict[int, str] = {}
+    while not any('cli.main' in line for line in started.values()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, 'no player came up'
+        for pid in children(process.pid):
+            line = Path(f'/proc/{pid}/cmdline')
+            started[pid] = line.read_text() if line.exists() else ''
+        time.sleep(0.05)
+    if how == 'interrupt':
+        process.send_signal(signal.SIGINT)
+    else:
+        os.kill(next(pid for pid, line in started.items() if wanted in line), signal.SIGKILL)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == (130 if how == 'interrupt' else 1), stderr
+    assert 'Traceback' not in stderr
+    if how != 'interrupt':
+        assert f'the {how.split()[0]} ended with status -9' in stderr
+    assert not any(Path(f'/proc/{pid}').exists() for pid in started)
+    assert not (tmp_path / 'out' / 'labels.mcap').exists(), 'half a recording is no recording'

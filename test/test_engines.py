@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every engine gives the labels and the confidence that the definition gives."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.inference.engine import EngineError
+from lw_refinenet_ros.model.weights import load_model
+
+ENGINES = [
+    ('torch', 'cpu', 'fp32', 1.0),
+    ('torch', 'cpu', 'bf16', 0.97),
+    ('openvino', 'cpu', 'fp32', 0.9999),
+    ('openvino', 'cpu', 'auto', 0.97),
+    ('torch', 'cuda', 'fp16', 0.97),
+]
+
+
+def defined(weights, image, network_size=None):
+    """Label and confidence by their definition, step by step."""
+    network, card = load_model(weights)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None].double()
+    if network_size:
+        x = functional.interpolate(x, size=network_size, mode='bilinear', align_corners=False)
+    mean, std = (torch.tensor(v).double().view(1, 3, 1, 1) for v in (card.mean, card.std))
+    with torch.no_grad():
+        logits = network.double()((x / 255 - mean) / std)
+    logits = functional.interpolate(logits, size=image.shape[:2], mode='bilinear', align_corners=False)[0]
+    confidence = (logits / card.temperature).softmax(0).amax(0)
+    return logits.argmax(0).numpy(), (255 * confidence).round().numpy()
+
+
+@pytest.fixture(params=ENGINES, ids=lambda e: '-'.join(map(str, e[:3])))
+def engine(request, tiny_weights):
+    name, device, precision, agreement = request.param
+    if device == 'cuda' and not torch.cuda.is_available():
+        pytest.skip('no CUDA device')
+    return Segmenter.load(str(tiny_weights), engine=name, device=device, precision=precision), agreement
+
+
+@pytest.mark.parametrize('shape', [(96, 128), (97, 131), (33, 57)])
+def test_label_and_confidence_are_as_defined_at_any_size(engine, tiny_weights, street, shape):
+    segmenter, agreement = engine
+    image = np.ascontiguousarray(np.resize(street, (*shape, 3)))
+    image[: min(shape[0], 96), : min(shape[1], 128)] = street[: shape[0], : shape[1]]
+    label, confidence = defined(tiny_weights, image)
+    result = segmenter.segment(image, confidence=True)
+    assert (result.label == label).mean() >= agreement
+    assert np.abs(result.confidence - confidence).mean() <= (0.6 if agreement > 0.99 else 4)
+
+
+def test_the_network_may_see_another_size_than_the_image(engine, tiny_weights, street):
+    segmenter, agreement = engine
+    segmenter.network_size = (48, 80)
+    label, _ = defined(tiny_weights, street, (48, 80))
+    assert (segmenter.segment(street).label == label).mean() >= min(agreement, 0.999)
+
+
+def test_channel_order_strides_and_read_only_memory_do_not_matter(engine, street):
+    segmenter, _ = engine
+    expected = segmenter.segment(street).label
+    message = np.frombuffer(street.tobytes(), np.uint8).reshape(street.shape)
+    assert not message.flags.writeable
+    np.testing.assert_array_equal(segmenter.segment(message).label, expected)
+    reversed_channels = np.ascontiguousarray(street[..., ::-1])
+    np.testing.assert_array_equal(segmenter.segment(reversed_channels, order='bgr').label, expected)
+    wider = np.zeros((96, 200, 3), np.uint8)
+    wider[:, :128] = street
+    np.testing.assert_array_equal(segmenter.segment(wider[:, :128]).label, expected)
+
+
+def test_the_label_is_written_where_the_caller_wants_it(engine, street):
+    segmenter, _ = engine
+    memory = np.full((96, 128), 77, np.uint8)
+    result = segmenter.segment(street, out=memory)
+    assert result.label is memory
+    np.testing.assert_array_equal(memory, segmenter.segment(street).label)
+
+
+def test_many_sizes_in_turn_keep_only_a_few_compiled_graphs(tiny_weights, street):
+    segmenter = Segmenter.load(str(tiny_weights), engine='openvino')
+    for width in range(32, 128, 12):
+        segmenter.segment(np.ascontiguousarray(street[:, :width]))
+    assert len(segmenter.engine._requests) <= 4
+
+
+@pytest.mark.parametrize(
+    ('image', 'said'),
+    [
+        (np.zeros((4, 4), np.uint8), r'uint8 \(4, 4\)'),
+        (np.zeros((4, 4, 3), np.float32), 'float32'),
+        (np.zeros((0, 4, 3), np.uint8), '4x0'),
+        (np.zeros((1, 20000, 3), np.uint8), '20000x1'),
+    ],
+)
+def test_an_image_that_is_none_is_refused(tiny_weights, image, said):
+    segmenter = Segmenter.load(str(tiny_weights), engine='torch')
+    with pytest.raises(ValueError, match=said):
+        segmenter.segment(image)
+
+
+@pytest.mark.parametrize(
+    ('options', 'said'),
+    [
+        ({'device': 'tpu'}, "device 'tpu' is unknown: choose one of auto, cuda, cpu"),
+        ({'engine': 'tensorrt'}, "engine 'tensorrt' is unknown"),
+        ({'precision': 'int4'}, "precision 'int4' is unknown"),
+        ({'threads': -1}, 'threads=-1'),
+        ({'engine': 'openvino', 'precision': 'fp16'}, "precision 'fp16'"),
+        ({'engine': 'torch', 'device': 'cpu', 'precision': 'fp16'}, "'fp16' does not run on 'cpu'"),
+    ],
+)
+def test_what_this_machine_cannot_do_is_refused_with_what_it_can(tiny_weights, options, said):
+    with pytest.raises(EngineError) as caught:
+        Segmenter.load(str(tiny_weights), **options)
+    assert said in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
+def test_cuda_is_never_replaced_by_something_else(tiny_weights):
+    with pytest.raises(EngineError, match='no CUDA device'):
+        Segmenter.load(str(tiny_weights), device='cuda')
+
+
+def test_weights_are_found_by_name_or_said_to_be_missing():
+    assert Segmenter.load().labels.names[0] == 'sky'
+    with pytest.raises(ValueError, match="no weights are called 'mars'"):
+        Segmenter.load('mars')

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's life from start to end, each time in a process of its own, over real DDS."""
+
+import signal
+
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+
+from node_process import NodeProcess
+
+STAMP = 12_000_000_345
+
+
+def test_nothing_is_segmented_for_nobody(tiny_weights, street):
+    node = NodeProcess(weights=str(tiny_weights), reliable=False)
+    try:
+        node.wait_active()
+        before = node.status[2]['segmented']
+
+        def unwatched():
+            node.send(street)
+            node.executor.spin_once(timeout_sec=0.1)
+            return node.status[2]['unwatched'] >= 2
+
+        node.spin_until(unwatched, 'unwatched frames from a best-effort publisher')
+        assert node.status[2]['segmented'] == before == 0
+    finally:
+        node.close()
+
+
+def test_a_lifecycle_manager_can_drive_it_round_twice(tiny_weights, street):
+    node = NodeProcess(weights=str(tiny_weights), autostart=False)
+    try:
+        assert node.state() == 'unconfigured'
+        node.listen('label')
+        for turn in range(2):
+            assert node.transition('configure')
+            assert node.state() == 'inactive'
+            assert node.transition('activate')
+            node.wait_active()
+            node.answer('label', street, STAMP + turn)
+            assert node.transition('deactivate')
+            assert node.transition('cleanup')
+            assert node.state() == 'unconfigured'
+    finally:
+        node.close()
+
+
+@pytest.mark.parametrize('fault', ['missing', 'truncated', 'no safetensors'])
+def test_with_bad_weights_it_stays_unconfigured_alive_and_says_why(tiny_weights, tmp_path, fault):
+    path = tmp_path / 'bad.safetensors'
+    content = tiny_weights.read_bytes()
+    if fault != 'missing':
+        path.write_bytes(content[: len(content) // 2] if fault == 'truncated' else b'PK\x03\x04' + content)
+    node = NodeProcess(weights=str(path))
+    try:
+        node.spin_until(lambda: node.status and str(path) in node.status[0], 'reason on /diagnostics')
+        assert node.state() == 'unconfigured'
+        path.write_bytes(content)
+        assert node.transition('configure'), 'a mended file is taken'
+    finally:
+        node.close()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_at_once_and_without_a_complaint(tiny_weights, number):
+    node = NodeProcess(weights=str(tiny_weights))
+    try:
+        node.wait_active()
+        status, seconds, output = node.stop(number)
+        assert status == 0, output
+        assert seconds < 5
+        assert 'Traceback' not in output
+    finally:
+        node.close()

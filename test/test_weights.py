@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights files: written whole, read with every fault named."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import write_tiny_weights
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from lw_refinenet_ros.model.weights import WeightsError, load_model, read_card, save_model
+
+
+def rewritten(source, target, change=lambda tensors, header: None):
+    with safe_open(source, framework='pt') as file:
+        header = json.loads(file.metadata()['lw_refinenet_ros'])
+    tensors = load_file(source)
+    change(tensors, header)
+    save_file(tensors, target, metadata={'lw_refinenet_ros': json.dumps(header)})
+    return target
+
+
+def test_a_network_comes_back_as_it_was_stored(tiny_weights, tmp_path):
+    network, card = load_model(tiny_weights)
+    save_model(tmp_path / 'again.safetensors', network, card)
+    again, same = load_model(tmp_path / 'again.safetensors')
+    assert same == card
+    assert not again.training
+    image = torch.rand(1, 3, 33, 47)
+    with torch.no_grad():
+        assert torch.equal(network(image), again(image))
+
+
+def test_values_that_float16_cannot_hold_are_not_stored_and_the_old_file_stays(tiny_weights, tmp_path):
+    path = tmp_path / 'kept.safetensors'
+    path.write_bytes(tiny_weights.read_bytes())
+    network, card = load_model(path)
+    network.decoder.classifier.bias.data[0] = 1e6
+    with pytest.raises(WeightsError, match=r'decoder\.classifier\.bias has values that float16 cannot hold'):
+        save_model(path, network, card)
+    assert path.read_bytes() == tiny_weights.read_bytes()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(WeightsError, match=r'none\.safetensors: No such file'):
+        load_model(tmp_path / 'none.safetensors')
+
+
+@pytest.mark.parametrize('kept', [0, 7, 100, 0.5, 0.999])
+def test_a_truncated_file_is_refused(tiny_weights, tmp_path, kept):
+    content = tiny_weights.read_bytes()
+    path = tmp_path / 'cut.safetensors'
+    path.write_bytes(content[: kept if kept == int(kept) else int(len(content) * kept)])
+    with pytest.raises(WeightsError, match=r'cut\.safetensors is not a whole safetensors file'):
+        load_model(path)
+
+
+def test_a_file_of_somebody_else_is_refused_with_the_remedy(tmp_path):
+    path = tmp_path / 'foreign.safetensors'
+    save_file({'x': torch.zeros(1)}, path)
+    with pytest.raises(WeightsError, match='lw_refinenet import'):
+        read_card(path)
+
+
+def test_missing_unknown_and_misshapen_tensors_are_named(tiny_weights, tmp_path):
+    def damage(tensors, header):
+        tensors['surplus'] = tensors.pop('decoder.classifier.bias')
+        tensors['decoder.classifier.weight'] = torch.zeros(4, 8, 3, 3, dtype=torch.float16)
+
+    path = rewritten(tiny_weights, tmp_path / 'damaged.safetensors', damage)
+    with pytest.raises(WeightsError) as caught:
+        load_model(path)
+    for part in ('classifier.bias is missing', 'surplus is unknown', '(4, 8, 3, 3), not (3, 8, 3, 3)'):
+        assert part in str(caught.value)
+
+
+def test_values_that_are_not_finite_are_refused(tiny_weights, tmp_path):
+    def damage(tensors, header):
+        tensors['decoder.classifier.bias'][0] = float('nan')
+
+    with pytest.raises(WeightsError, match='not finite'):
+        load_model(rewritten(tiny_weights, tmp_path / 'nan.safetensors', damage))
+
+
+@pytest.mark.parametrize(
+    ('change', 'said'),
+    [
+        ({'architecture': 'unet'}, "unknown architecture 'unet'"),
+        ({'std': [0, 1, 1]}, 'std above 0'),
+        ({'temperature': 0}, 'temperature=0'),
+        ({'labels': {'classes': []}}, '0 classes'),
+        ({'labels': 3}, 'cannot be used'),
+        ({'width': -1}, 'width=-1'),
+        ({'surprise': 1}, 'surprise'),
+    ],
+)
+def test_a_header_that_makes_no_sense_is_refused(tiny_weights, tmp_path, change, said):
+    path = rewritten(tiny_weights, tmp_path / 'odd.safetensors', lambda _, header: header.update(change))
+    with pytest.raises(WeightsError, match=said):
+        load_model(path)
+
+
+def test_the_card_counts_its_classes(tiny_weights):
+    card = read_card(tiny_weights)
+    assert card.num_classes == 3
+    assert replace(card, width=9) != card
+
+
+def test_the_same_seed_writes_the_same_file(tmp_path):
+    one = write_tiny_weights(tmp_path / 'one.safetensors', seed=5)
+    two = write_tiny_weights(tmp_path / 'two.safetensors', seed=5)
+    assert one.read_bytes() == two.read_bytes()
