@@ -130,6 +130,7 @@ def test_a_missing_file_is_named_with_the_places_that_were_searched():
         share_path('weights/none.bin')
 
 
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')  # catkin_pkg's own
 def test_the_manifest_and_the_changelog_are_well_formed_and_agree_with_the_version():
     package = pytest.importorskip('catkin_pkg.package', reason='catkin_pkg is not installed')
     changelog = pytest.importorskip('catkin_pkg.changelog', reason='catkin_pkg is not installed')

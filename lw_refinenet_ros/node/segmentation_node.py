@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ['SegmentationNode', 'main']
 
 OUTPUTS = {'label': 'mono8', 'confidence': 'mono8', 'color': 'rgb8', 'overlay': 'rgb8'}
+OF_SEGMENTER = ('weights', 'device', 'engine', 'precision', 'threads')  # parameters of it
 DIAGNOSTICS_PERIOD_S = 1.0
 SILENCE_S = 2.0  # without a frame from a matched publisher is worth a warning
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -73,7 +74,8 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         self._warming_up = False
         self._last_sequence: dict[str, int] = {}
         self._next_due = 0.0  # when max_rate lets the next frame in, monotonic seconds
-        self._seen: tuple[tuple[int, int], str] | None = None  # size and encoding of the last frame
+        self._listening_since = 0.0  # monotonic seconds
+        self._seen: tuple[object, ...] | None = None  # what the last frame's graph was compiled for
         self._complaint: str | None = None  # of the last second's worst frame
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # The steady clock: simulated time may stop, and its absence is worth reporting.
@@ -92,23 +94,15 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights and make the publishers; compiling is left to the inference thread."""
         try:
-            fault = refusal(self._values, None)
-            if fault:
-                raise ValueError(fault)
-            segmenter = Segmenter.load(
-                **{
-                    name: self._values[name]
-                    for name in ('weights', 'device', 'engine', 'precision', 'threads')
-                }
-            )
-            fault = refusal(self._values, segmenter.labels.names)
-            if fault:
-                raise ValueError(fault)
+            segmenter = Segmenter.load(**{name: self._values[name] for name in OF_SEGMENTER})
+            self._fault = refusal(self._values, segmenter.labels.names)
         except ValueError as error:
             self._fault = str(error)
-            self.get_logger().error(f'not configured: {error}')
+        except Exception as error:  # rclpy would swallow it
+            self._fault = f'{type(error).__name__}: {error}'
+        if self._fault:
+            self.get_logger().error(f'not configured: {self._fault}')
             return FAILURE
-        self._fault = ''
         self._segmenter = segmenter
         overrides = QoSOverridingOptions.with_default_policies()
         for name, encoding in OUTPUTS.items():
@@ -188,6 +182,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         if self._subscription is not None:
             self.destroy_subscription(self._subscription)
         self._last_sequence.clear()
+        self._listening_since = time.monotonic()
         self._subscription = self.create_subscription(
             Image, 'image', self._receive, _qos(reliability), raw=True
         )
@@ -282,8 +277,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         topic = self._subscription.topic_name
         if not self.count_publishers(topic):
             return DiagnosticStatus.WARN, f'nobody publishes {topic}'
-        silence = self._statistics.silence_s()
-        if silence is None or silence > SILENCE_S:
+        if time.monotonic() - max(self._statistics.last_received, self._listening_since) > SILENCE_S:
             return DiagnosticStatus.WARN, (
                 f'no frame for {SILENCE_S:.0f} s though {topic} has a publisher: if its images are large, '
                 'give both processes the Fast DDS profile config/fastdds_large_images.xml'
@@ -331,9 +325,12 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         size = (frame.height, frame.width)
         confidence = 'confidence' in wanted or settings.min_confidence > 0
         segmenter.network_size = settings.network_size
-        if self._seen != (size, frame.encoding):
-            self.get_logger().info(f'images are {frame.width}x{frame.height} {frame.encoding}')
-            self._seen = (size, frame.encoding)
+        seen = (size, frame.encoding, settings.network_size, confidence)
+        if self._seen != seen:
+            height, width = settings.network_size or size
+            at = f'segmented at {width}x{height}'
+            self.get_logger().info(f'images are {frame.width}x{frame.height} {frame.encoding}, {at}')
+            self._seen = seen
             self._warming_up = True
             segmenter.prepare(size, order=order, confidence=confidence)
             self._warming_up = False

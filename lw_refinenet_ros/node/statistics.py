@@ -17,21 +17,26 @@ RATE_WINDOW_S = 5.0
 
 
 class Statistics:
-    """Counts frames by fate and keeps the latest latencies; safe to use from several threads."""
+    """Counts frames by fate and keeps the latest latencies; safe to use from several threads.
+
+    Attributes:
+        last_received: when the last frame came, in seconds of the monotonic clock; 0 before the first.
+
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._fates: Counter[str] = Counter()
         self._stages_ms: dict[str, deque[float]] = {stage: deque(maxlen=WINDOW) for stage in STAGES}
         self._finished: deque[float] = deque(maxlen=WINDOW)
-        self._last_received: float | None = None
+        self.last_received = 0.0  # monotonic seconds
 
     def count(self, fate: str, frames: int = 1) -> None:
         """Count frames by what became of them."""
         with self._lock:
             self._fates[fate] += frames
             if fate == 'received':
-                self._last_received = time.monotonic()
+                self.last_received = time.monotonic()
 
     def segmented(self, stages_ms: dict[str, float]) -> None:
         """Count one segmented frame with the time that each of `STAGES` took, in milliseconds."""
@@ -52,11 +57,6 @@ class Statistics:
         with self._lock:
             recent = [t for t in self._finished if now - t < RATE_WINDOW_S]
         return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
-
-    def silence_s(self) -> float | None:
-        """Give the seconds since the last frame arrived; None before the first."""
-        with self._lock:
-            return None if self._last_received is None else time.monotonic() - self._last_received
 
     def latencies_ms(self) -> dict[str, dict[str, float]]:
         """Give p50, p95 and p99 of each stage over the last frames; empty before the first."""
