@@ -48,9 +48,7 @@ def rewrite_for_inference(network: nn.Module) -> fx.GraphModule:
     return module
 
 
-def _layer(
-    module: fx.GraphModule, node: Any, kind: type[nn.Module]
-) -> Any:
+def _layer(module: fx.GraphModule, node: Any, kind: type[nn.Module]) -> Any:
     if not isinstance(node, fx.Node) or node.op != 'call_module':
         return None
     layer = module.get_submodule(str(node.target))
