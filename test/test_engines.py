@@ -84,7 +84,7 @@ def test_many_sizes_in_turn_keep_only_a_few_compiled_graphs(tiny_weights, street
     segmenter = Segmenter.load(str(tiny_weights), engine='openvino')
     for width in range(32, 128, 12):
         segmenter.segment(np.ascontiguousarray(street[:, :width]))
-    assert len(segmenter.engine._requests) <= 4
+    assert len(segmenter.engine._compiled) <= 4
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from openvino import opset13 as ops
 
 from lw_refinenet_ros.inference.engine import EngineError, Job, Pixels
 from lw_refinenet_ros.inference.openvino_graph import add_network
+from lw_refinenet_ros.inference.upsample import ratio_of, upsample_argmax
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.model.network import Network
@@ -57,32 +58,41 @@ class OpenVINOEngine:
             f'OpenVINO {ov.get_version().split("-")[0]} on CPU, {self.precision} ({why}), '
             f'{threads or "all"} threads'
         )
-        self._requests: OrderedDict[Job, ov.InferRequest] = OrderedDict()
+        self._compiled: OrderedDict[Job, tuple[ov.InferRequest, list[str]]] = OrderedDict()
 
     def prepare(self, job: Job) -> None:
         """Compile the graph of a job and run it once."""
-        if job in self._requests:
+        if job in self._compiled:
             return
-        compiled = self._core.compile_model(self._graph(job), 'CPU', self._config)
-        request = compiled.create_infer_request()
+        model, outputs = self._graph(job)
+        request = self._core.compile_model(model, 'CPU', self._config).create_infer_request()
         request.infer()
-        self._requests[job] = request
-        while len(self._requests) > KEPT_JOBS:
-            self._requests.popitem(last=False)
+        self._compiled[job] = (request, outputs)
+        while len(self._compiled) > KEPT_JOBS:
+            self._compiled.popitem(last=False)
 
     def run(self, job: Job, image: Pixels, label: Pixels, confidence: Pixels | None) -> None:
         """Segment one image: it is read where it lies, results are written in place."""
         self.prepare(job)
-        self._requests.move_to_end(job)
-        request = self._requests[job]
-        request.set_input_tensor(_share(image[None]))
-        request.set_output_tensor(0, _share(label[None]))
+        self._compiled.move_to_end(job)
+        request, outputs = self._compiled[job]
+        request.set_tensor('image', _share(image[None]))
+        if 'label' in outputs:
+            request.set_tensor('label', _share(label[None]))
         if confidence is not None:
-            request.set_output_tensor(1, _share(confidence[None]))
+            request.set_tensor('confidence', _share(confidence[None]))
         request.infer()
+        if 'label' not in outputs:
+            logits, nearest = (request.get_tensor(name).data[0] for name in ('logits', 'nearest'))
+            upsample_argmax(logits, nearest, label)
 
-    def _graph(self, job: Job) -> ov.Model:
-        """From uint8 (1, H, W, 3) to uint8 (1, H, W) labels and, if asked for, confidence."""
+    def _graph(self, job: Job) -> tuple[ov.Model, list[str]]:
+        """Build the graph of a job; also gives the names of its outputs.
+
+        From `image`, uint8 (1, H, W, 3), to `label` and, if asked for, `confidence`, uint8 (1, H, W).
+        Where the image has a whole number of pixels per logit, `logits`, float32 (1, C, h, w), and
+        `nearest`, their argmax, stand in for the label.
+        """
         image = ops.parameter([1, *job.image_size, 3], np.uint8, name='image')
         x = ops.transpose(ops.convert(image, 'f32'), np.array([0, 3, 1, 2]))
         if job.order == 'bgr':
@@ -93,16 +103,30 @@ class OpenVINOEngine:
             np.array(v, np.float32).reshape(1, 3, 1, 1) * 255 for v in (self._card.mean, self._card.std)
         )
         x = ops.divide(ops.subtract(x, mean), std)
-        logits = _resize(add_network(self._network, x.output(0)), job.image_size)
-        top = ops.topk(logits, np.int64(1), 1, 'max', 'none', 'i32')
-        results = [_bytes(top.output(1), job)]
-        if job.confidence:
-            # softmax at the maximum: 1 / sum(exp((logit - maximum) / T))
-            distance = ops.divide(ops.subtract(logits, top.output(0)), np.float32(self._card.temperature))
-            total = ops.reduce_sum(ops.exp(distance), np.array([1]), keep_dims=True)
-            scaled = ops.round(ops.divide(np.float32(255), total), 'half_to_even')
-            results.append(_bytes(scaled.output(0), job))
-        return ov.Model(results, [image], 'lw_refinenet')
+        logits = add_network(self._network, x.output(0))
+        outputs: dict[str, ov.Output] = {}
+        if ratio_of(job.image_size, tuple(logits.shape)[2:]):
+            outputs |= {'logits': logits, 'nearest': _bytes(_top(logits).output(1))}
+        if job.confidence or not outputs:
+            logits = _resize(logits, job.image_size).output(0)
+            top = _top(logits)
+            if not outputs:
+                outputs['label'] = _bytes(top.output(1))
+            if job.confidence:
+                # softmax at the maximum: 1 / sum(exp((logit - maximum) / T))
+                distance = ops.divide(ops.subtract(logits, top.output(0)), np.float32(self._card.temperature))
+                total = ops.reduce_sum(ops.exp(distance), np.array([1]), keep_dims=True)
+                scaled = ops.round(ops.divide(np.float32(255), total), 'half_to_even')
+                outputs['confidence'] = _bytes(scaled.output(0))
+        model = ov.Model(list(outputs.values()), [image], 'lw_refinenet')
+        for name, output in zip(['image', *outputs], [*model.inputs, *model.outputs]):
+            output.get_tensor().set_names({name})
+        return model, list(outputs)
+
+
+def _top(logits: ov.Output) -> ov.Node:
+    """Give the highest logit of each pixel and its class."""
+    return ops.topk(logits, np.int64(1), 1, 'max', 'none', 'i32')
 
 
 def _share(array: np.ndarray) -> ov.Tensor:
@@ -120,5 +144,5 @@ def _resize(x: ov.Node | ov.Output, size: tuple[int, int]) -> ov.Node:
     )
 
 
-def _bytes(x: ov.Output, job: Job) -> ov.Output:
-    return ops.reshape(ops.convert(x, 'u8'), np.array([1, *job.image_size]), special_zero=False).output(0)
+def _bytes(x: ov.Output) -> ov.Output:
+    return ops.squeeze(ops.convert(x, 'u8'), np.array([1])).output(0)
