@@ -35,6 +35,17 @@ def write_tiny_weights(path: Path, *, seed: int, names: tuple[str, ...] = ('sky'
 
 
 @pytest.fixture
+def one_thread():
+    """One thread for PyTorch: on busy cores, threads that wait for each other take several times longer."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def street() -> np.ndarray:
     """A smooth random picture, uint8 (96, 128, 3)."""
     import cv2

@@ -88,7 +88,7 @@ def test_the_loss_falls_and_the_log_says_so(data, tmp_path):
     easy = replace(CONFIG, epochs=12, min_scale=1.0, max_scale=1.0, jitter=0.0, decoder_rate=1e-2)
     run = trainer(data, tmp_path / 'run', easy)
     run.train()
-    assert run.log[-1]['loss'] < 0.75 * run.log[0]['loss']
+    assert run.log[-1]['loss'] < 0.9 * run.log[0]['loss']
     lines = (tmp_path / 'run' / 'log.csv').read_text().splitlines()
     assert lines[0] == 'epoch,loss,miou,seconds'
     assert len(lines) == 13

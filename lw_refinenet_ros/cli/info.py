@@ -1,32 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Say what a weights file holds, or without one what is installed and which engines work here."""
+"""Say what a weights file holds or what an architecture costs, or else what is installed and works here."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lw_refinenet_ros import __version__
+from lw_refinenet_ros.cli.options import image_size
 
 if TYPE_CHECKING:
     import argparse
 
+    from lw_refinenet_ros.model.network import Network
+
 __all__ = ['add_arguments', 'machine', 'run']
 
 PACKAGES = ('torch', 'openvino', 'numpy', 'opencv-python-headless', 'rosbags', 'rclpy', 'safetensors', 'av')
+VOC_CLASSES = 21  # the published parameter counts are for these
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('weights', nargs='?', metavar='WEIGHTS', help='shipped name or file')
+    parser.add_argument(
+        'weights', nargs='?', metavar='WEIGHTS|ARCHITECTURE', help='shipped name, file, or architecture'
+    )
+    parser.add_argument(
+        '--size',
+        type=image_size,
+        default=(480, 640),
+        metavar='WxH',
+        help='image that multiply-adds are counted for (default: 640x480)',
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Print it."""
-    rows = _about_weights(options.weights) if options.weights else _about_here()
+    if options.weights is None:
+        rows = _about_here()
+    elif re.fullmatch(r'(lw_)?refinenet_\w+', options.weights):
+        rows = _about_architecture(options.weights, options.size)
+    else:
+        rows = _about_weights(options.weights, options.size)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f'{name:<{width}}  {value}')
@@ -66,25 +86,60 @@ def _about_here() -> list[tuple[str, str]]:
     return rows
 
 
-def _about_weights(weights: str) -> list[tuple[str, str]]:
+def _about_network(network: Network, size: tuple[int, int]) -> list[tuple[str, str]]:
+    """Tell what a network costs: parameters, multiply-adds, the sizes of its maps."""
+    import torch
+
+    from lw_refinenet_ros.model.cost import measure_cost
+    from lw_refinenet_ros.model.rewrite import rewrite_for_inference
+
+    cost = measure_cost(network, size)
+    total, encoder = cost.total(), cost.total('encoder')
+    parts = f'encoder {encoder / 1e9:.2f}, decoder {(total - encoder) / 1e9:.2f}'
+    with torch.device('meta'):  # no weight is needed any more
+        after = measure_cost(rewrite_for_inference(network.to('meta')), size).total()
+    rows = [
+        ('parameters', f'{sum(p.numel() for p in network.parameters()):,}'),
+        ('multiply-adds', f'{total / 1e9:.2f} G for one {size[1]}x{size[0]} image ({parts})'),
+        ('  rewritten', f'{after / 1e9:.2f} G after the exact rewrites for inference'),
+    ]
+    return rows + [
+        (f'  {name}', f'{width}x{height}, {channels} channels')
+        for name, (channels, height, width) in cost.maps.items()
+    ]
+
+
+def _about_architecture(name: str, size: tuple[int, int]) -> list[tuple[str, str]]:
+    import torch
+
+    from lw_refinenet_ros.model.network import build_model
+
+    with torch.device('meta'):  # nothing is computed
+        network = build_model(name, VOC_CLASSES).eval()
+    return [('architecture', f'{name}, {VOC_CLASSES} classes'), *_about_network(network, size)]
+
+
+def _about_weights(weights: str, size: tuple[int, int]) -> list[tuple[str, str]]:
     from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import load_model
 
     path = find_weights(weights)
     network, card = load_model(path)
-    parameters = sum(p.numel() for p in network.parameters())
+    dials = ''.join(f', {name}={value}' for name, value in card.dials.items())
     rows = [
         ('file', f'{path} ({path.stat().st_size:,} bytes)'),
-        ('architecture', f'{card.architecture}, decoder {card.width} wide'),
-        ('parameters', f'{parameters:,}'),
+        ('architecture', f'{card.architecture}, decoder {card.width} wide{dials}'),
+        *_about_network(network, size),
         ('input', f'RGB / 255, mean {_numbers(card.mean)}, std {_numbers(card.std)}'),
         ('classes', f'{card.num_classes} ({card.labels["name"]})'),
     ]
     iou = card.metrics.get('per_class_iou', {})
     for index, entry in enumerate(card.labels['classes']):
+        color = tuple(entry['color'])
+        swatch = f'\x1b[48;2;{color[0]};{color[1]};{color[2]}m   \x1b[0m ' if sys.stdout.isatty() else ''
         value = iou.get(entry['name'])
         shown = f'  IoU {value:.1%}' if value is not None else ''
-        rows.append((f'  {index}', f'{entry["name"]}  rgb{tuple(entry["color"])}{shown}'))
+        rows.append((f'  {index}', f'{swatch}{entry["name"]}  rgb{color}{shown}'))
     rows += [(name, f'{value:.1%}') for name, value in card.metrics.items() if isinstance(value, float)]
     rows += [(name, str(value)) for name, value in card.training.items() if not isinstance(value, dict)]
     rows.append(('source', card.source))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import os
 import sys
 
@@ -12,7 +13,7 @@ from lw_refinenet_ros import __version__
 
 __all__ = ['main']
 
-COMMANDS = ('info', 'segment', 'evaluate', 'play', 'train', 'demo')
+COMMANDS = ('info', 'segment', 'evaluate', 'play', 'train', 'import', 'receptive-field', 'benchmark', 'demo')
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--version', action='version', version=f'lw_refinenet_ros {__version__}')
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
     for name in COMMANDS:
-        module = importlib.import_module(f'lw_refinenet_ros.cli.{name}')
+        file = f'{name}_' if keyword.iskeyword(name) else name.replace('-', '_')
+        module = importlib.import_module(f'lw_refinenet_ros.cli.{file}')
         description = (module.__doc__ or '').strip()
         command = commands.add_parser(name, help=description.splitlines()[0], description=description)
         module.add_arguments(command)

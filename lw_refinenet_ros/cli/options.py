@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import argparse
-
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
-__all__ = ['Progress', 'add_engine_arguments', 'load_segmenter']
+__all__ = ['Progress', 'add_engine_arguments', 'image_size', 'load_segmenter']
 
 REDRAW_S = 0.2  # on a terminal
 LINE_S = 10.0  # in a log
@@ -40,6 +39,15 @@ def load_segmenter(options: argparse.Namespace) -> Segmenter:
     segmenter = Segmenter.load(**given_engine_options(options))  # type: ignore[arg-type]
     print(f'{segmenter.card.architecture} on {segmenter.engine.description}', file=sys.stderr)
     return segmenter
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Parse WIDTHxHEIGHT into (height, width)."""
+    width, _, height = text.partition('x')
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        msg = f'{text!r} is not WIDTHxHEIGHT, such as 640x480'
+        raise argparse.ArgumentTypeError(msg)
+    return int(height), int(width)
 
 
 class Progress:

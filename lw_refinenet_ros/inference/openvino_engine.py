@@ -13,6 +13,7 @@ from openvino import opset13 as ops
 from lw_refinenet_ros.inference.engine import EngineError, Job, Pixels
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.inference.upsample import ratio_of, upsample_argmax
+from lw_refinenet_ros.model.rewrite import rewrite_for_inference
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.model.network import Network
@@ -36,7 +37,7 @@ class OpenVINOEngine:
     device = 'cpu'
 
     def __init__(self, network: Network, card: Card, *, precision: str, threads: int) -> None:
-        self._network, self._card = network, card
+        self._network, self._card = rewrite_for_inference(network), card
         self._core = ov.Core()
         native = 'BF16' in self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         self.precision = precision if precision != 'auto' else 'bf16' if native else 'fp32'

@@ -18,16 +18,15 @@ from lw_refinenet_ros.model.inverted_residual import SamePadConv2d
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lw_refinenet_ros.model.network import Network
 
 __all__ = ['add_network']
 
 
-def add_network(network: Network, image: ov.Output) -> ov.Output:
+def add_network(network: fx.GraphModule, image: ov.Output) -> ov.Output:
     """Append a network to a graph.
 
     Args:
-        network: in evaluation mode, on the CPU; its weights become constants.
+        network: as `rewrite_for_inference` gives it, on the CPU; its weights become constants.
         image: a normalised float node (N, 3, H, W) of static shape.
 
     Returns:
@@ -37,15 +36,8 @@ def add_network(network: Network, image: ov.Output) -> ov.Output:
         NotImplementedError: the network has an operation that nobody taught this builder.
 
     """
-    graph = fx.GraphModule(network, _Tracer().trace(network))
     with torch.no_grad():
-        return _Builder(graph).run(image)
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        """Keep layers whose padding depends on the size of their input whole."""
-        return isinstance(module, SamePadConv2d) or super().is_leaf_module(module, qualified_name)
+        return _Builder(network).run(image)
 
 
 class _Builder(fx.Interpreter):
@@ -57,19 +49,17 @@ class _Builder(fx.Interpreter):
         (x,) = args
         if isinstance(layer, nn.Conv2d):
             return _convolution(layer, x)
-        if isinstance(layer, nn.BatchNorm2d):
-            scale, shift = _scale_and_shift(layer)
-            return ops.add(ops.multiply(x, scale), shift).output(0)
         if isinstance(layer, nn.ReLU6):
             return ops.clamp(x, 0.0, 6.0).output(0)
-        if isinstance(layer, nn.Identity):
-            return x
+        if isinstance(layer, nn.ReLU):
+            return ops.relu(x).output(0)
         msg = f'{target}: no OpenVINO node for {type(layer).__name__}'
         raise NotImplementedError(msg)
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Turn one function into nodes; what is not of the graph runs as it is."""
-        if not any(isinstance(a, ov.Output) for a in args):
+        first = args[0][0] if isinstance(args[0], (list, tuple)) else args[0]
+        if not isinstance(first, ov.Output):
             return super().call_function(target, args, kwargs)
         if target in FUNCTIONS:
             return FUNCTIONS[target](*args, **kwargs)
@@ -101,14 +91,6 @@ def _convolution(layer: nn.Conv2d, x: ov.Output) -> ov.Output:
     return y.output(0)
 
 
-def _scale_and_shift(layer: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:
-    assert layer.running_var is not None
-    assert layer.running_mean is not None
-    scale = layer.weight / torch.sqrt(layer.running_var + layer.eps)
-    shift = layer.bias - layer.running_mean * scale
-    return scale.numpy().reshape(1, -1, 1, 1), shift.numpy().reshape(1, -1, 1, 1)
-
-
 def _interpolate(x: ov.Output, *, size: torch.Size, mode: str, align_corners: bool, **_: object) -> ov.Output:
     assert mode == 'bilinear'
     return ops.interpolate(
@@ -136,4 +118,5 @@ FUNCTIONS: dict[Any, Callable[..., ov.Output]] = {
     functional.max_pool2d: _max_pool,
     functional.interpolate: _interpolate,
     operator.add: _add,
+    torch.cat: lambda maps, axis: ops.concat(list(maps), axis).output(0),
 }

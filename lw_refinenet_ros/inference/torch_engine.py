@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lw_refinenet_ros.inference.engine import EngineError, Job, Pixels
+from lw_refinenet_ros.model.rewrite import rewrite_for_inference
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.model.network import Network
@@ -40,7 +41,8 @@ class TorchEngine:
         if threads:
             torch.set_num_threads(threads)
         self._dtype = DTYPES[self.precision]
-        self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module = rewrite_for_inference(network)
+        self._network = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean, self._std = (
             torch.tensor(v, device=device).view(1, 3, 1, 1) * 255 for v in (card.mean, card.std)
         )

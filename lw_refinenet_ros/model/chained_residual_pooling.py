@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chained residual pooling (Lin et al., CVPR 2017) in its 1x1 form (Nekrasov et al., BMVC 2018)."""
+"""Chained residual pooling of RefineNet (Lin et al., CVPR 2017) and of Light-Weight RefineNet."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ __all__ = ['ChainedResidualPooling']
 
 
 class ChainedResidualPooling(nn.Module):
-    """Each stage pools what the stage before it gave by 5x5, maps it by 1x1 and adds it to the sum.
+    """Each stage pools what the stage before it gave by 5x5, convolves it and adds it to the sum.
 
     It is what gives the light-weight decoder its context: four stages see 17 x 17 cells.
     """
 
-    def __init__(self, channels: int, stages: int = 4) -> None:
+    def __init__(self, channels: int, stages: int = 4, kernel: int = 1) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 1, bias=False) for _ in range(stages))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False) for _ in range(stages)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape (N, C, H, W)."""

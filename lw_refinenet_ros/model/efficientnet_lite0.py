@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lw_refinenet_ros.model.features import FeatureSpec
+from lw_refinenet_ros.model.features import Encoder, FeatureSpec
 from lw_refinenet_ros.model.inverted_residual import ConvNormAct, InvertedResidual
 
 __all__ = ['EfficientNetLite0']
@@ -23,7 +23,7 @@ STAGES = (
 )
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Encoder):
     """EfficientNet-Lite0 without its classifier, padded as in TensorFlow, where it was trained."""
 
     features = (

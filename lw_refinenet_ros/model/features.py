@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ['FeatureSpec']
+from torch import nn
+
+__all__ = ['Encoder', 'FeatureSpec']
 
 
 @dataclass(frozen=True)
@@ -18,3 +20,17 @@ class FeatureSpec:
 
     channels: int
     stride: int
+
+
+class Encoder(nn.Module):
+    """Gives the maps of `features`, finest first, for a normalised float image (N, 3, H, W).
+
+    Attributes:
+        features: its maps.
+        mean, std: of the images it was trained on, per RGB channel, for values in [0, 1].
+
+    """
+
+    features: tuple[FeatureSpec, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]

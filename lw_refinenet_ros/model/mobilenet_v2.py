@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lw_refinenet_ros.model.features import FeatureSpec
+from lw_refinenet_ros.model.features import Encoder, FeatureSpec
 from lw_refinenet_ros.model.inverted_residual import ConvNormAct, InvertedResidual
 
 __all__ = ['MobileNetV2']
@@ -22,7 +22,7 @@ STAGES = (
 )
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Encoder):
     """MobileNet-v2 1.0 without its classifier, as Light-Weight RefineNet uses it.
 
     The published network expands in the first block too (by 1), where the paper's has no such layer.

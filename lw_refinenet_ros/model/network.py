@@ -1,56 +1,108 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Light-Weight RefineNet networks by name."""
+"""RefineNet and Light-Weight RefineNet networks by name."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
-from lw_refinenet_ros.model.decoder import LightWeightDecoder
+from lw_refinenet_ros.model.decoder import Decoder
 from lw_refinenet_ros.model.efficientnet_lite0 import EfficientNetLite0
 from lw_refinenet_ros.model.mobilenet_v2 import MobileNetV2
+from lw_refinenet_ros.model.resnet import ResNet50, ResNet101, ResNet152
 
-__all__ = ['ARCHITECTURES', 'STRIDE', 'Network', 'build_model']
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-STRIDE = 4  # of the logits, in every architecture
+    from lw_refinenet_ros.model.features import Encoder
 
-ENCODERS: dict[str, type[MobileNetV2 | EfficientNetLite0]] = {
+__all__ = ['ARCHITECTURES', 'Network', 'build_model']
+
+ENCODERS: dict[str, type[Encoder]] = {
+    'resnet50': ResNet50,
+    'resnet101': ResNet101,
+    'resnet152': ResNet152,
     'mobilenet_v2': MobileNetV2,
     'efficientnet_lite0': EfficientNetLite0,
 }
-ARCHITECTURES = tuple(f'lw_refinenet_{name}' for name in ENCODERS)
+ARCHITECTURES = tuple(
+    f'{decoder}_{encoder}' for decoder in ('lw_refinenet', 'refinenet') for encoder in ENCODERS
+)
 
 
 class Network(nn.Module):
-    """An encoder and a decoder: normalised float image (N, 3, H, W) in, logits at stride 4 out."""
+    """An encoder and a decoder: normalised float image (N, 3, H, W) in, logits out.
 
-    def __init__(self, encoder: MobileNetV2 | EfficientNetLite0, decoder: LightWeightDecoder) -> None:
+    The logits (N, num_classes, ceil(H / stride), ceil(W / stride)) have the stride of the finest
+    encoder map that is used: 4, if fewer levels were not asked for.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
 
     def forward(self, image: Tensor) -> Tensor:
-        """Give logits (N, num_classes, ceil(H / 4), ceil(W / 4))."""
+        """Give the logits of a normalised image."""
         logits: Tensor = self.decoder(self.encoder(image))
         return logits
 
 
-def build_model(architecture: str, num_classes: int, *, width: int = 256) -> Network:
-    """Build an untrained network.
+def build_model(
+    architecture: str,
+    num_classes: int,
+    *,
+    width: int = 256,
+    kernel: int | None = None,
+    rcus: Sequence[int] | None = None,
+    crp_stages: int = 4,
+    levels: int = 4,
+) -> Network:
+    """Build an untrained network; the dials' defaults are the published ones.
 
     Args:
         architecture: one of `ARCHITECTURES`.
         num_classes: channels of the logits.
-        width: channels of the decoder; 256 as published.
+        width: channels of the decoder.
+        kernel: of the decoder's convolutions, 1 or 3.
+        rcus: residual convolution units per stride, (before the sum, after the pooling).
+        crp_stages: stages of each chained residual pooling; 0 is none.
+        levels: strides of the encoder that are used, counted from the coarsest.
 
     Raises:
-        ValueError: the architecture is unknown, or a number is not positive.
+        ValueError: the architecture is unknown, or a number is out of its range.
 
     """
     if architecture not in ARCHITECTURES:
         msg = f'unknown architecture {architecture!r}: choose one of {", ".join(ARCHITECTURES)}'
         raise ValueError(msg)
-    if num_classes < 1 or width < 1:
-        msg = f'num_classes={num_classes} and width={width} must both be at least 1'
-        raise ValueError(msg)
-    encoder = ENCODERS[architecture.removeprefix('lw_refinenet_')]()
-    return Network(encoder, LightWeightDecoder(encoder.features, num_classes, width))
+    original = architecture.startswith('refinenet_')
+    name = architecture.split('refinenet_')[1]
+    kernel = kernel or (3 if original else 1)
+    before, after = rcus if rcus is not None else (2, 3) if original else (0, 0)
+    for what, value, least, most in (
+        ('num_classes', num_classes, 1, 255),
+        ('width', width, 1, 4096),
+        ('kernel', kernel, 1, 3),
+        ('rcus[0]', before, 0, 16),
+        ('rcus[1]', after, 0, 16),
+        ('crp_stages', crp_stages, 0, 16),
+        ('levels', levels, 1, 4),
+    ):
+        if not least <= value <= most or kernel == 2:
+            msg = f'{what}={value} must be from {least} to {most}, kernel odd'
+            raise ValueError(msg)
+    encoder = ENCODERS[name]()
+    decoder = Decoder(
+        encoder.features,
+        num_classes,
+        width,
+        kernel=kernel,
+        rcus=(before, after),
+        crp_stages=crp_stages,
+        levels=levels,
+        wide=original or name.startswith('resnet'),
+        clipped=architecture == 'lw_refinenet_mobilenet_v2',
+    )
+    return Network(encoder, decoder)

@@ -39,7 +39,7 @@ def rewrite_for_inference(network: nn.Module) -> fx.GraphModule:
     """
     module = trace(copy.deepcopy(network).eval())
     with torch.no_grad():
-        for rewrite in (_fold_batch_norm, _merge_pair, _merge_sum):
+        for rewrite in (_drop_identity, _fold_batch_norm, _merge_pair, _merge_sum):
             for node in list(module.graph.nodes):
                 rewrite(module, node)
     module.graph.lint()
@@ -79,6 +79,12 @@ def _convolution(weight: Tensor, bias: Tensor | None, stride: Any) -> nn.Conv2d:
     if layer.bias is not None and bias is not None:
         layer.bias.copy_(bias)
     return layer
+
+
+def _drop_identity(module: fx.GraphModule, node: fx.Node) -> None:
+    if _layer(module, node, nn.Identity) is not None:
+        node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+        module.graph.erase_node(node)
 
 
 def _fold_batch_norm(module: fx.GraphModule, node: fx.Node) -> None:

@@ -40,6 +40,7 @@ class Card:
         training: what it was trained on and how, the data's licence included.
         metrics: what it reached, ratios as fractions of 1.
         source: the command or the checkpoint it came from.
+        dials: arguments of `build_model` other than these that are not the published ones.
 
     """
 
@@ -52,6 +53,7 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     source: str = ''
+    dials: dict[str, Any] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -59,18 +61,19 @@ class Card:
         return len(self.labels['classes'])
 
 
-def save_model(path: Path, model: Network, card: Card) -> None:
-    """Store a network as float16 with its card; the file appears whole or not at all."""
+def save_model(path: Path, model: Network, card: Card, dtype: torch.dtype = torch.float16) -> None:
+    """Store a network with its card; the file appears whole or not at all."""
     tensors = {
-        name: (t.to(torch.float16) if t.is_floating_point() else t).detach().cpu().contiguous()
+        name: (t.to(dtype) if t.is_floating_point() else t).detach().cpu().contiguous()
         for name, t in model.state_dict().items()
         if not name.endswith('num_batches_tracked')
     }
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
-            msg = f'{name} has values that float16 cannot hold; {path} was not written'
+            kind = str(dtype).removeprefix('torch.')
+            msg = f'{name} has values that {kind} cannot hold; {path} was not written'
             raise WeightsError(msg)
-    header = {ENTRY: json.dumps(asdict(card), ensure_ascii=False), 'format': 'pt'}
+    header = {ENTRY: json.dumps(asdict(card), ensure_ascii=False)}
     write_atomically(path, lambda file: save_file(tensors, file, metadata=header))
 
 
@@ -146,7 +149,8 @@ def load_model(path: Path) -> tuple[Network, Card]:
     """
     card = read_card(path)
     try:
-        model = build_model(card.architecture, card.num_classes, width=card.width)
+        with torch.device('meta'):  # the tensors come from the file
+            model = build_model(card.architecture, card.num_classes, width=card.width, **card.dials)
         with safe_open(path, framework='pt') as file:
             names = list(file.keys())
             found = {name: tuple(file.get_slice(name).get_shape()) for name in names}
@@ -168,7 +172,8 @@ def load_model(path: Path) -> tuple[Network, Card]:
                 f'{path}: {name} has values that are not finite; the file is damaged or its training diverged'
             )
             raise WeightsError(msg)
-    model.load_state_dict(tensors, strict=False)
+    counters = {name: torch.tensor(0) for name in model.state_dict() if name not in tensors}
+    model.load_state_dict(tensors | counters, assign=True)
     return model.eval(), card
 
 

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run every table of this folder, or those that are named: `python -m benchmark [NAME...]`."""
+
+import importlib
+import sys
+from pathlib import Path
+
+TABLES = sorted(f.stem for f in Path(__file__).parent.glob('[!_]*.py') if 'def main' in f.read_text())
+
+names = sys.argv[1:] or TABLES
+if unknown := [name for name in names if name not in TABLES]:
+    sys.exit(f'no table {", ".join(unknown)}: there are {", ".join(TABLES)}')
+for name in names:
+    importlib.import_module(f'benchmark.{name}').main()

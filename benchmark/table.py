@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A table of results: printed, and stored as Markdown and JSON with where and when it was measured."""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from lw_refinenet_ros.cli.info import machine
+
+__all__ = ['store']
+
+RESULTS = Path(__file__).parent / 'results'
+
+
+def store(name: str, title: str, rows: list[dict], notes: list[str], packages: tuple[str, ...]) -> None:
+    """Print rows of equal keys as a Markdown table, and write results/NAME.md and NAME.json.
+
+    Args:
+        name: of the files.
+        title: of the table.
+        rows: numbers as they were measured; the Markdown shows them with a thousand's comma or one decimal.
+        notes: sentences that say what was measured and what it shows.
+        packages: whose versions the figures depend on.
+
+    """
+    environment = {
+        'machine': machine(),
+        'load': round(os.getloadavg()[0], 1),
+        'python': platform.python_version(),
+        **{package: version(package) for package in packages},
+        'date': datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
+        'commit': _commit(),
+    }
+    columns = list(rows[0])
+    lines = [f'# {title}', '', f'| {" | ".join(columns)} |']
+    lines.append('|' + '|'.join('---' if isinstance(rows[0][c], str) else '--:' for c in columns) + '|')
+    lines += [f'| {" | ".join(_cell(row[c]) for c in columns)} |' for row in rows]
+    lines += ['', *(f'{note}\n' for note in notes)]
+    lines.append(', '.join(f'{key} {value}' for key, value in environment.items()))
+    text = '\n'.join(lines) + '\n'
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f'{name}.md').write_text(text)
+    content = {'title': title, 'environment': environment, 'rows': rows, 'notes': notes}
+    (RESULTS / f'{name}.json').write_text(json.dumps(content, indent=1) + '\n')
+
+
+def _cell(value: object) -> str:
+    return (
+        f'{value:,.1f}'
+        if isinstance(value, float)
+        else f'{value:,}'
+        if isinstance(value, int)
+        else str(value)
+    )
+
+
+def _commit() -> str:
+    """Name the commit that was measured, with `-dirty` where the tree had changes."""
+    command = ['git', '-C', str(RESULTS.parent), 'describe', '--always', '--dirty', '--exclude', '*']
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or 'not a git checkout'

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turn a published checkpoint of (Light-Weight) RefineNet into one self-describing weights file."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+
+    from lw_refinenet_ros.image.labels import LabelSet
+
+__all__ = ['add_arguments', 'read_checkpoint', 'run']
+
+LABEL_SETS = ('voc', 'nyu40', 'person_part', 'context', 'camvid', 'cityscapes')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help='.pth.tar, .ckpt, ...')
+    parser.add_argument('--output', type=Path, required=True, metavar='FILE', help='.safetensors to write')
+    parser.add_argument(
+        '--labels',
+        metavar='NAME|FILE',
+        help=f'{", ".join(LABEL_SETS)} or a .yaml (default: that with as many classes)',
+    )
+    parser.add_argument('--architecture', metavar='NAME', help='(default: the one whose tensors are alike)')
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read, compare, and write if everything fits."""
+    import torch
+
+    from lw_refinenet_ros.model.upstream import network_from_upstream
+    from lw_refinenet_ros.model.weights import Card, save_model
+
+    try:
+        architecture, network = network_from_upstream(
+            read_checkpoint(options.checkpoint), options.architecture
+        )
+    except ValueError as error:
+        msg = f'{options.checkpoint}: {error}'
+        raise ValueError(msg) from error
+    num_classes = network.decoder.classifier.out_channels
+    labels = _labels(options.labels, num_classes)
+    card = Card(
+        architecture=architecture,
+        width=256,
+        labels=labels.to_dict(),
+        mean=network.encoder.mean,
+        std=network.encoder.std,
+        source=f'lw_refinenet import {options.checkpoint.name}',
+    )
+    save_model(options.output, network, card, torch.float32)  # not a bit is lost
+    print(f'{options.output}: {architecture}, {num_classes} classes of {labels.name}')
+
+
+def read_checkpoint(path: Path) -> Any:
+    """Load tensors, containers, and NumPy's scalars, which upstream's training states hold; nothing runs.
+
+    Raises:
+        ValueError: the file is damaged, or it holds anything else and might run code.
+
+    """
+    import numpy as np
+    import torch
+
+    scalar = np.float64(0).__reduce__()[0]
+    allowed: list[Any] = [
+        np.dtype,
+        *{type(np.dtype(code)) for code in np.typecodes['AllInteger'] + np.typecodes['Float'] + '?'},
+        # NumPy 1 and 2 write two names of the one function
+        *((scalar, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
+    ]
+    try:
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of formats; what cannot be read is an error anyway
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r'GLOBAL (\S+)', str(error))
+        what = f'{found[1]}, which might run code on loading' if found else 'more than tensors and numbers'
+        msg = f'refused, nothing of it was run: it holds {what}'
+        raise ValueError(msg) from error
+    except (RuntimeError, EOFError, KeyError, IndexError, AttributeError, TypeError) as error:
+        msg = f'not a whole checkpoint of PyTorch: {str(error).splitlines()[0] if str(error) else error!r}'
+        raise ValueError(msg) from error
+
+
+def _labels(name: str | None, num_classes: int) -> LabelSet:
+    """Find the label set, and check that it has as many classes as the network."""
+    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.resources import share_path
+
+    shipped = {n: LabelSet.from_yaml(share_path(f'config/labels/{n}.yaml')) for n in LABEL_SETS}
+    counts = ', '.join(f'{n} {len(labels.names)}' for n, labels in shipped.items())
+    if name is None:
+        fitting = [labels for labels in shipped.values() if len(labels.names) == num_classes]
+        if not fitting:
+            msg = f'{num_classes} classes: no shipped set has as many ({counts}); give --labels FILE.yaml'
+            raise ValueError(msg)
+        return fitting[0]
+    labels = shipped[name] if name in shipped else LabelSet.from_yaml(name)
+    if len(labels.names) != num_classes:
+        msg = f'--labels {name} has {len(labels.names)} classes, the checkpoint {num_classes} ({counts})'
+        raise ValueError(msg)
+    return labels

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The published checkpoints: upstream's tensor names, which appear nowhere else, and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lw_refinenet_ros.model.network import Network, build_model
+
+__all__ = ['PUBLISHED', 'network_from_upstream', 'upstream_name']
+
+PUBLISHED = (
+    *('lw_refinenet_resnet50', 'lw_refinenet_resnet101', 'lw_refinenet_resnet152'),
+    'lw_refinenet_mobilenet_v2',
+    *('refinenet_resnet50', 'refinenet_resnet101', 'refinenet_resnet152'),
+)
+WRAPPINGS = ('state_dict', 'model', 'segmenter')
+CLASSIFIERS = ('clf_conv.bias', 'segm.bias')
+COUNTER = 'num_batches_tracked'  # of batch norm; old checkpoints lack it and nothing needs it
+
+
+def network_from_upstream(checkpoint: object, architecture: str | None = None) -> tuple[str, Network]:
+    """Build the network that a published checkpoint holds.
+
+    Args:
+        checkpoint: tensors by upstream's names, perhaps prefixed `module.`, perhaps under `state_dict`,
+            `model` or `segmenter`.
+        architecture: one of `PUBLISHED`; None takes the one whose tensors are most alike.
+
+    Returns:
+        the architecture's name, and the network in evaluation mode with the checkpoint's number of classes.
+
+    Raises:
+        ValueError: tensors are missing, surplus or misshapen: all are named.
+
+    """
+    if architecture not in (None, *PUBLISHED):
+        msg = f'no checkpoints of {architecture!r} were published: choose one of {", ".join(PUBLISHED)}'
+        raise ValueError(msg)
+    tensors = _unwrap(checkpoint)
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    num_classes = next((found[name][0] for name in CLASSIFIERS if found.get(name)), 0)
+    if num_classes == 0:
+        msg = f'not a checkpoint of RefineNet: it has no {" and no ".join(CLASSIFIERS)}'
+        raise ValueError(msg)
+    candidates = {}
+    for name in [architecture] if architecture else PUBLISHED:
+        with torch.device('meta'):  # shapes without memory
+            network = build_model(name, num_classes)
+        state = {n: tensor for n, tensor in network.state_dict().items() if not n.endswith(COUNTER)}
+        ours = {upstream_name(name, n): n for n in state}
+        shapes = {theirs: tuple(state[n].shape) for theirs, n in ours.items()}
+        candidates[name] = network, ours, shapes
+    best = min(candidates, key=lambda name: len(candidates[name][2].items() ^ found.items()))
+    network, ours, shapes = candidates[best]
+    _compare(best, found, shapes)
+    network = network.to_empty(device='cpu')
+    network.load_state_dict({n: tensors[theirs] for theirs, n in ours.items()}, strict=False)
+    return best, network.eval()
+
+
+def upstream_name(architecture: str, name: str) -> str:
+    """Give upstream's name of one of our tensors."""
+    return (_mobilenet_name if architecture.endswith('mobilenet_v2') else _resnet_name)(name)
+
+
+def _resnet_name(name: str) -> str:
+    kinds = {'0': 'conv', '1': 'bn'}
+    match name.split('.'):
+        case ['encoder', 'stem', layer, tensor]:
+            return f'{kinds[layer]}1.{tensor}'
+        case ['encoder', 'stages', stage, block, 'shortcut', layer, tensor]:
+            return f'layer{int(stage) + 1}.{block}.downsample.{layer}.{tensor}'
+        case ['encoder', 'stages', stage, block, part, layer, tensor]:
+            number = ('reduce', 'filter', 'expand').index(part) + 1
+            return f'layer{int(stage) + 1}.{block}.{kinds[layer]}{number}.{tensor}'
+        case ['decoder', 'classifier', tensor]:
+            return f'clf_conv.{tensor}'
+        case ['decoder', 'fusions', level, *layer]:
+            path = 4 - int(level)  # upstream counts from the coarsest
+            match layer:
+                case ['reduce', _, tensor]:
+                    return f'p_ims1d2_outl{path}_dimred.{tensor}'
+                case ['adapt_own', tensor]:
+                    return f'adapt_stage{path}_b2_joint_varout_dimred.{tensor}'
+                case ['adapt', tensor]:
+                    return f'mflow_conv_g{path - 1}_b3_joint_varout_dimred.{tensor}'
+                case ['pooling', 'convs', index, tensor]:
+                    return f'mflow_conv_g{path}_pool.0.{int(index) + 1}_outvar_dimred.{tensor}'
+                case ['refine' | 'output' as place, unit, conv, tensor]:
+                    prefix = {'refine': f'adapt_stage{path}_b', 'output': f'mflow_conv_g{path}_b'}[place]
+                    suffix = {'first': '', 'second': '_relu_varout_dimred'}[conv]
+                    return f'{prefix}.0.{int(unit) + 1}_conv{suffix}.{tensor}'
+    raise KeyError(name)
+
+
+def _mobilenet_name(name: str) -> str:
+    match name.split('.'):
+        case ['encoder', 'stem', layer, tensor]:
+            return f'layer1.{layer}.{tensor}'
+        case ['encoder', 'stages', stage, block, part, layer, tensor]:
+            number = ('expand', 'depthwise', 'project').index(part)
+            return f'layer{int(stage) + 2}.{block}.output.{number}.{layer}.{tensor}'
+        case ['decoder', 'fusions', level, 'reduce', index, tensor]:
+            return f'conv{(3, 4, 5, 7)[int(level)] + int(index)}.{tensor}'
+        case ['decoder', 'fusions', level, 'adapt', tensor]:
+            return f'conv_adapt{int(level) + 2}.{tensor}'
+        case ['decoder', 'fusions', level, 'pooling', 'convs', index, tensor]:
+            return f'crp{int(level) + 1}.0.{int(index) + 1}_outvar_dimred.{tensor}'
+        case ['decoder', 'classifier', tensor]:
+            return f'segm.{tensor}'
+    raise KeyError(name)
+
+
+def _unwrap(checkpoint: object) -> dict[str, Tensor]:
+    """Find the tensors in a checkpoint, by their names without prefix."""
+    while isinstance(checkpoint, Mapping) and (inner := [key for key in WRAPPINGS if key in checkpoint]):
+        checkpoint = checkpoint[inner[0]]
+    if not isinstance(checkpoint, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in checkpoint.items()
+    ):
+        msg = f'no state dict of tensors, neither bare nor under {", ".join(WRAPPINGS)}'
+        raise ValueError(msg)
+    tensors = {name.removeprefix('module.'): tensor for name, tensor in checkpoint.items()}
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
+
+
+def _compare(architecture: str, found: Mapping[str, object], expected: Mapping[str, object]) -> None:
+    faults = {
+        'missing': [name for name in expected if name not in found],
+        'surplus': [name for name in found if name not in expected],
+        'misshapen': [
+            f'{name} {found[name]} instead of {shape}'
+            for name, shape in expected.items()
+            if found.get(name, shape) != shape
+        ],
+    }
+    if any(faults.values()):
+        listed = '; '.join(f'{fault}: {", ".join(names)}' for fault, names in faults.items() if names)
+        msg = f'the tensors are not those of {architecture}: {listed}'
+        raise ValueError(msg)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rewriting a network for inference changes its cost, not its function."""
+
+import numpy as np
+import openvino as ov
+import pytest
+import torch
+from openvino import opset13 as ops
+from torch import nn
+
+from lw_refinenet_ros.inference.openvino_graph import add_network
+from lw_refinenet_ros.inference.segmenter import find_weights
+from lw_refinenet_ros.model.network import ARCHITECTURES, build_model
+from lw_refinenet_ros.model.rewrite import rewrite_for_inference
+from lw_refinenet_ros.model.weights import load_model
+
+SIZE = (67, 91)
+SMALL = [name for name in ARCHITECTURES if not name.endswith(('resnet101', 'resnet152'))]
+
+
+def network_of(architecture):
+    """A network with statistics that a training might have left; 'trained' is the shipped one."""
+    if architecture == 'trained':
+        return load_model(find_weights('camvid'))[0]
+    torch.manual_seed(3)
+    network = build_model(architecture, 5, width=16).eval()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.8, 1.2)
+            nn.init.uniform_(layer.weight, 0.8, 1.2)
+            nn.init.normal_(layer.bias, 0, 0.1)
+    return network
+
+
+def difference(ours, reference):
+    return float(np.abs(ours - reference).max() / np.abs(reference).max())
+
+
+@pytest.mark.parametrize('architecture', [*SMALL, 'trained'])
+@torch.no_grad()
+def test_logits_stay_the_same_in_pytorch_and_openvino(architecture):
+    network = network_of(architecture)
+    image = torch.randn(1, 3, *SIZE)
+    reference = network(image).numpy()
+    rewritten = rewrite_for_inference(network)
+    assert difference(rewritten(image).numpy(), reference) < 1e-4
+    x = ops.parameter([1, 3, *SIZE], np.float32)
+    model = ov.Model([add_network(rewritten, x.output(0))], [x])
+    compiled = ov.Core().compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+    assert difference(compiled(image.numpy())[0], reference) < 1e-4
+
+
+@torch.no_grad()
+def test_no_batch_norm_is_left_and_the_network_itself_is_untouched():
+    network = network_of('lw_refinenet_mobilenet_v2')
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    rewritten = rewrite_for_inference(network)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in rewritten.modules())
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+@torch.no_grad()
+def test_a_pair_of_pointwise_convolutions_is_merged_only_where_that_is_cheaper():
+    class Pair(nn.Module):
+        def __init__(self, middle):
+            super().__init__()
+            self.first = nn.Conv2d(8, middle, 1)
+            self.second = nn.Conv2d(middle, 8, 1)
+
+        def forward(self, x):
+            return self.second(self.first(x))
+
+    x = torch.randn(1, 8, 5, 5)
+    for middle, layers in ((32, 1), (2, 2)):
+        pair = Pair(middle).eval()
+        rewritten = rewrite_for_inference(pair)
+        assert sum(isinstance(layer, nn.Conv2d) for layer in rewritten.modules()) == layers
+        torch.testing.assert_close(rewritten(x), pair(x), rtol=1e-4, atol=1e-5)
