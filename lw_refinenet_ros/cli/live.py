@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -113,16 +114,27 @@ def _distro_of_wheels() -> str:
 
 
 def run_live(
-    source: str, topic: str, bag: Path, parameters: dict[str, str | int | float], frames: int | None
+    source: str,
+    topic: str,
+    bag: Path,
+    parameters: dict[str, str | int | float],
+    frames: int | None,
+    *,
+    source_topic: str | None = None,
+    rate: float = 1.0,
+    outputs: Sequence[str] = ('label', 'overlay'),
 ) -> LiveRun:
-    """Play a source in real time through the node and record what it publishes.
+    """Play a source through the node and record what it publishes.
 
     Args:
         source: what `open_source` takes.
         topic: the topic to play to.
-        bag: the mcap file to record labels and overlays to.
+        bag: the mcap file to record to.
         parameters: of the node.
         frames: length of the source, for the progress; None if unknown.
+        source_topic: what to play of a bag with several topics.
+        rate: speed; 1 is real time.
+        outputs: the node's topics to record; the labels must be among them.
 
     Raises:
         LiveError: a process died or did not come up.
@@ -151,11 +163,14 @@ def run_live(
             str(bag.resolve()),
             '--log',
             str(log),
+            '--outputs',
+            *outputs,
         )
         _wait_until_ready(node, recorder)
         player = start(
             'player', 'lw_refinenet_ros.cli.main', 'play', source, '--output-topic', topic,
-            '--wait-for-subscriber', '--log', str(sent),
+            '--wait-for-subscriber', '--log', str(sent), '--rate', str(rate),
+            *(('--topic', source_topic) if source_topic else ()),
         )  # fmt: skip
         _follow(player, (node, recorder), sent, frames)
         assert recorder.process.stdin is not None

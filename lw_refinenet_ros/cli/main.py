@@ -13,7 +13,18 @@ from lw_refinenet_ros import __version__
 
 __all__ = ['main']
 
-COMMANDS = ('info', 'segment', 'evaluate', 'play', 'train', 'import', 'receptive-field', 'benchmark', 'demo')
+COMMANDS = (
+    'info',
+    'segment',
+    'evaluate',
+    'compare',
+    'play',
+    'train',
+    'import',
+    'receptive-field',
+    'benchmark',
+    'demo',
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

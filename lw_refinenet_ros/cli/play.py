@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publish a bag, video, folder or camera as an image topic, in real time."""
+"""Publish a bag, video, folder or camera as image topics, in real time; space pauses."""
 
 from __future__ import annotations
 
 import json
+import os
+import select
+import sys
+import termios
+import tty
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +17,9 @@ from lw_refinenet_ros.cli.options import Progress
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
+
+    from lw_refinenet_ros.node.player import Sent
 
 __all__ = ['add_arguments', 'run']
 
@@ -21,9 +29,19 @@ INTERRUPTED = 130
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument('source', metavar='SOURCE', help='bag, video, folder of images, image or camera:N')
-    parser.add_argument('--topic', help="the bag's image topic, if it has several")
+    topics = parser.add_mutually_exclusive_group()
+    topics.add_argument('--topic', help="the bag's image topic, if it has several")
+    topics.add_argument('--topics', nargs='+', metavar='TOPIC', help='several image topics of the bag')
     parser.add_argument('--output-topic', help="where to publish (default: the bag's topic; else 'image')")
+    parser.add_argument(
+        '--remap',
+        action='append',
+        default=[],
+        metavar='FROM:=TO',
+        help='publish a topic under another name; repeatable',
+    )
     parser.add_argument('--rate', type=float, default=1.0, help='speed; 2 is twice as fast (default: 1)')
+    parser.add_argument('--start', type=float, default=0.0, metavar='S', help='begin S seconds later')
     parser.add_argument('--loop', action='store_true', help='begin again at the end')
     parser.add_argument('--clock', action='store_true', help="publish the frames' stamps on /clock")
     parser.add_argument('--wait-for-subscriber', action='store_true', help='begin when somebody listens')
@@ -35,15 +53,26 @@ def run(options: argparse.Namespace) -> int:
     if not options.rate > 0:
         msg = f'--rate {options.rate} must be above 0'
         raise ValueError(msg)
+    if options.start < 0:
+        msg = f'--start {options.start} must be 0 or more'
+        raise ValueError(msg)
+    topics: list[str | None] = options.topics or [options.topic]
+    if len(topics) > 1 and options.output_topic:
+        msg = '--output-topic names one topic: use --remap FROM:=TO for each of several'
+        raise ValueError(msg)
     from lw_refinenet_ros.sources.opening import open_source
 
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(options.source, topic=options.topic))
+        sources = [stack.enter_context(open_source(options.source, topic=topic)) for topic in topics]
+        names = [options.output_topic or source.topic.removesuffix('/compressed') for source in sources]
+        names = _remapped(names, options.remap)
         # Only now: a source at fault is said even where ROS is missing.
-        from lw_refinenet_ros.node.player import Sent, play
+        from lw_refinenet_ros.node.player import Playing, Track, play
 
         log = stack.enter_context(options.log.open('w')) if options.log else None
-        progress = Progress('played', None if options.loop else source.length)
+        lengths = [source.length for source in sources]
+        endless = options.loop or options.start or None in lengths
+        progress = Progress('played', None if endless else sum(length or 0 for length in lengths))
         played = 0
 
         def sent(record: Sent) -> None:
@@ -53,13 +82,36 @@ def run(options: argparse.Namespace) -> int:
                 log.write(json.dumps(record._asdict()) + '\n')
             progress.show(played)
 
-        whole = play(
-            source,
-            options.output_topic or source.topic,
-            rate=options.rate,
-            loop=options.loop,
-            clock=options.clock,
-            wait_for_subscriber=options.wait_for_subscriber,
-            sent=sent,
-        )
-        return 0 if whole else INTERRUPTED
+        how = Playing(options.rate, options.start, options.loop, options.clock, options.wait_for_subscriber)
+        tracks = [Track(source, name) for source, name in zip(sources, names)]
+        return 0 if play(tracks, how, sent, _space(stack)) else INTERRUPTED
+
+
+def _remapped(topics: list[str], rules: list[str]) -> list[str]:
+    """Apply FROM:=TO rules, each of which must meet a topic."""
+    for rule in rules:
+        old, found, new = rule.partition(':=')
+        if not (found and old and new):
+            msg = f'--remap {rule!r} is not FROM:=TO'
+            raise ValueError(msg)
+        if old not in topics:
+            msg = f'--remap {rule!r}: {old!r} is not played, only {", ".join(topics)}'
+            raise ValueError(msg)
+        topics = [new if topic == old else topic for topic in topics]
+    return topics
+
+
+def _space(stack: ExitStack) -> Callable[[], bool]:
+    """Give the function that says whether space was pressed; never, where no terminal is ours to read."""
+    if not sys.stdin.isatty():
+        return lambda: False
+    file = sys.stdin.fileno()
+    if os.getpgrp() != os.tcgetpgrp(file):  # in the background
+        return lambda: False
+    stack.callback(termios.tcsetattr, file, termios.TCSADRAIN, termios.tcgetattr(file))
+    tty.setcbreak(file)
+
+    def pressed() -> bool:
+        return bool(select.select([file], [], [], 0)[0]) and os.read(file, 1) == b' '
+
+    return pressed

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ['age_chart', 'age_histogram']
+__all__ = ['age_chart', 'age_histogram', 'change_chart', 'score_chart']
 
 HEIGHT = 240
 MOST_POINTS = 600  # more cannot be told apart on a screen and make the file slow
@@ -61,20 +61,23 @@ def _rough(value: float) -> str:
     return _number(float(f'{value:.3g}'))
 
 
-def _age_axis(ages_ms: Sequence[float]) -> Axis:
+def _age_axis(ages_ms: Sequence[float], what: str) -> Axis:
     """Span the ages from 0 on, to twice the 95th percentile where a few outliers would flatten the rest."""
     largest, p95 = max(ages_ms), float(np.percentile(ages_ms, 95))
     high = max(2 * p95 if 0 < 3 * p95 < largest else 1.05 * largest, 1.0)
     step = _step(high / 20)
-    return Axis('age, ms', min(*ages_ms, 0.0), step * math.ceil(high / step))
+    return Axis(f'{what}, ms', min(*ages_ms, 0.0), step * math.ceil(high / step))
 
 
-def age_chart(ages: Sequence[tuple[float, float]], misses: Sequence[tuple[float, str]]) -> str:
+def age_chart(
+    ages: Sequence[tuple[float, float]], misses: Sequence[tuple[float, str]], what: str = 'age'
+) -> str:
     """Draw the age of each result over time, with the median and p95, and a mark per frame without a result.
 
     Args:
         ages: time in s and age in ms of each result.
         misses: time in s and fate of each frame that got none.
+        what: 'age' or 'latency'.
 
     """
     if not ages and not misses:
@@ -86,7 +89,7 @@ def age_chart(ages: Sequence[tuple[float, float]], misses: Sequence[tuple[float,
     if not ages:
         return f'{strips}<p class="empty">No result arrived.</p>'
     values = [age for _, age in ages]
-    y = _age_axis(values)
+    y = _age_axis(values, what)
     drawn = _thinned(ages)
     line = ' '.join(f'{x.percent(t)},{round(100 - y.percent(age), 2)}' for t, age in drawn)
     line = f'<polyline class="line" points="{line}" vector-effect="non-scaling-stroke"/>'
@@ -105,18 +108,19 @@ def age_chart(ages: Sequence[tuple[float, float]], misses: Sequence[tuple[float,
             f'<text class="level-name" x="100%" dx="-6" y="{at}" dy="{shift}" text-anchor="end">'
             f'{name} {_rough(value)} ms</text>'
         )
-    said = f'Age of {len(ages)} results over time: median {_rough(median)} ms, 95% within {_rough(p95)} ms'
+    spread = f'median {_rough(median)} ms, 95% within {_rough(p95)} ms'
+    said = f'{what.capitalize()} of {len(ages)} results over time: {spread}'
     notes = _outliers(values, y, 'marked ▲ at the upper edge')
     if drawn is not ages:
-        notes.insert(0, f'Of {len(ages)} results the youngest and the oldest of each short span are drawn.')
+        notes.insert(0, f'Of {len(ages)} results the lowest and the highest of each short span are drawn.')
     return strips + _plot(said, x, y, ''.join(marks)) + _note(notes)
 
 
-def age_histogram(ages_ms: Sequence[float]) -> str:
-    """Draw how many results had which age (ms), with the median and p95."""
+def age_histogram(ages_ms: Sequence[float], what: str = 'age') -> str:
+    """Draw how many results had which age or latency (ms), with the median and p95."""
     if not ages_ms:
         return '<p class="empty">No result arrived.</p>'
-    x = _age_axis(ages_ms)
+    x = _age_axis(ages_ms, what)
     width = _step((x.high - x.low) / BINS)
     edges = [width * i for i in range(math.floor(x.low / width), math.ceil(x.high / width) + 1)]
     x = Axis(x.label, edges[0], edges[-1])
@@ -139,8 +143,73 @@ def age_histogram(ages_ms: Sequence[float]) -> str:
             f'<line class="level" y2="100%" x1="{at}" x2="{at}"/>'
             f'<text class="level-name" text-anchor="{anchor}" x="{at}" dx="{shift}" y="12">{name}</text>'
         )
-    said = f'Ages of {len(ages_ms)} results: median {_rough(median)} ms, 95% within {_rough(p95)} ms'
+    spread = f'median {_rough(median)} ms, 95% within {_rough(p95)} ms'
+    said = f'{what.capitalize()} of {len(ages_ms)} results: {spread}'
     return _plot(said, x, y, ''.join(bars)) + _note(_outliers(ages_ms, x, 'counted in the last bar'))
+
+
+def score_chart(
+    scores: Sequence[tuple[float, float]], marked: Mapping[float, tuple[float, str, str]], x_name: str
+) -> str:
+    """Draw a ratio of each frame, with the mean, and a link for each marked frame.
+
+    Args:
+        scores: place of a frame (s, or its number) and its ratio, as fractions of 1.
+        marked: by place, the ratio, the id in the page that the mark leads to, and the frame's name.
+        x_name: of the horizontal axis.
+
+    """
+    if not scores:
+        return '<p class="empty">No frame was scored.</p>'
+    scores = sorted(scores)
+    x = Axis(x_name, min(scores[0][0], 0), max(scores[-1][0], 1))
+    y = Axis('mIoU, %', 0, 100)
+    drawn = _thinned(scores)
+    line = ' '.join(f'{x.percent(place)},{round(100 - y.percent(100 * value), 2)}' for place, value in drawn)
+    line = f'<polyline class="line" points="{line}" vector-effect="non-scaling-stroke"/>'
+    marks = [f'<svg viewBox="0 0 100 100" preserveAspectRatio="none">{line}</svg>']
+    for place, value in drawn:
+        at = f'cx="{x.percent(place)}%" cy="{100 - y.percent(100 * value):.2f}%"'
+        marks.append(f'<circle class="dot" {at} r="{2 if len(drawn) > 50 else 4}"/>')
+    mean = sum(value for _, value in scores) / len(scores)
+    at = f'{100 - y.percent(100 * mean):.2f}%'
+    marks.append(
+        f'<line class="level" x2="100%" y1="{at}" y2="{at}"/>'
+        f'<text class="level-name" x="100%" dx="-6" y="{at}" dy="-6" text-anchor="end">mean {mean:.1%}</text>'
+    )
+    for place, (value, target, name) in marked.items():
+        at = f'cx="{x.percent(place)}%" cy="{100 - y.percent(100 * value):.2f}%"'
+        said = escape(f'{name}: {value:.1%}')
+        marks.append(
+            f'<a href="#{target}" aria-label="{said}"><title>{said}</title>'
+            f'<circle class="reach" {at} r="16"/><circle class="mark" {at} r="6"/></a>'
+        )
+    lowest = min(value for _, value in scores)
+    said = f'mIoU of {len(scores)} frames: mean {mean:.1%}, lowest {lowest:.1%}'
+    return _plot(said, x, y, ''.join(marks))
+
+
+def change_chart(changes: Sequence[tuple[float, float]]) -> str:
+    """Draw a bar per frame: time in s and difference of a ratio; what is below 0 is worse."""
+    if not changes:
+        return '<p class="empty">No frame is in both.</p>'
+    changes = sorted(changes)
+    x = Axis('time, s', min(changes[0][0], 0), max(changes[-1][0], 1))
+    reach = max(1.0, *(abs(100 * value) for _, value in changes))
+    y = Axis('points', -1.1 * reach, 1.1 * reach)
+    zero = 100 - y.percent(0)
+    marks = []
+    drawn = _thinned(changes)
+    for place, value in drawn:
+        end = 100 - y.percent(100 * value)
+        kind, at = ('over', zero) if value < 0 else ('bar', end)
+        marks.append(
+            f'<rect class="{kind}" x="{x.percent(place)}%" width="{max(0.2, 60 / len(drawn)):.2f}%"'
+            f' y="{at:.2f}%" height="{abs(zero - end):.2f}%"/>'
+        )
+    better = sum(value > 0 for _, value in changes)
+    said = f'Change of {len(changes)} frames: {better} better'
+    return _plot(said, x, y, ''.join(marks))
 
 
 def _plot(said: str, x: Axis, y: Axis, marks: str) -> str:

@@ -21,10 +21,27 @@ def write_text(path: str | Path, text: str) -> None:
     try:
         temporary.write_text(text, encoding='utf-8')
         temporary.replace(path)
+    except OSError as error:  # that the disk is full is said without the file's name
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
     """Write indented JSON, keys in the order given; NaN, which JSON does not have, is a ValueError."""
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + '\n')
+    write_text(path, _indented(data, '') + '\n')
+
+
+def _indented(value: Any, indent: str) -> str:
+    """Give JSON with a line per entry, but lists of plain values on one line."""
+    inner = f'{indent}  '
+    if isinstance(value, dict) and value:
+        rows = [f'{_plain(str(key))}: {_indented(entry, inner)}' for key, entry in value.items()]
+        return '{\n' + ',\n'.join(inner + row for row in rows) + f'\n{indent}}}'
+    if isinstance(value, list | tuple) and any(isinstance(entry, dict | list | tuple) for entry in value):
+        return '[\n' + ',\n'.join(inner + _indented(entry, inner) for entry in value) + f'\n{indent}]'
+    return _plain(value)
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -15,7 +15,17 @@ from lw_refinenet_ros.evaluation.metrics import Confusion, percentiles
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ['Arrival', 'LiveRun', 'Published', 'ages', 'headline', 'misses', 'summarize', 'summary_rows']
+__all__ = [
+    'Arrival',
+    'LiveRun',
+    'Published',
+    'ages',
+    'headline',
+    'live_figures',
+    'misses',
+    'summarize',
+    'summary_rows',
+]
 
 # What the node must have counted itself, as metrics.json shows it: a count that is missing is not zero.
 COUNTED = ('received', 'segmented', 'superseded', 'lost')
@@ -156,6 +166,15 @@ def summarize(
         },
         'conditions': dict(run.conditions),
     }
+
+
+def live_figures(run: LiveRun | None) -> dict[str, Any]:
+    """Give what a live run adds to the summary of an evaluation, and what it knows better; {} of None."""
+    if run is None:
+        return {}
+    summary = summarize(run)
+    left_out = ('miou', 'pixel_accuracy', 'per_class_iou', 'frames', 'conditions')
+    return {key: value for key, value in summary.items() if key not in left_out}
 
 
 def _rounded(value: float | None, digits: int = 3) -> float | None:

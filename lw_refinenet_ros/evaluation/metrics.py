@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from lw_refinenet_ros.image.labels import UNLABELLED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ['Confusion', 'percentiles']
+__all__ = ['Confusion', 'mean_of_known', 'percentiles', 'ratio']
 
 
 class Confusion:
@@ -38,8 +38,8 @@ class Confusion:
         self.num_classes = num_classes
         self.matrix: npt.NDArray[np.int64] = np.zeros((num_classes, num_classes + 1), np.int64)
 
-    def update(self, label: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> None:
-        """Count one image; on a ValueError nothing of it is counted.
+    def update(self, label: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> Confusion:
+        """Count one image and give its own counts; on a ValueError nothing of it is counted.
 
         Args:
             label: predicted ids, uint8 (H, W).
@@ -67,12 +67,22 @@ class Confusion:
                 )
                 raise ValueError(msg)
         classes = self.num_classes
-        self.matrix[:, :classes] += pairs[:classes, :classes]
-        self.matrix[:, classes] += pairs[:classes, UNLABELLED]
+        image = Confusion(classes)
+        image.matrix[:, :classes] = pairs[:classes, :classes]
+        image.matrix[:, classes] = pairs[:classes, UNLABELLED]
+        self.matrix += image.matrix
+        return image
 
     @property
-    def _hits(self) -> npt.NDArray[np.int64]:
+    def intersection(self) -> npt.NDArray[np.int64]:
+        """Pixels of each class in both truth and prediction, (C,)."""
         return np.diagonal(self.matrix)
+
+    @property
+    def union(self) -> npt.NDArray[np.int64]:
+        """Pixels of each class in truth or prediction, (C,)."""
+        union: npt.NDArray[np.int64] = self._true + self._predicted - self.intersection
+        return union
 
     @property
     def _true(self) -> npt.NDArray[np.int64]:
@@ -87,47 +97,49 @@ class Confusion:
     @property
     def iou(self) -> npt.NDArray[np.float64]:
         """Intersection over union of each class, (C,); NaN for a class in neither truth nor prediction."""
-        return _ratio(self._hits, self._true + self._predicted - self._hits)
+        return ratio(self.intersection, self.union)
 
     @property
     def precision(self) -> npt.NDArray[np.float64]:
         """Share of each class's predicted pixels that are right, (C,); NaN for a class never predicted."""
-        return _ratio(self._hits, self._predicted)
+        return ratio(self.intersection, self._predicted)
 
     @property
     def recall(self) -> npt.NDArray[np.float64]:
         """Share of each class's true pixels that were found, (C,); NaN for a class not in the truth."""
-        return _ratio(self._hits, self._true)
+        return ratio(self.intersection, self._true)
 
     @property
     def miou(self) -> float:
         """Mean of the IoUs that have a value."""
-        return _mean(self.iou)
+        return mean_of_known(self.iou)
 
     @property
     def mean_accuracy(self) -> float:
         """Mean recall of the classes in the truth."""
-        return _mean(self.recall)
+        return mean_of_known(self.recall)
 
     @property
     def pixel_accuracy(self) -> float:
         """Share of the labelled pixels that are right."""
-        return float(_ratio(self._hits.sum(), self.matrix.sum()))
+        return float(ratio(self.intersection.sum(), self.matrix.sum()))
 
     @property
     def frequency_weighted_iou(self) -> float:
         """Mean IoU weighted by each class's share of the true pixels."""
         weighted = self._true * np.nan_to_num(self.iou)
-        return float(_ratio(weighted.sum(), self.matrix.sum()))
+        return float(ratio(weighted.sum(), self.matrix.sum()))
 
 
-def _ratio(part: npt.NDArray[np.generic], whole: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    with np.errstate(invalid='ignore'):  # 0 / 0 is the NaN we promise
-        ratio: npt.NDArray[np.float64] = np.divide(part, whole, dtype=np.float64)
-    return ratio
+def ratio(part: npt.NDArray[Any], whole: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Divide element by element; 0 / 0 is NaN."""
+    with np.errstate(invalid='ignore'):
+        quotient: npt.NDArray[np.float64] = np.divide(part, whole, dtype=np.float64)
+    return quotient
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float:
+def mean_of_known(values: npt.NDArray[np.float64]) -> float:
+    """Average the values that are not NaN; NaN if none is."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else float('nan')
 

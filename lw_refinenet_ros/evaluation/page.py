@@ -12,10 +12,10 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-s
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --ink: #1a1f26; --quiet: #59636f;
-  --rule: #dfe3e8; --mark: #1d6fdc; --line: #1d6fdc55; --level: #b45309; --miss: #c62a2f; }
+  --rule: #dfe3e8; --mark: #1d6fdc; --line: #1d6fdc55; --level: #b45309; --miss: #c62a2f; --good: #1a8a4a; }
 @media (prefers-color-scheme: dark) { :root { --page: #101418; --card: #191f25; --ink: #e7eaee;
   --quiet: #a0abb7; --rule: #323b45; --mark: #6cb1ff; --line: #6cb1ff55; --level: #f3b04c;
-  --miss: #ff7d77; } }
+  --miss: #ff7d77; --good: #4cc38a; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, -apple-system,
   'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif; -webkit-text-size-adjust: 100%; }
@@ -80,10 +80,51 @@ tbody tr:last-child > * { border-bottom: 0; }
 p.strip { margin-top: .9rem; color: var(--miss); font-weight: 600; }
 svg.strip { display: block; height: 14px; background: var(--page); border-radius: 3px; overflow: visible; }
 .miss { fill: var(--miss); }
+.reach { fill: transparent; }
+.mark { fill: var(--miss); stroke: var(--card); stroke-width: 2; cursor: pointer; }
+a:hover .mark, a:focus-visible .mark { r: 9px; }
+.legend td.wide, .calibration td.wide { width: 60%; }
+.legend td.more, .legend th.more { padding-left: .75rem; white-space: nowrap; text-align: right; }
+.worst { border-top: 1px solid var(--rule); padding-top: 1rem; scroll-margin-top: .5rem; }
+.worst:target { border-top-color: var(--mark); box-shadow: 0 -2px 0 var(--mark); }
+.worst figcaption { margin: 0 0 .6rem; font-size: 1rem; color: var(--ink); overflow-wrap: anywhere; }
+.five { display: grid; grid-template-columns: 2fr 1fr 1fr; gap: .6rem; align-items: start; }
+.five > :first-child { grid-row: span 2; }
+.five .zoom { width: 100%; }
+.key { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: .9rem 0 0; padding: 0; list-style: none;
+  font-size: .9rem; }
+.key .swatch { margin-right: .35rem; }
+.scroller { overflow-x: auto; margin-top: .75rem; }
+.matrix { width: auto; font-size: .85rem; font-variant-numeric: tabular-nums; }
+.matrix th, .matrix td { border: 0; padding: .3rem .4rem; text-align: center; min-width: 2.4rem;
+  overflow-wrap: normal; white-space: nowrap; vertical-align: middle; color: var(--ink); }
+.matrix thead th { vertical-align: bottom; }
+.matrix thead span { writing-mode: vertical-rl; transform: rotate(180deg); }
+.matrix tbody th { text-align: right; position: sticky; left: 0; background: var(--card); }
+.matrix td { border-radius: 3px; }
+.hit { background: color-mix(in srgb, var(--good) calc(var(--share) * 75%), var(--page)); }
+.slip { background: color-mix(in srgb,
+  var(--miss) calc(8% * min(1, var(--share) * 1000) + var(--share) * 75%), var(--page)); }
+.calibration td { vertical-align: middle; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.calibration td:last-child { padding-right: 0; text-align: right; }
+.calibration th { white-space: nowrap; }
+.calibration th:last-child { padding-right: 0; text-align: right; }
+.legend th.more:last-child { padding-right: 0; }
+.scale { display: block; position: relative; height: .9rem; background: var(--page); border-radius: 3px; }
+.scale span { display: block; height: 100%; background: var(--mark); border-radius: 3px; }
+.scale i { position: absolute; top: -.2rem; bottom: -.2rem; width: 3px; margin-left: -1px;
+  background: var(--level); }
+.problems { margin: .75rem 0 0; padding-left: 1.2rem; overflow-wrap: anywhere; }
+.changes th, .changes td { font-variant-numeric: tabular-nums; }
+.changes td { white-space: nowrap; }
+.better { color: var(--good); } .worse { color: var(--miss); }
 @media (max-width: 42rem) {
   main { padding: 1.5rem .75rem 2rem; }
   section { padding: 1rem; }
   .pair { grid-template-columns: 1fr; gap: .35rem; }
+  .more { display: none; }
+  .five { grid-template-columns: 1fr 1fr; }
+  .five > :first-child { grid-area: 1 / 1 / 2 / -1; }
   .tiles div { padding: .75rem .9rem; }
   .tiles .value { font-size: 1.25rem; }
 }

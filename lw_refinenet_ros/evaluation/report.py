@@ -3,28 +3,24 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
 from lw_refinenet_ros.evaluation.charts import age_chart, age_histogram
 from lw_refinenet_ros.evaluation.files import write_text
 from lw_refinenet_ros.evaluation.page import page
+from lw_refinenet_ros.evaluation.parts import conditions_section, header, picture, section, tiles
 from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ['LegendEntry', 'Sample', 'legend_entries', 'write_report']
+    import numpy as np
+    import numpy.typing as npt
 
-WIDEST = 1280  # pixels; larger pictures only make the file heavy
-JPEG_QUALITY = 88
+__all__ = ['LegendEntry', 'Sample', 'legend_entries', 'write_report']
 
 
 @dataclass(frozen=True)
@@ -90,56 +86,25 @@ def write_report(
 
     """
     body = [
-        f'<header><h1>{escape(title)}</h1><p class="verdict">{escape(subtitle)}</p></header>',
-        _tiles(summary_rows),
+        header(title, subtitle),
+        tiles(summary_rows),
         _samples(samples),
         _legend(legend),
         _ages(ages, misses),
-        _conditions(conditions),
+        conditions_section(conditions),
     ]
     write_text(path, page(title, '\n'.join(part for part in body if part)))
 
 
-def _section(heading: str, about: str, content: str) -> str:
-    return f'<section><h2>{heading}</h2><p class="about">{about}</p>\n{content}\n</section>'
-
-
-def _tiles(rows: Sequence[tuple[str, str, str]]) -> str:
-    tiles = [
-        f'<div><dt>{escape(label)}</dt><dd class="value">{escape(value)}</dd>'
-        f'<dd class="note">{escape(note)}</dd></div>'
-        for label, value, note in rows
-    ]
-    lines = -(-len(tiles) // 5)
-    return (
-        f'<dl class="tiles" style="--columns:{-(-len(tiles) // lines)}">{"".join(tiles)}</dl>'
-        if tiles
-        else ''
-    )
-
-
 def _samples(samples: Sequence[Sample]) -> str:
     figures = [
-        f'<figure><div class="pair">{_picture(s.image, f"Camera frame, {s.caption}")}'
-        f'{_picture(s.overlay, f"Segmentation of the frame, {s.caption}")}</div>'
+        f'<figure><div class="pair">{picture(s.image, f"Camera frame, {s.caption}")}'
+        f'{picture(s.overlay, f"Segmentation of the frame, {s.caption}")}</div>'
         f'<figcaption>{escape(s.caption)}</figcaption></figure>'
         for s in samples
     ]
     about = 'A frame, and the same frame with its classes laid over it. Select a picture to enlarge it.'
-    return _section('Sample frames', about, '\n'.join(figures)) if figures else ''
-
-
-def _picture(image: npt.NDArray[np.uint8], alt: str) -> str:
-    height, width = image.shape[:2]
-    if width > WIDEST:
-        height, width = round(height * WIDEST / width), WIDEST
-    bgr = cv2.resize(np.ascontiguousarray(image[..., ::-1]), (width, height), interpolation=cv2.INTER_AREA)
-    _, jpeg = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    data = base64.b64encode(jpeg.tobytes()).decode()
-    return (
-        f'<button class="zoom" type="button"><img src="data:image/jpeg;base64,{data}"'
-        f' width="{width}" height="{height}" alt="{escape(alt)}"></button>'
-    )
+    return section('Sample frames', about, '\n'.join(figures)) if figures else ''
 
 
 def _legend(legend: Sequence[LegendEntry]) -> str:
@@ -163,7 +128,7 @@ def _legend(legend: Sequence[LegendEntry]) -> str:
         else ''
     )
     note = f'<p class="note">Not seen: {unseen}</p>' if unseen else ''
-    return _section(
+    return section(
         'Classes',
         'Of all pixels of all results. The overlays leave unlabelled pixels as they are.',
         table + note,
@@ -180,14 +145,4 @@ def _ages(ages: Sequence[tuple[float, float]], misses: Sequence[tuple[float, str
         f'<h3>Distribution of ages</h3>{age_histogram([age_ms for _, age_ms in ages])}'
     )
     about = 'How old each result was when it arrived. A frame without a result is marked above the chart.'
-    return _section('Age of the results', about, content)
-
-
-def _conditions(conditions: Mapping[str, str]) -> str:
-    rows = ''.join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>\n'
-        for name, value in conditions.items()
-    )
-    head = '<tr><th scope="col">Condition</th><th scope="col">Value</th></tr>'
-    table = f'<table class="conditions"><thead>{head}</thead><tbody>\n{rows}</tbody></table>'
-    return _section('Conditions', 'What the run was made with.', table) if conditions else ''
+    return section('Age of the results', about, content)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['Frame', 'FrameError', 'decode_image', 'parse_compressed_image', 'parse_image']
+__all__ = ['Frame', 'FrameError', 'decode_image', 'parse_compressed_image', 'parse_image', 'parse_stamp']
 
 _BYTE_ORDERS = {b'\x00\x01': '<', b'\x00\x00': '>'}  # plain CDR, by its encapsulation identifier
 _PNG_END = b'IEND\xaeB`\x82'
@@ -103,6 +103,16 @@ class _CdrReader:
         sec = self.u32('header.stamp')
         sec -= (sec & 0x80000000) << 1  # int32
         return sec * 1_000_000_000 + self.u32('header.stamp'), self.string('header.frame_id')
+
+
+def parse_stamp(cdr: bytes | memoryview) -> int:
+    """Read the stamp (ns) of a serialized message that begins with a header.
+
+    Raises:
+        FrameError: 'truncated' or 'encapsulation'.
+
+    """
+    return _CdrReader(cdr).header()[0]
 
 
 def parse_image(cdr: bytes | memoryview) -> Frame:

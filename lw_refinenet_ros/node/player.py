@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes recorded frames as an image topic, each when it is due."""
+"""Publishes recorded frames as image topics, each frame when it is due."""
 
 from __future__ import annotations
 
+import heapq
 import time
 from array import array
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,17 +20,22 @@ from lw_refinenet_ros.node.memory import keep_large_allocations
 from lw_refinenet_ros.node.outputs import header_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rclpy.publisher import Publisher
 
     from lw_refinenet_ros.image.frame import Frame
     from lw_refinenet_ros.sources.source import Source
 
-__all__ = ['Player', 'Sent', 'play']
+__all__ = ['Playing', 'Sent', 'Track', 'play']
 
 SETTLE_S = 2.0  # subscribers that follow our reliability have done so by then
-NAP_S = 0.1  # the longest sleep, so that an interrupt is noticed
+NAP_S = 0.1  # the longest sleep, so that an interrupt or a key is noticed
+
+
+class Track(NamedTuple):
+    """A source of frames and the topic they go to."""
+
+    source: Source
+    topic: str
 
 
 class Sent(NamedTuple):
@@ -39,79 +46,71 @@ class Sent(NamedTuple):
     sent_ns: int
 
 
+class Playing(NamedTuple):
+    """How to play.
+
+    Attributes:
+        rate: speed; 2 is twice as fast.
+        start_s: how much to leave out at the beginning.
+        loop: whether to begin again at the end.
+        clock: whether to publish each frame's stamp on /clock before it.
+        wait_for_subscriber: whether to begin only when somebody listens to every topic.
+
+    """
+
+    rate: float = 1.0
+    start_s: float = 0.0
+    loop: bool = False
+    clock: bool = False
+    wait_for_subscriber: bool = False
+
+
 def play(
-    source: Source,
-    topic: str,
-    *,
-    rate: float,
-    loop: bool,
-    clock: bool,
-    wait_for_subscriber: bool,
-    sent: Callable[[Sent], None],
+    tracks: Sequence[Track], how: Playing, sent: Callable[[Sent], None], toggled: Callable[[], bool]
 ) -> bool:
-    """Play a source until its end, or for ever with `loop`; False if it was interrupted."""
+    """Play to the end, or for ever with `loop`; False if it was interrupted.
+
+    Args:
+        tracks: what goes where.
+        how: see there.
+        sent: is told of every frame.
+        toggled: whether to pause, or to go on, now; asked every tenth of a second and before every frame.
+
+    """
     keep_large_allocations()
     rclpy.init(args=[])
     try:
-        player = Player(topic, clock=clock)
-        if wait_for_subscriber:
+        player = Player(tracks, how, sent, toggled)
+        if how.wait_for_subscriber:
             player.wait_for_subscriber()
         while rclpy.ok():
-            player.play(source, rate, sent)
-            if not loop:
+            player.play()
+            if not how.loop:
                 break
         return bool(rclpy.ok())
     finally:
         rclpy.try_shutdown()
 
 
-class Player(Node):  # type: ignore[misc]
-    """Plays sources to one topic; stamps, frame ids and pixels go out as they came.
+class _Channel:
+    """One topic, and the message whose memory is used again.
 
-    Args:
-        topic: where the images go.
-        clock: whether to publish each frame's stamp on /clock before it.
-
+    The quality of service is the recorded one; without one, reliable with a depth of 1.
     """
 
-    def __init__(self, topic: str, *, clock: bool = False) -> None:
-        super().__init__('lw_refinenet_player')
-        self._images = self.create_publisher(
-            Image, topic, QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+    def __init__(self, node: Node, track: Track) -> None:
+        offered = track.source.offered
+        reliable = offered is None or offered.reliable
+        qos = QoSProfile(
+            depth=offered.depth if offered else 1,
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         )
-        self._clock: Publisher | None = self.create_publisher(Clock, '/clock', 1) if clock else None
-        self._message = Image()
+        self.publisher = node.create_publisher(Image, track.topic, qos)
+        self.message = Image()
 
-    def wait_for_subscriber(self) -> None:
-        """Wait until somebody has subscribed for two seconds without a break."""
-        since = time.monotonic()
-        while rclpy.ok() and time.monotonic() - since < SETTLE_S:
-            if not self._images.get_subscription_count():
-                since = time.monotonic()
-            time.sleep(NAP_S)
-
-    def play(self, source: Source, rate: float, sent: Callable[[Sent], None]) -> None:
-        """Publish every frame of a source, as far apart as its stamps are, divided by `rate`."""
-        start: tuple[int, int] | None = None
-        for frame in source:
-            if not rclpy.ok():
-                return
-            if start is None:
-                start = (time.monotonic_ns(), frame.stamp_ns)
-            due_ns = start[0] + round((frame.stamp_ns - start[1]) / rate)
-            self._fill(frame)
-            _sleep_until(due_ns)
-            if not rclpy.ok():
-                return
-            if self._clock is not None:
-                self._clock.publish(Clock(clock=self._message.header.stamp))
-            # Before publishing: the subscriber may have the frame before publish() returns.
-            sent_ns = time.monotonic_ns()
-            self._images.publish(self._message)
-            sent(Sent(frame.stamp_ns, due_ns, sent_ns))
-
-    def _fill(self, frame: Frame) -> None:
-        message = self._message
+    def fill(self, frame: Frame) -> None:
+        """Copy a frame into the message; stamp, frame id and pixels go out as they came."""
+        message = self.message
         message.header = header_of(frame)
         message.height, message.width, message.step = frame.height, frame.width, frame.step
         message.encoding, message.is_bigendian = frame.encoding, int(frame.is_bigendian)
@@ -120,6 +119,68 @@ class Player(Node):  # type: ignore[misc]
         np.copyto(np.frombuffer(message.data, np.uint8), frame.data)
 
 
-def _sleep_until(due_ns: int) -> None:
-    while rclpy.ok() and (left := (due_ns - time.monotonic_ns()) / 1e9) > 0:
-        time.sleep(min(left, NAP_S))
+class Player(Node):  # type: ignore[misc]
+    """Plays tracks side by side, merged by stamp."""
+
+    def __init__(
+        self, tracks: Sequence[Track], how: Playing, sent: Callable[[Sent], None], toggled: Callable[[], bool]
+    ) -> None:
+        super().__init__('lw_refinenet_player')
+        self._tracks, self._how, self._sent, self._toggled = tracks, how, sent, toggled
+        self._channels = [_Channel(self, track) for track in tracks]
+        self._clock: Publisher | None = self.create_publisher(Clock, '/clock', 1) if how.clock else None
+
+    def wait_for_subscriber(self) -> None:
+        """Wait until every topic has had a subscriber for two seconds without a break."""
+        since = time.monotonic()
+        while rclpy.ok() and time.monotonic() - since < SETTLE_S:
+            if not all(channel.publisher.get_subscription_count() for channel in self._channels):
+                since = time.monotonic()
+            time.sleep(NAP_S)
+
+    def _frames(self) -> Iterator[tuple[Frame, _Channel]]:
+        def of(track: Track, channel: _Channel) -> Iterator[tuple[Frame, _Channel]]:
+            for frame in track.source:
+                yield frame, channel
+
+        tracks = [of(track, channel) for track, channel in zip(self._tracks, self._channels)]
+        return heapq.merge(*tracks, key=lambda pair: pair[0].stamp_ns)
+
+    def play(self) -> None:
+        """Publish every frame, as far apart as their stamps are, divided by the rate."""
+        begin_ns: int | None = None  # the stamp that is due at `start_ns`
+        start_ns = 0
+        for frame, channel in self._frames():
+            if not rclpy.ok():
+                return
+            if begin_ns is None:
+                begin_ns = frame.stamp_ns + round(self._how.start_s * 1e9)
+                start_ns = time.monotonic_ns()
+            if frame.stamp_ns < begin_ns:
+                start_ns = time.monotonic_ns()  # what is left out takes no time
+                continue
+            channel.fill(frame)
+            while rclpy.ok():
+                start_ns += self._pause()
+                due_ns = start_ns + round((frame.stamp_ns - begin_ns) / self._how.rate)
+                left_s = (due_ns - time.monotonic_ns()) / 1e9
+                if left_s <= 0:
+                    break
+                time.sleep(min(left_s, NAP_S))
+            if not rclpy.ok():
+                return
+            if self._clock is not None:
+                self._clock.publish(Clock(clock=channel.message.header.stamp))
+            # Before publishing: the subscriber may have the frame before publish() returns.
+            sent_ns = time.monotonic_ns()
+            channel.publisher.publish(channel.message)
+            self._sent(Sent(frame.stamp_ns, due_ns, sent_ns))
+
+    def _pause(self) -> int:
+        """Wait from one toggle to the next; give how long that took, in ns, or 0."""
+        if not self._toggled():
+            return 0
+        since_ns = time.monotonic_ns()
+        while rclpy.ok() and not self._toggled():
+            time.sleep(NAP_S)
+        return time.monotonic_ns() - since_ns

@@ -28,7 +28,7 @@ from lw_refinenet_ros.node.memory import keep_large_allocations
 from lw_refinenet_ros.sources.bag_writer import BagWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = ['main']
 
@@ -37,7 +37,7 @@ QUIET_S = 1.5  # without a result, and with diagnostics from after the end, all 
 
 
 class Recorder(Node):  # type: ignore[misc]
-    """Writes the label and overlay topics of a segmentation node to a bag.
+    """Writes topics of a segmentation node to a bag.
 
     Attributes:
         arrivals: stamp and arrival (monotonic), both in ns, of every label.
@@ -45,14 +45,14 @@ class Recorder(Node):  # type: ignore[misc]
 
     """
 
-    def __init__(self, node: str, bag: BagWriter) -> None:
+    def __init__(self, node: str, bag: BagWriter, outputs: Sequence[str]) -> None:
         super().__init__('lw_refinenet_recorder')
         self.arrivals: list[tuple[int, int]] = []
         self.status: tuple[str, dict[str, str], dict[str, int], dict[str, dict[str, float]]] | None = None
         self.status_time = self.last_arrival = time.monotonic()
         self._name, self._bag = f'{node}: segmentation', bag
         qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE)
-        for output in ('label', 'overlay'):
+        for output in outputs:
             self.create_subscription(
                 Image, f'{node}/{output}', self._writer(f'{node}/{output}'), qos, raw=True
             )
@@ -84,6 +84,7 @@ def main(args: list[str] | None = None) -> int:
     """Record until standard input is closed."""
     parser = argparse.ArgumentParser(prog='recorder', description=__doc__.splitlines()[0] if __doc__ else '')
     parser.add_argument('--node', default='/lw_refinenet', help='fully qualified name of the node')
+    parser.add_argument('--outputs', nargs='+', default=['label', 'overlay'], help='topics below the node')
     parser.add_argument('--bag', type=Path, required=True, help='the mcap file to write')
     parser.add_argument(
         '--log', type=Path, required=True, help='JSON of arrivals and of what the node counted'
@@ -95,7 +96,7 @@ def main(args: list[str] | None = None) -> int:
     rclpy.init(args=[])
     try:
         with BagWriter(options.bag) as bag:
-            recorder = Recorder(options.node, bag)
+            recorder = Recorder(options.node, bag, options.outputs)
             executor = SingleThreadedExecutor()
             executor.add_node(recorder)
             ready, finished = False, 0.0

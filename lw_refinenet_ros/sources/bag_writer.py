@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -75,7 +76,17 @@ class BagWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stack.__exit__(kind, error, traceback)
+        with self._naming_the_file():
+            self._stack.__exit__(kind, error, traceback)
+
+    @contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        """Say which file an error of the disk is about."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or str(self.path)
+            raise
 
     def write_image(self, topic: str, frame: Frame) -> None:
         """Write a sensor_msgs/Image, logged at its own stamp."""
@@ -114,4 +125,5 @@ class BagWriter:
                 raise SourceError(msg)
             connection = self._bag.add_connection(topic, msgtype, typestore=self._types)
             self._connections[topic, msgtype] = connection
-        self._bag.write(connection, stamp_ns, cdr)
+        with self._naming_the_file():
+            self._bag.write(connection, stamp_ns, cdr)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from lw_refinenet_ros.sources.bag import BAG_SUFFIXES, BagSource
@@ -13,7 +14,13 @@ from lw_refinenet_ros.sources.video import VIDEO_SUFFIXES, CameraSource, VideoSo
 __all__ = ['open_source']
 
 
-def open_source(source: str | Path, *, topic: str | None = None, on_error: OnError | None = None) -> Source:
+def open_source(
+    source: str | Path,
+    *,
+    topic: str | None = None,
+    on_error: OnError | None = None,
+    leave_out: Collection[str] = (),
+) -> Source:
     """Open a source of frames.
 
     Args:
@@ -21,6 +28,7 @@ def open_source(source: str | Path, *, topic: str | None = None, on_error: OnErr
             file, or `camera:N`.
         topic: of a bag, the image topic to read; None: the only one there is besides a segmenter's results.
         on_error: takes what cannot be read, see `Source`.
+        leave_out: topics of a bag that are not chosen unless they are asked for.
 
     Raises:
         SourceError: it does not exist, or is none of these, or cannot be opened.
@@ -53,7 +61,7 @@ def open_source(source: str | Path, *, topic: str | None = None, on_error: OnErr
             msg = f'{text} has {what}'
             raise SourceError(msg)
     if bag is not None:
-        return BagSource(bag, topic, on_error)
+        return BagSource(bag, topic, on_error, leave_out)
     _refuse_topic(text, topic)
     if images:
         return ImageSource(f'folder {text}', images, on_error)

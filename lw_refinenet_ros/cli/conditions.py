@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run was made with: machine, versions, commit and date, for its report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+
+from lw_refinenet_ros import __version__
+from lw_refinenet_ros.cli.info import machine
+
+__all__ = ['conditions']
+
+PACKAGES = ('torch', 'openvino', 'opencv-python-headless', 'rclpy')
+
+
+def conditions() -> dict[str, str]:
+    """Give them in the order in which a report shows them."""
+    versions = [f'lw_refinenet_ros {__version__}', f'Python {platform.python_version()}']
+    for package in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f'{package} {importlib.metadata.version(package)}')
+    found = {'machine': machine(), 'versions': ', '.join(versions)}
+    with suppress(OSError, subprocess.CalledProcessError):  # an installed package has no commit
+        _git('ls-files', '--error-unmatch', Path(__file__).name)
+        found['commit'] = _git('describe', '--always', '--dirty')
+    found['date'] = datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC')
+    return found
+
+
+def _git(*arguments: str) -> str:
+    command = ['git', *arguments]
+    folder = Path(__file__).resolve().parent
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores what the running node makes of a bag that is played to it over DDS."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lw_refinenet_ros.cli.live import NODE, run_live
+from lw_refinenet_ros.cli.options import given_engine_options
+from lw_refinenet_ros.evaluation.evaluate import Evaluation, Labelled, Segment, evaluate
+from lw_refinenet_ros.evaluation.examples import BagExamples, Example, LabelStream
+from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.inference.segmenter import DEFAULT_WEIGHTS, find_weights
+from lw_refinenet_ros.model.weights import read_card
+from lw_refinenet_ros.sources.opening import open_source
+
+if TYPE_CHECKING:
+    import argparse
+
+    from lw_refinenet_ros.evaluation.live import LiveRun
+
+__all__ = ['evaluate_live']
+
+
+def evaluate_live(
+    options: argparse.Namespace, examples: BagExamples, worst: int
+) -> tuple[Evaluation, dict[str, str], LiveRun]:
+    """Play, record, and score what arrived; give that, what it was made with, and the records."""
+    weights = find_weights(options.weights or DEFAULT_WEIGHTS).resolve()
+    labels = LabelSet.from_dict(read_card(weights).labels)
+    with open_source(options.bag, topic=examples.topic) as source:
+        first = next(iter(source))
+    parameters: dict[str, str | int | float] = {
+        **given_engine_options(options),
+        'weights': str(weights),
+        'network_height': first.height,  # told beforehand, the node is warm before the first frame
+        'network_width': first.width,
+    }
+    outputs = ('label', 'confidence', 'overlay') if options.output_bag else ('label', 'confidence')
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='lw_refinenet_')))
+        recorded = options.output_bag or folder / 'labels.mcap'
+        live = run_live(
+            str(options.bag),
+            f'/{examples.topic.lstrip("/")}',
+            recorded,
+            parameters,
+            examples.length,
+            source_topic=examples.topic,
+            rate=options.rate,
+            outputs=outputs,
+        )
+        arrived = {result.stamp_ns for result in live.results}
+        found = evaluate(examples, _lookup(stack, recorded, arrived), labels, worst=worst)
+    made_with = {**live.conditions, 'rate': f'{options.rate:g} times the recorded one, over DDS'}
+    return found, made_with, live
+
+
+def _lookup(stack: ExitStack, recorded: Path, arrived: set[int]) -> Segment:
+    """Give the function that finds an example's label and confidence among the recorded ones."""
+    if not arrived:
+        return lambda _: None
+    streams = []
+    for output in ('label', 'confidence'):
+        source = stack.enter_context(open_source(recorded, topic=f'{NODE}/{output}'))
+        streams.append(LabelStream(source, set(arrived), _refuse))
+
+    def find(example: Example) -> Labelled | None:
+        label, confidence = (stream.take(example.stamp_ns) for stream in streams)
+        return None if label is None else Labelled(label, confidence, None)
+
+    return find
+
+
+def _refuse(problem: str) -> None:
+    raise ValueError(problem)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a confidence of 80 % is right in 80 % of the pixels: the expected calibration error."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lw_refinenet_ros.image.labels import UNLABELLED
+
+__all__ = ['Bin', 'Calibration']
+
+BINS = 15  # as Guo et al. (ICML 2017) have it
+
+
+class Bin(NamedTuple):
+    """Pixels of like confidence: their mean confidence, the share that is right, and their number."""
+
+    confidence: float
+    accuracy: float
+    pixels: int
+
+
+class Calibration:
+    """Counts right and wrong pixels by confidence; pixels unlabelled in truth or prediction do not count."""
+
+    def __init__(self) -> None:
+        self._counts: npt.NDArray[np.int64] = np.zeros((256, 2), np.int64)
+
+    def update(
+        self,
+        label: npt.NDArray[np.uint8],
+        truth: npt.NDArray[np.uint8],
+        confidence: npt.NDArray[np.uint8],
+    ) -> None:
+        """Count one image: predicted and true ids and confidence (255 is certain), uint8 (H, W)."""
+        known = (truth != UNLABELLED) & (label != UNLABELLED)
+        cells = (confidence.astype(np.uint16) << 1) | (label == truth)
+        self._counts += np.bincount(cells[known], minlength=512).reshape(256, 2)
+
+    @property
+    def bins(self) -> list[Bin]:
+        """Equal spans of confidence, from low to high, without those that are empty."""
+        levels = np.arange(256)
+        span = np.minimum(levels * BINS // 255, BINS - 1)
+        found = []
+        for index in range(BINS):
+            counts = self._counts[span == index]
+            if pixels := int(counts.sum()):
+                sure = float((counts.sum(axis=1) * levels[span == index]).sum() / 255 / pixels)
+                found.append(Bin(sure, float(counts[:, 1].sum() / pixels), pixels))
+        return found
+
+    @property
+    def error(self) -> float:
+        """Mean distance of accuracy and confidence over the bins, weighted by pixels; NaN of nothing."""
+        pixels = int(self._counts.sum())
+        gaps = (abs(each.accuracy - each.confidence) * each.pixels for each in self.bins)
+        return sum(gaps) / pixels if pixels else float('nan')

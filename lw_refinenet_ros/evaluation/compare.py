@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two evaluations of the same frames: what got better, what worse, and how sure that is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ['Change', 'Comparison', 'FrameChange', 'compare', 'read_evaluation']
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+SEED = 0  # the same two files give the same interval
+CHUNK = 200  # resamples at a time: memory stays small with many frames
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure of both, as a fraction of 1, and the 95 % interval of the difference; None where absent."""
+
+    name: str
+    before: float | None
+    after: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def difference(self) -> float | None:
+        """After minus before."""
+        return None if self.before is None or self.after is None else self.after - self.before
+
+    @property
+    def verdict(self) -> str:
+        """'better' or 'worse' where the interval does not hold 0, else 'unsure'."""
+        if self.low is None or self.high is None:
+            return 'unsure'
+        return 'better' if self.low > 0 else 'worse' if self.high < 0 else 'unsure'
+
+
+@dataclass(frozen=True)
+class FrameChange:
+    """The mIoU of one frame before and after."""
+
+    name: str
+    stamp_ns: int
+    before: float
+    after: float
+
+    @property
+    def difference(self) -> float:
+        """After minus before."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Attributes:
+        miou: over the frames of both.
+        classes: IoU of each class.
+        frames: every frame of both, in order of time.
+        only_before, only_after: names of frames that only one of them has.
+
+    """
+
+    miou: Change
+    classes: Sequence[Change]
+    frames: Sequence[FrameChange]
+    only_before: Sequence[str]
+    only_after: Sequence[str]
+
+    def most_changed(self, count: int) -> list[FrameChange]:
+        """Give the frames whose mIoU changed most, either way."""
+        changed = [frame for frame in self.frames if not np.isnan(frame.difference)]
+        return sorted(changed, key=lambda frame: -abs(frame.difference))[:count]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the comparison as plain values, ratios as fractions of 1."""
+        return {
+            'miou': _plain(self.miou),
+            'per_class_iou': {change.name: _plain(change) for change in self.classes},
+            'frames': len(self.frames),
+            'frames_only_before': list(self.only_before),
+            'frames_only_after': list(self.only_after),
+        }
+
+
+def _plain(change: Change) -> dict[str, Any]:
+    return {
+        'before': change.before,
+        'after': change.after,
+        'difference': change.difference,
+        'interval': [change.low, change.high],
+        'verdict': change.verdict,
+    }
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """Read what `evaluate --json` wrote.
+
+    Raises:
+        ValueError: it is not that.
+
+    """
+    try:
+        found = json.loads(path.read_text('utf-8'))
+        frames, classes = found['per_frame'], len(found['classes'])
+        lengths = {len(frames[key]) for key in ('name', 'stamp_ns', 'intersection', 'union')}
+        widths = {len(row) for key in ('intersection', 'union') for row in frames[key]}
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f'{path} is not the --json of an evaluation: {type(error).__name__}: {error}'
+        raise ValueError(msg) from error
+    if len(lengths) != 1 or widths - {classes}:
+        msg = f'{path} is damaged: its per_frame lists differ in length'
+        raise ValueError(msg)
+    return dict(found)
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, block_s: float = 0.0) -> Comparison:
+    """Compare frames of the same stamp and name by a paired bootstrap.
+
+    Frames are drawn with replacement, the same for both, and the IoUs computed from the sums of their
+    counts, 2000 times; the interval holds the middle 95 % of the differences. Neighbouring frames of a video
+    are alike, which makes that interval too narrow: with `block_s` what is drawn are blocks of frames.
+
+    Args:
+        before: an evaluation, as `read_evaluation` gives it.
+        after: the other.
+        block_s: length in s of the blocks that are drawn; 0 draws single frames.
+
+    Raises:
+        ValueError: the classes differ, or no frame is in both.
+
+    """
+    if before['classes'] != after['classes']:
+        ours, theirs = ', '.join(before['classes']), ', '.join(after['classes'])
+        msg = f'the classes differ and cannot be compared: {ours}; and {theirs}'
+        raise ValueError(msg)
+    rows = [_rows(evaluation) for evaluation in (before, after)]
+    both = [key for key in rows[0] if key in rows[1]]
+    if not both:
+        sizes = f'{len(rows[0])} and {len(rows[1])} frames'
+        msg = f'no frame is in both: {sizes}, and no stamp and name in common'
+        raise ValueError(msg)
+    counts = np.array([[_counts(e, r[key]) for key in both] for e, r in zip((before, after), rows)], np.int64)
+    # (2 evaluations, frames, intersection and union, classes)
+    stamps = np.array([stamp_ns for stamp_ns, _ in both])
+    drawn = _blocks(counts, stamps, block_s)
+    totals = _ious(counts.sum(axis=1))
+    differences = _bootstrap(drawn)
+    low, high = _interval(differences)
+    classes = [
+        _change(name, totals[:, index], low[index], high[index])
+        for index, name in enumerate(before['classes'])
+    ]
+    means = np.array([_mean(row) for row in totals])
+    miou = _change('mIoU', means, low[-1], high[-1])
+    frames = [
+        FrameChange(name, stamp_ns, float(a), float(b))
+        for (stamp_ns, name), a, b in zip(both, *(map(_mean, _ious(side)) for side in counts))
+    ]
+    return Comparison(
+        miou,
+        classes,
+        frames,
+        [name for stamp_ns, name in rows[0] if (stamp_ns, name) not in rows[1]],
+        [name for stamp_ns, name in rows[1] if (stamp_ns, name) not in rows[0]],
+    )
+
+
+def _rows(evaluation: Mapping[str, Any]) -> dict[tuple[int, str], int]:
+    frames = evaluation['per_frame']
+    return {key: row for row, key in enumerate(zip(frames['stamp_ns'], frames['name']))}
+
+
+def _counts(evaluation: Mapping[str, Any], row: int) -> tuple[list[int], list[int]]:
+    frames = evaluation['per_frame']
+    return frames['intersection'][row], frames['union'][row]
+
+
+def _ious(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Divide (..., 2, classes) into (..., classes); NaN for a class that does not occur."""
+    parts, wholes = counts[..., 0, :].astype(np.float64), counts[..., 1, :]
+    return np.where(wholes > 0, parts / np.maximum(wholes, 1), np.nan)
+
+
+def _mean(ious: npt.NDArray[np.float64]) -> float:
+    known = ious[~np.isnan(ious)]
+    return float(known.mean()) if known.size else float('nan')
+
+
+def _blocks(
+    counts: npt.NDArray[np.int64], stamps: npt.NDArray[np.int64], block_s: float
+) -> npt.NDArray[np.int64]:
+    """Sum the counts of the frames that are drawn together."""
+    if not block_s:
+        return counts
+    _, block = np.unique((stamps - stamps.min()) // round(block_s * 1e9), return_inverse=True)
+    summed = np.zeros((2, block.max() + 1, *counts.shape[2:]), np.int64)
+    for side, of in zip(summed, counts):
+        np.add.at(side, block, of)
+    return summed
+
+
+def _bootstrap(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Give the differences of (resamples, classes + 1), the mean over the classes last."""
+    random = np.random.default_rng(SEED)
+    drawn = counts.shape[1]
+    flat = counts.reshape(2, drawn, -1).astype(np.float64)
+    found = []
+    for _ in range(RESAMPLES // CHUNK):
+        weights = random.multinomial(drawn, np.full(drawn, 1 / drawn), size=CHUNK).astype(np.float64)
+        sums = (weights @ flat).reshape(2, CHUNK, *counts.shape[2:])
+        ious = _ious(np.rint(sums).astype(np.int64))
+        known = ~np.isnan(ious)
+        means = np.where(known, ious, 0).sum(axis=-1) / np.maximum(known.sum(axis=-1), 1)
+        found.append(np.concatenate([ious[1] - ious[0], (means[1] - means[0])[:, None]], axis=1))
+    return np.concatenate(found)
+
+
+def _interval(differences: npt.NDArray[np.float64]) -> tuple[list[float | None], list[float | None]]:
+    ends: tuple[list[float | None], list[float | None]] = ([], [])
+    for column in differences.T:
+        known = column[~np.isnan(column)]
+        for end, share in zip(ends, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)):
+            end.append(float(np.quantile(known, share)) if known.size else None)
+    return ends
+
+
+def _change(name: str, values: npt.NDArray[np.float64], low: float | None, high: float | None) -> Change:
+    before, after = (None if np.isnan(value) else float(value) for value in values)
+    if before is None or after is None:
+        low = high = None
+    return Change(name, before, after, low, high)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of a comparison: what changed by class and by frame."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from lw_refinenet_ros.evaluation.charts import change_chart
+from lw_refinenet_ros.evaluation.files import write_text
+from lw_refinenet_ros.evaluation.page import page
+from lw_refinenet_ros.evaluation.parts import conditions_section, header, section, tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from lw_refinenet_ros.evaluation.compare import Change, Comparison
+
+__all__ = ['comparison_headline', 'points', 'write_comparison_report']
+
+MOST_FRAMES = 20
+SAID = {'better': 'better', 'worse': 'worse', 'unsure': 'no sure change'}
+
+
+def points(value: float | None) -> str:
+    """Say a difference of ratios in percentage points."""
+    return 'absent' if value is None else f'{100 * value:+.2f}'
+
+
+def comparison_headline(found: Comparison) -> str:
+    """Say in one sentence what changed."""
+    miou = found.miou
+    counts = {verdict: sum(change.verdict == verdict for change in found.classes) for verdict in SAID}
+    return (
+        f'mIoU {points(miou.difference)} points ({_interval(miou)}), {SAID[miou.verdict]}; '
+        f'{counts["better"]} classes better, {counts["worse"]} worse, {counts["unsure"]} unsure'
+    )
+
+
+def write_comparison_report(
+    path: str | Path,
+    found: Comparison,
+    names: tuple[str, str],
+    conditions: tuple[Mapping[str, str], Mapping[str, str]],
+) -> None:
+    """Write a self-contained HTML file.
+
+    Args:
+        path: the file; it appears whole or not at all.
+        found: the comparison.
+        names: of the two evaluations.
+        conditions: of the two evaluations; those that differ are shown side by side.
+
+    """
+    miou = found.miou
+    rows = [
+        ('Mean IoU before', _percent(miou.before), names[0]),
+        ('Mean IoU after', _percent(miou.after), names[1]),
+        ('Difference', f'{points(miou.difference)} points', f'95% interval {_interval(miou)}'),
+        (
+            'Frames in both',
+            str(len(found.frames)),
+            f'only before {len(found.only_before)}, only after {len(found.only_after)}',
+        ),
+    ]
+    body = [
+        header('Comparison', comparison_headline(found)),
+        tiles(rows),
+        _classes(found),
+        _frames(found),
+        conditions_section(_both(conditions)),
+    ]
+    write_text(path, page('Comparison', '\n'.join(body)))
+
+
+def _classes(found: Comparison) -> str:
+    rows = []
+    for change in sorted(found.classes, key=lambda change: change.difference or 0.0):
+        values = f'<td>{_percent(change.before)}</td><td>{_percent(change.after)}</td>'
+        rows.append(
+            f'<tr><th scope="row">{escape(change.name)}</th>{values}'
+            f'<td class="{change.verdict}">{points(change.difference)}</td><td>{_interval(change)}</td>'
+            f'<td class="{change.verdict} more">{SAID[change.verdict]}</td></tr>'
+        )
+    names = ('Class', 'Before', 'After', 'Points', '95% interval')
+    head = ''.join(f'<th scope="col">{name}</th>' for name in names) + '<th class="more"></th>'
+    table = f'<table class="changes"><thead><tr>{head}</tr></thead><tbody>\n{"".join(rows)}\n</tbody></table>'
+    about = 'IoU of each class, the worst change first. It is sure where the interval does not hold 0.'
+    return section('Classes', about, table)
+
+
+def _frames(found: Comparison) -> str:
+    first_ns = min(frame.stamp_ns for frame in found.frames)
+    places = [((frame.stamp_ns - first_ns) / 1e9, frame.difference) for frame in found.frames]
+    chart = change_chart([place for place in places if place[1] == place[1]])
+    rows = ''.join(
+        f'<tr><th scope="row">{escape(frame.name)}</th><td>{frame.before:.1%}</td><td>{frame.after:.1%}</td>'
+        f'<td class="{"better" if frame.difference > 0 else "worse"}">{points(frame.difference)}</td></tr>\n'
+        for frame in found.most_changed(MOST_FRAMES)
+    )
+    head = ''.join(f'<th scope="col">{name}</th>' for name in ('Frame', 'Before', 'After', 'Points'))
+    table = f'<table class="changes"><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>'
+    about = "Difference of each frame's mIoU in percentage points; above 0 is better."
+    return section('Frames', about, f'{chart}<h3>Changed most</h3>{table}')
+
+
+def _both(conditions: tuple[Mapping[str, str], Mapping[str, str]]) -> dict[str, str]:
+    before, after = conditions
+    found = {}
+    for name in dict.fromkeys((*before, *after)):
+        values = before.get(name, 'not said'), after.get(name, 'not said')
+        found[name] = values[0] if values[0] == values[1] else f'{values[0]} → {values[1]}'
+    return found
+
+
+def _interval(change: Change) -> str:
+    return 'no interval' if change.low is None else f'{points(change.low)} to {points(change.high)}'
+
+
+def _percent(value: float | None) -> str:
+    return 'absent' if value is None else f'{value:.1%}'

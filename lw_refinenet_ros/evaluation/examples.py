@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames with their masks, from a bag or from folders, one in memory at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lw_refinenet_ros.evaluation.pairing import Pairing, pair_stamps
+from lw_refinenet_ros.image.encodings import Pixels, pixels
+from lw_refinenet_ros.image.frame import Frame, FrameError, decode_image
+from lw_refinenet_ros.image.labels import read_label_png
+from lw_refinenet_ros.sources.bag import BagSource
+from lw_refinenet_ros.sources.images import ImageSource, images_in
+from lw_refinenet_ros.sources.opening import open_source
+from lw_refinenet_ros.sources.source import SourceError
+
+__all__ = ['BagExamples', 'Example', 'Examples', 'FolderExamples', 'LabelStream', 'Problem', 'find_masks']
+
+Mask = npt.NDArray[np.uint8]
+Problem = Callable[[str], None]
+MONO = ('mono8', '8UC1')
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A frame, its mask, and how long both took to read and decode.
+
+    Attributes:
+        name: of the image file, or the stamp in ns.
+        stamp_ns: the frame's.
+        frame_id: the frame's.
+        image: the pixels.
+        truth: uint8 (H, W) ids; None if the frame has no mask that can be used.
+        decode_ms: from the file to pixels.
+
+    """
+
+    name: str
+    stamp_ns: int
+    frame_id: str
+    image: Pixels
+    truth: Mask | None
+    decode_ms: float
+
+
+class Examples(Protocol):
+    """A stream of examples that can be read again.
+
+    Attributes:
+        description: what they are.
+        length: frames, as far as is known beforehand.
+        consecutive: whether they follow each other in time.
+        frames_alone: names of frames without a mask.
+        masks_alone: names of masks without a frame.
+
+    """
+
+    description: str
+    length: int | None
+    consecutive: bool
+    frames_alone: Sequence[str]
+    masks_alone: Sequence[str]
+
+    def read(self, problem: Problem) -> Iterator[Example]:
+        """Read all; what cannot be read is handed to `problem`, one line each, and left out."""
+
+
+class FolderExamples:
+    """Image files and the masks that belong to them; None for one without."""
+
+    def __init__(self, pairs: Sequence[tuple[Path, Path | None]]) -> None:
+        self._pairs = pairs
+        self.description = f'{pairs[0][0].parent}, masks {pairs[0][1].parent if pairs[0][1] else "missing"}'
+        self.length: int | None = len(pairs)
+        self.consecutive = False
+        self.frames_alone: Sequence[str] = [image.name for image, mask in pairs if mask is None]
+        self.masks_alone: Sequence[str] = ()
+
+    @classmethod
+    def find(cls, images: Path, labels: Path) -> FolderExamples:
+        """Pair the images of one folder with the masks NAME.png of another.
+
+        Raises:
+            SourceError: there are no images, or none of them has a mask.
+
+        """
+        found = images_in(images)
+        if not found:
+            msg = f'{images} has no images'
+            raise SourceError(msg)
+        masks = {path.stem: path for path in labels.glob('*.png')}
+        pairs = [(path, masks.get(path.stem)) for path in found]
+        examples = cls(pairs)
+        if len(examples.frames_alone) == len(pairs):
+            msg = f'{labels} has a mask for none of the {len(pairs)} images of {images}: NAME.png is needed'
+            raise SourceError(msg)
+        examples.description = f'images {images}, masks {labels}'
+        stems = {path.stem for path in found}
+        examples.masks_alone = tuple(path.name for stem, path in sorted(masks.items()) if stem not in stems)
+        return examples
+
+    def read(self, problem: Problem) -> Iterator[Example]:
+        """See `Examples`."""
+        stamps = ImageSource('images', [image for image, _ in self._pairs]).files
+        for (path, mask), (stamp_ns, _) in zip(self._pairs, stamps):
+            started = time.perf_counter()
+            if mask is None:
+                problem(f'{path} has no mask')
+            try:
+                image = decode_image(path.read_bytes())
+            except (FrameError, OSError) as error:
+                problem(f'{path}: {error}')
+                continue
+            truth = _read_mask(mask, problem) if mask else None
+            decode_ms = (time.perf_counter() - started) * 1e3
+            yield Example(path.name, stamp_ns, 'camera', Pixels(image, 'bgr'), truth, decode_ms)
+
+
+class BagExamples:
+    """The frames of one image topic of a bag, and masks from a folder or from another topic, by stamp.
+
+    Args:
+        bag: what `open_source` takes.
+        topic: of the images; None: the only one that is neither the masks nor a segmenter's result.
+        labels: the topic of mono8 masks, or a folder of masks named by stamp_ns.
+        tolerance_ns: how far apart the stamps of a frame and its mask may be.
+
+    Raises:
+        SourceError: there is no such bag or topic, or no frame has a mask.
+
+    """
+
+    def __init__(self, bag: Path, topic: str | None, labels: str | Path, tolerance_ns: int) -> None:
+        self._bag, self._labels = bag, labels
+        leave_out = (labels,) if isinstance(labels, str) else ()
+        with open_source(bag, topic=topic, leave_out=leave_out, on_error=_ignore) as source:
+            self.topic = source.topic
+            self.length = source.length
+            self.rate_hz = source.rate_hz
+            stamps = list(source.stamps()) if isinstance(source, BagSource) else [f.stamp_ns for f in source]
+        if isinstance(labels, str):
+            with open_source(bag, topic=labels, on_error=_ignore) as masks:
+                assert isinstance(masks, BagSource), 'only bags have topics'
+                theirs = list(masks.stamps())
+            where = f'{bag} topic {labels}'
+        else:
+            self._files = find_masks(labels)
+            theirs, where = list(self._files), str(labels)
+        self._pairing = pair_stamps(stamps, theirs, tolerance_ns)
+        if not self._pairing.partners:
+            msg = _nobody(stamps, theirs, f'{bag} topic {self.topic}', where, tolerance_ns)
+            raise SourceError(msg)
+        self.description = f'{bag} topic {self.topic}, masks {where}, tolerance {tolerance_ns / 1e6:g} ms'
+        self.consecutive = True
+        self.frames_alone: Sequence[str] = [str(stamp) for stamp in self._pairing.frames_alone]
+        self.masks_alone: Sequence[str] = [str(stamp) for stamp in self._pairing.masks_alone]
+
+    @property
+    def pairing(self) -> Pairing:
+        """Which mask belongs to which frame."""
+        return self._pairing
+
+    def read(self, problem: Problem) -> Iterator[Example]:
+        """See `Examples`. The bag is opened here: SQLite serves the thread that opened it."""
+        partners = self._pairing.partners
+
+        def report(error: SourceError) -> None:
+            problem(str(error))
+
+        with ExitStack() as stack:
+            frames = stack.enter_context(open_source(self._bag, topic=self.topic, on_error=report))
+            masks: LabelStream | None = None
+            if isinstance(self._labels, str):
+                source = stack.enter_context(open_source(self._bag, topic=self._labels, on_error=report))
+                masks = LabelStream(source, set(partners.values()), problem)
+            seen: set[int] = set()
+            started = time.perf_counter()
+            for frame in frames:
+                name = str(frame.stamp_ns)
+                if frame.stamp_ns in seen:
+                    problem(f'{self._bag} topic {self.topic}: the stamp {name} ns comes again')
+                    continue
+                seen.add(frame.stamp_ns)
+                try:
+                    image = pixels(frame)
+                except FrameError as error:
+                    problem(f'{self._bag} topic {self.topic}: frame of stamp {name}: {error}')
+                    continue
+                partner = partners.get(frame.stamp_ns)
+                truth = None
+                if partner is not None:
+                    truth = masks.take(partner) if masks else _read_mask(self._files[partner], problem)
+                decode_ms = (time.perf_counter() - started) * 1e3
+                yield Example(name, frame.stamp_ns, frame.frame_id, image, truth, decode_ms)
+                started = time.perf_counter()
+
+
+class LabelStream:
+    """Label images looked up by stamp while a stream of them passes by.
+
+    Only those that were passed and are still wanted are held: none, where both streams are in order.
+    """
+
+    def __init__(self, frames: Iterable[Frame], wanted: set[int], problem: Problem) -> None:
+        self._frames, self._wanted, self._problem = iter(frames), wanted, problem
+        self._held: dict[int, Mask | None] = {}
+
+    def take(self, stamp_ns: int) -> Mask | None:
+        """Give the label image of a wanted stamp, uint8 (H, W), once; None if there is none."""
+        while stamp_ns not in self._held and stamp_ns in self._wanted:
+            frame = next(self._frames, None)
+            if frame is None:
+                self._wanted.clear()
+            elif frame.stamp_ns in self._wanted:
+                self._wanted.remove(frame.stamp_ns)
+                self._held[frame.stamp_ns] = self._label(frame)
+        return self._held.pop(stamp_ns, None)
+
+    def _label(self, frame: Frame) -> Mask | None:
+        if frame.encoding not in MONO or frame.step < frame.width:
+            self._problem(
+                f'mask of stamp {frame.stamp_ns} is {frame.encoding!r} of step {frame.step} and width '
+                f'{frame.width}: mono8 of class ids is needed'
+            )
+            return None
+        return np.ndarray((frame.height, frame.width), np.uint8, frame.data, strides=(frame.step, 1)).copy()
+
+
+def find_masks(folder: Path) -> dict[int, Path]:
+    """Give the masks of a folder by the stamp in ns that names them.
+
+    Raises:
+        SourceError: there are none, or a PNG has another name.
+
+    """
+    files = sorted(folder.glob('*.png'))
+    strange = [path.name for path in files if not (path.stem.isascii() and path.stem.isdecimal())]
+    if strange or not files:
+        found = f'{len(strange)} PNGs named otherwise: {", ".join(strange[:3])}' if strange else 'no PNGs'
+        msg = f'{folder} has {found}; masks of a bag are named STAMP_NS.png'
+        raise SourceError(msg)
+    return {int(path.stem): path for path in files}
+
+
+def _read_mask(path: Path, problem: Problem) -> Mask | None:
+    try:
+        return read_label_png(path)
+    except OSError as error:
+        problem(f'{path}: {error.strerror or error}')
+    except ValueError as error:
+        problem(str(error))
+    return None
+
+
+def _ignore(_: SourceError) -> None:
+    """Pass over what is told when the frames are read."""
+
+
+def _nobody(ours: list[int], theirs: list[int], frames: str, masks: str, tolerance_ns: int) -> str:
+    """Say that nothing was paired, and how far apart the nearest are."""
+    if not ours or not theirs:
+        return f'{frames} has {len(ours)} frames and {masks} has {len(theirs)} masks: nothing can be scored'
+    pairs = pair_stamps(ours, theirs, 2**62).partners
+    gap_s = min(abs(ours_ns - theirs_ns) for ours_ns, theirs_ns in pairs.items()) / 1e9
+    return (
+        f'no frame of {frames} has a mask of {masks} within {tolerance_ns / 1e9:g} s: '
+        f'the nearest are {gap_s:.6g} s apart; give a --tolerance or other labels'
+    )

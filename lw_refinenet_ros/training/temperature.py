@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The temperature that makes confidence mean something (Guo et al., ICML 2017)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lw_refinenet_ros.image.labels import UNLABELLED
+from lw_refinenet_ros.training.dataset import read_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lw_refinenet_ros.model.network import Network
+    from lw_refinenet_ros.model.weights import Card
+    from lw_refinenet_ros.training.dataset import Pairs
+
+__all__ = ['fit_temperature', 'sample_logits']
+
+PIXELS_PER_IMAGE = 4000
+
+
+@torch.no_grad()
+def sample_logits(
+    network: Network, card: Card, pairs: Pairs, progress: Callable[[int], None] = lambda _: None
+) -> tuple[Tensor, Tensor]:
+    """Give logits (N, C), upsampled as for labels, and true classes (N,) of random labelled pixels."""
+    random = np.random.default_rng(0)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (card.mean, card.std))
+    logits, classes = [], []
+    for index, (image, label) in enumerate(read_pair(*pair) for pair in zip(pairs.images, pairs.masks)):
+        x = (torch.from_numpy(image).permute(2, 0, 1)[None].float() - mean) / std
+        with torch.autocast('cpu', torch.bfloat16):
+            small = network(x.contiguous(memory_format=torch.channels_last))
+        whole = functional.interpolate(small.float(), size=label.shape, mode='bilinear', align_corners=False)
+        known = np.flatnonzero(label != UNLABELLED)
+        chosen = torch.from_numpy(random.choice(known, min(len(known), PIXELS_PER_IMAGE), replace=False))
+        logits.append(whole[0].flatten(1)[:, chosen].T)
+        classes.append(torch.from_numpy(label).flatten()[chosen].long())
+        progress(index + 1)
+    return torch.cat(logits), torch.cat(classes)
+
+
+def fit_temperature(logits: Tensor, classes: Tensor) -> float:
+    """Give the T > 0 whose softmax(logits / T) makes the true classes likeliest."""
+    log_t = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_t], max_iter=50, line_search_fn='strong_wolfe')
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(logits / log_t.exp(), classes)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return float(log_t.detach().exp())

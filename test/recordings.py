@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small bags of every kind with images and masks, as recorders write them."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import yaml
+from rosbags import rosbag1, rosbag2
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
+from rosbags.typesys import Stores, get_typestore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+START_NS, STEP_NS = 1_700_000_000_000_000_000, 100_000_000
+KINDS = ('mcap', 'db3', 'file', 'message', 'split', 'ros1')
+
+
+def stamps(count: int) -> list[int]:
+    return [START_NS + index * STEP_NS for index in range(count)]
+
+
+def pictures(street: np.ndarray, count: int) -> list[np.ndarray]:
+    return [np.roll(street, 9 * index, axis=1) for index in range(count)]
+
+
+def image_of(types, array, stamp_ns, encoding, **header):
+    sec, nanosec = divmod(stamp_ns, 10**9)
+    stamp = types['builtin_interfaces/msg/Time'](sec=sec, nanosec=nanosec)
+    header = types['std_msgs/msg/Header'](stamp=stamp, frame_id='front', **header)
+    if encoding == 'png':
+        data = cv2.imencode('.png', array[..., ::-1])[1].reshape(-1)
+        return types[COMPRESSED](header=header, format='rgb8; png compressed bgr8', data=data)
+    height, width = array.shape[:2]
+    data = np.ascontiguousarray(array).reshape(-1)
+    step = data.size // height
+    return types[IMAGE](header, height, width, encoding, 0, step, data)
+
+
+def record(path: Path, topics: dict[str, tuple[str, list]], kind: str = 'mcap') -> Path:
+    """Write topics of (encoding, [(stamp_ns, array)]), in the order of their stamps."""
+    messages = sorted(
+        (stamp_ns, topic, encoding, array)
+        for topic, (encoding, frames) in topics.items()
+        for stamp_ns, array in _keyed(frames)
+    )
+    if kind == 'split':
+        return _record_split(path, messages)
+    if kind == 'ros1':
+        store, path = get_typestore(Stores.ROS1_NOETIC), path.with_suffix('.bag')
+        bag, header = rosbag1.Writer(path), {'seq': 0}
+    else:
+        store, header = get_typestore(Stores.ROS2_HUMBLE), {}
+        plugin = StoragePlugin.MCAP if kind == 'mcap' else StoragePlugin.SQLITE3
+        bag = rosbag2.Writer(path, version=8, storage_plugin=plugin)
+        if kind in ('file', 'message'):
+            bag.set_compression(CompressionMode[kind.upper()], CompressionFormat.ZSTD)
+    with bag:
+        connections = {}
+        for stamp_ns, topic, encoding, array in messages:
+            kindname = COMPRESSED if encoding == 'png' else IMAGE
+            if topic not in connections:
+                connections[topic] = bag.add_connection(topic, kindname, typestore=store)
+            message = image_of(store.types, array.array, stamp_ns, encoding, **header)
+            write = store.serialize_ros1 if kind == 'ros1' else store.serialize_cdr
+            bag.write(connections[topic], stamp_ns, write(message, kindname))
+    return path
+
+
+class _Unordered:
+    """An array that a tuple may be sorted with."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+
+def _keyed(frames: list) -> list:
+    return [(stamp_ns, _Unordered(array)) for stamp_ns, array in frames]
+
+
+def _record_split(path: Path, messages: list) -> Path:
+    """One bag of two files."""
+    middle = len(messages) // 2
+    path.mkdir()
+    infos = []
+    for index, part in enumerate((messages[:middle], messages[middle:])):
+        topics: dict[str, tuple[str, list]] = {}
+        for stamp_ns, topic, encoding, array in part:
+            topics.setdefault(topic, (encoding, []))[1].append((stamp_ns, array.array))
+        half = record(path.with_name(f'{path.name}_{index}'), topics)
+        shutil.move(half / f'{half.name}.mcap', path)
+        infos.append(yaml.safe_load((half / 'metadata.yaml').read_text())['rosbag2_bagfile_information'])
+    whole = infos[0]
+    whole['message_count'] += infos[1]['message_count']
+    whole['relative_file_paths'] += infos[1]['relative_file_paths']
+    whole['files'] += infos[1]['files']
+    whole['duration']['nanoseconds'] = messages[-1][0] - messages[0][0] + 1
+    theirs = {t['topic_metadata']['name']: t['message_count'] for t in infos[1]['topics_with_message_count']}
+    for topic in whole['topics_with_message_count']:
+        topic['message_count'] += theirs[topic['topic_metadata']['name']]
+    (path / 'metadata.yaml').write_text(yaml.safe_dump({'rosbag2_bagfile_information': whole}))
+    return path

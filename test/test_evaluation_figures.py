@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pairing, outlines, calibration and steadiness against their definitions, pixel by pixel."""
+
+import math
+
+import numpy as np
+import pytest
+
+from lw_refinenet_ros.evaluation.boundary import TOLERANCE, BoundaryScore
+from lw_refinenet_ros.evaluation.calibration import BINS, Calibration
+from lw_refinenet_ros.evaluation.pairing import pair_stamps
+from lw_refinenet_ros.evaluation.stability import Stability
+
+CLASSES = 3
+
+
+def patches(seed, shape=(40, 60)):
+    """Patches of classes, with unlabelled ones."""
+    import cv2
+
+    ids = np.random.default_rng(seed).choice([0, 1, 2, 255], (5, 6), p=[0.4, 0.3, 0.2, 0.1]).astype(np.uint8)
+    return cv2.resize(ids, shape[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def outline(label, index):
+    """Pixels of a class that touch another class, as a list of places."""
+    height, width = label.shape
+    return [
+        (y, x)
+        for y in range(height)
+        for x in range(width)
+        if label[y, x] == index
+        and any(
+            0 <= y + dy < height and 0 <= x + dx < width and label[y + dy, x + dx] not in (index, 255)
+            for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0))
+        )
+    ]
+
+
+def near(ours, theirs, reach):
+    return sum(any(math.dist(a, b) <= reach for b in theirs) for a in ours)
+
+
+def test_the_boundary_score_equals_its_definition_pixel_by_pixel_over_two_images(monkeypatch):
+    monkeypatch.setattr('lw_refinenet_ros.evaluation.boundary.TOLERANCE', 0.04)
+    score = BoundaryScore(CLASSES)
+    counts = np.zeros((4, CLASSES))
+    for seed in (1, 2):
+        truth = patches(seed)
+        label = np.roll(truth, 2, axis=1)
+        label[20:30, 10:50] = 1
+        score.update(label, truth)
+        known = np.where(truth == 255, 255, label)
+        reach = round(0.04 * math.hypot(40, 60))
+        for index in range(CLASSES):
+            ours, theirs = outline(known, index), outline(truth, index)
+            counts[:, index] += near(ours, theirs, reach), len(ours), near(theirs, ours, reach), len(theirs)
+    precision, recall = counts[0] / counts[1], counts[2] / counts[3]
+    np.testing.assert_allclose(score.f_score, 2 * precision * recall / (precision + recall))
+    assert score.mean == pytest.approx(score.f_score.mean())
+    assert 0.2 < score.mean < 0.95
+
+
+def test_an_outline_that_is_only_on_one_side_scores_0_and_one_on_none_is_left_out():
+    score = BoundaryScore(CLASSES)
+    label = np.zeros((20, 20), np.uint8)
+    label[5:10, 5:10] = 1
+    score.update(label, np.zeros((20, 20), np.uint8))
+    np.testing.assert_array_equal(score.f_score, [0, 0, np.nan])
+    assert TOLERANCE == 0.0075
+
+
+def test_the_calibration_error_equals_its_definition_and_unlabelled_pixels_do_not_count():
+    rng = np.random.default_rng(3)
+    label, truth = patches(1), patches(2)
+    confidence = rng.integers(0, 256, label.shape).astype(np.uint8)
+    calibration = Calibration()
+    calibration.update(label, truth, confidence)
+    known = (label != 255) & (truth != 255)
+    sure, right = confidence[known] / 255, (label == truth)[known]
+    error = 0.0
+    for index in range(BINS):
+        chosen = (sure >= index / BINS) & ((sure < (index + 1) / BINS) | (index == BINS - 1))
+        if chosen.any():
+            error += chosen.mean() * abs(right[chosen].mean() - sure[chosen].mean())
+    assert calibration.error == pytest.approx(error)
+    assert sum(each.pixels for each in calibration.bins) == known.sum()
+    assert np.isnan(Calibration().error)
+
+
+def test_a_confidence_that_is_right_as_often_as_it_says_has_no_error():
+    calibration = Calibration()
+    truth = np.zeros((1, 255), np.uint8)
+    label = (np.arange(255)[None] >= 204).astype(np.uint8)  # 204 of 255 are right
+    calibration.update(label, truth, np.full((1, 255), 204, np.uint8))
+    assert calibration.error == pytest.approx(0)
+
+
+def test_steadiness_counts_what_stays_and_what_comes_back():
+    stability = Stability()
+    a, b, c = (np.array([row], np.uint8) for row in ([0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 2]))
+    for index, label in enumerate((a, b, c)):
+        stability.update(1 + index * 100_000_000, label)
+    assert stability.consistency == pytest.approx((2 + 2) / 8)
+    assert stability.flicker == pytest.approx(1 / 4)
+    assert stability.pairs == 2
+
+
+def test_frames_after_a_gap_or_of_another_size_or_before_are_not_consecutive():
+    stability = Stability()
+    small, large = np.zeros((1, 4), np.uint8), np.zeros((2, 4), np.uint8)
+    for stamp_ns, label in ((10**9, small), (2 * 10**9, small), (2 * 10**9 + 10**8, large), (10**9, large)):
+        stability.update(stamp_ns, label)
+    assert (stability.pairs, stability.consistency, stability.flicker) == (0, None, None)
+
+
+def test_each_frame_gets_its_nearest_mask_once_and_the_rest_is_told():
+    pairing = pair_stamps([0, 100, 200, 300], [4, 96, 109, 500], 10)
+    assert pairing.partners == {0: 4, 100: 96}
+    assert pairing.frames_alone == (200, 300)
+    assert pairing.masks_alone == (109, 500)
+
+
+def test_the_tolerance_is_inclusive_and_order_and_repeats_do_not_matter():
+    assert pair_stamps([200, 0, 200], [210, 11, 210], 10).partners == {200: 210}
+    assert pair_stamps([200, 0], [210, 11], 11).partners == {200: 210, 0: 11}
+    stamps = [1_700_000_000_123_456_789 + i for i in range(3)]
+    assert pair_stamps(stamps, stamps, 0).partners == {stamp: stamp for stamp in stamps}
+    assert pair_stamps([], [1], 10).masks_alone == (1,)
+    assert pair_stamps([1], [], 10).frames_alone == (1,)
+
+
+def test_the_nearest_mask_within_the_tolerance_is_found_as_a_search_of_all_finds_it():
+    rng = np.random.default_rng(1)
+    frames, masks = (np.unique(rng.integers(0, 10_000, 200)).tolist() for _ in range(2))
+    wanted = {}
+    for frame in frames:
+        mask = min(masks, key=lambda m: (abs(m - frame), m))
+        if abs(mask - frame) <= 15 and min(frames, key=lambda f: (abs(f - mask), f)) == frame:
+            wanted[frame] = mask
+    assert pair_stamps(frames, masks, 15).partners == wanted

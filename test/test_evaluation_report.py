@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of an evaluation, read as HTML and looked at in a browser."""
+
+import json
+import re
+import subprocess
+from html import unescape
+
+import numpy as np
+import pytest
+from recordings import START_NS, pictures
+from test_report import CHROMIUM, Checker
+
+from lw_refinenet_ros.evaluation.evaluate import Labelled, evaluate
+from lw_refinenet_ros.evaluation.evaluation_report import write_evaluation_report
+from lw_refinenet_ros.evaluation.examples import Example
+from lw_refinenet_ros.evaluation.summary import evaluation_summary
+from lw_refinenet_ros.image.encodings import Pixels
+from lw_refinenet_ros.image.labels import LabelSet
+
+LABELS = LabelSet('three', ('sky', 'road & <rail>', 'car'), ((70, 130, 180), (128, 64, 128), (0, 0, 142)))
+
+
+class Made:
+    """Frames whose prediction is wrong in the first `index` columns."""
+
+    description, length, consecutive = 'made', 12, True
+    frames_alone, masks_alone = (), ()
+
+    def __init__(self, street):
+        self.images = pictures(street, self.length)
+
+    def read(self, problem):
+        problem('x.png: <b>damaged</b>')
+        truth = np.zeros(self.images[0].shape[:2], np.uint8)
+        truth[48:] = 1
+        truth[:4] = 255
+        for index, image in enumerate(self.images):
+            stamp_ns = START_NS + index * 100_000_000
+            yield Example(str(index), stamp_ns, 'front', Pixels(image, 'rgb'), truth, 1.0)
+
+
+def segment(example):
+    label = np.where(example.truth == 255, 0, example.truth)
+    label[:, : int(example.name)] = 2
+    return Labelled(label, np.full_like(label, 200), 40.0 + int(example.name))
+
+
+@pytest.fixture
+def found(street):
+    return evaluate(Made(street), segment, LABELS, worst=3)
+
+
+def write(path, found):
+    write_evaluation_report(path, found, evaluation_summary(found, {'engine': 'made <up>'}))
+    return path.read_text('utf-8')
+
+
+def test_the_report_holds_every_section_and_refers_to_nothing_outside(tmp_path, found):
+    text = write(tmp_path / 'report.html', found)
+    checker = Checker(text)
+    said = ' '.join(checker.texts)
+    for part in (
+        'Classes',
+        'Frame by frame',
+        'Worst frames',
+        'Confusion',
+        'Confidence',
+        'Latency',
+        'Problems',
+    ):
+        assert part in checker.texts
+    for part in ('made <up>', 'x.png: <b>damaged</b>', 'road & <rail>'):
+        assert part in said
+    assert '//' not in re.sub(r'data:image/jpeg;base64,[\w+/=]+', '', text)
+    assert all(image['alt'] and image['src'].startswith('data:') for image in checker.all('img'))
+
+
+def test_the_worst_frames_are_those_with_the_lowest_iou_and_their_marks_lead_to_them(tmp_path, found):
+    assert [worst.score.name for worst in found.worst] == ['11', '10', '9']
+    assert [worst.score.miou for worst in found.worst] == sorted(
+        (frame.miou for frame in found.frames), reverse=False
+    )[:3]
+    checker = Checker(write(tmp_path / 'report.html', found))
+    assert len(checker.all('img')) == 3 * 5
+    targets = [link['href'].removeprefix('#') for link in checker.all('a')]
+    assert targets == ['worst-1', 'worst-2', 'worst-3']
+    assert [figure['id'] for figure in checker.all('figure')] == targets
+
+
+def test_the_difference_is_red_where_the_prediction_is_wrong_and_grey_without_truth(found):
+    from lw_refinenet_ros.evaluation.evaluation_report import IGNORED, WRONG, _difference
+
+    shown = _difference(found.worst[0])
+    assert (shown[10:, :11] == WRONG).all()
+    assert (shown[:4] == IGNORED).all()
+    assert not (shown[10:, 11:] == WRONG).all(-1).any()
+
+
+PROBE = """
+<iframe width=390 height=800 src="report.html"></iframe>
+<iframe width=1280 height=800 src="report.html"></iframe>
+<script>
+addEventListener('load', async () => {
+  const seen = [];
+  for (const frame of document.querySelectorAll('iframe')) {
+    const page = frame.contentDocument, link = page.querySelector('.plot a');
+    const arrived = new Promise(done => frame.contentWindow.addEventListener('hashchange', done));
+    link.dispatchEvent(new MouseEvent('click', {bubbles: true, view: frame.contentWindow}));
+    await arrived;
+    const top = page.querySelector('#worst-1').getBoundingClientRect().top;
+    page.querySelector('.zoom').click();
+    const opened = page.querySelector('dialog').open;
+    page.querySelector('dialog img').click();
+    seen.push({
+      scrolls: page.documentElement.scrollWidth > frame.clientWidth,
+      loaded: [...page.images].every(image => image.naturalWidth > 0),
+      reached: frame.contentWindow.location.hash === '#worst-1' && Math.abs(top) < 40,
+      opened, closed: !page.querySelector('dialog').open,
+    });
+  }
+  document.title = JSON.stringify(seen);
+});
+</script>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason='no Chromium is installed')
+def test_in_a_browser_a_mark_leads_to_its_frame_on_a_phone_and_on_a_desk(tmp_path, found):
+    probe = tmp_path / 'probe.html'
+    write(tmp_path / 'report.html', found)
+    probe.write_text(PROBE, 'utf-8')
+    command = [CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run']
+    command += ['--disable-background-networking', '--disable-component-update', '--disable-sync']
+    command += ['--enable-logging=stderr', f'--user-data-dir={tmp_path / "profile"}', '--dump-dom']
+    command += ['--virtual-time-budget=10000', '--allow-file-access-from-files', probe.as_uri()]
+    browser = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert 'CONSOLE' not in browser.stderr
+    wanted = {'scrolls': False, 'loaded': True, 'reached': True, 'opened': True, 'closed': True}
+    assert json.loads(unescape(re.search('<title>(.*?)</title>', browser.stdout)[1])) == [wanted, wanted]
