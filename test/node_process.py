@@ -20,10 +20,10 @@ from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters,
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from lw_refinenet_ros.cli.live import ros_environment
+from lw_refinenet_ros.cli.live import _die_with_parent, ros_environment
 from lw_refinenet_ros.node.diagnostics import read_status
 
 if TYPE_CHECKING:
@@ -34,33 +34,49 @@ os.environ.update(ros_environment())
 
 
 class NodeProcess:
-    """The node's process and a client of it, both ended by `close`."""
+    """The node's process and a client of it, both ended by `close`.
 
-    def __init__(self, *, reliable: bool = True, **parameters: object) -> None:
-        command = [sys.executable, '-m', 'lw_refinenet_ros.node.segmentation_node', '--ros-args']
+    `program` is Python that runs the node, for faults that nothing else brings about; `remap` a rule.
+    """
+
+    def __init__(
+        self, *, reliable: bool = True, program: str = '', remap: str = '', **parameters: object
+    ) -> None:
+        run = ['-c', program] if program else ['-m', 'lw_refinenet_ros.node.segmentation_node']
+        command = [sys.executable, *run, '--ros-args', *(['-r', remap] if remap else [])]
         for name, value in parameters.items():
             command += ['-p', f'{name}:={json.dumps(value) if not isinstance(value, str) else value}']
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=_die_with_parent,  # a fixture that fails half-way closes nothing
+        )
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         self.client = rclpy.create_node('test_client', context=self.context, use_global_arguments=False)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.client)
         reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-        qos = QoSProfile(depth=1, reliability=reliability)
-        self.images = self.client.create_publisher(Image, 'image', qos)
+        self.qos = QoSProfile(depth=1, reliability=reliability)
+        self.images = self.client.create_publisher(Image, 'image', self.qos)
         self.received: dict[str, list] = {}
-        self.status = None
+        self.level, self.status, self.camera_status = b'', None, {}
         self.client.create_subscription(DiagnosticArray, '/diagnostics', self._read_status, 10)
 
     def _read_status(self, message: DiagnosticArray) -> None:
-        self.status = read_status(message, '/lw_refinenet: segmentation') or self.status
+        for status in message.status:
+            if status.name.startswith('/lw_refinenet: '):
+                read = read_status(message, status.name)
+                self.camera_status[status.name.removeprefix('/lw_refinenet: ')] = read
+                self.level, self.status = status.level, read
 
     def listen(self, *topics: str) -> None:
         for topic in topics:
             kept = self.received[topic] = []
             latched = topic == 'label_names'
-            kind = String if latched else Image
+            kind = String if latched else CompressedImage if topic.endswith('/compressed') else Image
             durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
             qos = QoSProfile(depth=20, durability=durability)
             self.client.create_subscription(kind, f'/lw_refinenet/{topic}', kept.append, qos)
@@ -77,23 +93,31 @@ class NodeProcess:
         """Until the node runs and both sides have settled on each other's quality of service."""
         self.spin_until(lambda: self.status and self.status[1]['state'] == 'active', 'active node')
         self.spin_until(self.images.get_subscription_count, 'subscription')
-        reliable = self.images.qos_profile.reliability
-        self.spin_until(
-            lambda: {
-                i.qos_profile.reliability for i in self.client.get_subscriptions_info_by_topic('/image')
-            } == {reliable},
-            'subscription as reliable as the publisher',
-        )  # fmt: skip
+        wanted = self.images.qos_profile.reliability
 
-    def send(self, image: np.ndarray, *, stamp_ns: int = 0, encoding: str = 'rgb8', **fields: object) -> None:
+        def settled() -> bool:
+            infos = self.client.get_subscriptions_info_by_topic(self.images.topic_name)
+            return {info.qos_profile.reliability for info in infos} == {wanted}
+
+        self.spin_until(settled, 'subscription as reliable as the publisher')
+
+    def send(
+        self,
+        image: np.ndarray,
+        *,
+        stamp_ns: int = 0,
+        encoding: str = 'rgb8',
+        publisher=None,
+        **fields: object,
+    ) -> None:
         message = Image(height=image.shape[0], width=image.shape[1], encoding=encoding)
-        message.step = image.shape[1] * (image.shape[2] if image.ndim == 3 else 1)
+        message.step = image.strides[0]
         message.data = array('B', image.tobytes())
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
         message.header.frame_id = 'camera_optical'
         for name, value in fields.items():
             setattr(message, name, value)
-        self.images.publish(message)
+        (publisher or self.images).publish(message)
 
     def answer(self, topic: str, image: np.ndarray, stamp_ns: int, **fields: object) -> Image:
         """Send a frame until its result is there: the first may come before both sides are matched."""

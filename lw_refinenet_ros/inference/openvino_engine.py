@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ['OpenVINOEngine']
 
-KEPT_JOBS = 4  # compiled graphs; the least recently used goes first
+KEPT_JOBS = 8  # compiled graphs; the least recently used goes first
 HINTS = {'fp32': 'f32', 'bf16': 'bf16'}
 
 

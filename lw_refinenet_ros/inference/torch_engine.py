@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lw_refinenet_ros.inference.engine import EngineError, Job, Pixels
-from lw_refinenet_ros.model.rewrite import rewrite_for_inference
+from lw_refinenet_ros.model.rewrite import rewrite_for_inference, tracing
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.model.network import Network
@@ -71,7 +71,7 @@ class TorchEngine:
         if job.network_size != job.image_size:
             x = _resize(x, job.network_size)
         x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device, self._dtype, enabled=self._dtype != torch.float32):
+        with tracing, torch.autocast(self.device, self._dtype, enabled=self._dtype != torch.float32):
             logits = self._network(x)
         logits = _resize(logits.float(), job.image_size)[0]
         ids = logits.argmax(0).to(torch.uint8)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import threading
 from typing import Any
 
 import torch
@@ -16,7 +17,10 @@ from torch import Tensor, fx, nn
 
 from lw_refinenet_ros.model.inverted_residual import SamePadConv2d
 
-__all__ = ['rewrite_for_inference', 'trace']
+__all__ = ['rewrite_for_inference', 'trace', 'tracing']
+
+# Tracing replaces nn.Module.__call__ for the whole process: no other thread may call a network meanwhile.
+tracing = threading.Lock()
 
 
 class _Tracer(fx.Tracer):
@@ -27,7 +31,8 @@ class _Tracer(fx.Tracer):
 
 def trace(network: nn.Module) -> fx.GraphModule:
     """Give a network's layers in the order it calls them."""
-    return fx.GraphModule(network, _Tracer().trace(network))
+    with tracing:
+        return fx.GraphModule(network, _Tracer().trace(network))
 
 
 def rewrite_for_inference(network: nn.Module) -> fx.GraphModule:

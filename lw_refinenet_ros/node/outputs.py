@@ -6,8 +6,9 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 if TYPE_CHECKING:
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.image.frame import Frame
     from lw_refinenet_ros.inference.engine import Pixels
 
-__all__ = ['ImageOutput', 'header_of']
+__all__ = ['ImageOutput', 'JpegOutput', 'header_of']
 
 CHANNELS = {'mono8': 1, 'rgb8': 3}
+JPEG_QUALITY = 90
 
 
 def header_of(frame: Frame) -> Header:
@@ -55,4 +57,25 @@ class ImageOutput:
     def publish(self, header: Header) -> None:
         """Publish what `pixels` gave."""
         self._message.header = header
+        self._publisher.publish(self._message)
+
+
+class JpegOutput:
+    """Publishes RGB images as JPEG, in the words of image_transport."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._message = CompressedImage(format='rgb8; jpeg compressed bgr8')
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody subscribes."""
+        return bool(self._publisher.get_subscription_count())
+
+    def publish(self, header: Header, image: Pixels) -> None:
+        """Compress and publish uint8 (H, W, 3) RGB."""
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        _, jpeg = cv2.imencode('.jpg', bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+        self._message.header = header
+        self._message.data = array('B', jpeg.tobytes())
         self._publisher.publish(self._message)

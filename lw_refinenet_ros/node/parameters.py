@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,10 @@ from lw_refinenet_ros.inference.segmenter import DEFAULT_WEIGHTS, MAX_SIDE
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-__all__ = ['PARAMETERS', 'Parameter', 'Settings', 'declare', 'refusal']
+__all__ = ['PARAMETERS', 'TRANSPORTS', 'Parameter', 'Settings', 'declare', 'refusal']
+
+TRANSPORTS = ('raw', 'compressed')
+CAMERA_NAME = re.compile(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,18 @@ class Parameter:
 
 
 PARAMETERS = (
-    Parameter('weights', DEFAULT_WEIGHTS, 'Weights file, or the name of a shipped one.', read_only=True),
+    Parameter('weights', DEFAULT_WEIGHTS, 'Weights file, or the name of a shipped one.'),
     Parameter('device', 'auto', 'Where the network runs.', choices=DEVICES, read_only=True),
     Parameter('engine', 'auto', 'What runs the network.', choices=ENGINES, read_only=True),
     Parameter('precision', 'auto', 'Arithmetic of the network.', choices=PRECISIONS, read_only=True),
     Parameter('threads', 0, 'CPU threads of the network; 0 uses all cores.', (0, 1024), read_only=True),
+    Parameter(
+        'cameras',
+        [''],
+        'Names of the cameras, each with its own topics; [""] is one without a name.',
+        read_only=True,
+    ),
+    Parameter('image_transport', 'raw', 'How the images come.', choices=TRANSPORTS, read_only=True),
     Parameter('autostart', True, 'Configure and activate without a lifecycle manager.', read_only=True),
     Parameter('network_height', 0, "Height the network sees, in pixels; 0 is the image's.", (0, MAX_SIDE)),
     Parameter('network_width', 0, "Width the network sees, in pixels; 0 is the image's.", (0, MAX_SIDE)),
@@ -43,7 +54,12 @@ PARAMETERS = (
     ),
     Parameter('overlay_classes', [''], 'Names of the classes painted in the overlay; [""] paints all.'),
     Parameter('min_confidence', 0.0, 'Below this confidence a pixel is unlabelled (255).', (0.0, 1.0)),
-    Parameter('max_rate', 0.0, 'Frames segmented per second at most, in Hz; 0 sets no limit.', (0.0, 1000.0)),
+    Parameter(
+        'max_rate',
+        0.0,
+        'Frames of a camera segmented per second at most, in Hz; 0 sets no limit.',
+        (0.0, 1000.0),
+    ),
     Parameter('enabled', True, 'Whether frames are segmented at all.'),
 )
 
@@ -99,6 +115,17 @@ def refusal(values: dict[str, Any], class_names: tuple[str, ...] | None) -> str:
         class_names: of the weights in use; None while there are none.
 
     """
+    for parameter in PARAMETERS:
+        if parameter.choices and values[parameter.name] not in parameter.choices:
+            choices = ', '.join(parameter.choices)
+            return f'{parameter.name} {values[parameter.name]!r} is unknown: choose one of {choices}'
+    cameras = list(values['cameras'])
+    if cameras != ['']:
+        if len(set(cameras)) < len(cameras):
+            return f'cameras: {cameras} has a name twice; each has topics of its own'
+        for camera in cameras:
+            if not CAMERA_NAME.fullmatch(camera):
+                return f'cameras: {camera!r} cannot be part of a topic: use letters, digits and _'
     if (values['network_height'] == 0) != (values['network_width'] == 0):
         height, width = values['network_height'], values['network_width']
         return f'network_height={height} and network_width={width}: set both, or both to 0'

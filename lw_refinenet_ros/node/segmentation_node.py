@@ -3,13 +3,9 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-import time
-from dataclasses import dataclass
+import threading
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
@@ -17,45 +13,32 @@ from rclpy._rclpy_pybind11 import RCLError
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import Image
-from std_msgs.msg import String
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
-from lw_refinenet_ros.image.encodings import pixels
-from lw_refinenet_ros.image.frame import FrameError, parse_image
-from lw_refinenet_ros.image.labels import UNLABELLED
 from lw_refinenet_ros.inference.segmenter import Segmenter
+from lw_refinenet_ros.node.camera import Camera, quality
 from lw_refinenet_ros.node.diagnostics import READY, WARMING_UP, build_status
+from lw_refinenet_ros.node.inference_thread import InferenceThread
+from lw_refinenet_ros.node.label_info import LabelPublishers
 from lw_refinenet_ros.node.memory import keep_large_allocations
-from lw_refinenet_ros.node.outputs import ImageOutput, header_of
 from lw_refinenet_ros.node.parameters import Settings, declare, refusal
-from lw_refinenet_ros.node.statistics import STAGES, Statistics
-from lw_refinenet_ros.node.worker import NewestWorker
+from lw_refinenet_ros.node.statistics import Statistics
+from lw_refinenet_ros.node.warm_up import Candidate, WarmUp, load_candidate
 
 if TYPE_CHECKING:
-    from rclpy.parameter import Parameter
-    from rclpy.subscription import Subscription
+    from collections.abc import Iterable
 
 __all__ = ['SegmentationNode', 'main']
 
-OUTPUTS = {'label': 'mono8', 'confidence': 'mono8', 'color': 'rgb8', 'overlay': 'rgb8'}
-OF_SEGMENTER = ('weights', 'device', 'engine', 'precision', 'threads')  # parameters of it
+OF_ENGINE = ('device', 'engine', 'precision', 'threads')  # parameters of it
 DIAGNOSTICS_PERIOD_S = 1.0
-SILENCE_S = 2.0  # without a frame from a matched publisher is worth a warning
+TAKE_PERIOD_S = 0.005  # between looks for a frame while weights are checked
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
-@dataclass(frozen=True)
-class Arrival:
-    """A serialized image and when it came, in seconds of the monotonic clock."""
-
-    cdr: bytes
-    received: float
-
-
 class SegmentationNode(LifecycleNode):  # type: ignore[misc]
-    """Subscribes to `image`, publishes `~/label`, `~/confidence`, `~/color`, `~/overlay` and `~/label_names`.
+    """Subscribes to each camera's `image`, publishes its labels and overlays, and what the labels mean.
 
     The executor's thread only takes messages; one other thread owns the network.
     """
@@ -64,19 +47,16 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         super().__init__('lw_refinenet')
         self._values = declare(self)
         self._settings = Settings.from_values(self._values)
-        self._segmenter: Segmenter | None = None
-        self._outputs: dict[str, ImageOutput] = {}
-        self._publishers_made: list[Any] = []
-        self._subscription: Subscription | None = None
-        self._worker: NewestWorker[Arrival] | None = None
-        self._statistics = Statistics()
-        self._fault = ''  # why the node does not run, until it does
-        self._warming_up = False
-        self._last_sequence: dict[str, int] = {}
-        self._next_due = 0.0  # when max_rate lets the next frame in, monotonic seconds
-        self._listening_since = 0.0  # monotonic seconds
-        self._seen: tuple[object, ...] | None = None  # what the last frame's graph was compiled for
-        self._complaint: str | None = None  # of the last second's worst frame
+        self._inference: InferenceThread | None = None
+        self._cameras: list[Camera] = []
+        self._label_publishers: LabelPublishers | None = None
+        self._fault = ''  # why the node does not run, or not with the weights that were asked for
+        self._serving = ''  # the weights that were configured or swapped in
+        self._warm_up: WarmUp | None = None  # of the weights that come next
+        self._warm_up_thread: threading.Thread | None = None  # the last, whatever it was for
+        self._fallback: dict[str, Any] = {}  # what the parameters go back to should that fail
+        self._going_back = False
+        self._warmed_up = self.create_guard_condition(self._take_warmed_up)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # The steady clock: simulated time may stop, and its absence is worth reporting.
         self.create_timer(
@@ -94,8 +74,10 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights and make the publishers; compiling is left to the inference thread."""
         try:
-            segmenter = Segmenter.load(**{name: self._values[name] for name in OF_SEGMENTER})
-            self._fault = refusal(self._values, segmenter.labels.names)
+            self._fault = refusal(self._values, None)
+            if not self._fault:
+                segmenter = Segmenter.load(self._values['weights'], **self._engine_options())
+                self._fault = refusal(self._values, segmenter.labels.names)
         except ValueError as error:
             self._fault = str(error)
         except Exception as error:  # rclpy would swallow it
@@ -103,35 +85,22 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         if self._fault:
             self.get_logger().error(f'not configured: {self._fault}')
             return FAILURE
-        self._segmenter = segmenter
-        overrides = QoSOverridingOptions.with_default_policies()
-        for name, encoding in OUTPUTS.items():
-            publisher = self.create_lifecycle_publisher(
-                Image, f'~/{name}', _qos(ReliabilityPolicy.RELIABLE), qos_overriding_options=overrides
-            )
-            self._publishers_made.append(publisher)
-            self._outputs[name] = ImageOutput(publisher, encoding)
-        latched = _qos(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
-        # Not a lifecycle publisher: the names are known, and useful, before the node is active.
-        names = self.create_publisher(String, '~/label_names', latched)
-        self._publishers_made.append(names)
-        names.publish(String(data=json.dumps(_label_names(segmenter))))
-        card = segmenter.card
-        self.get_logger().info(
-            f'{card.architecture} with {card.num_classes} classes from {self._values["weights"]!r} '
-            f'on {segmenter.engine.description}'
-        )
+        self._serving = self._values['weights']
+        transport = self._values['image_transport']
+        self._cameras = [Camera(self, name, transport) for name in self._values['cameras']]
+        # Not lifecycle publishers: the names are known, and useful, before the node is active.
+        latched = quality(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
+        self._label_publishers = LabelPublishers(self, latched)
+        self._inference = InferenceThread(segmenter, self._settings, self._announce)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the inference thread, then listen."""
         result = super().on_activate(state)
-        self._worker = NewestWorker(self._segment)
-        size = self._settings.network_size
-        if size is not None:
-            self._warming_up = True
-            self._worker.call(lambda: self._prepare(size))
-        self._subscribe(ReliabilityPolicy.BEST_EFFORT)
+        assert self._inference is not None
+        self._inference.start()
+        for camera in self._cameras:
+            camera.listen(self._inference)
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -155,229 +124,172 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         return SUCCESS
 
     def destroy_node(self) -> None:
-        """End the inference thread before the node goes."""
+        """End the threads before the node goes."""
         self._release()
+        if self._warm_up_thread is not None:
+            self._warm_up_thread.join()
         super().destroy_node()
 
     def _stop(self) -> None:
-        if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
-            self._subscription = None
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker = None
+        for camera in self._cameras:
+            camera.stop()
+        if self._inference is not None:
+            self._inference.stop()
 
     def _release(self) -> None:
         self._stop()
-        for publisher in self._publishers_made:
-            self._managed_entities.discard(publisher)
-            self.destroy_publisher(publisher)
-        self._publishers_made.clear()
-        self._outputs.clear()
-        self._segmenter = None
+        for camera in self._cameras:
+            camera.close()
+        self._cameras.clear()
+        if self._label_publishers is not None:
+            for publisher in self._label_publishers.all:
+                self.destroy_publisher(publisher)
+        self._label_publishers = self._inference = self._warm_up = None
+        self._serving = ''
 
-    # In the executor's thread
+    def _engine_options(self) -> dict[str, Any]:
+        return {name: self._values[name] for name in OF_ENGINE}
 
-    def _subscribe(self, reliability: ReliabilityPolicy) -> None:
-        if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
-        self._last_sequence.clear()
-        self._listening_since = time.monotonic()
-        self._subscription = self.create_subscription(
-            Image, 'image', self._receive, _qos(reliability), raw=True
-        )
-
-    def _receive(self, cdr: bytes, info: dict[str, Any]) -> None:
-        """Hand the newest frame over; nothing else happens here."""
-        now = time.monotonic()
-        self._statistics.count('received')
-        self._count_lost(info)
-        if self._worker is None:
-            return
-        if not self._settings.enabled:
-            self._statistics.count('disabled')
-            return
-        if self._settings.max_rate > 0:
-            if now < self._next_due:
-                self._statistics.count('skipped')
-                return
-            self._next_due = (
-                max(self._next_due, now - 1 / self._settings.max_rate) + 1 / self._settings.max_rate
-            )
-        if self._worker.offer(Arrival(cdr, now)) is not None:
-            self._statistics.count(WARMING_UP if self._warming_up else 'superseded')
-
-    def _count_lost(self, info: dict[str, Any]) -> None:
-        """Count the gaps in each publisher's sequence numbers, where the middleware gives them."""
-        sequence = info.get('publication_sequence_number')
-        if sequence is None:
-            return
-        publisher = str(info.get('publisher_gid'))
-        last = self._last_sequence.get(publisher, sequence - 1)
-        if sequence > last + 1:
-            self._statistics.count('lost', sequence - last - 1)
-        self._last_sequence[publisher] = sequence
+    # Parameters
 
     def _take_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        """Take a set of changes whole, or refuse it whole with the reason."""
         values = self._values | {p.name: p.value for p in changes}
-        labels = self._segmenter.labels.names if self._segmenter else None
-        reason = refusal(values, labels)
+        candidate: Candidate | None = None
+        names = self._class_names()
+        try:
+            if any(p.name == 'weights' for p in changes) and not self._going_back:
+                candidate = self._check_weights(values['weights'])
+                names = candidate.labels.names
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        reason = refusal(values, names)
         if reason:
             return SetParametersResult(successful=False, reason=reason)
+        if candidate is not None and self._inference is not None:
+            if self._warm_up is None:  # else what failing leads back to is older
+                self._fallback = {name: self._values[name] for name in ('weights', 'overlay_classes')}
+            jobs = dict.fromkeys(camera.job for camera in self._cameras if camera.job is not None)
+            self._fault = ''
+            self._warm_up = WarmUp(
+                candidate, self._engine_options(), jobs, self._warmed_up.trigger, self._warm_up_thread
+            )
+            self._warm_up_thread = self._warm_up.thread
         self._values = values
         self._settings = Settings.from_values(values)
+        if self._inference is not None:
+            self._inference.settings = self._settings
         return SetParametersResult(successful=True)
+
+    def _class_names(self) -> tuple[str, ...] | None:
+        """Give the classes of the weights that the parameter names."""
+        if self._warm_up is not None:
+            return self._warm_up.labels.names
+        return self._inference.segmenter.labels.names if self._inference is not None else None
+
+    def _check_weights(self, weights: str) -> Candidate:
+        """Load weights while frames go on: who asked waits for the answer, and the executor with him."""
+        found: list[Candidate | Exception] = []
+
+        def load() -> None:
+            try:
+                found.append(load_candidate(weights))
+            except Exception as error:
+                found.append(error)
+
+        thread = threading.Thread(target=load, name='load')
+        thread.start()
+        while thread.is_alive():
+            for camera in self._cameras:
+                camera.take()
+            thread.join(TAKE_PERIOD_S)
+        (result,) = found
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _take_warmed_up(self) -> None:
+        """Hand a model that is ready to the inference thread; go back to the present one if it failed."""
+        warm_up = self._warm_up
+        if warm_up is None or not warm_up.done or self._inference is None:
+            return  # one that was superseded, or let go of
+        self._warm_up = None
+        if warm_up.segmenter is not None:
+            self._serving = warm_up.weights
+            self._inference.change_model(warm_up.segmenter)
+            return
+        fault = f'weights {warm_up.weights!r} failed to warm up: {warm_up.error}'
+        values = {'weights': self._fallback['weights']}
+        if refusal(self._values | values, self._class_names()):
+            values = self._fallback
+        self._going_back = True
+        self.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()])
+        self._going_back = False
+        self._fault = f'{fault}; {self._serving!r} goes on'
+        self.get_logger().error(self._fault)
+
+    def _announce(self, segmenter: Segmenter) -> None:
+        """Say what the labels mean from the next frame on."""
+        if self._label_publishers is not None:
+            self._label_publishers.publish(segmenter.labels)
+        card = segmenter.card
+        self.get_logger().info(
+            f'{card.architecture} with {card.num_classes} classes from {self._serving!r} '
+            f'on {segmenter.engine.description}'
+        )
+
+    # Diagnostics
 
     def _supervise(self) -> None:
         """Once a second: follow the publishers' reliability and publish the diagnostics."""
-        self._follow_publishers()
-        level, message = self._condition()
-        extra = {'state': self._state, 'weights': str(self._values['weights'])}
-        if self._subscription is not None:
-            extra['topic'] = self._subscription.topic_name
-        if self._segmenter is not None:
-            engine = self._segmenter.engine
-            extra |= {'architecture': self._segmenter.card.architecture, 'engine': engine.description}
-            extra |= {'device': engine.device, 'precision': engine.precision}
-        name = f'{self.get_fully_qualified_name()}: segmentation'
-        array = DiagnosticArray(status=[build_status(name, level, message, self._statistics, extra)])
+        for camera in self._cameras:
+            camera.follow_publishers()
+        array = DiagnosticArray(status=list(self._statuses()))
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
 
-    def _follow_publishers(self) -> None:
-        """Ask for reliable transport where every publisher offers it: only then is no large image lost."""
-        if self._subscription is None:
-            return
-        publishers = self.get_publishers_info_by_topic(self._subscription.topic_name)
-        offered = {publisher.qos_profile.reliability for publisher in publishers}
-        all_reliable = offered == {ReliabilityPolicy.RELIABLE}
-        wanted = ReliabilityPolicy.RELIABLE if all_reliable else ReliabilityPolicy.BEST_EFFORT
-        if offered and wanted != self._subscription.qos_profile.reliability:
-            self._subscribe(wanted)
+    def _statuses(self) -> Iterable[DiagnosticStatus]:
+        """Give one status for each camera; one as well while there is none."""
+        extra = {'state': self._state, 'weights': self._serving or str(self._values['weights'])}
+        if self._warm_up is not None:
+            extra['weights to come'] = self._warm_up.weights
+        if self._inference is not None:
+            segmenter = self._inference.segmenter
+            engine = segmenter.engine
+            extra |= {'architecture': segmenter.card.architecture, 'engine': engine.description}
+            extra |= {'device': engine.device, 'precision': engine.precision}
+        node = self.get_fully_qualified_name()
+        if not self._cameras:
+            level, message = self._condition(None)
+            yield build_status(f'{node}: segmentation', level, message, Statistics(), extra)
+        for camera in self._cameras:
+            more = {'topic': camera.topic}
+            if camera.age_ms is not None:
+                more['age_ms'] = f'{camera.age_ms:.1f}'
+            level, message = self._condition(camera)
+            name = f'{node}: {camera.name or "segmentation"}'
+            yield build_status(name, level, message, camera.statistics, extra | more)
 
     @property
     def _state(self) -> str:
-        if self._segmenter is None:
+        if self._inference is None:
             return 'unconfigured'
-        if self._worker is None:
+        if not self._inference.running:
             return 'inactive'
-        return WARMING_UP if self._warming_up else 'active'
+        return WARMING_UP if self._inference.warming_up else 'active'
 
-    def _condition(self) -> tuple[bytes, str]:
+    def _condition(self, camera: Camera | None) -> tuple[bytes, str]:
         """Say in one line how the node is, the worst first."""
         if self._fault:
             return DiagnosticStatus.ERROR, self._fault
-        if self._state != 'active' or self._subscription is None:
+        if self._inference is not None and self._inference.failure:
+            return DiagnosticStatus.ERROR, self._inference.failure
+        if self._state != 'active' or camera is None:
             return DiagnosticStatus.OK, self._state
         if not self._settings.enabled:
             return DiagnosticStatus.OK, 'disabled'
-        if self._complaint is not None:
-            complaint, self._complaint = self._complaint, None
-            return DiagnosticStatus.WARN, complaint
-        topic = self._subscription.topic_name
-        if not self.count_publishers(topic):
-            return DiagnosticStatus.WARN, f'nobody publishes {topic}'
-        if time.monotonic() - max(self._statistics.last_received, self._listening_since) > SILENCE_S:
-            return DiagnosticStatus.WARN, (
-                f'no frame for {SILENCE_S:.0f} s though {topic} has a publisher: if its images are large, '
-                'give both processes the Fast DDS profile config/fastdds_large_images.xml'
-            )
-        return DiagnosticStatus.OK, READY
-
-    # In the inference thread
-
-    def _prepare(self, size: tuple[int, int]) -> None:
-        """Compile for images of the network's own size, before the first frame tells theirs."""
-        if self._segmenter is not None:
-            self._segmenter.network_size = self._settings.network_size
-            self._segmenter.prepare(size)
-        self._warming_up = False
-
-    def _segment(self, arrival: Arrival) -> None:
-        """Segment one frame and publish what is wanted of it; a bad frame costs only itself."""
-        try:
-            self._segment_or_raise(arrival)
-        except FrameError as error:
-            self._statistics.count(f'bad: {error.reason}')
-            self._complain(f'frame dropped: {error}')
-        except Exception as error:
-            if rclpy.ok():
-                self._statistics.count('failed')
-                self._complain(f'frame dropped: {type(error).__name__}: {error}')
-        finally:
-            self._warming_up = False
-
-    def _complain(self, text: str) -> None:
-        self._complaint = text
-        self.get_logger().warning(text, throttle_duration_sec=1.0)
-
-    def _segment_or_raise(self, arrival: Arrival) -> None:
-        started = time.monotonic()
-        outputs = self._outputs
-        wanted = {name for name, output in outputs.items() if output.wanted}
-        if not wanted or self._segmenter is None:
-            self._statistics.count('unwatched')
-            return
-        settings, segmenter = self._settings, self._segmenter
-        frame = parse_image(arrival.cdr)
-        image, order = pixels(frame)
-        viewed = time.monotonic()
-        size = (frame.height, frame.width)
-        confidence = 'confidence' in wanted or settings.min_confidence > 0
-        segmenter.network_size = settings.network_size
-        seen = (size, frame.encoding, settings.network_size, confidence)
-        if self._seen != seen:
-            height, width = settings.network_size or size
-            at = f'segmented at {width}x{height}'
-            self.get_logger().info(f'images are {frame.width}x{frame.height} {frame.encoding}, {at}')
-            self._seen = seen
-            self._warming_up = True
-            segmenter.prepare(size, order=order, confidence=confidence)
-            self._warming_up = False
-        result = segmenter.segment(
-            image, order=order, confidence=confidence, out=outputs['label'].pixels(*size)
-        )
-        if result.confidence is not None and settings.min_confidence > 0:
-            result.label[result.confidence < settings.min_confidence * 255] = UNLABELLED
-        inferred = time.monotonic()
-        header = header_of(frame)
-        if 'label' in wanted:
-            outputs['label'].publish(header)
-        if 'confidence' in wanted and result.confidence is not None:
-            np.copyto(outputs['confidence'].pixels(*size), result.confidence)
-            outputs['confidence'].publish(header)
-        if 'color' in wanted:
-            result.color(out=outputs['color'].pixels(*size))
-            outputs['color'].publish(header)
-        if 'overlay' in wanted:
-            result.overlay(
-                settings.overlay_alpha, settings.overlay_classes or None, out=outputs['overlay'].pixels(*size)
-            )
-            outputs['overlay'].publish(header)
-        published = time.monotonic()
-        times = (arrival.received, started, viewed, inferred, published)
-        stages = [(b - a) * 1e3 for a, b in itertools.pairwise(times)]
-        self._statistics.segmented(dict(zip(STAGES, [*stages, (published - arrival.received) * 1e3])))
-
-
-def _qos(
-    reliability: ReliabilityPolicy, durability: DurabilityPolicy = DurabilityPolicy.VOLATILE
-) -> QoSProfile:
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=1, reliability=reliability, durability=durability
-    )
-
-
-def _label_names(segmenter: Segmenter) -> dict[str, Any]:
-    """Name and colour every id, the unlabelled too."""
-    classes = [
-        {'id': i, 'name': name, 'color': list(color)}
-        for i, (name, color) in enumerate(zip(segmenter.labels.names, segmenter.labels.colors))
-    ]
-    return {
-        'name': segmenter.labels.name,
-        'classes': [*classes, {'id': UNLABELLED, 'name': 'unlabelled', 'color': [0, 0, 0]}],
-    }
+        warning = camera.warning()
+        return (DiagnosticStatus.WARN, warning) if warning else (DiagnosticStatus.OK, READY)
 
 
 def main(args: list[str] | None = None) -> None:

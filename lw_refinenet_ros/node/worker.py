@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thread that owns the network: it takes the newest frame, never a queue of old ones."""
+"""A thread that takes the newest item of each kind, never a queue of old ones."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -11,41 +12,45 @@ if TYPE_CHECKING:
 
 __all__ = ['NewestWorker']
 
+K = TypeVar('K')
 T = TypeVar('T')
 
 
-class NewestWorker(Generic[T]):
-    """Calls `work` in one thread with the newest item offered since the last call.
+class NewestWorker(Generic[K, T]):
+    """Calls `work` in one thread with the newest item offered under each key since its last turn.
+
+    Keys take turns: one whose item was just taken comes after all others that wait.
 
     Args:
-        work: takes one item; must not raise.
+        work: takes a key and one item; must not raise.
 
     """
 
-    def __init__(self, work: Callable[[T], None]) -> None:
+    def __init__(self, work: Callable[[K, T], None]) -> None:
         self._work = work
         self._changed = threading.Condition()
-        self._item: T | None = None
-        self._task: Callable[[], None] | None = None
+        self._items: dict[K, T] = {}  # in the order of their turns
+        self._tasks: deque[Callable[[], None]] = deque()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
         self._thread.start()
 
-    def offer(self, item: T) -> T | None:
+    def offer(self, key: K, item: T) -> T | None:
         """Hand over an item; gives back the one it supersedes, if that was still waiting."""
         with self._changed:
-            superseded, self._item = self._item, item
+            superseded = self._items.get(key)
+            self._items[key] = item  # a key that waits keeps its turn
             self._changed.notify()
         return superseded
 
     def call(self, task: Callable[[], None]) -> None:
-        """Run a task in the thread before the next item; a task that still waits is replaced."""
+        """Run a task in the thread before the next item; it must not raise."""
         with self._changed:
-            self._task = task
+            self._tasks.append(task)
             self._changed.notify()
 
     def stop(self) -> None:
-        """Let the item at work end, drop what waits, and end the thread."""
+        """Let what is at work end, drop what waits, and end the thread."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -54,14 +59,14 @@ class NewestWorker(Generic[T]):
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._task or self._item is not None)
+                self._changed.wait_for(lambda: self._stopping or self._tasks or self._items)
                 if self._stopping:
                     return
-                task, self._task = self._task, None
-                item = None
+                task = self._tasks.popleft() if self._tasks else None
                 if task is None:
-                    item, self._item = self._item, None
+                    key = next(iter(self._items))
+                    item = self._items.pop(key)
             if task is not None:
                 task()
-            elif item is not None:
-                self._work(item)
+            else:
+                self._work(key, item)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replay a recorded bag, or any other source, through the segmentation node, and watch it in RViz."""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+
+from launch import LaunchDescription
+
+NAME = 'lw_refinenet_ros'
+COMMAND = Path(get_package_prefix(NAME)) / 'lib' / NAME / 'lw_refinenet'
+SEGMENTATION = Path(get_package_share_directory(NAME)) / 'launch/segmentation.launch.py'
+ARGUMENTS = {
+    'bag': (None, 'Bag (folder, .mcap or .db3), video or folder of images.'),
+    'topic': ('', "The bag's image topic, if it has several."),
+    'rate': ('1.0', 'Speed; 2 is twice as fast.'),
+    'loop': ('false', 'Begin again at the end.'),
+    'image': ('/camera/image_raw', 'Topic that the images are published on.'),
+    'use_sim_time': ('true', "Take the time from /clock, which follows the bag's stamps."),
+    'rviz': ('true', 'Show camera, overlay and labels in RViz.'),
+}
+
+
+def play(context):
+    """Give the player's process; it begins when the node listens."""
+    values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    options = ['--topic', values['topic']] if values['topic'] else []
+    if values['loop'].lower() == 'true':
+        options.append('--loop')
+    command = [str(COMMAND), 'play', values['bag'], '--output-topic', values['image']]
+    command += ['--rate', values['rate'], '--clock', '--wait-for-subscriber', *options]
+    return [ExecuteProcess(cmd=command, name='player', output='screen')]
+
+
+def generate_launch_description():
+    """Give the node, which sets the transport for what follows, and the player."""
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=description)
+                for name, (default, description) in ARGUMENTS.items()
+            ),
+            IncludeLaunchDescription(PythonLaunchDescriptionSource(str(SEGMENTATION))),
+            OpaqueFunction(function=play),
+        ]
+    )

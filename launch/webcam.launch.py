@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Segment a webcam or a video file live, and watch it in RViz."""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+
+from launch import LaunchDescription
+
+NAME = 'lw_refinenet_ros'
+COMMAND = Path(get_package_prefix(NAME)) / 'lib' / NAME / 'lw_refinenet'
+SEGMENTATION = Path(get_package_share_directory(NAME)) / 'launch/segmentation.launch.py'
+ARGUMENTS = {
+    'source': ('0', 'Number of the camera, or a video file, which is repeated for ever.'),
+    'image': ('/camera/image_raw', 'Topic that the images are published on.'),
+    'rviz': ('true', 'Show camera, overlay and labels in RViz.'),
+}
+
+
+def play(context):
+    """Give the process that publishes the images; it begins when the node listens."""
+    values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    source = values['source']
+    what = [f'camera:{source}'] if source.isdecimal() else [source, '--loop']
+    command = [str(COMMAND), 'play', *what, '--output-topic', values['image'], '--wait-for-subscriber']
+    return [ExecuteProcess(cmd=command, name='player', output='screen')]
+
+
+def generate_launch_description():
+    """Give the node, which sets the transport for what follows, and the player."""
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=description)
+                for name, (default, description) in ARGUMENTS.items()
+            ),
+            IncludeLaunchDescription(PythonLaunchDescriptionSource(str(SEGMENTATION))),
+            OpaqueFunction(function=play),
+        ]
+    )

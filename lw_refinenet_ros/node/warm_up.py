@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another model made ready in a thread of its own, while the present one serves."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.inference.engine import make_engine
+from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
+from lw_refinenet_ros.model.weights import load_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from lw_refinenet_ros.inference.engine import Job
+    from lw_refinenet_ros.model.network import Network
+    from lw_refinenet_ros.model.weights import Card
+
+__all__ = ['Candidate', 'WarmUp', 'load_candidate']
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A weights file that was found good: header, names, shapes and values.
+
+    Attributes:
+        weights: the file, as the parameter names it.
+        labels: names and colours of its classes.
+
+    """
+
+    weights: str
+    network: Network
+    card: Card
+    labels: LabelSet
+
+
+def load_candidate(weights: str) -> Candidate:
+    """Read and check a weights file.
+
+    Raises:
+        ValueError: it cannot be used.
+
+    """
+    network, card = load_model(find_weights(weights))
+    try:
+        labels = LabelSet.from_dict(card.labels)
+    except ValueError as error:
+        msg = f'{weights}: {error}'
+        raise ValueError(msg) from error
+    return Candidate(weights, network, card, labels)
+
+
+class WarmUp:
+    """Makes a segmenter of a candidate and compiles it.
+
+    Args:
+        candidate: the weights.
+        engine: the arguments of `make_engine`: device, engine, precision, threads.
+        jobs: what to compile for.
+        done: called in this thread at the end.
+        after: a thread to wait for: one warm-up at a time is enough beside the serving model.
+
+    Attributes:
+        weights: the file, as the parameter names it.
+        labels: names and colours of its classes.
+        segmenter: the result; None until the end, and if it failed.
+        error: why it failed, else empty.
+        thread: that does it; compiling cannot be interrupted.
+
+    """
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        engine: dict[str, Any],
+        jobs: Collection[Job],
+        done: Callable[[], None],
+        after: threading.Thread | None,
+    ) -> None:
+        self.weights, self.labels = candidate.weights, candidate.labels
+        self.segmenter: Segmenter | None = None
+        self.error = ''
+        self.thread = threading.Thread(
+            target=self._run, args=(candidate, engine, jobs, done, after), name='warm-up', daemon=True
+        )
+        self.thread.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether the result is there."""
+        return self.segmenter is not None or bool(self.error)
+
+    def _run(
+        self,
+        candidate: Candidate,
+        options: dict[str, Any],
+        jobs: Collection[Job],
+        done: Callable[[], None],
+        after: threading.Thread | None,
+    ) -> None:
+        if after is not None:
+            after.join()
+        try:
+            engine = make_engine(candidate.network, candidate.card, **options)
+            for job in jobs:
+                engine.prepare(job)
+            self.segmenter = Segmenter(engine, candidate.card)
+        except Exception as error:  # whatever it is, the present model goes on
+            self.error = f'{type(error).__name__}: {error}'
+        finally:
+            done()
