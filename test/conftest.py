@@ -13,6 +13,14 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_weights(tmp_path_factory.mktemp('weights') / 'tiny.safetensors', seed=1)
 
 
+@pytest.fixture(scope='session')
+def segmenter(tiny_weights: Path):
+    """What the node runs, in this process."""
+    from lw_refinenet_ros import Segmenter
+
+    return Segmenter.load(str(tiny_weights))
+
+
 def write_tiny_weights(path: Path, *, seed: int, names: tuple[str, ...] = ('sky', 'road', 'car')) -> Path:
     import torch
 

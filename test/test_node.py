@@ -12,7 +12,6 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 from node_process import NodeProcess, pixels_of, stamp_of
 
-from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.node.parameters import PARAMETERS
 
 STAMP = 12_000_000_345
@@ -25,11 +24,6 @@ def node(tiny_weights):
     running.wait_active()
     yield running
     running.close()
-
-
-@pytest.fixture(scope='module')
-def segmenter(tiny_weights):
-    return Segmenter.load(str(tiny_weights))
 
 
 def test_a_frame_gives_the_label_that_the_segmenter_gives_offline(node, segmenter, street):

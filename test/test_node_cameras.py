@@ -12,7 +12,6 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 from node_process import NodeProcess, pixels_of
 from sensor_msgs.msg import Image
 
-from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.node.parameters import PARAMETERS, refusal
 from lw_refinenet_ros.node.worker import NewestWorker
 
@@ -31,11 +30,6 @@ def node(tiny_weights):
         running.wait_active()
     yield running
     running.close()
-
-
-@pytest.fixture(scope='module')
-def segmenter(tiny_weights):
-    return Segmenter.load(str(tiny_weights))
 
 
 def test_each_camera_has_its_own_topics_sizes_and_formats(node, segmenter, street):

@@ -15,7 +15,6 @@ from sensor_msgs.msg import CompressedImage
 
 from lw_refinenet_ros.image.encodings import rgb
 from lw_refinenet_ros.image.frame import parse_compressed_image
-from lw_refinenet_ros.inference.segmenter import Segmenter
 
 stamps = itertools.count(12_000_000_000)
 
@@ -29,11 +28,6 @@ def node(tiny_weights):
     running.wait_active()
     yield running
     running.close()
-
-
-@pytest.fixture(scope='module')
-def segmenter(tiny_weights):
-    return Segmenter.load(str(tiny_weights))
 
 
 def count(node, reason):

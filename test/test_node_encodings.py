@@ -17,7 +17,6 @@ from sensor_msgs.msg import Image
 
 from lw_refinenet_ros.image.encodings import ENCODINGS, rgb
 from lw_refinenet_ros.image.frame import Frame
-from lw_refinenet_ros.inference.segmenter import Segmenter
 
 stamps = itertools.count(12_000_000_000)
 
@@ -29,11 +28,6 @@ def node(tiny_weights):
     running.wait_active()
     yield running
     running.close()
-
-
-@pytest.fixture(scope='module')
-def segmenter(tiny_weights):
-    return Segmenter.load(str(tiny_weights))
 
 
 def encode(street, encoding):

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inverted residuals with linear bottlenecks (Sandler et al., CVPR 2018)."""
+"""Inverted residuals with linear bottlenecks (Sandler et al., CVPR 2018), and encoders made of them."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ['ConvNormAct', 'InvertedResidual', 'SamePadConv2d']
+from lw_refinenet_ros.model.features import Encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ['ConvNormAct', 'InvertedResidual', 'InvertedResidualEncoder', 'SamePadConv2d', 'Stage']
 
 
 class SamePadConv2d(nn.Conv2d):
@@ -83,3 +90,59 @@ class InvertedResidual(nn.Module):
         """Map (N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
         y: Tensor = self.project(self.depthwise(self.expand(x)))
         return torch.add(x, y) if self.residual else y
+
+
+class Stage(NamedTuple):
+    """Blocks of one width, the first of which may stride."""
+
+    expansion: int
+    channels: int
+    blocks: int
+    stride: int
+    kernel: int
+
+
+class InvertedResidualEncoder(Encoder):
+    """A strided 3x3 stem and stages of inverted residuals; gives the maps of all stages but the first.
+
+    Args:
+        stages: from the image on.
+        same: whether strided layers are padded as in TensorFlow.
+        eps: of the batch norms.
+        expand_always: whether a block that expands by 1 has a layer for it.
+
+    """
+
+    def __init__(
+        self, stages: Sequence[Stage], *, same: bool = False, eps: float = 1e-5, expand_always: bool = False
+    ) -> None:
+        super().__init__()
+        channels = 32
+        self.stem = ConvNormAct(3, channels, 3, 2, same=same, eps=eps)
+        self.stages = nn.ModuleList()
+        for stage in stages:
+            blocks = nn.Sequential()
+            for block in range(stage.blocks):
+                blocks.append(
+                    InvertedResidual(
+                        channels,
+                        stage.channels,
+                        expansion=stage.expansion,
+                        kernel=stage.kernel,
+                        stride=stage.stride if block == 0 else 1,
+                        same=same,
+                        eps=eps,
+                        expand_always=expand_always,
+                    )
+                )
+                channels = stage.channels
+            self.stages.append(blocks)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Give the maps of `features` for a normalised float image (N, 3, H, W)."""
+        x = self.stem(x)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps[1:]
