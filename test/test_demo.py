@@ -74,6 +74,7 @@ def test_the_demo_of_a_bag_records_every_label_with_its_stamp(bag, tmp_path, tin
     with open_source(out / 'labels.mcap', topic='/lw_refinenet/label') as source:
         labels = list(source)
     assert len(labels) == metrics['frames']
+    assert labels[-1].stamp_ns == max(images), 'the last frame arrives though its publisher ends'
     for frame in labels:
         assert frame.frame_id == 'front'
         expected = segmenter.segment(images[frame.stamp_ns]).label

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import rclpy
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ['Playing', 'Sent', 'Track', 'play']
 
 SETTLE_S = 2.0  # subscribers that follow our reliability have done so by then
+FLUSH_S = 2.0  # subscribers that live have acknowledged the last frames by then
 NAP_S = 0.1  # the longest sleep, so that an interrupt or a key is noticed
 
 
@@ -87,7 +89,10 @@ def play(
             player.play()
             if not how.loop:
                 break
-        return bool(rclpy.ok())
+        if not rclpy.ok():
+            return False
+        player.flush()
+        return True
     finally:
         rclpy.try_shutdown()
 
@@ -131,11 +136,15 @@ class Player(Node):  # type: ignore[misc]
         self._clock: Publisher | None = self.create_publisher(Clock, '/clock', 1) if how.clock else None
 
     def wait_for_subscriber(self) -> None:
-        """Wait until every topic has had a subscriber for two seconds without a break."""
-        since = time.monotonic()
+        """Wait until every topic has had the same subscribers for two seconds."""
+        since, known = time.monotonic(), set[tuple[int, ...]]()
         while rclpy.ok() and time.monotonic() - since < SETTLE_S:
-            if not all(channel.publisher.get_subscription_count() for channel in self._channels):
-                since = time.monotonic()
+            topics = [channel.publisher.topic_name for channel in self._channels]
+            infos = [info for topic in topics for info in self.get_subscriptions_info_by_topic(topic)]
+            there = {tuple(info.endpoint_gid) for info in infos}
+            heard = all(channel.publisher.get_subscription_count() for channel in self._channels)
+            if not heard or there != known:
+                since, known = time.monotonic(), there
             time.sleep(NAP_S)
 
     def _frames(self) -> Iterator[tuple[Frame, _Channel]]:
@@ -175,6 +184,11 @@ class Player(Node):  # type: ignore[misc]
             sent_ns = time.monotonic_ns()
             channel.publisher.publish(channel.message)
             self._sent(Sent(frame.stamp_ns, due_ns, sent_ns))
+
+    def flush(self) -> None:
+        """Wait until every reliable subscriber has the last frames: they go when their publisher goes."""
+        for channel in self._channels:
+            channel.publisher.wait_for_all_acked(Duration(seconds=FLUSH_S))
 
     def _pause(self) -> int:
         """Wait from one toggle to the next; give how long that took, in ns, or 0."""
