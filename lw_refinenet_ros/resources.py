@@ -3,9 +3,10 @@
 
 from pathlib import Path
 
-__all__ = ['share_path']
+__all__ = ['DEFAULT_WEIGHTS', 'share_path']
 
 PACKAGE = 'lw_refinenet_ros'
+DEFAULT_WEIGHTS = 'camvid'
 
 
 def share_path(relative: str) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lw_refinenet_ros.cli.options import Progress, image_size
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     import argparse
@@ -27,7 +28,9 @@ CHOICES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('--weights', default='camvid', metavar='NAME|FILE', help='shipped name or file')
+    parser.add_argument(
+        '--weights', default=DEFAULT_WEIGHTS, metavar='NAME|FILE', help='shipped name or file'
+    )
     parser.add_argument('--size', type=image_size, default=(480, 640), help='WxH (default: 640x480)')
     parser.add_argument('--threads', type=int, default=0, help='CPU threads; 0 is all cores (default: 0)')
     parser.add_argument('--rounds', type=int, default=20, help='timings of each (default: 20)')

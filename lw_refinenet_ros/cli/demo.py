@@ -15,6 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lw_refinenet_ros.cli.options import NODE
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
+
 if TYPE_CHECKING:
     import argparse
 
@@ -38,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument('--source', help='bag, video, folder of images or camera:N (default: a street video)')
     parser.add_argument('--topic', help="the bag's image topic, if it has several")
-    parser.add_argument('--weights', default='camvid', metavar='NAME|FILE', help='shipped name or file')
+    parser.add_argument(
+        '--weights', default=DEFAULT_WEIGHTS, metavar='NAME|FILE', help='shipped name or file'
+    )
     parser.add_argument(
         '--output', type=Path, default=Path('demo_output'), help='folder (default: demo_output)'
     )
@@ -168,13 +173,13 @@ def _write_video(bag: Path, path: Path, rate_hz: float) -> np.ndarray:
     from lw_refinenet_ros.sources.opening import open_source
     from lw_refinenet_ros.sources.video_writer import VideoWriter
 
-    with open_source(bag, topic='/lw_refinenet/overlay') as source, VideoWriter(path, rate_hz) as video:
+    with open_source(bag, topic=f'{NODE}/overlay') as source, VideoWriter(path, rate_hz) as video:
         progress = Progress('encoded', source.length)
         for index, frame in enumerate(source):
             video.write(rgb(frame), frame.stamp_ns)
             progress.show(index + 1)
     counts = np.zeros(256, np.int64)
-    with open_source(bag, topic='/lw_refinenet/label') as source:
+    with open_source(bag, topic=f'{NODE}/label') as source:
         for frame in source:
             counts += np.bincount(frame.data, minlength=256)
     return counts
@@ -186,7 +191,7 @@ def _samples(source: str, topic: str | None, bag: Path) -> list[Sample]:
     from lw_refinenet_ros.image.encodings import rgb
     from lw_refinenet_ros.sources.opening import open_source
 
-    with open_source(bag, topic='/lw_refinenet/overlay') as recorded:
+    with open_source(bag, topic=f'{NODE}/overlay') as recorded:
         length = recorded.length or 0
         chosen = {round((i + 0.5) * length / SAMPLES) for i in range(SAMPLES)}
         overlays = {f.stamp_ns: rgb(f) for i, f in enumerate(recorded) if i in chosen}

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lw_refinenet_ros.cli.options import Progress, add_engine_arguments, load_segmenter
+from lw_refinenet_ros.cli.options import NODE, Progress, add_engine_arguments, load_segmenter
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +24,6 @@ __all__ = ['add_arguments', 'run', 'score']
 
 WORST = 8  # frames shown in the report
 OVERLAY_ALPHA = 0.5
-NODE = '/lw_refinenet'  # whose topics the labels go to
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

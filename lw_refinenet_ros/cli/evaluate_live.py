@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lw_refinenet_ros.cli.live import NODE, run_live
-from lw_refinenet_ros.cli.options import given_engine_options
+from lw_refinenet_ros.cli.live import run_live
+from lw_refinenet_ros.cli.options import NODE, given_engine_options
 from lw_refinenet_ros.evaluation.evaluate import Evaluation, Labelled, Segment, evaluate
 from lw_refinenet_ros.evaluation.examples import BagExamples, Example, LabelStream
 from lw_refinenet_ros.image.labels import LabelSet
-from lw_refinenet_ros.inference.segmenter import DEFAULT_WEIGHTS, find_weights
+from lw_refinenet_ros.inference.segmenter import find_weights
 from lw_refinenet_ros.model.weights import read_card
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 from lw_refinenet_ros.sources.opening import open_source
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lw_refinenet_ros import __version__
 from lw_refinenet_ros.cli.options import image_size
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     import argparse
@@ -64,7 +65,7 @@ def machine() -> str:
 
 def _about_here() -> list[tuple[str, str]]:
     from lw_refinenet_ros.inference.engine import make_engine
-    from lw_refinenet_ros.inference.segmenter import DEFAULT_WEIGHTS, find_weights
+    from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import load_model
 
     rows = [('lw_refinenet_ros', __version__), ('machine', machine()), ('Python', platform.python_version())]

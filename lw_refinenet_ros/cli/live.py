@@ -17,13 +17,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
-from lw_refinenet_ros.cli.options import Progress
+from lw_refinenet_ros.cli.options import NODE, Progress
 from lw_refinenet_ros.evaluation.live import Arrival, LiveRun, Published
 from lw_refinenet_ros.resources import share_path
 
 __all__ = ['LiveError', 'ros_environment', 'run_live']
 
-NODE = '/lw_refinenet'
 START_S = 60.0  # the node and the recorder have come up by then, on any machine worth having
 FINISH_S = 30.0  # the recorder has written everything by then
 STOP_S = 5.0  # a process that was asked to end has ended by then

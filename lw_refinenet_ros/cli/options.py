@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
-__all__ = ['Progress', 'add_engine_arguments', 'image_size', 'load_segmenter']
+__all__ = ['NODE', 'Progress', 'add_engine_arguments', 'image_size', 'load_segmenter']
 
+NODE = '/lw_refinenet'  # by default, whose topics the labels go to
 REDRAW_S = 0.2  # on a terminal
 LINE_S = 10.0  # in a log
 

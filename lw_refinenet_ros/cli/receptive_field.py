@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from lw_refinenet_ros.cli.options import Progress, image_size
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     import argparse
@@ -29,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'images', nargs='+', type=Path, metavar='IMAGE', help='files; the results are averaged'
     )
-    parser.add_argument('--weights', metavar='NAME|FILE', default='camvid', help='(default: camvid)')
+    parser.add_argument(
+        '--weights', metavar='NAME|FILE', default=DEFAULT_WEIGHTS, help='(default: %(default)s)'
+    )
     parser.add_argument('--size', type=image_size, metavar='WxH', help="(default: the first image's)")
     parser.add_argument(
         '--output',

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from lw_refinenet_ros.image.encodings import Order
     from lw_refinenet_ros.model.network import Network
     from lw_refinenet_ros.model.weights import Card
 
@@ -22,7 +23,6 @@ __all__ = [
     'Engine',
     'EngineError',
     'Job',
-    'Order',
     'Pixels',
     'make_engine',
 ]
@@ -31,7 +31,6 @@ DEVICES = ('auto', 'cuda', 'cpu')
 ENGINES = ('auto', 'torch', 'openvino')
 PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
 
-Order = Literal['rgb', 'bgr']
 Pixels = NDArray[np.uint8]
 
 

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lw_refinenet_ros.image.labels import LabelSet
-from lw_refinenet_ros.inference.engine import Engine, Job, Order, Pixels, make_engine
+from lw_refinenet_ros.inference.engine import Engine, Job, Pixels, make_engine
 from lw_refinenet_ros.model.weights import Card, load_model
-from lw_refinenet_ros.resources import share_path
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, share_path
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ['DEFAULT_WEIGHTS', 'Segmentation', 'Segmenter', 'find_weights']
+    from lw_refinenet_ros.image.encodings import Order
 
-DEFAULT_WEIGHTS = 'camvid'
+__all__ = ['Segmentation', 'Segmenter', 'find_weights']
+
 MAX_SIDE = 16384  # pixels; no camera comes near, a damaged header may
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
-from lw_refinenet_ros.inference.segmenter import DEFAULT_WEIGHTS, MAX_SIDE
+from lw_refinenet_ros.inference.segmenter import MAX_SIDE
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     from rclpy.node import Node
