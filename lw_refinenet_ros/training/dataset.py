@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet, read_label_png
+from lw_refinenet_ros.model.network import enlarged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,7 +109,9 @@ def random_crop(
         uint8 (crop_height, crop_width, 3) and uint8 (crop_height, crop_width), padded with `UNLABELLED`.
 
     """
-    scale = float(np.exp(random.uniform(np.log(config.min_scale), np.log(config.max_scale))))
+    seen = enlarged((image.shape[0], image.shape[1]), (config.least_height, config.least_width))
+    scale = seen[0] / image.shape[0]
+    scale *= float(np.exp(random.uniform(np.log(config.min_scale), np.log(config.max_scale))))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     image = np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
@@ -119,6 +122,16 @@ def random_crop(
         label = np.pad(label, ((0, bottom), (0, right)), constant_values=UNLABELLED)
     top = int(random.integers(label.shape[0] - config.crop_height + 1))
     left = int(random.integers(label.shape[1] - config.crop_width + 1))
+    present = np.setdiff1d(np.unique(label), [UNLABELLED])
+    if random.random() < config.class_uniform and present.size:
+        rows, columns = np.nonzero(label == random.choice(present))
+        chosen = int(random.integers(rows.size))
+        top, left = (
+            int(np.clip(pixel[chosen] - random.integers(crop), 0, size - crop))
+            for pixel, crop, size in zip(
+                (rows, columns), (config.crop_height, config.crop_width), label.shape
+            )
+        )
     window = (slice(top, top + config.crop_height), slice(left, left + config.crop_width))
     image, label = image[window], label[window]
     if random.random() < 0.5:

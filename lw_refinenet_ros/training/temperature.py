@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ['fit_temperature', 'sample_logits']
 
 PIXELS_PER_IMAGE = 4000
+RANGE = (0.05, 20.0)  # beyond, the network knows nothing and no temperature helps
 
 
 @torch.no_grad()
@@ -47,7 +48,7 @@ def sample_logits(
 
 
 def fit_temperature(logits: Tensor, classes: Tensor) -> float:
-    """Give the T > 0 whose softmax(logits / T) makes the true classes likeliest."""
+    """Give the T in `RANGE` whose softmax(logits / T) makes the true classes likeliest."""
     log_t = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_t], max_iter=50, line_search_fn='strong_wolfe')
 
@@ -58,4 +59,4 @@ def fit_temperature(logits: Tensor, classes: Tensor) -> float:
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return float(log_t.detach().exp())
+    return float(log_t.detach().exp().clamp(*RANGE))

@@ -20,10 +20,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.image.labels import UNLABELLED
 from lw_refinenet_ros.model.network import Network
-from lw_refinenet_ros.model.weights import Card, save_model, write_atomically
+from lw_refinenet_ros.model.weights import Card, save_model
+from lw_refinenet_ros.training.curves import draw_curves
 from lw_refinenet_ros.training.dataset import Pairs, random_crop, read_pair
+from lw_refinenet_ros.training.depthwise import speed_up_depthwise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +39,7 @@ Validate = Callable[[Network], dict[str, Any]]
 
 
 class Trainer:
-    """Trains one network in a run folder: `state.safetensors`, `last`, `best`, and `log.csv`.
+    """Trains one network in a run folder: `state`, `last` and `best.safetensors`, `log.csv`, `curves.svg`.
 
     Args:
         model: the network to start from; trained in place.
@@ -67,6 +70,8 @@ class Trainer:
         self.card = card
         torch.manual_seed(config.seed)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.device.type == 'cpu':
+            speed_up_depthwise(self.model)
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.mean = torch.tensor(card.mean, device=self.device).view(1, 3, 1, 1) * 255
         self.std = torch.tensor(card.std, device=self.device).view(1, 3, 1, 1) * 255
@@ -174,14 +179,20 @@ class Trainer:
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         x = ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.model(x)
+            logits = self.model.at_network_size(x)
         logits = functional.interpolate(
             logits.float(), size=labels.shape[-2:], mode='bilinear', align_corners=False
         )
-        losses = functional.cross_entropy(
-            logits, labels, self.weights, ignore_index=UNLABELLED, reduction='none'
-        )
+        scores = logits.log_softmax(1)
+        losses = functional.nll_loss(scores, labels, self.weights, ignore_index=UNLABELLED, reduction='none')
         counted = labels != UNLABELLED
+        loss = self._cross_entropy(losses, labels, counted)
+        if self.config.jaccard:
+            loss = loss + self.config.jaccard * _soft_jaccard(scores, labels, counted)
+        return loss
+
+    def _cross_entropy(self, losses: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+        """Average the losses of the counted pixels: the hardest, or all by their classes' weights."""
         if self.config.hard_fraction < 1:
             hardest = losses[counted]
             kept = max(1, round(self.config.hard_fraction * hardest.numel()))
@@ -225,6 +236,7 @@ class Trainer:
             self._averaged(partial(self._save_weights, self.run / f'{name}.safetensors', card))
         write_atomically(self.run / 'state.safetensors', self._write_state)
         write_atomically(self.run / 'log.csv', self._write_log)
+        write_atomically(self.run / 'curves.svg', lambda path: _write_text(path, draw_curves(self.log)))
 
     @staticmethod
     def _save_weights(path: Path, card: Card, model: Network) -> None:
@@ -275,3 +287,27 @@ class Trainer:
                 'exp_avg_sq': second[name],
             }
         self.report(f'taking up the run in {self.run} after epoch {self.epoch}')
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def _soft_jaccard(scores: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+    """Give 1 - the soft IoU, averaged over the classes in a batch (Rahman and Wang, ISVC 2016).
+
+    Args:
+        scores: log-softmax (N, C, H, W).
+        labels: int64 (N, H, W).
+        counted: bool (N, H, W), False where there is no label.
+
+    """
+    probability = scores.exp() * counted[:, None]
+    classes = scores.shape[1]
+    ids = torch.where(counted, labels, classes).ravel()
+    truth = torch.bincount(ids, minlength=classes + 1)[:classes].float()
+    own = probability.gather(1, torch.where(counted, labels, 0)[:, None])[:, 0].ravel()
+    overlap = torch.zeros(classes + 1, device=own.device).index_add(0, ids, own)[:classes]
+    union = probability.sum((0, 2, 3)) + truth - overlap
+    present = truth > 0
+    return 1 - (overlap[present] / union[present]).mean()

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files appear whole under their name, or not at all."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from lw_refinenet_ros.files import write_atomically
+
+
+def test_the_old_content_is_there_until_the_new_is_whole(tmp_path):
+    path = tmp_path / 'x'
+    path.write_text('old')
+
+    def write(temporary):
+        temporary.write_text('ne')
+        assert path.read_text() == 'old'
+        temporary.write_text('new')
+
+    write_atomically(path, write)
+    assert path.read_text() == 'new'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize('error', [ValueError('no'), KeyboardInterrupt()])
+def test_a_failure_leaves_what_was_there_and_nothing_beside_it(tmp_path, error):
+    path = tmp_path / 'x'
+    path.write_text('old')
+
+    def write(temporary):
+        temporary.write_text('half')
+        raise error
+
+    with pytest.raises(type(error)):
+        write_atomically(path, write)
+    assert path.read_text() == 'old'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_may_be_read_by_whom_new_files_may_be_read_whoever_writes_it(tmp_path):
+    before = os.umask(0o022)
+    try:
+        write_atomically(tmp_path / 'x', lambda file: (file.write_text('x'), file.chmod(0o600)))
+    finally:
+        os.umask(before)
+    assert (tmp_path / 'x').stat().st_mode & 0o777 == 0o644
+
+
+def test_an_error_of_the_disk_names_the_file_and_not_the_temporary_one(tmp_path):
+    with pytest.raises(OSError, match=rf"No such file or directory: '{tmp_path}/no/x'$"):
+        write_atomically(tmp_path / 'no' / 'x', lambda file: file.write_text('x'))
+    program = (
+        'import sys\nfrom lw_refinenet_ros.files import write_atomically\n'
+        'write_atomically(sys.argv[1], lambda file: file.write_bytes(bytes(5000)))\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', program, tmp_path / 'x'],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+    )
+    assert done.stderr.splitlines()[-1] == f"OSError: [Errno 27] File too large: '{tmp_path}/x'"
+    assert not list(tmp_path.iterdir())
