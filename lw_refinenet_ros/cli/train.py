@@ -15,7 +15,9 @@ from lw_refinenet_ros.training.config import TrainingConfig
 if TYPE_CHECKING:
     import argparse
 
+    from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.model.network import Network
+    from lw_refinenet_ros.model.pretrained import Normalisation
     from lw_refinenet_ros.model.weights import Card
     from lw_refinenet_ros.training.dataset import Pairs
     from lw_refinenet_ros.training.train import Validate
@@ -40,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--init', metavar='NAME|FILE', help='weights to start from (default: ImageNet encoder)'
     )
+    parser.add_argument(
+        '--encoder',
+        metavar='NAME|FILE',
+        help="weights whose encoder alone is taken: ours, or of a MobileNet-v2 with torchvision's names",
+    )
     parser.add_argument('--device', default='auto', help='auto, cuda or cpu (default: auto)')
     parser.add_argument('--about', default='', help="the data's name and licence, for the weights file")
     for dial in fields(TrainingConfig):
@@ -53,37 +60,47 @@ def run(options: argparse.Namespace) -> None:
     """Check the data, then train."""
     import torch
 
+    from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.network import build_model
-    from lw_refinenet_ros.model.pretrained import load_imagenet_encoder
-    from lw_refinenet_ros.model.weights import Card
-    from lw_refinenet_ros.training.dataset import Pairs, find_pairs
+    from lw_refinenet_ros.model.weights import Card, read_card
     from lw_refinenet_ros.training.train import Trainer
 
     config = TrainingConfig(**{dial.name: getattr(options, dial.name) for dial in fields(TrainingConfig)})
-    sets = [find_pairs(folder, options.classes) for folder in options.data]
-    pairs = Pairs(sum((s.images for s in sets), ()), sum((s.masks for s in sets), ()), sets[0].labels)
+    least = [config.least_height, config.least_width]
+    dials: dict[str, Any] = {'least_size': least} if all(least) else {}
+    if options.init:
+        init = read_card(find_weights(options.init))
+        config, dials = _of_the_same_build(config, init, options.init), init.dials
+    pairs, held_out = _find_data(options)
     device = options.device if options.device != 'auto' else 'cuda' if torch.cuda.is_available() else 'cpu'
     print(f'{len(pairs)} pairs, {len(pairs.labels.names)} classes, on {device}: {asdict(config)}')
     torch.manual_seed(config.seed)
-    model = build_model(config.architecture, len(pairs.labels.names), width=config.width)
+    model = build_model(
+        config.architecture,
+        len(pairs.labels.names),
+        width=config.width,
+        **dials,
+    )
     if options.init:
-        _initialise(model, options.init)
+        _initialise(model, pairs.labels, options.init)
+        mean, std = init.mean, init.std
     else:
-        load_imagenet_encoder(model)
+        mean, std = _initialise_encoder(model, options.encoder, pairs)
     card = Card(
         architecture=config.architecture,
         width=config.width,
         labels=pairs.labels.to_dict(),
-        mean=model.encoder.mean,
-        std=model.encoder.std,
+        mean=mean,
+        std=std,
         training={
             'data': options.about or ', '.join(map(str, options.data)),
             'frames': len(pairs),
-            'init': options.init or 'ImageNet encoder',
+            'init': options.init
+            or (f'the encoder of {options.encoder}' if options.encoder else 'ImageNet encoder'),
         },
         source=shlex.join(['lw_refinenet', *sys.argv[1:]]),
+        dials=dials,
     )
-    held_out = find_pairs(options.val, options.classes) if options.val else None
     validate = _validation(held_out, card, device) if held_out else None
     trainer = Trainer(
         model, card, pairs, config, options.output, device=device, validate=validate, report=_report
@@ -111,20 +128,74 @@ def _report(line: str) -> None:
     print(line, flush=True)
 
 
-def _initialise(model: Network, weights: str) -> None:
-    """Take every tensor that fits from a weights file, and say what did not."""
+def _of_the_same_build(config: TrainingConfig, init: Card, name: str) -> TrainingConfig:
+    """Take what is fixed by the weights to start from; a dial that was set to something else is refused."""
+    fixed: dict[str, Any] = {
+        'architecture': init.architecture,
+        'width': init.width,
+        'least_height': init.least_size[0],
+        'least_width': init.least_size[1],
+    }
+    for dial, value in fixed.items():
+        given = getattr(config, dial)
+        if given not in (value, getattr(TrainingConfig, dial)):
+            msg = f'--{dial.replace("_", "-")} {given}: --init {name} has {value}; leave one of the two out'
+            raise ValueError(msg)
+    return replace(config, **fixed)
+
+
+def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
+    """Find training and validation data, and every fault of any of it at once."""
+    from lw_refinenet_ros.training.dataset import DataError, Pairs, find_pairs
+
+    sets, faults = [], []
+    for folder in [*options.data, *([options.val] if options.val else [])]:
+        try:
+            sets.append(find_pairs(folder, options.classes))
+        except DataError as error:
+            faults.append(str(error))
+        else:
+            if sets[-1].labels.names != sets[0].labels.names:
+                theirs, ours = (', '.join(s.labels.names) for s in (sets[-1], sets[0]))
+                faults.append(f'{folder} has the classes {theirs}; before it were {ours}: give one --classes')
+    if faults:
+        raise DataError('\n'.join(faults))
+    held_out = sets.pop() if options.val else None
+    images, masks = (sum((getattr(s, what) for s in sets), ()) for what in ('images', 'masks'))
+    return Pairs(images, masks, sets[0].labels), held_out
+
+
+def _initialise(model: Network, labels: LabelSet, weights: str) -> None:
+    """Start from a weights file, and say which classes it knows."""
+    from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import load_model
+    from lw_refinenet_ros.training.carry_over import carry_over
 
-    source, _ = load_model(find_weights(weights))
-    theirs, ours = source.state_dict(), model.state_dict()
-    fitting = {k: v for k, v in theirs.items() if k in ours and v.shape == ours[k].shape}
-    model.load_state_dict(fitting, strict=False)
-    fresh = [k for k in ours if k not in fitting]
-    _report(
-        f'{weights}: {len(fitting)} of {len(ours)} tensors taken'
-        + (f'; new: {", ".join(fresh[:4])}' if fresh else '')
-    )
+    trained, card = load_model(find_weights(weights))
+    _report(f'{weights}: {carry_over(model, labels, trained, LabelSet.from_dict(card.labels))}')
+
+
+def _initialise_encoder(model: Network, weights: str | None, pairs: Pairs) -> Normalisation:
+    """Take an encoder trained on ImageNet; gives the normalisation of its input."""
+    import numpy as np
+    import torch
+
+    from lw_refinenet_ros.inference.segmenter import find_weights
+    from lw_refinenet_ros.model.pretrained import load_encoder_file, load_imagenet_encoder, restore_statistics
+    from lw_refinenet_ros.training.dataset import read_pair
+
+    if weights is None:
+        load_imagenet_encoder(model)
+        return model.encoder.mean, model.encoder.std
+    file = find_weights(weights)
+    mean, std = load_encoder_file(model, file)
+    sample = [read_pair(i, m)[0] for i, m in list(zip(pairs.images, pairs.masks))[:: len(pairs) // 16 + 1]]
+    x = torch.from_numpy(np.stack([image[:256, :256] for image in sample])).permute(0, 3, 1, 2) / 255
+    normalised = (x - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
+    if restore_statistics(model.encoder, normalised):
+        _report(f'{file}: its batch norms were folded; their statistics are taken from the images')
+    return mean, std
 
 
 def _validation(pairs: Pairs, card: Card, device: str) -> Validate:

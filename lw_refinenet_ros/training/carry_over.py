@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network that begins where another one ended, though its classes may be others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.model.network import Network
+
+__all__ = ['CarriedOver', 'carry_over']
+
+HEAD = 'decoder.classifier.'
+
+
+@dataclass(frozen=True)
+class CarriedOver:
+    """Which classes a network begins with.
+
+    Attributes:
+        kept: it knows already from the trained network, by their names.
+        new: it begins with at random.
+        dropped: only the trained network has.
+
+    """
+
+    kept: tuple[str, ...]
+    new: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        if not (self.new or self.dropped):
+            return f'taken whole, with its {len(self.kept)} classes'
+        groups = (('kept', self.kept), ('new', self.new), ('left out', self.dropped))
+        said = '; '.join(f'{what}: {", ".join(names)}' for what, names in groups if names)
+        return f'taken, but for its head, which is replaced for other classes; {said}'
+
+
+@torch.no_grad()
+def carry_over(network: Network, labels: LabelSet, trained: Network, trained_labels: LabelSet) -> CarriedOver:
+    """Take every tensor of a trained network; of the classifier, the rows of classes of the same name.
+
+    Args:
+        network: changed in place.
+        labels: its classes.
+        trained: built as `network` is, but for the number of classes.
+        trained_labels: its classes.
+
+    """
+    ours, theirs = network.state_dict(), trained.state_dict()
+    network.load_state_dict({k: (ours if k.startswith(HEAD) else theirs)[k] for k in ours})
+    kept = tuple(name for name in labels.names if name in trained_labels.names)
+    rows = [labels.names.index(name) for name in kept]
+    their_rows = [trained_labels.names.index(name) for name in kept]
+    classifier, their_classifier = network.decoder.classifier, trained.decoder.classifier
+    classifier.weight[rows] = their_classifier.weight[their_rows]
+    assert classifier.bias is not None
+    assert their_classifier.bias is not None
+    classifier.bias[rows] = their_classifier.bias[their_rows]
+    return CarriedOver(
+        kept,
+        tuple(name for name in labels.names if name not in kept),
+        tuple(name for name in trained_labels.names if name not in kept),
+    )

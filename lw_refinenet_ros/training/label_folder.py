@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of images with masks to correct: what labelling writes and training reads."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import yaml
+from PIL import Image
+
+from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.image.encodings import Pixels, to_rgb
+from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ['LabelFolder', 'find_classes', 'make_label_set', 'write_palette_png']
+
+UNLABELLED_COLOR = (255, 255, 255)  # other unused ids are black: this one can be found to paint with
+JPEG_QUALITY = 95
+OVERLAY_ALPHA = 0.5
+
+
+class LabelFolder:
+    """`images/`, `labels/`, `overlays/` and, if there is none above it, `classes.yaml`.
+
+    Args:
+        path: of the folder, made if it does not exist.
+        labels: the classes of all its masks.
+
+    Attributes:
+        path: of the folder.
+        labels: its classes.
+
+    Raises:
+        ValueError: it holds masks of other classes.
+
+    """
+
+    def __init__(self, path: Path, labels: LabelSet) -> None:
+        self.path, self.labels = path, labels
+        classes = find_classes(path)
+        if classes is not None and LabelSet.from_yaml(classes) != labels:
+            msg = f'{classes} lists other classes than {labels.name!r}: choose another --out'
+            raise ValueError(msg)
+        for name in ('images', 'labels', 'overlays'):
+            (path / name).mkdir(parents=True, exist_ok=True)
+        if classes is None:
+            text = yaml.safe_dump(labels.to_dict(), sort_keys=False, default_flow_style=None)
+            write_atomically(path / 'classes.yaml', lambda file: file.write_text(text, encoding='utf-8'))
+
+    def mask(self, name: str) -> Path:
+        """Give the path of an image's mask; the name has no suffix."""
+        return self.path / 'labels' / f'{name}.png'
+
+    def write_image(self, name: str, image: Pixels | Path, *, png: bool = False) -> Path:
+        """Write an image: pixels as JPEG or PNG, a file as it is; give its path."""
+        if isinstance(image, Path):
+            path, content = self.path / 'images' / f'{name}{image.suffix}', image.read_bytes()
+        else:
+            path = self.path / 'images' / f'{name}{".png" if png else ".jpg"}'
+            content = _encoded(path.suffix, to_rgb(image))
+        write_atomically(path, lambda file: file.write_bytes(content))
+        return path
+
+    def write_mask(self, name: str, image: Pixels, label: NDArray[np.uint8]) -> None:
+        """Write a mask, uint8 (H, W) class ids, after a picture of it over its image to look at."""
+        overlay = self.labels.overlay(image.array, label, OVERLAY_ALPHA, order=image.order)
+        content = _encoded('.jpg', overlay)
+        write_atomically(self.path / 'overlays' / f'{name}.jpg', lambda file: file.write_bytes(content))
+        write_palette_png(self.mask(name), label, self.labels)
+
+
+def _encoded(suffix: str, rgb: NDArray[np.uint8]) -> bytes:
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+
+
+def write_palette_png(path: Path, label: NDArray[np.uint8], labels: LabelSet) -> None:
+    """Write class ids, uint8 (H, W), as a PNG that shows them in their colours and is edited by index."""
+    palette = labels.palette.copy()
+    palette[UNLABELLED] = UNLABELLED_COLOR
+    image = Image.fromarray(label)
+    image.putpalette(palette.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, 'png')
+    write_atomically(path, lambda file: file.write_bytes(buffer.getvalue()))
+
+
+def find_classes(folder: Path) -> Path | None:
+    """Find `classes.yaml` in a folder or in the one above it, where training looks for it."""
+    candidates = (folder / 'classes.yaml', folder.parent / 'classes.yaml')
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def make_label_set(name: str, names: tuple[str, ...]) -> LabelSet:
+    """Give classes that have no colours some that are far apart."""
+    hues = [round(180 * (0.618034 * i % 1)) % 180 for i in range(len(names))]  # the golden ratio spreads them
+    hsv = np.array([[[hue, 220, 230 - 70 * (i % 2)] for i, hue in enumerate(hues)]], np.uint8)
+    colors = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0].tolist() if names else []
+    return LabelSet(name, names, tuple((r, g, b) for r, g, b in colors))
