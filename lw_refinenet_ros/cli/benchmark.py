@@ -13,17 +13,12 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
+    from lw_refinenet_ros.inference.segmenter import Segmenter
+
 __all__ = ['add_arguments', 'run']
 
 UPSTREAM = 'published pipeline'
-CHOICES = (
-    ('torch', 'cpu', 'fp32'),
-    ('torch', 'cpu', 'bf16'),
-    ('openvino', 'cpu', 'fp32'),
-    ('openvino', 'cpu', 'bf16'),
-    ('torch', 'cuda', 'fp32'),
-    ('torch', 'cuda', 'fp16'),
-)
+STAGES = ('segment', 'overlay')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,22 +26,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--weights', default=DEFAULT_WEIGHTS, metavar='NAME|FILE', help='shipped name or file'
     )
-    parser.add_argument('--size', type=image_size, default=(480, 640), help='WxH (default: 640x480)')
+    parser.add_argument(
+        '--size',
+        type=image_size,
+        nargs='+',
+        default=[(480, 640)],
+        help='one or several WxH (default: 640x480)',
+    )
     parser.add_argument('--threads', type=int, default=0, help='CPU threads; 0 is all cores (default: 0)')
     parser.add_argument('--rounds', type=int, default=20, help='timings of each (default: 20)')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the table there')
+    parser.add_argument(
+        '--save',
+        action='store_true',
+        help="let 'auto' use the fastest of the first size on this machine from now on",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure all in turn and print a table."""
-    import numpy as np
+    """Measure all in turn, size by size, and print a table."""
     import torch
 
     from lw_refinenet_ros.cli.info import machine
     from lw_refinenet_ros.evaluation.files import write_json
-    from lw_refinenet_ros.image.labels import LabelSet
-    from lw_refinenet_ros.inference.baseline import UpstreamPipeline, time_interleaved
-    from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
+    from lw_refinenet_ros.inference.measured import Choice, save_measured
+    from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import load_model
 
     if options.rounds < 1:
@@ -55,38 +59,92 @@ def run(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     network, card = load_model(find_weights(options.weights))
-    image = _picture(options.size)
+    segmenters = _segmenters(options.weights, options.threads)
+    print(f'{card.architecture}, {card.num_classes} classes; {machine()}')
+    tables = []
+    for size in options.size:
+        rows = _measure(network, card, segmenters, size, options.rounds)
+        _show(size, rows)
+        tables.append({'size': list(size), 'rows': rows})
+    if options.json:
+        about = {'machine': machine(), 'architecture': card.architecture, 'rounds': options.rounds}
+        write_json(options.json, about | {'tables': tables})
+    if options.save:
+        rows = [row for row in tables[0]['rows'] if row['name'] != UPSTREAM]
+        rows.sort(key=lambda row: row['p50_ms'])
+        path = save_measured(card.architecture, [Choice(*row['name'].split()) for row in rows])
+        print(f"{path}: 'auto' takes {rows[0]['name']} for {card.architecture} on this machine")
+
+
+def _segmenters(weights: str, threads: int) -> dict[str, Segmenter]:
+    """Make every engine there is here, by engine, device and precision; `info` says why others are not."""
+    from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS, EngineError
+    from lw_refinenet_ros.inference.segmenter import Segmenter
+
+    found = {}
+    for engine in ENGINES[1:]:
+        for device in DEVICES[1:]:
+            for precision in PRECISIONS[1:]:
+                try:
+                    segmenter = Segmenter.load(
+                        weights, engine=engine, device=device, precision=precision, threads=threads
+                    )
+                except EngineError:
+                    continue
+                found[f'{engine} {device} {precision}'] = segmenter
+    return found
+
+
+def _measure(
+    network: Any, card: Any, segmenters: dict[str, Segmenter], size: tuple[int, int], rounds: int
+) -> list[dict[str, Any]]:
+    """Time everything on images of (height, width): a row each, milliseconds, and the stages' medians."""
+    import time
+
+    import numpy as np
+
+    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.inference.baseline import UpstreamPipeline, time_interleaved
+
+    image = _picture(size)
     upstream = UpstreamPipeline(network, card, LabelSet.from_dict(card.labels))
+    stages: dict[str, list[tuple[float, float]]] = {name: [] for name in segmenters}
+
+    def whole(name: str) -> None:
+        started = time.perf_counter()
+        result = segmenters[name].segment(image)
+        segmented = time.perf_counter()
+        result.overlay(0.5)
+        stages[name].append((segmented - started, time.perf_counter() - segmented))
+
     calls: dict[str, Callable[[], object]] = {UPSTREAM: lambda: upstream(image)}
-    agreement: dict[str, float] = {}
-    reference = Segmenter.load(options.weights, engine='torch', device='cpu', precision='fp32').segment(image)
-    for engine, device, precision in CHOICES:
-        try:
-            segmenter = Segmenter.load(
-                options.weights, engine=engine, device=device, precision=precision, threads=options.threads
-            )
-        except ValueError:
-            continue  # not on this machine, as `info` says with the reason
-        name = f'{engine} {device} {precision}'
-        calls[name] = lambda segmenter=segmenter: segmenter.segment(image).overlay(0.5)  # type: ignore[misc]
-        agreement[name] = float((segmenter.segment(image).label == reference.label).mean())
-    progress = Progress('round', options.rounds)
-    times = time_interleaved(calls, options.rounds, progress.show)
-    rows: list[dict[str, Any]] = []
+    calls |= {name: lambda name=name: whole(name) for name in segmenters}  # type: ignore[misc]
+    progress = Progress(f'{size[1]}x{size[0]}: round', rounds)
+    times = time_interleaved(calls, rounds, progress.show)
+    labels = {name: segmenter.segment(image).label for name, segmenter in segmenters.items()}
+    rows = []
     for name, values in times.items():
         p50, p95 = np.percentile(values, (50, 95))
-        ratio = float(np.median(np.divide(times[UPSTREAM], values)))
-        same = agreement.get(name)  # the published pipeline upsamples otherwise
-        rows.append({'name': name, 'p50_ms': p50, 'p95_ms': p95, 'speedup': ratio, 'agreement': same})
-    height, width = options.size
-    print(f'{card.architecture}, {card.num_classes} classes, {width}x{height}; {machine()}')
-    print(f'{"":<22}{"p50 ms":>9}{"p95 ms":>9}{"speed-up":>10}{"same label":>12}')
+        row = {'name': name, 'p50_ms': p50, 'p95_ms': p95, 'agreement': None}
+        row['speedup'] = float(np.median(np.divide(times[UPSTREAM], values)))
+        if name != UPSTREAM:  # which upsamples otherwise
+            row['agreement'] = float((labels[name] == labels['torch cpu fp32']).mean())
+            medians = np.median(stages[name][1:], axis=0) * 1e3
+            row['stages_ms'] = dict(zip(STAGES, medians.tolist()))
+        rows.append(row)
+    return rows
+
+
+def _show(size: tuple[int, int], rows: list[dict[str, Any]]) -> None:
+    """Print one size's rows."""
+    stages = ''.join(f'{stage:>9}' for stage in STAGES)
+    print(f'{f"{size[1]}x{size[0]}":<22}{"p50 ms":>9}{"p95 ms":>9}{"speed-up":>10}{"same label":>12}{stages}')
     for row in rows:
-        shown = '' if row['agreement'] is None else f'{row["agreement"]:>12.2%}'
-        print(f'{row["name"]:<22}{row["p50_ms"]:>9.1f}{row["p95_ms"]:>9.1f}{row["speedup"]:>9.1f}x{shown}')
-    if options.json:
-        about = {'machine': machine(), 'architecture': card.architecture, 'size': [height, width]}
-        write_json(options.json, about | {'rounds': options.rounds, 'rows': rows})
+        shown = f'{row["name"]:<22}{row["p50_ms"]:>9.1f}{row["p95_ms"]:>9.1f}{row["speedup"]:>9.1f}x'
+        if row['agreement'] is not None:
+            shown += f'{row["agreement"]:>12.2%}'
+            shown += ''.join(f'{row["stages_ms"][stage]:>9.1f}' for stage in STAGES)
+        print(shown)
 
 
 def _picture(size: tuple[int, int]) -> Any:

@@ -11,7 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lw_refinenet_ros.inference.measured import Choice, fastest
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lw_refinenet_ros.image.encodings import Order
     from lw_refinenet_ros.model.network import Network
     from lw_refinenet_ros.model.weights import Card
@@ -29,7 +33,7 @@ __all__ = [
 
 DEVICES = ('auto', 'cuda', 'cpu')
 ENGINES = ('auto', 'torch', 'openvino')
-PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
+PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16', 'int8')
 
 Pixels = NDArray[np.uint8]
 
@@ -47,6 +51,7 @@ class Job:
         network_size: (height, width) the network sees.
         order: of the image's channels.
         confidence: whether the confidence is computed too.
+        batch: images that run together.
 
     """
 
@@ -54,6 +59,7 @@ class Job:
     network_size: tuple[int, int]
     order: Order = 'rgb'
     confidence: bool = False
+    batch: int = 1
 
 
 class Engine(Protocol):
@@ -72,14 +78,20 @@ class Engine(Protocol):
     def prepare(self, job: Job) -> None:
         """Compile and warm up, so that the first frame takes no longer than the next."""
 
-    def run(self, job: Job, image: Pixels, label: Pixels, confidence: Pixels | None) -> None:
-        """Segment one image.
+    def run(
+        self,
+        job: Job,
+        images: Sequence[Pixels],
+        labels: Sequence[Pixels],
+        confidences: Sequence[Pixels] | None,
+    ) -> None:
+        """Segment a batch of images, `job.batch` of each array.
 
         Args:
             job: what was prepared; it is prepared now if it was not.
-            image: uint8 (H, W, 3), C-contiguous and writable, though never written.
-            label: uint8 (H, W) C-contiguous; the class ids are written into it.
-            confidence: the same for the confidence, or None if the job asks for none.
+            images: uint8 (H, W, 3), C-contiguous and writable, though never written.
+            labels: uint8 (H, W), C-contiguous; the class ids are written into them.
+            confidences: the same for the confidence, or None if the job asks for none.
 
         """
 
@@ -88,6 +100,9 @@ def make_engine(
     network: Network, card: Card, *, device: str, engine: str, precision: str, threads: int
 ) -> Engine:
     """Choose and make an engine; what is not 'auto' is kept or refused, never replaced.
+
+    'auto' takes what `lw_refinenet benchmark --save` found to be the fastest here, if it did; weights
+    with int8 ranges run in OpenVINO.
 
     Raises:
         EngineError: this machine cannot do what was asked for.
@@ -109,21 +124,53 @@ def make_engine(
             "device 'cuda' was asked for, but PyTorch finds no CUDA device: install a CUDA build or use 'cpu'"
         )
         raise EngineError(msg)
-    has_openvino = importlib.util.find_spec('openvino') is not None
+    has_openvino = _has_openvino()
     if engine == 'openvino' and not has_openvino:
         msg = "engine 'openvino' is not installed: pip install openvino, or use 'torch'"
         raise EngineError(msg)
     if engine == 'openvino' and device == 'cuda':
         msg = "engine 'openvino' does not run on 'cuda': use engine 'torch' or device 'cpu'"
         raise EngineError(msg)
+    if precision == 'int8' and not card.quantization:
+        msg = "precision 'int8' needs ranges, and these weights have none: run `lw_refinenet quantize`"
+        raise EngineError(msg)
+    if card.quantization and precision in ('auto', 'int8'):
+        if engine == 'torch' or device == 'cuda' or not has_openvino:
+            msg = (
+                f'these weights have int8 ranges, which only OpenVINO on the CPU can use, not '
+                f'{"this machine without it" if not has_openvino else f"{engine!r} on {device!r}"}: '
+                "use engine 'openvino' or precision 'fp32'"
+            )
+            raise EngineError(msg)
+        device, engine = 'cpu', 'openvino'
+    measured = fastest(card.architecture, Choice(engine, device, precision), int8=bool(card.quantization))
+    note = ''
+    if measured and 'auto' in (engine, device, precision):
+        engine, device, precision = measured
+        note = '; the fastest here by `lw_refinenet benchmark --save`'
+    made = _make(network, card, device=device, engine=engine, precision=precision, threads=threads)
+    made.description += note
+    return made
+
+
+def _make(network: Network, card: Card, *, device: str, engine: str, precision: str, threads: int) -> Engine:
+    """Make an engine; 'auto' takes what is usually the fastest."""
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() and engine != 'openvino' else 'cpu'
     if engine == 'auto':
-        engine = 'openvino' if device == 'cpu' and has_openvino else 'torch'
+        engine = 'openvino' if device == 'cpu' and _has_openvino() else 'torch'
     if engine == 'openvino':
         from lw_refinenet_ros.inference.openvino_engine import OpenVINOEngine
 
         return OpenVINOEngine(network, card, precision=precision, threads=threads)
+    if device == 'cuda':
+        from lw_refinenet_ros.inference.cuda_engine import CudaEngine
+
+        return CudaEngine(network, card, precision=precision)
     from lw_refinenet_ros.inference.torch_engine import TorchEngine
 
     return TorchEngine(network, card, device=device, precision=precision, threads=threads)
+
+
+def _has_openvino() -> bool:
+    return importlib.util.find_spec('openvino') is not None

@@ -16,39 +16,87 @@ from torch.nn import functional
 from lw_refinenet_ros.model.inverted_residual import SamePadConv2d
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from collections.abc import Callable, Mapping
 
 __all__ = ['add_network']
 
 
-def add_network(network: fx.GraphModule, image: ov.Output) -> ov.Output:
+def add_network(
+    network: fx.GraphModule, image: ov.Output, quantization: Mapping[str, Any] | None = None
+) -> ov.Output:
     """Append a network to a graph.
 
     Args:
         network: as `rewrite_for_inference` gives it, on the CPU; its weights become constants.
         image: a normalised float node (N, 3, H, W) of static shape.
+        quantization: `Card.quantization`, to run in int8 what it lists; None or empty is all in float.
 
     Returns:
         the logits (N, num_classes, ceil(H / 4), ceil(W / 4)).
 
     Raises:
         NotImplementedError: the network has an operation that nobody taught this builder.
+        ValueError: the quantization names nodes that the network does not have.
 
     """
     with torch.no_grad():
-        return _Builder(network).run(image)
+        return _Builder(network, quantization or {}).run(image)
 
 
 class _Builder(fx.Interpreter):
-    """Runs a network's own forward pass on graph nodes in place of tensors."""
+    """Runs a network's own forward pass on graph nodes in place of tensors.
+
+    The last node of what an fx node becomes bears its name.
+    """
+
+    def __init__(self, network: fx.GraphModule, quantization: Mapping[str, Any]) -> None:
+        super().__init__(network)
+        activations = quantization.get('activations', [])
+        self._weights = set(quantization.get('weights', []))
+        self._ranges = {
+            (item['source'], consumer): (item['low'], item['high'])
+            for item in activations
+            for consumer in item['consumers']
+        }
+        self._rounded: dict[Any, ov.Output] = {}
+        known = {node.name for node in network.graph.nodes}
+        named = self._weights.union(*self._ranges)
+        if named - known:
+            msg = (
+                f'its int8 ranges are for {sorted(named - known)[0]!r}, which this version does not have: '
+                'quantize the float weights again'
+            )
+            raise ValueError(msg)
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Turn one fx node into nodes and name them."""
+        self._node = n
+        result = super().run_node(n)
+        if isinstance(result, ov.Output) and n.op != 'output':
+            result.get_node().set_friendly_name(n.name)
+        return result
+
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[Any, Any]:
+        """Give what a node works on, rounded to int8 where that was asked for."""
+
+        def load(source: fx.Node) -> Any:
+            found = self._ranges.get((source.name, n.name))
+            if found is None:
+                return self.env[source]
+            key = (source, str(found))
+            if key not in self._rounded:
+                low, high = (np.array(values, np.float32).reshape(1, -1, 1, 1) for values in found)
+                self._rounded[key] = _round(self.env[source], low, high, 256)
+            return self._rounded[key]
+
+        return fx.node.map_arg(n.args, load), fx.node.map_arg(n.kwargs, load)
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ov.Output:  # noqa: ARG002
         """Turn one layer into nodes."""
         layer = self.fetch_attr(target)
         (x,) = args
         if isinstance(layer, nn.Conv2d):
-            return _convolution(layer, x)
+            return _convolution(layer, x, int8=self._node.name in self._weights)
         if isinstance(layer, nn.ReLU6):
             return ops.clamp(x, 0.0, 6.0).output(0)
         if isinstance(layer, nn.ReLU):
@@ -69,7 +117,12 @@ class _Builder(fx.Interpreter):
         raise NotImplementedError(msg)
 
 
-def _convolution(layer: nn.Conv2d, x: ov.Output) -> ov.Output:
+def _round(x: ov.Output, low: np.ndarray, high: np.ndarray, levels: int) -> ov.Output:
+    """Round values to one of `levels` between low and high; of one number, or one per channel."""
+    return ops.fake_quantize(x, low, high, low, high, levels).output(0)
+
+
+def _convolution(layer: nn.Conv2d, x: ov.Output, *, int8: bool) -> ov.Output:
     weight, stride = layer.weight.detach().numpy(), list(layer.stride)
     if isinstance(layer, SamePadConv2d):
         totals = [
@@ -81,11 +134,15 @@ def _convolution(layer: nn.Conv2d, x: ov.Output) -> ov.Output:
     else:
         begin = end = list(layer.padding)
     dilations = list(layer.dilation)
-    if layer.groups == 1:
-        y = ops.convolution(x, weight, stride, begin, end, dilations)
-    else:
-        grouped = weight.reshape(layer.groups, -1, *weight.shape[1:])
-        y = ops.group_convolution(x, grouped, stride, begin, end, dilations)
+    if layer.groups > 1:
+        weight = weight.reshape(layer.groups, -1, *weight.shape[1:])
+    kernel: Any = ops.constant(np.ascontiguousarray(weight)).output(0)
+    if int8:  # symmetric, a range for each output channel
+        inner = tuple(range(1 if layer.groups == 1 else 2, weight.ndim))
+        largest = np.maximum(np.abs(weight).max(inner, keepdims=True), np.float32(1e-6))
+        kernel = _round(kernel, -largest, largest, 255)
+    convolve = ops.convolution if layer.groups == 1 else ops.group_convolution
+    y = convolve(x, kernel, stride, begin, end, dilations)
     if layer.bias is not None:
         y = ops.add(y, layer.bias.detach().numpy().reshape(1, -1, 1, 1))
     return y.output(0)
@@ -104,8 +161,10 @@ def _interpolate(x: ov.Output, *, size: torch.Size, mode: str, align_corners: bo
 
 
 def _max_pool(x: ov.Output, kernel: int, stride: int = 1, padding: int = 0, **_: object) -> ov.Output:
-    pool = ops.max_pool(x, [stride] * 2, [1, 1], [padding] * 2, [padding] * 2, [kernel] * 2)
-    return pool.output(0)
+    """Pool down columns, then along rows: for 5x5, 10 comparisons a pixel in place of 25."""
+    columns = ops.max_pool(x, [stride, 1], [1, 1], [padding, 0], [padding, 0], [kernel, 1])
+    rows = ops.max_pool(columns.output(0), [1, stride], [1, 1], [0, padding], [0, padding], [1, kernel])
+    return rows.output(0)
 
 
 def _add(a: ov.Output, b: ov.Output) -> ov.Output:

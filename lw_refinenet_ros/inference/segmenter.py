@@ -10,25 +10,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lw_refinenet_ros.image.encodings import MAX_SIDE
 from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.inference.engine import Engine, Job, Pixels, make_engine
+from lw_refinenet_ros.model.network import enlarged
 from lw_refinenet_ros.model.weights import Card, load_model
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, share_path
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from lw_refinenet_ros.image.encodings import Order
 
 __all__ = ['Segmentation', 'Segmenter', 'find_weights']
 
-MAX_SIDE = 16384  # pixels; no camera comes near, a damaged header may
-
 
 def find_weights(weights: str) -> Path:
     """Give the path of a weights file: the name of one that is shipped, or a file."""
     if '/' in weights or weights.endswith('.safetensors'):
-        return Path(weights).expanduser()
+        try:
+            return Path(weights).expanduser()
+        except RuntimeError as error:
+            msg = f'{weights}: there is no such home directory; give the whole path'
+            raise ValueError(msg) from error
     try:
         return share_path(f'weights/{weights}.safetensors')
     except FileNotFoundError as error:
@@ -80,7 +84,8 @@ class Segmenter:
         card: what the weights file says of itself.
         labels: names and colours of the classes.
         engine: what runs the network.
-        network_size: (height, width) that images are resized to for the network; None is the image's own.
+        network_size: (height, width) that images are resized to for the network; None is the image's own,
+            enlarged to the network's `least_size` if it is smaller.
 
     """
 
@@ -105,7 +110,7 @@ class Segmenter:
             weights: the name of a shipped file, or a path.
             device: 'auto', 'cuda' or 'cpu'.
             engine: 'auto', 'torch' or 'openvino'.
-            precision: 'auto', 'fp32', 'bf16' or 'fp16'.
+            precision: 'auto', 'fp32', 'bf16', 'fp16' or 'int8' (weights with its ranges).
             threads: of the CPU; 0 is all cores.
 
         Raises:
@@ -117,9 +122,11 @@ class Segmenter:
         made = make_engine(network, card, device=device, engine=engine, precision=precision, threads=threads)
         return cls(made, card)
 
-    def prepare(self, image_size: tuple[int, int], *, order: Order = 'rgb', confidence: bool = False) -> None:
-        """Compile and warm up for images of (height, width): the first takes no longer than the next."""
-        self.engine.prepare(self._job(image_size, order, confidence=confidence))
+    def prepare(
+        self, image_size: tuple[int, int], *, order: Order = 'rgb', confidence: bool = False, batch: int = 1
+    ) -> None:
+        """Compile and warm up for batches of images of (height, width): the first is as fast as the next."""
+        self.engine.prepare(self.job(image_size, order, confidence=confidence, batch=batch))
 
     def segment(
         self, image: Pixels, *, order: Order = 'rgb', confidence: bool = False, out: Pixels | None = None
@@ -136,23 +143,74 @@ class Segmenter:
             ValueError: the image or `out` is of another type or shape.
 
         """
+        outs = None if out is None else [out]
+        return self.segment_batch([image], order=order, confidence=confidence, outs=outs)[0]
+
+    def segment_batch(
+        self,
+        images: Sequence[Pixels],
+        *,
+        order: Order = 'rgb',
+        confidence: bool = False,
+        outs: Sequence[Pixels] | None = None,
+    ) -> list[Segmentation]:
+        """Segment images of one size together.
+
+        Args:
+            images: uint8 (H, W, 3) each, any strides.
+            order: of their channels, 'rgb' or 'bgr'.
+            confidence: whether to give the confidences too.
+            outs: uint8 (H, W) for each image, C-contiguous: its label is written there.
+
+        Raises:
+            ValueError: an image or an `out` is of another type or shape, or there are none.
+
+        """
+        size = _size_of(images)
+        labels = [np.empty(size, np.uint8) for _ in images] if outs is None else list(outs)
+        if len(labels) != len(images):
+            msg = f'{len(labels)} outs for {len(images)} images; one each is needed'
+            raise ValueError(msg)
+        for label in labels:
+            if label.shape != size or label.dtype != np.uint8 or not label.flags.c_contiguous:
+                msg = f'out is {label.dtype} {label.shape}; contiguous uint8 {size} is needed'
+                raise ValueError(msg)
+        sure: list[Pixels] | None = [np.empty(size, np.uint8) for _ in images] if confidence else None
+        job = self.job(size, order, confidence=confidence, batch=len(images))
+        self.engine.run(job, [_packed(image) for image in images], labels, sure)
+        return [
+            Segmentation(image, order, label, sure[index] if sure else None, self.labels)
+            for index, (image, label) in enumerate(zip(images, labels))
+        ]
+
+    def job(
+        self, image_size: tuple[int, int], order: Order = 'rgb', *, confidence: bool = False, batch: int = 1
+    ) -> Job:
+        """Give the shape of the work on images of (height, width); and the size the network sees."""
+        size = self.network_size or enlarged(image_size, self.card.least_size)
+        return Job(image_size, size, order, confidence, batch)
+
+
+def _size_of(images: Sequence[Pixels]) -> tuple[int, int]:
+    """Give the (height, width) that all images have."""
+    if not images:
+        msg = 'there are no images; at least one is needed'
+        raise ValueError(msg)
+    for image in images:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             msg = f'the image is {image.dtype} {image.shape}; uint8 (H, W, 3) is needed'
             raise ValueError(msg)
-        size = image.shape[:2]
-        if not all(0 < n <= MAX_SIDE for n in size):
-            msg = f'the image is {size[1]}x{size[0]}; 1 to {MAX_SIDE} pixels a side are possible'
+        height, width = image.shape[:2]
+        if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+            msg = f'the image is {width}x{height}; 1 to {MAX_SIDE} pixels a side are possible'
             raise ValueError(msg)
-        label = np.empty(size, np.uint8) if out is None else out
-        if label.shape != size or label.dtype != np.uint8 or not label.flags.c_contiguous:
-            msg = f'out is {label.dtype} {label.shape}; contiguous uint8 {size} is needed'
+        if image.shape != images[0].shape:
+            msg = (
+                f'a batch has images of {width}x{height} and {images[0].shape[1]}x{images[0].shape[0]}; '
+                'segment those of one size together'
+            )
             raise ValueError(msg)
-        sure = np.empty(size, np.uint8) if confidence else None
-        self.engine.run(self._job(size, order, confidence=confidence), _packed(image), label, sure)
-        return Segmentation(image, order, label, sure, self.labels)
-
-    def _job(self, image_size: tuple[int, int], order: Order, *, confidence: bool) -> Job:
-        return Job(image_size, self.network_size or image_size, order, confidence)
+    return images[0].shape[0], images[0].shape[1]
 
 
 def _packed(image: Pixels) -> Pixels:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The PyTorch engine: CUDA where there is one, and the reference for every other engine on the CPU."""
+"""PyTorch, eagerly: on the CPU the reference for every other engine."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lw_refinenet_ros.inference.engine import EngineError, Job, Pixels
+from lw_refinenet_ros.inference.engine import EngineError, Job
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference, tracing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lw_refinenet_ros.inference.engine import Pixels
     from lw_refinenet_ros.model.network import Network
     from lw_refinenet_ros.model.weights import Card
 
@@ -53,15 +56,23 @@ class TorchEngine:
     def prepare(self, job: Job) -> None:
         """Run a grey image, so that kernels are chosen and memory is there."""
         if job not in self._prepared:
-            self._infer(job, torch.full((1, *job.image_size, 3), 127, dtype=torch.uint8))
+            self._infer(job, torch.full((job.batch, *job.image_size, 3), 127, dtype=torch.uint8))
             self._prepared.append(job)
 
-    def run(self, job: Job, image: Pixels, label: Pixels, confidence: Pixels | None) -> None:
-        """Segment one image; only what was asked for comes back from the device."""
-        ids, sure = self._infer(job, torch.from_numpy(image)[None])
-        torch.from_numpy(label).copy_(ids)
-        if confidence is not None and sure is not None:
-            torch.from_numpy(confidence).copy_(sure)
+    def run(
+        self,
+        job: Job,
+        images: Sequence[Pixels],
+        labels: Sequence[Pixels],
+        confidences: Sequence[Pixels] | None,
+    ) -> None:
+        """Segment a batch; only what was asked for comes back from the device."""
+        ids, sure = self._infer(job, _stack([torch.from_numpy(image) for image in images]))
+        for label, row in zip(labels, ids):
+            torch.from_numpy(label).copy_(row)
+        if confidences is not None and sure is not None:
+            for confidence, row in zip(confidences, sure):
+                torch.from_numpy(confidence).copy_(row)
 
     @torch.inference_mode()
     def _infer(self, job: Job, image: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -73,12 +84,17 @@ class TorchEngine:
         x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
         with tracing, torch.autocast(self.device, self._dtype, enabled=self._dtype != torch.float32):
             logits = self._network(x)
-        logits = _resize(logits.float(), job.image_size)[0]
-        ids = logits.argmax(0).to(torch.uint8)
+        logits = _resize(logits.float(), job.image_size)
+        ids = logits.argmax(1).to(torch.uint8)
         if not job.confidence:
             return ids, None
-        sure = (logits / self._temperature).softmax(0).amax(0)
+        sure = (logits / self._temperature).softmax(1).amax(1)
         return ids, (sure * 255).round().to(torch.uint8)
+
+
+def _stack(images: list[Tensor]) -> Tensor:
+    """Give a batch; a view where it is of one."""
+    return images[0][None] if len(images) == 1 else torch.stack(images)
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

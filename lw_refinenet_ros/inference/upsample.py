@@ -1,69 +1,144 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labels at the image's size from logits at the network's stride, without logits at the image's size.
+"""Labels and confidence at the image's size from logits at the network's stride.
 
 Between the centres of four neighbouring logits lies a cell of pixels. Where the four agree on the
-class of the highest logit, so does every bilinear blend of them: only cells with corners that
-disagree, about a tenth of a street, are interpolated.
+class of the highest logit, so does every bilinear blend of them; and where all four are certain of
+it, so is every blend, since the logarithm of a softmax is concave in the logits. Only the other cells
+are interpolated, a cache's worth at a time: logits of the image's size never exist.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['ratio_of', 'upsample_argmax']
+__all__ = ['upsample']
+
+CHUNK = 1 << 15  # pixels blended at a time: what a core's cache holds
+CERTAIN = 254.6 / 255  # rounds to 255, with room for rounding on the way
 
 
-def ratio_of(image_size: tuple[int, int], logits_size: tuple[int, int]) -> tuple[int, int] | None:
-    """Give the image's pixels per logit, (vertical, horizontal), or None if they are no whole numbers."""
-    ratios = [divmod(image, logits) for image, logits in zip(image_size, logits_size)]
-    return None if any(rest for _, rest in ratios) else (ratios[0][0], ratios[1][0])
+class _Axis(NamedTuple):
+    """How the pixels of one axis lie between the logits of the same axis.
+
+    Cell c lies between the logits c - 1 and c; beyond the border the nearest logit stands for both.
+
+    Attributes:
+        cell: of each pixel.
+        pixels: (most pixels per cell, cells), the pixels of each cell; in shorter ones the last repeats.
+        part: float32, of the same shape: each pixel's way from the one logit to the next.
+        occupied: which cells have pixels at all.
+        before, after: the logits of each cell.
+
+    """
+
+    cell: npt.NDArray[np.intp]
+    pixels: npt.NDArray[np.intp]
+    part: npt.NDArray[np.float32]
+    occupied: npt.NDArray[np.bool_]
+    before: npt.NDArray[np.intp]
+    after: npt.NDArray[np.intp]
 
 
-def upsample_argmax(
-    logits: npt.NDArray[np.float32], nearest: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8]
+@lru_cache(maxsize=64)
+def _axis(pixels: int, logits: int) -> _Axis:
+    """Place pixels between logits, both with half-pixel centres; in whole numbers, so without rounding."""
+    position = (2 * np.arange(pixels) + 1) * logits + pixels  # (pixel + 0.5) * logits / pixels + 0.5, times:
+    unit = 2 * pixels
+    cell = position // unit
+    counts = np.bincount(cell, minlength=logits + 1)
+    first = np.cumsum(counts) - counts
+    members = first + np.minimum(np.arange(counts.max())[:, None], np.maximum(counts - 1, 0))
+    members = np.minimum(members, pixels - 1)
+    part = ((position % unit) / unit).astype(np.float32)[members]
+    cells = np.arange(logits + 1)
+    before, after = np.maximum(cells - 1, 0), np.minimum(cells, logits - 1)
+    return _Axis(cell, members, part, counts > 0, before, after)
+
+
+def upsample(
+    logits: npt.NDArray[np.float32],
+    nearest: npt.NDArray[np.uint8],
+    label: npt.NDArray[np.uint8],
+    confidence: npt.NDArray[np.uint8] | None = None,
+    temperature: float = 1.0,
 ) -> None:
-    """Write the argmax of the bilinearly upsampled logits (half-pixel centres) into `label`.
+    """Write argmax and confidence of the bilinearly upsampled logits (half-pixel centres).
 
     Args:
         logits: float32 (C, h, w).
         nearest: uint8 (h, w), their argmax over the classes.
-        label: uint8 (H, W) with H and W whole multiples of h and w.
+        label: uint8 (H, W), C-contiguous, of any size; the class ids are written there.
+        confidence: the same for round(255 max softmax(logits / temperature)); None if it is not wanted.
+        temperature: of the softmax.
 
     """
-    classes, height, width = logits.shape
-    rows, columns = label.shape[0] // height, label.shape[1] // width
-    blend = _blend(rows, columns)
-    # Cell (i, j) has the logits (i - 1, j - 1) to (i, j) at its corners, beyond the border the nearest.
+    rows, columns = (_axis(*sizes) for sizes in zip(label.shape, nearest.shape))
     padded = np.pad(nearest, 1, mode='edge')
     corner = padded[:-1, :-1]
-    mixed = (corner != padded[:-1, 1:]) | (corner != padded[1:, :-1]) | (corner != padded[1:, 1:])
-    cells = np.repeat(np.repeat(corner, rows, 0), columns, 1)
-    i, j = np.nonzero(mixed)
-    if i.size:
-        above, below = np.maximum(i - 1, 0) * width, np.minimum(i, height - 1) * width
-        left, right = np.maximum(j - 1, 0), np.minimum(j, width - 1)
-        corners = np.concatenate([above + left, above + right, below + left, below + right])
-        values = np.take(logits.reshape(classes, -1), corners, axis=1).reshape(classes, 4, -1)
-        blended = np.matmul(blend, values)  # (C, rows * columns, cells)
-        best, winner = blended[0], np.zeros(blended.shape[1:], np.uint8)
-        for index in range(1, classes):
-            np.putmask(winner, blended[index] > best, index)
-            np.maximum(best, blended[index], out=best)
-        of_cell = winner.reshape(rows, columns, -1).transpose(2, 0, 1)
-        cells.reshape(height + 1, rows, width + 1, columns)[i, :, j, :] = of_cell
-    top, start = rows - rows // 2, columns - columns // 2
-    label[...] = cells[top : top + label.shape[0], start : start + label.shape[1]]
+    np.take(np.take(corner, columns.cell, 1), rows.cell, 0, out=label, mode='clip')
+    open_ = (corner != padded[:-1, 1:]) | (corner != padded[1:, :-1]) | (corner != padded[1:, 1:])
+    if confidence is not None:
+        logits = logits / np.float32(temperature)
+        confidence.fill(255)
+        unsure = np.pad(_confidence(logits) < CERTAIN, 1, mode='edge')
+        open_ |= unsure[:-1, :-1] | unsure[:-1, 1:] | unsure[1:, :-1] | unsure[1:, 1:]
+    open_ &= rows.occupied[:, None] & columns.occupied
+    i, j = np.nonzero(open_)
+    step = max(CHUNK // (len(rows.pixels) * len(columns.pixels)), 1)
+    for first in range(0, i.size, step):
+        chunk = slice(first, first + step)
+        _blend(logits, rows, columns, i[chunk], j[chunk], label, confidence)
 
 
-@lru_cache
-def _blend(rows: int, columns: int) -> npt.NDArray[np.float32]:
-    """Weigh a cell's corners for each of its pixels: (rows * columns, 4)."""
-    vertical, horizontal = (
-        np.stack([1 - part, part], 1)
-        for part in ((np.arange(n) + (0.5 if n % 2 == 0 else 0)) / n for n in (rows, columns))
-    )
-    weights = np.einsum('ia,jb->ijab', vertical, horizontal).reshape(rows * columns, 4)
-    return np.asarray(weights, np.float32)
+def _confidence(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Give the highest softmax of logits (C, h, w)."""
+    best, total = logits.max(0), np.zeros(logits.shape[1:], np.float32)
+    for plane in logits:
+        total += cv2.exp(plane - best)
+    return np.asarray(1 / total)
+
+
+def _blend(
+    logits: npt.NDArray[np.float32],
+    rows: _Axis,
+    columns: _Axis,
+    i: npt.NDArray[np.intp],
+    j: npt.NDArray[np.intp],
+    label: npt.NDArray[np.uint8],
+    confidence: npt.NDArray[np.uint8] | None,
+) -> None:
+    """Write the pixels of the cells (i, j), blending their corners."""
+    classes, _, width = logits.shape
+    above, below = rows.before[i] * width, rows.after[i] * width
+    left, right = columns.before[j], columns.after[j]
+    corners = np.stack([above + left, below + left, above + right, below + right])
+    values = np.take(logits.reshape(classes, -1), corners, axis=1)  # (C, 4, cells)
+    down, across = np.take(rows.part, i, 1), np.take(columns.part, j, 1)
+    top, bottom = values[:, ::2, None], values[:, 1::2, None]
+    edges = top + (bottom - top) * down  # (C, 2, rows, cells)
+    start, slope = edges[:, 0, :, None], (edges[:, 1] - edges[:, 0])[:, :, None]
+    best = slope[0] * across + start[0]  # (rows, columns, cells)
+    winner = np.zeros(best.shape, np.uint8)
+    blended, higher = np.empty_like(best), np.empty(best.shape, np.bool_)
+    for index in range(1, classes):
+        np.multiply(slope[index], across, out=blended)
+        np.add(blended, start[index], out=blended)
+        np.greater(blended, best, out=higher)
+        np.putmask(winner, higher, index)
+        np.maximum(best, blended, out=best)
+    offsets = (np.take(rows.pixels, i, 1) * label.shape[1])[:, None] + np.take(columns.pixels, j, 1)
+    label.reshape(-1)[offsets] = winner
+    if confidence is None:
+        return
+    total = np.zeros_like(best)
+    for index in range(classes):
+        np.multiply(slope[index], across, out=blended)
+        np.add(blended, start[index], out=blended)
+        np.subtract(blended, best, out=blended)
+        total += cv2.exp(blended, dst=blended)
+    confidence.reshape(-1)[offsets] = np.rint(255 / total).astype(np.uint8)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write a network as ONNX: normalised float image in, logits at its stride out (needs onnx)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lw_refinenet_ros.cli.options import image_size
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ['add_arguments', 'run']
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument('weights', metavar='NAME|FILE', help='shipped name or file')
+    parser.add_argument('--output', type=Path, required=True, help='the .onnx file to write')
+    parser.add_argument(
+        '--size', type=image_size, default=(480, 640), help="the network's input, WxH (default: 640x480)"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Export the rewritten network, float32, of one size and any batch."""
+    from lw_refinenet_ros.inference.onnx_file import write_onnx
+    from lw_refinenet_ros.inference.segmenter import find_weights
+    from lw_refinenet_ros.model.weights import load_model
+
+    network, card = load_model(find_weights(options.weights))
+    write_onnx(network, card, options.output, options.size)
+    height, width = options.size
+    print(
+        f'{options.output}: image (N, 3, {height}, {width}) float32 to logits of {card.num_classes} classes'
+    )
+    if card.quantization:
+        print('its int8 ranges were left out: the file is float32', file=sys.stderr)

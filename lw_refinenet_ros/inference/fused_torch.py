@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The passes around a network in plain PyTorch, for devices without Triton: the same results, more kernels.
+
+A CUDA graph can record all of them: nothing here waits for the device, or moves memory to it or from it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from lw_refinenet_ros.image.encodings import Order
+
+__all__ = ['finish_convolution', 'label_pixels', 'max_pool', 'normalise']
+
+ROWS = 32  # of the labels, that are upsampled together
+
+
+def normalise(
+    frames: Tensor, size: tuple[int, int], order: Order, mean: Tensor, std: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """Turn a camera's bytes into what a network takes.
+
+    Args:
+        frames: uint8 (N, H, W, 3).
+        size: (height, width) of the result; frames are resized bilinearly (half-pixel centres).
+        order: of the frames' channels; the result's are RGB.
+        mean: float32 (3,) in units of bytes, RGB.
+        std: as `mean`.
+        dtype: of the result.
+
+    Returns:
+        (N, 3, h, w), channels last.
+
+    """
+    x = frames.permute(0, 3, 1, 2).float()
+    if order == 'bgr':
+        x = x.flip(1)
+    if size != tuple(x.shape[2:]):
+        x = functional.interpolate(x, size=size, mode='bilinear', align_corners=False)
+    x = (x - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    return x.to(dtype, memory_format=torch.channels_last)
+
+
+def max_pool(x: Tensor, kernel: int, stride: int = 1, padding: int = 0) -> Tensor:
+    """Pool (N, C, H, W), channels last, without the int64 indices that PyTorch's own pooling writes."""
+    padded = functional.pad(x, (padding,) * 4, value=-torch.inf)
+    windows = padded.permute(0, 2, 3, 1).unfold(1, kernel, stride).unfold(2, kernel, stride)
+    return windows.amax((-2, -1)).permute(0, 3, 1, 2)
+
+
+def finish_convolution(x: Tensor, bias: Tensor, other: Tensor | None, low: float, high: float) -> Tensor:
+    """Add a bias (C,) and maybe another map to a map (N, C, H, W), and clip the sum; overwrites `x`."""
+    x.add_(bias.view(-1, 1, 1))
+    if other is not None:
+        x.add_(other)
+    return x if (low, high) == (-torch.inf, torch.inf) else x.clamp_(low, high)
+
+
+def label_pixels(logits: Tensor, labels: Tensor, confidences: Tensor | None, temperature: float) -> None:
+    """Upsample logits bilinearly (half-pixel centres) and keep each pixel's class, a few rows at a time.
+
+    Args:
+        logits: (N, C, h, w) of any floating type; interpolated in float32.
+        labels: uint8 (N, H, W); the argmax is written there.
+        confidences: the same for round(255 max softmax(logits / temperature)), or None.
+        temperature: of the softmax.
+
+    """
+    height, width = labels.shape[1:]
+    maps = logits.float()
+    above, below, down = _neighbours(height, maps.shape[2], maps.device)
+    left, right, across = _neighbours(width, maps.shape[3], maps.device)
+    for start in range(0, height, ROWS):
+        part = slice(start, start + ROWS)
+        rows = maps[:, :, above[part]].lerp(maps[:, :, below[part]], down[part, None])
+        pixels = rows[..., left].lerp(rows[..., right], across)
+        labels[:, part] = pixels.argmax(1)
+        if confidences is not None:
+            highest = pixels.amax(1, keepdim=True)
+            total = ((pixels - highest) / temperature).exp().sum(1)
+            confidences[:, part] = (255 / total).round()
+
+
+def _neighbours(outputs: int, inputs: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the two inputs that each output lies between, and the weight of the second."""
+    place = (torch.arange(outputs, device=device) + 0.5) * (inputs / outputs) - 0.5
+    place = place.clamp(0, inputs - 1)
+    low = place.long()
+    return low, (low + 1).clamp(max=inputs - 1), place - low

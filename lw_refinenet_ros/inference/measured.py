@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `lw_refinenet benchmark --save` found to be the fastest on this machine, for 'auto' to use."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+__all__ = ['Choice', 'fastest', 'measured_path', 'save_measured']
+
+
+class Choice(NamedTuple):
+    """An engine as `make_engine` takes it."""
+
+    engine: str
+    device: str
+    precision: str
+
+
+def measured_path() -> Path:
+    """Give the file in the user's cache."""
+    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(cache) / 'lw_refinenet_ros' / 'fastest.json'
+
+
+def save_measured(architecture: str, choices: list[Choice]) -> Path:
+    """Keep the order in which engines run an architecture, fastest first; give the file.
+
+    Raises:
+        OSError: the user's cache cannot be written.
+
+    """
+    path = measured_path()
+    kept = _read(path)
+    kept[architecture] = [list(choice) for choice in choices]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({'machine': _machine(), 'fastest': kept}, indent=1) + '\n', encoding='utf-8')
+    return path
+
+
+def fastest(architecture: str, wanted: Choice, *, int8: bool) -> Choice | None:
+    """Give the fastest that was measured with this hardware and these versions.
+
+    Args:
+        architecture: of the network.
+        wanted: what it must be; 'auto' is anything.
+        int8: whether the weights have the ranges for it.
+
+    """
+    for row in _read(measured_path()).get(architecture, []):
+        choice = Choice(*row)
+        if choice.precision == 'int8' and not int8:
+            continue
+        if all(want in ('auto', has) for want, has in zip(wanted, choice)):
+            return choice
+    return None
+
+
+def _read(path: Path) -> dict[str, list[list[str]]]:
+    """Give what is kept, if it is of this machine; an unreadable file is as good as none."""
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        known = content['fastest'] if content['machine'] == _machine() else {}
+        return {
+            name: [row for row in rows if len(row) == len(Choice._fields)] for name, rows in known.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _machine() -> dict[str, str | int | None]:
+    """Describe what the figures depend on."""
+    versions: dict[str, str | int | None] = {}
+    for package in ('torch', 'openvino'):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return versions | {'node': platform.node(), 'cpus': os.cpu_count(), 'gpu': gpu}

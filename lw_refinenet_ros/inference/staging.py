@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Page-locked memory that pixels pass through on their way to a CUDA device and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lw_refinenet_ros.inference.engine import EngineError
+
+if TYPE_CHECKING:
+    from lw_refinenet_ros.inference.engine import Pixels
+
+__all__ = ['Staging']
+
+
+class Staging:
+    """Bytes that host and device both have, allocated once.
+
+    Args:
+        shape: of the bytes.
+        device: a CUDA device.
+        mapped: whether the device uses the host's memory in place. On an integrated GPU, which shares its
+            memory with the CPU, this saves the copy; elsewhere each access crosses the bus.
+
+    Attributes:
+        host: uint8, what the host reads and writes; page-locked.
+        device: uint8 of the same shape, what kernels read and write.
+
+    Raises:
+        EngineError: the device cannot use the host's memory in place.
+
+    """
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device, *, mapped: bool) -> None:
+        self._host = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+        self._mapped = mapped
+        self.host: Pixels = self._host.numpy()
+        self.device = (
+            _map(self._host, device) if mapped else torch.empty(shape, dtype=torch.uint8, device=device)
+        )
+
+    def upload(self) -> None:
+        """Bring the host's bytes to the device, in the order of the current stream."""
+        if not self._mapped:
+            self.device.copy_(self._host, non_blocking=True)
+
+    def download(self) -> None:
+        """Bring the device's bytes to the host, in the order of the current stream."""
+        if not self._mapped:
+            self._host.copy_(self.device, non_blocking=True)
+
+
+def _map(host: Tensor, device: torch.device) -> Tensor:
+    """Give page-locked memory as a tensor of the device: both sides address it alike."""
+    mapped = torch.as_tensor(_DeviceMemory(host), device=device)
+    if mapped.data_ptr() != host.data_ptr():
+        name = torch.cuda.get_device_name(device)
+        msg = f'{name} cannot use the memory of the host in place: make the engine with mapped=False'
+        raise EngineError(msg)
+    return mapped
+
+
+class _DeviceMemory:
+    """Shows host memory by the protocol with which array libraries share device memory."""
+
+    def __init__(self, host: Tensor) -> None:
+        self._host = host  # lives as long as what is made of it
+        self.__cuda_array_interface__: dict[str, Any] = {
+            'shape': tuple(host.shape),
+            'typestr': '|u1',
+            'data': (host.data_ptr(), False),
+            'strides': None,
+            'version': 3,
+        }

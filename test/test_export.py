@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An exported network gives the logits that it gives here."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lw_refinenet_ros.cli.main import main
+from lw_refinenet_ros.inference.onnx_file import write_onnx
+from lw_refinenet_ros.model.network import build_model
+from lw_refinenet_ros.model.weights import Card, load_model
+
+needs_onnx = pytest.mark.skipif(importlib.util.find_spec('onnx') is None, reason='onnx is not installed')
+
+
+@needs_onnx
+@pytest.mark.parametrize(
+    ('architecture', 'dials'),
+    [
+        ('lw_refinenet_mobilenet_v2', {}),
+        ('lw_refinenet_efficientnet_lite0', {'least_size': (96, 160)}),
+        ('lw_refinenet_resnet50', {}),
+        ('refinenet_efficientnet_lite0', {}),
+    ],
+)
+@pytest.mark.parametrize('size', [(64, 96), (75, 101)])
+def test_onnx_runtime_gives_the_same_logits(tmp_path, architecture, dials, size):
+    runtime = pytest.importorskip('onnxruntime')
+    torch.manual_seed(0)
+    network = build_model(architecture, 3, width=8, **dials).eval()
+    classes = [{'name': str(i), 'color': [i, i, i]} for i in range(3)]
+    card = Card(architecture, 8, {'name': 'three', 'ignore': 255, 'classes': classes}, (0.5,) * 3, (0.5,) * 3)
+    write_onnx(network, card, tmp_path / 'a.onnx', size)
+    session = runtime.InferenceSession(tmp_path / 'a.onnx', providers=['CPUExecutionProvider'])
+    image = torch.randn(2, 3, *session.get_inputs()[0].shape[2:])
+    with torch.no_grad():
+        expected = network.at_network_size(image).numpy()
+    (logits,) = session.run(['logits'], {'image': image.numpy()})
+    np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@needs_onnx
+def test_the_file_says_how_to_use_it(tiny_weights, tmp_path, capsys):
+    import onnx
+
+    assert main(['export', str(tiny_weights), '--output', str(tmp_path / 'a.onnx'), '--size', '64x32']) == 0
+    assert '(N, 3, 32, 64) float32 to logits of 3 classes' in capsys.readouterr().out
+    about = {p.key: json.loads(p.value) for p in onnx.load(tmp_path / 'a.onnx').metadata_props}
+    card = load_model(tiny_weights)[1]
+    assert about['mean'] == list(card.mean)
+    assert [c['name'] for c in about['labels']['classes']] == ['sky', 'road', 'car']
+
+
+def test_without_onnx_one_line_says_what_to_install(tiny_weights, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda _: None)
+    assert main(['export', str(tiny_weights), '--output', str(tmp_path / 'a.onnx')]) == 1
+    assert (
+        capsys.readouterr().err
+        == 'lw_refinenet: exporting needs onnx, which is not installed: pip install onnx\n'
+    )
+    assert not (tmp_path / 'a.onnx').exists()
