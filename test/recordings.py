@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 START_NS, STEP_NS = 1_700_000_000_000_000_000, 100_000_000
-KINDS = ('mcap', 'db3', 'file', 'message', 'split', 'ros1')
+FORMATS = ('mcap', 'db3', 'ros1')
+PACKINGS = {'mcap': ('storage', 'file', 'message'), 'db3': ('file', 'message'), 'ros1': ('bz2', 'lz4')}
+KINDS = (
+    *FORMATS,
+    *(f'{form} {packing}' for form in FORMATS for packing in PACKINGS[form]),
+    *('mcap split', 'db3 split'),
+)
 
 
 def stamps(count: int) -> list[int]:
@@ -33,9 +39,9 @@ def image_of(types, array, stamp_ns, encoding, **header):
     sec, nanosec = divmod(stamp_ns, 10**9)
     stamp = types['builtin_interfaces/msg/Time'](sec=sec, nanosec=nanosec)
     header = types['std_msgs/msg/Header'](stamp=stamp, frame_id='front', **header)
-    if encoding == 'png':
-        data = cv2.imencode('.png', array[..., ::-1])[1].reshape(-1)
-        return types[COMPRESSED](header=header, format='rgb8; png compressed bgr8', data=data)
+    if encoding in ('png', 'jpg'):
+        data = cv2.imencode(f'.{encoding}', array[..., ::-1])[1].reshape(-1)
+        return types[COMPRESSED](header=header, format=f'rgb8; {encoding} compressed bgr8', data=data)
     height, width = array.shape[:2]
     data = np.ascontiguousarray(array).reshape(-1)
     step = data.size // height
@@ -43,31 +49,37 @@ def image_of(types, array, stamp_ns, encoding, **header):
 
 
 def record(path: Path, topics: dict[str, tuple[str, list]], kind: str = 'mcap') -> Path:
-    """Write topics of (encoding, [(stamp_ns, array)]), in the order of their stamps."""
+    """Write topics of (encoding, [(stamp_ns, array)]), in the order of their stamps.
+
+    `kind` is one of KINDS: a format, and how it is compressed, or that it has two files.
+    """
     messages = sorted(
         (stamp_ns, topic, encoding, array)
         for topic, (encoding, frames) in topics.items()
         for stamp_ns, array in _keyed(frames)
     )
-    if kind == 'split':
-        return _record_split(path, messages)
-    if kind == 'ros1':
+    form, _, packing = kind.partition(' ')
+    if packing == 'split':
+        return _record_split(path, messages, form)
+    if form == 'ros1':
         store, path = get_typestore(Stores.ROS1_NOETIC), path.with_suffix('.bag')
         bag, header = rosbag1.Writer(path), {'seq': 0}
+        if packing:
+            bag.set_compression(rosbag1.Writer.CompressionFormat[packing.upper()])
     else:
         store, header = get_typestore(Stores.ROS2_HUMBLE), {}
-        plugin = StoragePlugin.MCAP if kind == 'mcap' else StoragePlugin.SQLITE3
+        plugin = StoragePlugin.MCAP if form == 'mcap' else StoragePlugin.SQLITE3
         bag = rosbag2.Writer(path, version=8, storage_plugin=plugin)
-        if kind in ('file', 'message'):
-            bag.set_compression(CompressionMode[kind.upper()], CompressionFormat.ZSTD)
+        if packing:
+            bag.set_compression(CompressionMode[packing.upper()], CompressionFormat.ZSTD)
     with bag:
         connections = {}
         for stamp_ns, topic, encoding, array in messages:
-            kindname = COMPRESSED if encoding == 'png' else IMAGE
+            kindname = COMPRESSED if encoding in ('png', 'jpg') else IMAGE
             if topic not in connections:
                 connections[topic] = bag.add_connection(topic, kindname, typestore=store)
             message = image_of(store.types, array.array, stamp_ns, encoding, **header)
-            write = store.serialize_ros1 if kind == 'ros1' else store.serialize_cdr
+            write = store.serialize_ros1 if form == 'ros1' else store.serialize_cdr
             bag.write(connections[topic], stamp_ns, write(message, kindname))
     return path
 
@@ -86,7 +98,7 @@ def _keyed(frames: list) -> list:
     return [(stamp_ns, _Unordered(array)) for stamp_ns, array in frames]
 
 
-def _record_split(path: Path, messages: list) -> Path:
+def _record_split(path: Path, messages: list, form: str) -> Path:
     """One bag of two files."""
     middle = len(messages) // 2
     path.mkdir()
@@ -95,8 +107,8 @@ def _record_split(path: Path, messages: list) -> Path:
         topics: dict[str, tuple[str, list]] = {}
         for stamp_ns, topic, encoding, array in part:
             topics.setdefault(topic, (encoding, []))[1].append((stamp_ns, array.array))
-        half = record(path.with_name(f'{path.name}_{index}'), topics)
-        shutil.move(half / f'{half.name}.mcap', path)
+        half = record(path.with_name(f'{path.name}_{index}'), topics, form)
+        shutil.move(half / f'{half.name}.{form}', path)
         infos.append(yaml.safe_load((half / 'metadata.yaml').read_text())['rosbag2_bagfile_information'])
     whole = infos[0]
     whole['message_count'] += infos[1]['message_count']

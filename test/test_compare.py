@@ -2,13 +2,28 @@
 """`lw_refinenet compare`: differences, their intervals and the frames behind them."""
 
 import json
+import re
+import subprocess
+from html import unescape
 
 import numpy as np
 import pytest
-from test_report import Checker
+from conftest import write_tiny_weights
+from recordings import pictures, record, stamps
+from test_report import CHROMIUM, Checker
 
+from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.evaluation.compare import compare
+from lw_refinenet_ros.evaluation.comparison_report import (
+    BROKEN,
+    IGNORED,
+    MENDED,
+    WRONG,
+    write_comparison_report,
+)
+from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
+from lw_refinenet_ros.image.labels import LabelSet
 
 CLASSES = ['sky', 'road', 'absent']
 
@@ -113,3 +128,163 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, capsys, content, said):
     error = capsys.readouterr().err
     assert said in error
     assert error.count('\n') == 1
+
+
+FRAMES = 6
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('two')
+    return [write_tiny_weights(folder / f'{seed}.safetensors', seed=seed) for seed in (1, 2)]
+
+
+@pytest.fixture
+def bag(tmp_path, street, weights):
+    """The first half of the frames is as the first network sees it, the rest as the second does."""
+    images, when = pictures(street, FRAMES), stamps(FRAMES)
+    segmenters = [Segmenter.load(str(file), engine='torch', precision='fp32', threads=1) for file in weights]
+    truths = [segmenters[i >= FRAMES // 2].segment(image).label for i, image in enumerate(images)]
+    topics = {'/image': ('rgb8', list(zip(when, images))), '/truth': ('mono8', list(zip(when, truths)))}
+    return record(tmp_path / 'bag', topics)
+
+
+def test_two_weights_on_a_bag_give_what_their_evaluations_give_and_pictures_of_what_changed(
+    tmp_path, weights, bag, capsys
+):
+    engine = ['--engine', 'torch', '--precision', 'fp32', '--threads', '1']
+    given = ['--bag', str(bag), '--labels', '/truth', *engine]
+    jsons = [str(tmp_path / f'{name}.json') for name in ('a', 'b')]
+    for file, path in zip(weights, jsons):
+        assert main(['evaluate', *given, '--weights', str(file), '--json', path]) == 0
+    assert main(['compare', *jsons, '--json', str(tmp_path / 'of_jsons.json')]) == 0
+    report = tmp_path / 'changes.html'
+    files = ['--json', str(tmp_path / 'of_weights.json'), '--report', str(report)]
+    assert main(['compare', *map(str, weights), *given, *files]) == 0, capsys.readouterr().err
+    found = json.loads((tmp_path / 'of_weights.json').read_text())
+    assert found == json.loads((tmp_path / 'of_jsons.json').read_text())
+    assert found['frames'] == FRAMES
+    signs = {frame['name']: np.sign(frame['after'] - frame['before']) for frame in found['most_changed']}
+    assert [signs[str(stamp_ns)] for stamp_ns in stamps(FRAMES)] == [-1] * 3 + [1] * 3
+    checker = Checker(report.read_text('utf-8'))
+    assert [figure['id'] for figure in checker.all('figure')] == [f'changed-{i + 1}' for i in range(FRAMES)]
+    links = [link['href'].removeprefix('#') for link in checker.all('a')]
+    assert links == [figure['id'] for figure in checker.all('figure')]
+    assert len(checker.all('img')) == 5 * FRAMES
+    said = ' '.join(checker.texts)
+    assert f'{weights[0]}: tiny' in said
+    assert f'{weights[1]}: tiny' in said
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['--bag', 'x.mcap'], 'give a --bag or --images, and --labels'),
+        (['--labels', '/truth'], 'give a --bag or --images, and --labels'),
+        (['--images', '.', '--labels', '/truth'], "a folder of --labels, which '/truth' is not"),
+        (['--bag', 'none.mcap', '--labels', '/truth'], 'none.mcap does not exist'),
+        (['--block', '-1'], '--block -1.0 must be 0 or more'),
+        (['--report', 'no/x.html'], 'there is no folder no'),
+    ],
+)
+def test_what_weights_cannot_be_compared_on_is_one_line(weights, capsys, arguments, said):
+    assert main(['compare', *map(str, weights), *arguments]) == 1
+    (complaint,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('lw_refinenet:')]
+    assert said in complaint
+
+
+def test_weights_of_other_classes_are_refused_before_the_work(tmp_path, weights, bag, capsys):
+    other = write_tiny_weights(tmp_path / 'x.safetensors', seed=1, names=('sky', 'road', 'tram'))
+    status = main(['compare', str(weights[0]), str(other), '--bag', str(bag), '--labels', '/truth'])
+    error = capsys.readouterr().err
+    assert status == 1
+    assert 'the classes differ and cannot be compared: sky, road, car; and sky, road, tram' in error
+    assert 'evaluated' not in error
+
+
+def test_what_one_bag_lacks_is_told_once_and_the_rest_compared(tmp_path, street, weights, capsys):
+    images, when = pictures(street, FRAMES), stamps(FRAMES)
+    truths = [np.zeros(image.shape[:2], np.uint8) for image in images]
+    truths[2] = truths[2][:50]
+    topics = {'/image': ('rgb8', list(zip(when, images))), '/truth': ('mono8', list(zip(when, truths)))}
+    bag = record(tmp_path / 'bag', topics)
+    for extra, status in (([], 1), (['--keep-going'], 0)):
+        given = ['--bag', str(bag), '--labels', '/truth', *extra]
+        assert main(['compare', *map(str, weights), *given, '--json', f'{tmp_path}/c.json']) == status
+        error = capsys.readouterr().err
+        assert error.count(f'mask of {when[2]}') == 1
+        assert json.loads((tmp_path / 'c.json').read_text())['frames'] == FRAMES - 1
+
+
+LABELS = LabelSet('three', ('sky', 'road & <rail>', 'absent'), ((70, 130, 180), (128, 64, 128), (0, 0, 142)))
+
+
+def changed_frames(count=3):
+    """Four quarters: right in both, mended, broken, wrong in both; the first rows have no truth."""
+    truth = np.zeros((40, 64), np.uint8)
+    truth[:4] = 255
+    before, after = np.zeros_like(truth), np.zeros_like(truth)
+    before[:, 16:32] = before[:, 48:] = 1
+    after[:, 32:] = 1
+    image = np.full((40, 64, 3), 90, np.uint8)
+    return [ChangedFrame(f'f{i}', 0.25, 0.5, image, truth, before, after) for i in range(count)]
+
+
+def test_the_colours_of_what_changed_say_who_is_right():
+    from lw_refinenet_ros.evaluation.comparison_report import _change
+
+    shown = _change(changed_frames()[0])
+    for columns, color in ((slice(16, 32), MENDED), (slice(32, 48), BROKEN), (slice(48, 64), WRONG)):
+        assert (shown[4:, columns] == color).all()
+    assert (shown[4:, :16] == shown[4, 0]).all()
+    assert tuple(shown[4, 0]) not in (MENDED, BROKEN, WRONG, IGNORED)
+    assert (shown[:4] == IGNORED).all()
+
+
+PROBE = """
+<iframe width=390 height=800 src="report.html"></iframe>
+<iframe width=1280 height=800 src="report.html"></iframe>
+<script>
+addEventListener('load', async () => {
+  const seen = [];
+  for (const frame of document.querySelectorAll('iframe')) {
+    const page = frame.contentDocument, link = page.querySelector('a[href="#changed-1"]');
+    const arrived = new Promise(done => frame.contentWindow.addEventListener('hashchange', done));
+    link.click();
+    await arrived;
+    page.querySelector('.zoom').click();
+    const opened = page.querySelector('dialog').open;
+    page.querySelector('dialog img').click();
+    seen.push({
+      scrolls: page.documentElement.scrollWidth > frame.clientWidth,
+      loaded: [...page.images].every(image => image.naturalWidth > 0),
+      reached: frame.contentWindow.location.hash === '#changed-1',
+      opened, closed: !page.querySelector('dialog').open,
+    });
+  }
+  document.title = JSON.stringify(seen);
+});
+</script>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason='no Chromium is installed')
+def test_a_browser_leads_from_a_frame_to_its_pictures_on_a_phone_and_on_a_desk(tmp_path):
+    before = random_rights(1, 12)
+    found = compare(evaluation(before), evaluation(before + random_rights(2, 12, -100, 100)))
+    conditions = ({'engine': 'a'}, {'engine': 'b <c>'})
+    report = tmp_path / 'report.html'
+    write_comparison_report(report, found, ('a', 'b'), conditions, changed_frames(), LABELS)
+    text = report.read_text('utf-8')
+    assert '//' not in re.sub(r'data:image/jpeg;base64,[\w+/=]+', '', text)
+    assert 'road &amp; &lt;rail&gt;' in text
+    (tmp_path / 'probe.html').write_text(PROBE, 'utf-8')
+    command = [CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run']
+    command += ['--disable-background-networking', '--disable-component-update', '--disable-sync']
+    command += ['--enable-logging=stderr', f'--user-data-dir={tmp_path / "profile"}', '--dump-dom']
+    command += ['--virtual-time-budget=10000', '--allow-file-access-from-files']
+    command += [(tmp_path / 'probe.html').as_uri()]
+    browser = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert 'CONSOLE' not in browser.stderr
+    wanted = {'scrolls': False, 'loaded': True, 'reached': True, 'opened': True, 'closed': True}
+    assert json.loads(unescape(re.search('<title>(.*?)</title>', browser.stdout)[1])) == [wanted, wanted]

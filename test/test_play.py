@@ -6,19 +6,23 @@ import itertools
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+import termios
 import time
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from recordings import pictures, record, stamps
+from recordings import IMAGE, image_of, pictures, record, stamps
 
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 from rosbags import rosbag2
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin
@@ -28,6 +32,7 @@ from sensor_msgs.msg import Image
 
 from lw_refinenet_ros.cli.live import ros_environment
 from lw_refinenet_ros.cli.main import main
+from lw_refinenet_ros.node.qos import profile_of, recorded
 
 FRAMES = 6
 PATIENCE_S = 60.0
@@ -155,30 +160,161 @@ def test_space_pauses_and_goes_on_and_no_frame_is_hurried_after_it(bag, tmp_path
         os.close(file)
 
 
-def test_the_recorded_quality_of_service_is_offered_again_and_a_loop_begins_anew(
-    tmp_path, street, listen, start
-):
-    from recordings import IMAGE, image_of
+NEVER = QosTime(2**31 - 1, 0)
 
-    store = get_typestore(Stores.ROS2_HUMBLE)
-    never = QosTime(2**31 - 1, 0)
-    qos = Qos(
-        *(QosHistory.KEEP_LAST, 7, QosReliability.BEST_EFFORT, QosDurability.VOLATILE),
-        *(never, never, QosLiveliness.AUTOMATIC, never, False),
+
+def qos(
+    reliability, *, durability=QosDurability.VOLATILE, depth=7, deadline=NEVER, lifespan=NEVER, **changes
+):
+    return Qos(
+        *(QosHistory.KEEP_LAST, depth, reliability, durability, deadline, lifespan),
+        *(changes.get('liveliness', QosLiveliness.AUTOMATIC), changes.get('lease', NEVER), False),
     )
-    bag = tmp_path / 'bag'
-    with rosbag2.Writer(bag, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
-        topic = writer.add_connection('/image', IMAGE, typestore=store, offered_qos_profiles=[qos])
+
+
+def offer(path, street, *profiles):
+    """Record two frames of /image whose publishers offered these."""
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    with rosbag2.Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        topic = writer.add_connection('/image', IMAGE, typestore=store, offered_qos_profiles=profiles)
         for stamp_ns in stamps(2):
             message = image_of(store.types, street, stamp_ns, 'rgb8')
             writer.write(topic, stamp_ns, store.serialize_cdr(message, IMAGE))
+    return path
+
+
+def test_the_recorded_quality_of_service_is_offered_again_and_a_loop_begins_anew(
+    tmp_path, street, listen, start
+):
+    second = QosTime(1, 500_000_000)
+    wanted = qos(
+        *(QosReliability.BEST_EFFORT,),
+        durability=QosDurability.TRANSIENT_LOCAL,
+        deadline=second,
+        lifespan=second,
+        liveliness=QosLiveliness.MANUAL_BY_TOPIC,
+        lease=second,
+    )
     listener = listen('/image')
-    start(bag, '--loop', '--wait-for-subscriber')
+    start(offer(tmp_path / 'bag', street, wanted), '--loop', '--wait-for-subscriber')
     kept = listener.images['/image']
     listener.spin_until(lambda: len(kept) >= 5, 'third pass')
     assert {stamp_of(message) for message in kept} == set(stamps(2))
-    (offer,) = listener.node.get_publishers_info_by_topic('/image')
-    assert offer.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    (offered,) = listener.node.get_publishers_info_by_topic('/image')
+    profile = offered.qos_profile
+    assert profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    assert profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+    assert profile.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC
+    for time_ in (profile.deadline, profile.lifespan, profile.liveliness_lease_duration):
+        assert time_.nanoseconds == pytest.approx(1.5e9, abs=1)  # DDS counts in fractions of 2**32
+
+
+def test_of_publishers_that_differed_every_subscriber_is_served_and_unknown_is_the_default():
+    reliable, other = qos(QosReliability.RELIABLE, depth=3), qos(QosReliability.BEST_EFFORT, depth=9)
+    assert profile_of([reliable, other]).reliability == ReliabilityPolicy.RELIABLE
+    assert profile_of([reliable, other]).depth == 9
+    assert profile_of([other]).reliability == ReliabilityPolicy.BEST_EFFORT
+    latched = reliable._replace(durability=QosDurability.TRANSIENT_LOCAL, deadline=QosTime(1, 0))
+    assert profile_of([reliable, latched]).durability == DurabilityPolicy.TRANSIENT_LOCAL
+    assert not profile_of([reliable, latched]).deadline.nanoseconds
+    unknown = Qos(
+        *(QosHistory.UNKNOWN, 0, QosReliability.UNKNOWN, QosDurability.UNKNOWN),
+        *(QosTime(0, 0), QosTime(0, 0), QosLiveliness.UNKNOWN, QosTime(0, 0), False),
+    )
+    for profile in (profile_of([unknown]), profile_of([])):
+        assert (profile.depth, profile.reliability) == (1, ReliabilityPolicy.RELIABLE)
+        assert profile.durability == DurabilityPolicy.VOLATILE
+    assert profile_of([recorded(profile_of([latched]))]) == profile_of([latched])
+
+
+def test_a_loop_begins_where_it_was_asked_to_and_an_interrupt_ends_it(bag, listen, start):
+    listener = listen('/front/image')
+    player = start(bag, '--topic', '/front/image', '--start', '0.35', '--loop', '--wait-for-subscriber')
+    kept = listener.images['/front/image']
+    listener.spin_until(lambda: len(kept) >= 6, 'third pass')
+    found = [stamp_of(message) for message in kept]
+    assert set(found) == set(stamps(FRAMES)[4:])
+    assert all(a != b for a, b in itertools.pairwise(found))
+    player.send_signal(signal.SIGINT)
+    listener.spin_until(lambda: player.poll() is not None, 'end')
+    assert player.returncode == 130
+    assert 'Traceback' not in player.stderr.read()
+
+
+def test_an_interrupted_pause_gives_the_terminal_back_as_it_was(bag, listen, start):
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    listener = listen('/front/image')
+    player = start(
+        *(bag, '--topic', '/front/image', '--loop', '--wait-for-subscriber'),
+        stdin=theirs,
+        preexec_fn=lambda: (os.setsid(), __import__('fcntl').ioctl(theirs, 0x540E, 0)),  # TIOCSCTTY
+    )
+    kept = listener.images['/front/image']
+    listener.spin_until(lambda: kept, 'first frame')
+    assert termios.tcgetattr(theirs) != before
+    os.write(ours, b' ')
+    player.send_signal(signal.SIGINT)
+    listener.spin_until(lambda: player.poll() is not None, 'end')
+    assert player.returncode == 130
+    assert termios.tcgetattr(theirs) == before
+    for file in (ours, theirs):
+        os.close(file)
+
+
+def write_video(folder, images):
+    writer = cv2.VideoWriter(str(folder / 'v.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 25, (128, 96))
+    for image in images:
+        writer.write(image[..., ::-1])
+    writer.release()
+    return folder / 'v.avi'
+
+
+def write_folder(folder, images):
+    for stamp_ns, image in zip(stamps(len(images)), images):
+        cv2.imwrite(str(folder / f'{stamp_ns}.png'), image[..., ::-1])
+    return folder
+
+
+def write_compressed(folder, images):
+    return record(folder / 'bag', {'/image/compressed': ('jpg', list(zip(stamps(len(images)), images)))})
+
+
+@pytest.mark.parametrize(
+    ('write', 'first_ns', 'step_ns'),
+    [
+        (write_video, 1_000_000_000, 40_000_000),
+        (write_folder, stamps(1)[0], stamps(2)[1] - stamps(1)[0]),
+        (write_compressed, stamps(1)[0], stamps(2)[1] - stamps(1)[0]),
+    ],
+)
+def test_videos_folders_and_compressed_images_are_played_as_images(
+    write, first_ns, step_ns, tmp_path, street, listen, start
+):
+    images = pictures(street, FRAMES)
+    listener = listen('/image')
+    player = start(write(tmp_path, images), '--wait-for-subscriber', '--clock')
+    kept = listener.images['/image']
+    listener.spin_until(lambda: player.poll() is not None, 'end')
+    assert player.returncode == 0, player.stderr.read()
+    listener.spin_until(lambda: len(kept) == FRAMES, 'frames')
+    wanted = [first_ns + index * step_ns for index in range(FRAMES)]
+    assert [stamp_of(message) for message in kept] == wanted
+    assert [stamp_of(message) for message in listener.clock] == wanted
+    for message, image in zip(kept, images):
+        shown = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
+        shown = shown[..., ::-1] if message.encoding == 'bgr8' else shown
+        assert np.abs(shown.astype(int) - image).mean() < 10
+
+
+@pytest.mark.skipif(not Path('/dev/video0').exists(), reason='no camera is attached: no /dev/video0')
+def test_a_camera_is_played_until_it_is_interrupted(listen, start):
+    listener = listen('/image')
+    player = start('camera:0', '--wait-for-subscriber')
+    listener.spin_until(lambda: len(listener.images['/image']) >= 3, 'frames')
+    player.send_signal(signal.SIGINT)
+    listener.spin_until(lambda: player.poll() is not None, 'end')
+    assert player.returncode == 130
 
 
 @pytest.mark.parametrize(
@@ -189,6 +325,11 @@ def test_the_recorded_quality_of_service_is_offered_again_and_a_loop_begins_anew
         (['--topic', '/front/image', '--remap', '/a:=/b'], "'/a' is not played, only /front/image"),
         (['--topic', '/front/image', '--start', '-1'], '--start -1.0 must be 0 or more'),
         (['--topics', '/front/image', '/rear/image', '--output-topic', '/x'], 'use --remap'),
+        (['--topic', '/front/image', '--rate', '0'], '--rate 0.0 must be above 0'),
+        (['--topic', '/front/image', '--rate', 'nan'], '--rate nan must be above 0'),
+        (['--topic', '/front/image', '--start', 'inf'], '--start inf must be 0 or more'),
+        (['--topic', '/front/image', '--start', '9', '--loop'], 'no frame comes 9 s after the first'),
+        (['--topic', '/front/image', '--log', '/nowhere/x'], "No such file or directory: '/nowhere/x'"),
     ],
 )
 def test_what_cannot_be_played_is_one_line(bag, capsys, arguments, said):

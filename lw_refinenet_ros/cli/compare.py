@@ -1,23 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare two evaluations of the same frames: what got better, what worse, and how sure that is."""
+"""Compare two evaluations, or two weights on one bag: what got better, what worse, and how sure that is."""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from lw_refinenet_ros.cli.options import Progress, add_engine_arguments, add_mask_arguments, load_segmenter
 
 if TYPE_CHECKING:
-    import argparse
+    from collections.abc import Sequence
+
+    from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
+    from lw_refinenet_ros.image.labels import LabelSet
 
 __all__ = ['add_arguments', 'run']
 
 MOST_FRAMES = 5
+PICTURES = 8  # frames shown in the report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('before', type=Path, metavar='A.json', help='of evaluate --json')
-    parser.add_argument('after', type=Path, metavar='B.json', help='the same for the other')
+    parser.add_argument('before', metavar='A', help='of evaluate --json; with --bag or --images, weights')
+    parser.add_argument('after', metavar='B', help='the same for the other')
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument('--bag', type=Path, metavar='BAG', help='compare two weights on this bag')
+    source.add_argument('--images', type=Path, metavar='DIR', help='compare two weights on this folder')
+    add_mask_arguments(parser, required=False)
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the comparison there')
     parser.add_argument('--report', type=Path, metavar='FILE.html', help='write a report there')
     parser.add_argument(
@@ -27,6 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='S',
         help='draw blocks of frames of so many seconds: for videos, whose neighbours are alike (default: 0)',
     )
+    parser.add_argument(
+        '--keep-going', action='store_true', help='exit 0 even if some of the bag could not be used'
+    )
+    add_engine_arguments(parser, weights=False)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -39,10 +54,14 @@ def run(options: argparse.Namespace) -> None:
     )
     from lw_refinenet_ros.evaluation.files import write_json
 
-    if options.block < 0:
-        msg = f'--block {options.block} must be 0 or more'
-        raise ValueError(msg)
-    before, after = read_evaluation(options.before), read_evaluation(options.after)
+    _check(options)
+    pictures: Sequence[ChangedFrame] = ()
+    labels: LabelSet | None = None
+    problems: list[str] = []
+    if options.bag or options.images:
+        before, after, pictures, labels, problems = _evaluate(options)
+    else:
+        before, after = read_evaluation(Path(options.before)), read_evaluation(Path(options.after))
     found = compare(before, after, block_s=options.block)
     for change in found.classes:
         values = ''.join(
@@ -53,16 +72,83 @@ def run(options: argparse.Namespace) -> None:
     print('changed most:')
     for frame in found.most_changed(MOST_FRAMES):
         print(f'  {frame.name:<24}{frame.before:7.1%}{frame.after:9.1%}{points(frame.difference):>9}')
-    for file, names in ((options.before, found.only_before), (options.after, found.only_after)):
+    for name, names in ((options.before, found.only_before), (options.after, found.only_after)):
         if names:
-            print(f'only in {file}: {len(names)} frames, {", ".join(names[:3])}')
+            print(f'only in {name}: {len(names)} frames, {", ".join(names[:3])}')
     print(comparison_headline(found))
     if options.json:
         write_json(options.json, found.to_dict())
     if options.report:
+        conditions = before.get('conditions', {}), after.get('conditions', {})
         write_comparison_report(
-            options.report,
-            found,
-            (str(options.before), str(options.after)),
-            (before.get('conditions', {}), after.get('conditions', {})),
+            options.report, found, (options.before, options.after), conditions, pictures, labels
         )
+    if problems:
+        from lw_refinenet_ros.cli.evaluate import tell
+
+        tell(len(problems), problems, fatal=not options.keep_going)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse before the work what would fail after it."""
+    if options.block < 0:
+        msg = f'--block {options.block} must be 0 or more'
+        raise ValueError(msg)
+    if options.tolerance < 0:
+        msg = f'--tolerance {options.tolerance} must be 0 or more'
+        raise ValueError(msg)
+    if bool(options.bag or options.images) != bool(options.labels):
+        msg = 'to compare two weights, give a --bag or --images, and --labels; to compare two JSONs, neither'
+        raise ValueError(msg)
+    if options.images and (options.topic or not Path(options.labels).is_dir()):
+        msg = f'--images takes no --topic and a folder of --labels, which {options.labels!r} is not'
+        raise ValueError(msg)
+    for path in (options.json, options.report):
+        if path and not path.absolute().parent.is_dir():
+            msg = f'{path} cannot be written: there is no folder {path.parent}'
+            raise ValueError(msg)
+
+
+def _evaluate(
+    options: argparse.Namespace,
+) -> tuple[dict[str, Any], dict[str, Any], list[ChangedFrame], LabelSet, list[str]]:
+    """Evaluate both weights; give two summaries, pictures, the classes, and what could not be used."""
+    from lw_refinenet_ros.cli.conditions import conditions
+    from lw_refinenet_ros.evaluation.evaluate import segment_with
+    from lw_refinenet_ros.evaluation.examples import BagExamples, FolderExamples
+    from lw_refinenet_ros.evaluation.side_by_side import evaluate_both
+    from lw_refinenet_ros.evaluation.summary import evaluation_summary
+    from lw_refinenet_ros.evaluation.task import made_with
+
+    segmenters = [
+        load_segmenter(argparse.Namespace(**{**vars(options), 'weights': name}))
+        for name in (options.before, options.after)
+    ]
+    ours, theirs = (segmenter.labels.names for segmenter in segmenters)
+    if ours != theirs:
+        msg = f'the classes differ and cannot be compared: {", ".join(ours)}; and {", ".join(theirs)}'
+        raise ValueError(msg)
+    labels = segmenters[1].labels
+    masks = Path(options.labels) if Path(options.labels).is_dir() else options.labels
+    examples = (
+        FolderExamples.find(options.images, Path(options.labels))
+        if options.images
+        else BagExamples(options.bag, options.topic, masks, round(options.tolerance * 1e9))
+    )
+    before, after = segmenters
+    first, second, pictures = evaluate_both(
+        examples,
+        segment_with(before),
+        segment_with(after),
+        labels,
+        pictures=PICTURES if options.report else 0,
+        progress=Progress('evaluated', examples.length and 2 * examples.length).show,
+    )
+    made = conditions()
+    summaries = []
+    for name, segmenter, found in ((options.before, before, first), (options.after, after, second)):
+        said = made_with(segmenter)
+        said['weights'] = f'{name}: {said["weights"]}'
+        summaries.append(evaluation_summary(found, {'source': found.description, **said, **made}))
+    problems = list(dict.fromkeys([*first.problems.first, *second.problems.first]))
+    return summaries[0], summaries[1], pictures, labels, problems

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import sys
@@ -50,10 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Play until the end, or until interrupted."""
-    if not options.rate > 0:
+    if not 0 < options.rate < math.inf:
         msg = f'--rate {options.rate} must be above 0'
         raise ValueError(msg)
-    if options.start < 0:
+    if not 0 <= options.start < math.inf:
         msg = f'--start {options.start} must be 0 or more'
         raise ValueError(msg)
     topics: list[str | None] = options.topics or [options.topic]

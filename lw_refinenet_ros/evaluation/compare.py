@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ __all__ = ['Change', 'Comparison', 'FrameChange', 'compare', 'read_evaluation']
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 SEED = 0  # the same two files give the same interval
+MOST_SAVED = 20  # frames that changed most
 CHUNK = 200  # resamples at a time: memory stays small with many frames
 
 
@@ -87,6 +88,7 @@ class Comparison:
             'miou': _plain(self.miou),
             'per_class_iou': {change.name: _plain(change) for change in self.classes},
             'frames': len(self.frames),
+            'most_changed': [asdict(frame) for frame in self.most_changed(MOST_SAVED)],
             'frames_only_before': list(self.only_before),
             'frames_only_after': list(self.only_after),
         }
@@ -115,7 +117,10 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         lengths = {len(frames[key]) for key in ('name', 'stamp_ns', 'intersection', 'union')}
         widths = {len(row) for key in ('intersection', 'union') for row in frames[key]}
     except (ValueError, KeyError, TypeError) as error:
-        msg = f'{path} is not the --json of an evaluation: {type(error).__name__}: {error}'
+        msg = (
+            f'{path} is not the --json of an evaluation: {type(error).__name__}: {error}; '
+            'to compare weights give a --bag or --images, and --labels'
+        )
         raise ValueError(msg) from error
     if len(lengths) != 1 or widths - {classes}:
         msg = f'{path} is damaged: its per_frame lists differ in length'

@@ -6,20 +6,29 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
+import numpy.typing as npt
+
 from lw_refinenet_ros.evaluation.charts import change_chart
 from lw_refinenet_ros.evaluation.files import write_text
 from lw_refinenet_ros.evaluation.page import page
-from lw_refinenet_ros.evaluation.parts import conditions_section, header, section, tiles
+from lw_refinenet_ros.evaluation.parts import conditions_section, header, picture, section, tiles
+from lw_refinenet_ros.image.labels import UNLABELLED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from lw_refinenet_ros.evaluation.compare import Change, Comparison
+    from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
+    from lw_refinenet_ros.image.labels import LabelSet
 
 __all__ = ['comparison_headline', 'points', 'write_comparison_report']
 
 MOST_FRAMES = 20
+# Told apart by everybody: Okabe and Ito's blue and vermilion.
+MENDED, BROKEN, WRONG, IGNORED = (0, 114, 178), (213, 94, 0), (60, 60, 60), (120, 128, 136)
 SAID = {'better': 'better', 'worse': 'worse', 'unsure': 'no sure change'}
 
 
@@ -43,6 +52,8 @@ def write_comparison_report(
     found: Comparison,
     names: tuple[str, str],
     conditions: tuple[Mapping[str, str], Mapping[str, str]],
+    pictures: Sequence[ChangedFrame] = (),
+    labels: LabelSet | None = None,
 ) -> None:
     """Write a self-contained HTML file.
 
@@ -51,6 +62,8 @@ def write_comparison_report(
         found: the comparison.
         names: of the two evaluations.
         conditions: of the two evaluations; those that differ are shown side by side.
+        pictures: frames to show, where there are pictures of them.
+        labels: the classes and their colours, for the pictures.
 
     """
     miou = found.miou
@@ -68,10 +81,11 @@ def write_comparison_report(
         header('Comparison', comparison_headline(found)),
         tiles(rows),
         _classes(found),
-        _frames(found),
+        _frames(found, {frame.name: rank for rank, frame in enumerate(pictures, 1)}),
+        _pictures(pictures, labels) if labels else '',
         conditions_section(_both(conditions)),
     ]
-    write_text(path, page('Comparison', '\n'.join(body)))
+    write_text(path, page('Comparison', '\n'.join(part for part in body if part)))
 
 
 def _classes(found: Comparison) -> str:
@@ -80,22 +94,25 @@ def _classes(found: Comparison) -> str:
         values = f'<td>{_percent(change.before)}</td><td>{_percent(change.after)}</td>'
         rows.append(
             f'<tr><th scope="row">{escape(change.name)}</th>{values}'
-            f'<td class="{change.verdict}">{points(change.difference)}</td><td>{_interval(change)}</td>'
+            f'<td class="{change.verdict}">{points(change.difference)}</td>'
+            f'<td class="interval">{_interval(change)}</td>'
             f'<td class="{change.verdict} more">{SAID[change.verdict]}</td></tr>'
         )
     names = ('Class', 'Before', 'After', 'Points', '95% interval')
     head = ''.join(f'<th scope="col">{name}</th>' for name in names) + '<th class="more"></th>'
-    table = f'<table class="changes"><thead><tr>{head}</tr></thead><tbody>\n{"".join(rows)}\n</tbody></table>'
+    body = f'<thead><tr>{head}</tr></thead><tbody>\n{"".join(rows)}\n</tbody>'
+    table = f'<table class="changes by-class">{body}</table>'
     about = 'IoU of each class, the worst change first. It is sure where the interval does not hold 0.'
     return section('Classes', about, table)
 
 
-def _frames(found: Comparison) -> str:
+def _frames(found: Comparison, shown: Mapping[str, int]) -> str:
     first_ns = min(frame.stamp_ns for frame in found.frames)
     places = [((frame.stamp_ns - first_ns) / 1e9, frame.difference) for frame in found.frames]
     chart = change_chart([place for place in places if place[1] == place[1]])
     rows = ''.join(
-        f'<tr><th scope="row">{escape(frame.name)}</th><td>{frame.before:.1%}</td><td>{frame.after:.1%}</td>'
+        f'<tr><th scope="row">{_link(frame.name, shown)}</th>'
+        f'<td>{frame.before:.1%}</td><td>{frame.after:.1%}</td>'
         f'<td class="{"better" if frame.difference > 0 else "worse"}">{points(frame.difference)}</td></tr>\n'
         for frame in found.most_changed(MOST_FRAMES)
     )
@@ -103,6 +120,56 @@ def _frames(found: Comparison) -> str:
     table = f'<table class="changes"><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>'
     about = "Difference of each frame's mIoU in percentage points; above 0 is better."
     return section('Frames', about, f'{chart}<h3>Changed most</h3>{table}')
+
+
+def _link(name: str, shown: Mapping[str, int]) -> str:
+    """Name a frame; where there is a picture of it, lead there."""
+    return f'<a href="#changed-{shown[name]}">{escape(name)}</a>' if name in shown else escape(name)
+
+
+def _pictures(frames: Sequence[ChangedFrame], labels: LabelSet) -> str:
+    figures = []
+    for rank, frame in enumerate(frames, 1):
+        shown = [
+            ('Image', frame.image),
+            ('Truth', labels.color(frame.truth)),
+            ('Before', labels.color(frame.before)),
+            ('After', labels.color(frame.after)),
+            ('What changed', _change(frame)),
+        ]
+        pictures = ''.join(
+            f'<div>{picture(array, f"{what}, frame {frame.name}")}<p class="note">{what}</p></div>'
+            for what, array in shown
+        )
+        figures.append(
+            f'<figure class="worst" id="changed-{rank}" tabindex="-1"><figcaption>'
+            f'<b>{rank}. {escape(frame.name)}</b>: mIoU {frame.before_miou:.1%} to {frame.after_miou:.1%}, '
+            f'{points(frame.after_miou - frame.before_miou)} points</figcaption>'
+            f'<div class="five">{pictures}</div></figure>'
+        )
+    key = ''.join(
+        '<li><span class="swatch" style="background:rgb({},{},{})"></span>'.format(*color)
+        + f'{escape(name)}</li>'
+        for name, color in zip((*labels.names, 'no truth'), (*labels.colors, (0, 0, 0)))
+    )
+    about = (
+        'Those whose mIoU changed most. What changed: blue was wrong and is right, orange was right and is '
+        'wrong, dark is wrong in both, grey has no truth. Select a picture to enlarge it.'
+    )
+    content = f'<ul class="key">{key}</ul>' + '\n'.join(figures)
+    return section('Frames that changed most', about, content) if figures else ''
+
+
+def _change(frame: ChangedFrame) -> npt.NDArray[np.uint8]:
+    """Show where the labels went right or wrong over a faint image."""
+    gray = cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
+    shown = np.broadcast_to(0.25 * gray + 0.75 * 236, frame.image.shape).copy()
+    was, now = frame.before == frame.truth, frame.after == frame.truth
+    shown[~was & ~now] = WRONG
+    shown[~was & now] = MENDED
+    shown[was & ~now] = BROKEN
+    shown[frame.truth == UNLABELLED] = IGNORED
+    return shown.astype(np.uint8)
 
 
 def _both(conditions: tuple[Mapping[str, str], Mapping[str, str]]) -> dict[str, str]:

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from lw_refinenet_ros.image.frame import Frame, FrameError
 
-__all__ = ['ENCODINGS', 'Order', 'Pixels', 'pixels', 'rgb', 'to_rgb']
+__all__ = ['ENCODINGS', 'MAX_SIDE', 'Order', 'Pixels', 'pixels', 'rgb', 'to_rgb']
 
 Order = Literal['rgb', 'bgr']
+MAX_SIDE = 16384  # pixels; no camera comes near, a damaged header may
 
 
 class Pixels(NamedTuple):
@@ -69,19 +70,20 @@ def pixels(frame: Frame) -> Pixels:
     converted to RGB by OpenCV, 16 bits scaled to 8 by 255 / 65535 (what cv_bridge does).
 
     Raises:
-        FrameError: 'encoding' (unknown), 'size' (an odd one that the encoding cannot have, or none), 'step'
+        FrameError: 'encoding' (unknown), 'size' (none, too large, or odd where it cannot be), 'step'
             (smaller than a row) or 'length' (fewer bytes than the rows need).
 
     """
     encoding = ENCODINGS.get(frame.encoding)
     if encoding is None:
-        msg = f'encoding {frame.encoding!r} is not supported: use one of {", ".join(ENCODINGS)}'
+        msg = f'encoding {frame.encoding[:32]!r} is not supported: use one of {", ".join(ENCODINGS)}'
         raise FrameError(msg, 'encoding')
     height, width = frame.height, frame.width
-    if height < 1 or width < 1 or height % encoding.even[0] or width % encoding.even[1]:
+    possible = 0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE
+    if not possible or height % encoding.even[0] or width % encoding.even[1]:
         msg = (
-            f'{frame.encoding} of height {height} and width {width}: '
-            f'they must be positive multiples of {encoding.even[0]} and {encoding.even[1]}'
+            f'{frame.encoding} of height {height} and width {width}: they must be positive multiples of '
+            f'{encoding.even[0]} and {encoding.even[1]}, at most {MAX_SIDE}'
         )
         raise FrameError(msg, 'size')
     row = width * encoding.channels * encoding.depth // 8

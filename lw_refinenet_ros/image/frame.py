@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from dataclasses import dataclass
 from typing import cast
@@ -12,19 +11,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from lw_refinenet_ros.image.stated_size import stated_size
+
 __all__ = ['Frame', 'FrameError', 'decode_image', 'parse_compressed_image', 'parse_image', 'parse_stamp']
 
 _BYTE_ORDERS = {b'\x00\x01': '<', b'\x00\x00': '>'}  # plain CDR, by its encapsulation identifier
-_PNG_END = b'IEND\xaeB`\x82'
-_JPEG_END, _JPEG_SCAN = b'\xff\xd9', b'\xff\xda'
-_JPEG_AFTER_SCAN = re.compile(rb'\xff[^\x00\xff\xd0-\xd7]')  # a marker that is no part of compressed pixels
+_STAMPS_S = range(-(1 << 31), 1 << 31)  # what the header of an answer can say
 
 
 class FrameError(ValueError):
     """One bad frame; the next one may be good.
 
-    `reason` is a short stable slug to count by: 'truncated', 'encapsulation', 'size', 'step', 'length',
-    'encoding' or 'decode'.
+    `reason` is a short stable slug to count by: 'truncated', 'encapsulation', 'stamp', 'size', 'step',
+    'length', 'encoding' or 'decode'.
     """
 
     def __init__(self, message: str, reason: str) -> None:
@@ -102,14 +101,18 @@ class _CdrReader:
         """Read a std_msgs/Header: stamp in ns and frame_id."""
         sec = self.u32('header.stamp')
         sec -= (sec & 0x80000000) << 1  # int32
-        return sec * 1_000_000_000 + self.u32('header.stamp'), self.string('header.frame_id')
+        stamp_ns = sec * 1_000_000_000 + self.u32('header.stamp')
+        if stamp_ns // 1_000_000_000 not in _STAMPS_S:
+            msg = f'the stamp of {stamp_ns} ns is later than a header can say: the message is damaged'
+            raise FrameError(msg, 'stamp')
+        return stamp_ns, self.string('header.frame_id')
 
 
 def parse_stamp(cdr: bytes | memoryview) -> int:
     """Read the stamp (ns) of a serialized message that begins with a header.
 
     Raises:
-        FrameError: 'truncated' or 'encapsulation'.
+        FrameError: 'truncated', 'encapsulation' or 'stamp'.
 
     """
     return _CdrReader(cdr).header()[0]
@@ -126,8 +129,8 @@ def parse_image(cdr: bytes | memoryview) -> Frame:
         A frame whose `data` shares memory with `cdr`. Its encoding is not looked at.
 
     Raises:
-        FrameError: 'truncated', 'encapsulation' (not plain CDR), 'size' (no pixels) or 'length' (fewer bytes
-            than `step * height`).
+        FrameError: 'truncated', 'encapsulation' (not plain CDR), 'stamp', 'size' (no pixels) or 'length'
+            (fewer bytes than `step * height`).
 
     """
     reader = _CdrReader(cdr)
@@ -156,7 +159,8 @@ def parse_compressed_image(cdr: bytes | memoryview) -> Frame:
         A frame of encoding bgr8 or, as the format says, rgb8 or bayer_*8; deeper images are scaled to 8 bits.
 
     Raises:
-        FrameError: 'truncated' (the message, or the JPEG or PNG within), 'encapsulation', or 'decode'.
+        FrameError: 'truncated' (the message, or the JPEG or PNG within), 'encapsulation', 'stamp', 'size' or
+            'decode', as `decode_image`.
 
     """
     reader = _CdrReader(cdr)
@@ -183,14 +187,18 @@ def decode_image(content: bytes, flags: int = cv2.IMREAD_COLOR) -> npt.NDArray[n
         uint8 (H, W, 3) BGR, or (H, W) with `cv2.IMREAD_GRAYSCALE`.
 
     Raises:
-        FrameError: 'truncated' (a JPEG or PNG that stops before its end), or 'decode'.
+        FrameError: 'truncated' (a JPEG or PNG that stops before its end), 'size' (one that says it has more
+            pixels than its bytes can hold), or 'decode'.
 
     """
-    if (content[:2] == b'\xff\xd8' and not _is_whole_jpeg(content)) or (
-        content[:4] == b'\x89PNG' and _PNG_END not in content
-    ):
+    said = stated_size(content)
+    if said is None:
         msg = f'truncated image: its {len(content)} bytes stop before its end'
         raise FrameError(msg, 'truncated')
+    height, width, most = said
+    if height * width > most:
+        msg = f'{width}x{height} pixels cannot be in an image of {len(content)} bytes: it is damaged'
+        raise FrameError(msg, 'size')
     try:
         array = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:  # no content, or too large
@@ -199,15 +207,3 @@ def decode_image(content: bytes, flags: int = cv2.IMREAD_COLOR) -> npt.NDArray[n
         msg = f'{len(content)} bytes starting {content[:4]!r} are no image OpenCV knows: use JPEG or PNG'
         raise FrameError(msg, 'decode')
     return cast('npt.NDArray[np.uint8]', array)
-
-
-def _is_whole_jpeg(content: bytes) -> bool:
-    """Follow the markers of a JPEG to its end; what comes after is nobody's business."""
-    offset = 2
-    while (marker := content[offset : offset + 2]) != _JPEG_END:
-        offset += 2 + int.from_bytes(content[offset + 2 : offset + 4], 'big')
-        if marker == _JPEG_SCAN and (found := _JPEG_AFTER_SCAN.search(content, offset)):
-            offset = found.start()
-        elif marker == _JPEG_SCAN or len(marker) < 2:
-            return False
-    return True

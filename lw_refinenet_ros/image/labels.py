@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Collection, Mapping
@@ -17,11 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.image.encodings import Order, Pixels, to_rgb
+from lw_refinenet_ros.one_line import one_line
 
 __all__ = ['UNLABELLED', 'LabelSet', 'read_label_png', 'write_label_png']
 
 UNLABELLED = 255  # the id of a pixel without a class
+LONGEST_NAME = 100  # characters
 
 _MAX_YAML_BYTES = 1 << 20
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
@@ -46,9 +48,13 @@ class LabelSet:
     colors: tuple[tuple[int, int, int], ...]
 
     def __post_init__(self) -> None:
-        if not all(isinstance(name, str) and name for name in (self.name, *self.names)):
-            msg = 'the names of a label set and of its classes must be non-empty strings'
-            raise ValueError(msg)
+        for name in (self.name, *self.names):
+            if not (isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and name.isprintable()):
+                msg = (
+                    f'the name {one_line(repr(name))} of a label set or class must be '
+                    f'1 to {LONGEST_NAME} printable characters'
+                )
+                raise ValueError(msg)
         if not 1 <= len(self.names) <= UNLABELLED:
             msg = f'label set {self.name!r} has {len(self.names)} classes: it needs 1 to {UNLABELLED}'
             raise ValueError(msg)
@@ -80,7 +86,7 @@ class LabelSet:
         try:
             return cls.from_dict(yaml.safe_load(text))
         except (ValueError, RecursionError, yaml.YAMLError) as error:
-            msg = f'{path}: {error}'
+            msg = one_line(f'{path}: {error}')
             raise ValueError(msg) from error
 
     @classmethod
@@ -295,10 +301,5 @@ def write_label_png(path: Path | str, label: npt.NDArray[np.uint8]) -> None:
     if not label.size:
         msg = f'label of shape {label.shape} has no pixels'
         raise ValueError(msg)
-    target = Path(path)
-    temporary = target.with_name(f'.{target.name}.{os.getpid()}.tmp')
-    try:
-        temporary.write_bytes(cv2.imencode('.png', label)[1].tobytes())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    png = cv2.imencode('.png', label)[1].tobytes()
+    write_atomically(path, lambda file: file.write_bytes(png))

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import rclpy
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 from lw_refinenet_ros.node.memory import keep_large_allocations
 from lw_refinenet_ros.node.outputs import header_of
+from lw_refinenet_ros.node.qos import profile_of
 
 if TYPE_CHECKING:
     from rclpy.publisher import Publisher
@@ -78,6 +79,9 @@ def play(
         sent: is told of every frame.
         toggled: whether to pause, or to go on, now; asked every tenth of a second and before every frame.
 
+    Raises:
+        ValueError: there is no frame to play.
+
     """
     keep_large_allocations()
     rclpy.init(args=[])
@@ -98,19 +102,10 @@ def play(
 
 
 class _Channel:
-    """One topic, and the message whose memory is used again.
-
-    The quality of service is the recorded one; without one, reliable with a depth of 1.
-    """
+    """One topic, with the recorded quality of service, and the message whose memory is used again."""
 
     def __init__(self, node: Node, track: Track) -> None:
-        offered = track.source.offered
-        reliable = offered is None or offered.reliable
-        qos = QoSProfile(
-            depth=offered.depth if offered else 1,
-            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-        )
-        self.publisher = node.create_publisher(Image, track.topic, qos)
+        self.publisher = node.create_publisher(Image, track.topic, profile_of(track.source.offered))
         self.message = Image()
 
     def fill(self, frame: Frame) -> None:
@@ -156,9 +151,14 @@ class Player(Node):  # type: ignore[misc]
         return heapq.merge(*tracks, key=lambda pair: pair[0].stamp_ns)
 
     def play(self) -> None:
-        """Publish every frame, as far apart as their stamps are, divided by the rate."""
+        """Publish every frame, as far apart as their stamps are, divided by the rate.
+
+        Raises:
+            ValueError: there is none, or none so late.
+
+        """
         begin_ns: int | None = None  # the stamp that is due at `start_ns`
-        start_ns = 0
+        start_ns, played = 0, False
         for frame, channel in self._frames():
             if not rclpy.ok():
                 return
@@ -182,8 +182,19 @@ class Player(Node):  # type: ignore[misc]
                 self._clock.publish(Clock(clock=channel.message.header.stamp))
             # Before publishing: the subscriber may have the frame before publish() returns.
             sent_ns = time.monotonic_ns()
-            channel.publisher.publish(channel.message)
+            try:
+                channel.publisher.publish(channel.message)
+            except RCLError as error:  # the middleware had no room for it in time: the next may fit
+                if not rclpy.ok():
+                    return
+                self.get_logger().warning(f'a frame was not sent: {error}', throttle_duration_sec=1.0)
+                continue
             self._sent(Sent(frame.stamp_ns, due_ns, sent_ns))
+            played = True
+        if not played and rclpy.ok():
+            sources = ', '.join(track.source.description for track in self._tracks)
+            msg = f'{sources}: no frame comes {self._how.start_s:g} s after the first, or later'
+            raise ValueError(msg)
 
     def flush(self) -> None:
         """Wait until every reliable subscriber has the last frames: they go when their publisher goes."""

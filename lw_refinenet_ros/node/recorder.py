@@ -25,10 +25,13 @@ from sensor_msgs.msg import Image
 from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.node.diagnostics import read_status
 from lw_refinenet_ros.node.memory import keep_large_allocations
+from lw_refinenet_ros.node.qos import recorded
 from lw_refinenet_ros.sources.bag_writer import BagWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from rosbags.interfaces import Qos
 
 __all__ = ['main']
 
@@ -51,6 +54,7 @@ class Recorder(Node):  # type: ignore[misc]
         self.status: tuple[str, dict[str, str], dict[str, int], dict[str, dict[str, float]]] | None = None
         self.status_time = self.last_arrival = time.monotonic()
         self._name, self._bag = f'{node}: segmentation', bag
+        self._offered: dict[str, list[Qos]] = {}
         qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE)
         for output in outputs:
             self.create_subscription(
@@ -65,7 +69,10 @@ class Recorder(Node):  # type: ignore[misc]
             stamp_ns = parse_image(cdr).stamp_ns
             if topic.endswith('/label'):
                 self.arrivals.append((stamp_ns, arrival_ns))
-            self._bag.write_raw(topic, 'sensor_msgs/msg/Image', cdr, stamp_ns)
+            if topic not in self._offered:
+                infos = self.get_publishers_info_by_topic(topic)
+                self._offered[topic] = [recorded(info.qos_profile) for info in infos]
+            self._bag.write_raw(topic, 'sensor_msgs/msg/Image', cdr, stamp_ns, self._offered[topic])
 
         return write
 
@@ -95,7 +102,7 @@ def main(args: list[str] | None = None) -> int:
     threading.Thread(target=_wait_for_end, args=(finish,), daemon=True).start()
     rclpy.init(args=[])
     try:
-        with BagWriter(options.bag) as bag:
+        with BagWriter(options.bag, compress=True) as bag:
             recorder = Recorder(options.node, bag, options.outputs)
             executor = SingleThreadedExecutor()
             executor.add_node(recorder)

@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from itertools import count
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from rosbags import rosbag1, rosbag2
-from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosReliability
+from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 
 from lw_refinenet_ros.image.frame import Frame, FrameError, parse_compressed_image, parse_image, parse_stamp
-from lw_refinenet_ros.sources.cut_bag import CutBag
-from lw_refinenet_ros.sources.source import Offered, OnError, Source, SourceError
+from lw_refinenet_ros.sources.scanned_bag import ScannedBag
+from lw_refinenet_ros.sources.source import OnError, Source, SourceError
+from lw_refinenet_ros.sources.zstd import MAGIC, zstd
 
 __all__ = ['BAG_SUFFIXES', 'BagSource']
 
@@ -51,21 +54,18 @@ class BagSource(Source):
         leave_out: Collection[str] = (),
     ) -> None:
         super().__init__(f'bag {path}', on_error=on_error)
-        self._name = str(path)
+        self._path = path
         # ROS 1 messages are rewritten as CDR by the ROS 2 definitions, whose header has no sequence number.
         self._ros1 = get_typestore(Stores.ROS2_HUMBLE) if path.suffix == '.bag' else None
-        self._reader: rosbag1.Reader | rosbag2.Reader | CutBag
+        self._fault = ''  # of the index
+        self._reader: rosbag1.Reader | rosbag2.Reader | ScannedBag
         # Damaged files make rosbags raise nearly anything, here and while reading.
         try:
             self._reader = rosbag1.Reader(path) if self._ros1 else rosbag2.Reader(path)
             self._stack.enter_context(self._reader)
         except Exception as error:
-            try:
-                self._reader = CutBag(path)
-                self._name += ', cut short,'
-            except Exception:
-                msg = f'{path} cannot be read as a bag: {_one_line(error)}'
-                raise SourceError(msg) from error
+            self._fault = _one_line(error)
+            self._reader = self._without_index(error)
         images = [connection for connection in self._reader.connections if connection.msgtype in _PARSERS]
         try:
             self.topic = self._choose(topic, sorted({connection.topic for connection in images}), leave_out)
@@ -74,17 +74,34 @@ class BagSource(Source):
             raise
         self._connections = [connection for connection in images if connection.topic == self.topic]
         self.length = sum(connection.msgcount for connection in self._connections)
-        self.offered = _offered(self._connections)
+        self.offered = tuple(
+            profile
+            for connection in self._connections
+            if isinstance(connection.ext, ConnectionExtRosbag2)
+            for profile in connection.ext.offered_qos_profiles
+        )
         duration_ns = self._reader.duration
         if self.length > 1 and duration_ns > 0:
             self.rate_hz = (self.length - 1) * 1e9 / duration_ns
+
+    def _without_index(self, error: Exception) -> ScannedBag:
+        """Open a bag that cannot be opened otherwise; `error` says why."""
+        try:
+            bag = self._stack.enter_context(closing(ScannedBag(self._path)))
+        except Exception:
+            bag = None
+        if bag is None or not any(connection.msgtype in _PARSERS for connection in bag.connections):
+            self.close()
+            msg = f'{self._path} cannot be read as a bag: {_one_line(error)}'
+            raise SourceError(msg) from error
+        return bag
 
     def _choose(self, topic: str | None, images: list[str], leave_out: Collection[str]) -> str:
         """Give the topic to read."""
         names = ', '.join(images) or 'none'
         if topic is not None:
             if topic not in images:
-                msg = f'{self._name} has no image topic {topic!r}: its image topics are {names}'
+                msg = f'{self._path} has no image topic {topic!r}: its image topics are {names}'
                 raise SourceError(msg)
             return topic
         seen = [
@@ -94,10 +111,10 @@ class BagSource(Source):
             and not name.removesuffix('/compressed').endswith((*_RESULTS, '/compressedDepth'))
         ]
         if not seen:
-            msg = f'{self._name} has no image topic to segment: its image topics are {names}'
+            msg = f'{self._path} has no image topic to segment: its image topics are {names}'
             raise SourceError(msg)
         if len(seen) > 1:
-            msg = f'{self._name} has several image topics, choose one: {", ".join(seen)}'
+            msg = f'{self._path} has several image topics, choose one: {", ".join(seen)}'
             raise SourceError(msg)
         return seen[0]
 
@@ -122,38 +139,47 @@ class BagSource(Source):
 
     def _messages(self) -> Iterator[tuple[str, str, bytes | memoryview]]:
         """Read the messages of the topic: where each stands, its type and its CDR."""
-        messages = self._reader.messages(connections=self._connections)
-        for index in count():
+        for index, (connection, log_ns, raw) in enumerate(self._logged()):
+            where = f'{self._path}: message {index} of {self.topic}, logged at {log_ns} ns'
+            cdr: bytes | memoryview
             try:
-                connection, log_ns, raw = next(messages)
-            except StopIteration:
-                return
-            except Exception as error:
-                where = f'after {index} messages of {self.topic}'
-                msg = f'{self._name} cannot be read further {where}: {_one_line(error)}'
-                self._report(SourceError(msg), error)
-                return
-            where = f'{self._name}: message {index} of {self.topic}, logged at {log_ns} ns'
-            try:
-                cdr = self._ros1.ros1_to_cdr(raw, connection.msgtype) if self._ros1 else raw
-            except SerdeError as error:
+                if self._ros1:
+                    cdr = self._ros1.ros1_to_cdr(raw, connection.msgtype)
+                else:  # without metadata.yaml nobody has said that messages are compressed
+                    cdr = zstd.decompress(raw) if raw[:4] == MAGIC else raw
+            except (SerdeError, zstd.ZstdError) as error:
                 self._report(SourceError(f'{where}: {_one_line(error)}'), error)
             else:
                 yield where, connection.msgtype, cdr
 
-
-def _offered(connections: Sequence[Connection]) -> Offered | None:
-    """Read the recorded quality of service; of several publishers, what every subscriber can match."""
-    profiles = [
-        profile
-        for connection in connections
-        if isinstance(connection.ext, ConnectionExtRosbag2)
-        for profile in connection.ext.offered_qos_profiles
-    ]
-    if not profiles:
-        return None
-    reliable = all(profile.reliability is not QosReliability.BEST_EFFORT for profile in profiles)
-    return Offered(reliable, max(1, *(profile.depth for profile in profiles)))
+    def _logged(self) -> Iterator[tuple[Connection, int, bytes]]:
+        """Read connection, log time and content by the index and, where it fails, the rest without."""
+        times_ns = array('q')
+        fault, cause = self._fault, None
+        if not isinstance(self._reader, ScannedBag):
+            try:
+                for entry in self._reader.messages(connections=self._connections):
+                    times_ns.append(entry[1])
+                    yield entry
+            except Exception as error:
+                fault, cause = _one_line(error), error
+            else:
+                if len(times_ns) == self.length:
+                    return
+                fault = f'its index promises {self.length} and leads to {len(times_ns)}'
+        read, known = len(times_ns), Counter(times_ns)
+        try:
+            with closing(ScannedBag(self._path)) as bag:
+                for entry in bag.messages(self._connections):
+                    if known[entry[1]]:
+                        known[entry[1]] -= 1
+                    else:
+                        read += 1
+                        yield entry
+        except Exception as error:
+            fault, cause = _one_line(error), error
+        msg = f'{self._path} is damaged, {read} messages of {self.topic} could be read: {fault}'
+        self._report(SourceError(msg), cause)
 
 
 def _one_line(error: Exception) -> str:

@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rosbags.interfaces import Qos
+
     from lw_refinenet_ros.image.frame import Frame
 
-__all__ = ['FRAME_ID', 'START_NS', 'Offered', 'OnError', 'Source', 'SourceError']
+__all__ = ['FRAME_ID', 'START_NS', 'OnError', 'Source', 'SourceError']
 
 START_NS = 1_000_000_000  # the first stamp of what has no stamps: zero means "not set" in ROS
 FRAME_ID = 'camera'  # of what has none
@@ -20,13 +22,6 @@ FRAME_ID = 'camera'  # of what has none
 
 class SourceError(ValueError):
     """A source that cannot be opened or read further: one line that says what and where."""
-
-
-class Offered(NamedTuple):
-    """The quality of service that images were recorded with."""
-
-    reliable: bool
-    depth: int
 
 
 OnError = Callable[[SourceError], None]
@@ -40,7 +35,7 @@ class Source(ABC):
         topic: the name of the images.
         length: frames, or None when unknown.
         rate_hz: frames per second, of a bag averaged over its whole length, or None when unknown.
-        offered: what the publisher of a bag's topic offered, or None where it was not recorded.
+        offered: the quality of service that the topic's publishers offered, as it was recorded.
 
     Args:
         on_error: takes what cannot be read, and reading goes on with the next frame, if there can be one.
@@ -53,7 +48,7 @@ class Source(ABC):
         self.topic = topic
         self.length: int | None = None
         self.rate_hz: float | None = None
-        self.offered: Offered | None = None
+        self.offered: tuple[Qos, ...] = ()
         self._on_error = on_error
         self._stack = ExitStack()  # of what is held open
 
