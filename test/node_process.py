@@ -20,7 +20,7 @@ from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters,
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 
 from lw_refinenet_ros.cli.live import _die_with_parent, ros_environment
@@ -29,7 +29,7 @@ from lw_refinenet_ros.node.diagnostics import read_status
 if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterValue
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0  # a busy machine takes half of it to start the node
 os.environ.update(ros_environment())
 
 
@@ -76,7 +76,8 @@ class NodeProcess:
         for topic in topics:
             kept = self.received[topic] = []
             latched = topic == 'label_names'
-            kind = String if latched else CompressedImage if topic.endswith('/compressed') else Image
+            kinds = {'label_names': String, 'compressed': CompressedImage, 'points': PointCloud2}
+            kind = kinds.get(topic.rsplit('/', 1)[-1], Image)
             durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
             qos = QoSProfile(depth=20, durability=durability)
             self.client.create_subscription(kind, f'/lw_refinenet/{topic}', kept.append, qos)

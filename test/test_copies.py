@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pixels are where docs/fast_path.md says they are: addresses are compared, code is not read."""
+"""Pixels are where docs/fast_path.md says they are: addresses and allocations tell, code is not read."""
 
+import tracemalloc
 from array import array
+from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
+from test_image_frame import compressed_cdr, image_cdr
 
 from lw_refinenet_ros import Segmenter
-from lw_refinenet_ros.image.encodings import pixels
-from lw_refinenet_ros.image.frame import parse_image
+from lw_refinenet_ros.image.encodings import ENCODINGS, pixels
+from lw_refinenet_ros.image.frame import parse_compressed_image, parse_image
+from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.inference.segmenter import _packed
+
+HEIGHT, WIDTH = 240, 320
+VIEWED = {'rgb8', 'bgr8', '8UC3'}
 
 
 def address(pixels_or_bytes) -> int:
@@ -37,17 +46,32 @@ def test_the_network_reads_the_bytes_of_the_message_where_they_lie(message, tiny
     assert image.ctypes.data == frame.data.ctypes.data
     assert address(message) < image.ctypes.data <= payload
     segmenter.segment(image, order=order, confidence=confidence)
-    ((request, _),) = segmenter.engine._compiled.values()
+    (request,) = segmenter.engine._compiled.values()
     assert request.get_tensor('image').data.ctypes.data == image.ctypes.data
 
 
-def test_an_odd_sized_label_is_written_by_the_network_itself(tiny_weights, street):
+@pytest.mark.parametrize('size', [(96, 128), (95, 127)])
+@pytest.mark.parametrize('engine', ['openvino', 'torch'])
+def test_the_label_is_written_where_the_caller_wants_it(tiny_weights, street, engine, size):
+    if engine == 'openvino':
+        pytest.importorskip('openvino')
+    segmenter = Segmenter.load(str(tiny_weights), engine=engine)
+    image, memory = np.ascontiguousarray(street[: size[0], : size[1]]), np.full(size, 77, np.uint8)
+    result = segmenter.segment(image, out=memory)
+    assert result.label.ctypes.data == memory.ctypes.data
+    assert memory.max() < 3
+
+
+def test_a_batch_and_a_resized_image_are_copied_once_into_memory_that_is_kept(tiny_weights, street):
     pytest.importorskip('openvino')
     segmenter = Segmenter.load(str(tiny_weights), engine='openvino')
-    label = np.empty((95, 127), np.uint8)
-    segmenter.segment(np.ascontiguousarray(street[:95, :127]), out=label)
-    ((request, _),) = segmenter.engine._compiled.values()
-    assert request.get_tensor('label').data.ctypes.data == label.ctypes.data
+    image = cv2.resize(street, (WIDTH, HEIGHT))
+    for batch, network_size in ((2, None), (1, (96, 128))):
+        segmenter.network_size = network_size
+        job = segmenter.job((HEIGHT, WIDTH), batch=batch)
+        first = segmenter.engine._input(job, [image] * batch)
+        assert new_bytes_per_pixel(lambda job=job, n=batch: segmenter.engine._input(job, [image] * n)) < 0.1
+        assert segmenter.engine._input(job, [image] * batch).ctypes.data == first.ctypes.data
 
 
 def test_an_output_is_filled_in_the_memory_of_the_message_that_is_published(street):
@@ -75,3 +99,83 @@ def test_colours_and_overlays_are_written_where_the_caller_wants_them(tiny_weigh
     memory = np.empty_like(street)
     assert result.color(out=memory) is memory
     assert result.overlay(0.5, out=memory) is memory
+
+
+def new_bytes_per_pixel(call: Callable[[], object]) -> float:
+    """The most memory that a call holds beyond what was there before; NumPy's and OpenCV's is traced."""
+    call()  # what is kept from call to call is there by now
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1] / (HEIGHT * WIDTH)
+    finally:
+        tracemalloc.stop()
+
+
+def test_allocations_are_seen_wherever_they_are_made():
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    assert new_bytes_per_pixel(lambda: image[::-1]) < 0.1
+    for copy in (image.copy, image.tobytes, lambda: cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+        assert 3 <= new_bytes_per_pixel(copy) < 3.1
+
+
+@pytest.mark.parametrize('padding', [0, 16])
+@pytest.mark.parametrize('encoding', ENCODINGS)
+def test_raw_pixels_are_viewed_or_copied_once_into_three_bytes(encoding, padding):
+    layout = ENCODINGS[encoding]
+    step = WIDTH * layout.channels * layout.depth // 8 + padding
+    rows = HEIGHT * layout.planes[0] // layout.planes[1]
+    data = np.zeros(rows * step, np.uint8)
+    cdr = image_cdr(data, HEIGHT, WIDTH, encoding, step)
+    # Into the hands of the engine, which reads them there: see the addresses above.
+    used = new_bytes_per_pixel(lambda: _packed(pixels(parse_image(cdr)).array))
+    expected = 0 if encoding in VIEWED and not padding else 4 if encoding == 'mono16' else 3
+    assert expected <= used < expected + 0.1
+
+
+@pytest.mark.parametrize(('suffix', 'written', 'expected'), [
+    ('.jpg', 'rgb8; jpeg compressed bgr8', 3),
+    ('.png', 'bgr8; png compressed bgr8', 3),
+    ('.jpg', 'mono8; jpeg compressed mono8', 3),
+    ('.png', 'bayer_rggb8; png compressed ', 4),
+])  # fmt: skip
+def test_compressed_pixels_are_decoded_once(suffix, written, expected, street):
+    picture = cv2.resize(street, (WIDTH, HEIGHT))
+    content = cv2.imencode(suffix, picture[..., 0] if 'bayer' in written else picture)[1].tobytes()
+    cdr = compressed_cdr(content, written)
+    stored = len(content) / (HEIGHT * WIDTH)  # the compressed bytes are copied for the decoder
+    used = new_bytes_per_pixel(lambda: _packed(pixels(parse_compressed_image(cdr)).array))
+    assert expected <= used < expected + stored + 0.1
+
+
+@pytest.mark.parametrize(('order', 'expected'), [('rgb', 1), ('bgr', 4)])
+def test_an_overlay_takes_a_mask_and_a_bgr_image_is_turned_once(order, expected):
+    labels = LabelSet('two', ('sky', 'road'), ((0, 0, 0), (1, 2, 3)))
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    label, memory = image[..., 0].copy(), np.empty_like(image)
+    assert new_bytes_per_pixel(lambda: labels.color(label, out=memory)) < 0.1
+    used = new_bytes_per_pixel(lambda: labels.overlay(image, label, 0.5, ['sky'], order, out=memory))
+    assert expected <= used < expected + 0.1
+
+
+def test_publishing_an_image_allocates_no_pixels(street):
+    pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+    import rclpy
+    from sensor_msgs.msg import Image
+    from std_msgs.msg import Header
+
+    from lw_refinenet_ros.node.outputs import ImageOutput
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    try:
+        node = rclpy.create_node('copies', context=context, use_global_arguments=False)
+        output = ImageOutput(node.create_publisher(Image, 'copies', 1), 'rgb8')
+
+        def publish():
+            output.pixels(HEIGHT, WIDTH)[...] = 7
+            output.publish(Header())
+
+        assert new_bytes_per_pixel(publish) < 0.2
+    finally:
+        rclpy.try_shutdown(context=context)

@@ -95,10 +95,13 @@ def test_read_only_and_unknown_parameters_and_unknown_classes_are_refused(node):
 
 
 def test_several_parameters_are_refused_as_a_whole(node):
-    result = node.set_atomically(overlay_alpha=0.25, network_height=64, network_width=0)
+    result = node.set_atomically(overlay_alpha=0.25, max_rate=5.0, overlay_classes=['sea'])
     assert not result.successful
-    assert 'network_width=0' in result.reason
-    assert node.get('overlay_alpha')[0].double_value == 0.5
+    assert "'sea'" in result.reason
+    result = node.set_atomically(overlay_alpha=0.25, max_rate=-5.0)
+    assert not result.successful
+    alpha, rate = node.get('overlay_alpha', 'max_rate')
+    assert (alpha.double_value, rate.double_value) == (0.5, 0.0)
 
 
 def test_every_parameter_is_described_with_its_range(node):

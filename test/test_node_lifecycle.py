@@ -48,18 +48,48 @@ def test_a_lifecycle_manager_can_drive_it_round_twice(tiny_weights, street):
         node.close()
 
 
-@pytest.mark.parametrize('fault', ['missing', 'truncated', 'no safetensors'])
-def test_with_bad_weights_it_stays_unconfigured_alive_and_says_why(tiny_weights, tmp_path, fault):
-    path = tmp_path / 'bad.safetensors'
+def spoil(content, fault):
+    """A weights file's content with a fault."""
+    if fault == 'truncated':
+        return content[: len(content) // 2]
+    if fault == 'no safetensors':
+        return b'PK\x03\x04' + content
+    if fault == 'other shapes':
+        return content.replace(b'\\"width\\":8', b'\\"width\\":9').replace(b'"width\\": 8', b'"width\\": 9')
+    return content.replace(b'"name', b'"nome')
+
+
+def test_with_bad_weights_it_stays_unconfigured_alive_and_says_why(tiny_weights, tmp_path):
+    path = tmp_path / 'weights.safetensors'
     content = tiny_weights.read_bytes()
-    if fault != 'missing':
-        path.write_bytes(content[: len(content) // 2] if fault == 'truncated' else b'PK\x03\x04' + content)
     node = NodeProcess(weights=str(path))
     try:
         node.spin_until(lambda: node.status and str(path) in node.status[0], 'reason on /diagnostics')
-        assert node.state() == 'unconfigured'
+        assert node.level == b'\x02'
+        reasons = {node.status[0]}
+        for fault in ('truncated', 'no safetensors', 'other shapes', 'no class names'):
+            path.write_bytes(spoil(content, fault))
+            assert path.read_bytes() != content
+            assert not node.transition('configure'), fault
+            node.spin_until(lambda: node.status[0] not in reasons, f'reason for {fault}')
+            assert str(path) in node.status[0]
+            assert '\n' not in node.status[0]
+            reasons.add(node.status[0])
+            assert node.state() == 'unconfigured'
         path.write_bytes(content)
         assert node.transition('configure'), 'a mended file is taken'
+    finally:
+        node.close()
+
+
+def test_cuda_that_was_asked_for_and_is_missing_is_an_error_not_a_fallback(tiny_weights):
+    torch = pytest.importorskip('torch')
+    if torch.cuda.is_available():
+        pytest.skip('there is a CUDA device')
+    node = NodeProcess(weights=str(tiny_weights), device='cuda')
+    try:
+        node.spin_until(lambda: node.status and "'cuda'" in node.status[0], 'reason on /diagnostics')
+        assert node.state() == 'unconfigured'
     finally:
         node.close()
 

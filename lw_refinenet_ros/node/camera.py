@@ -4,43 +4,31 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 
 from lw_refinenet_ros.image.frame import parse_compressed_image, parse_image
+from lw_refinenet_ros.node.camera_outputs import CameraOutputs
 from lw_refinenet_ros.node.diagnostics import WARMING_UP
 from lw_refinenet_ros.node.inference_thread import Arrival
-from lw_refinenet_ros.node.outputs import ImageOutput, JpegOutput
 from lw_refinenet_ros.node.statistics import Statistics
+from lw_refinenet_ros.node.subscription import FollowingSubscription
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
-    from rclpy.subscription import Subscription
 
     from lw_refinenet_ros.image.frame import Frame
     from lw_refinenet_ros.inference.engine import Job
     from lw_refinenet_ros.node.inference_thread import InferenceThread
 
-__all__ = ['Camera', 'quality']
+__all__ = ['Camera']
 
-IMAGES = {'label': 'mono8', 'confidence': 'mono8', 'color': 'rgb8', 'overlay': 'rgb8'}
 SILENCE_S = 2.0  # without a frame from a matched publisher is worth a warning
 
 
-def quality(
-    reliability: ReliabilityPolicy, durability: DurabilityPolicy = DurabilityPolicy.VOLATILE
-) -> QoSProfile:
-    """Give a quality of service of depth 1."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=1, reliability=reliability, durability=durability
-    )
-
-
 class Camera:
-    """Takes one camera's images and holds its publishers.
+    """Takes one camera's images and holds its outputs.
 
     Args:
         node: that subscribes and publishes.
@@ -49,12 +37,10 @@ class Camera:
 
     Attributes:
         name: as above.
-        topic: that is subscribed to, resolved.
-        images: the image outputs by name.
-        jpeg: the compressed overlay.
-        outputs: all of them by name.
+        parse: makes a frame of a serialized image.
+        outputs: what is published.
         statistics: of its frames since the node was configured.
-        job: what the last frame needed of the engine; None before the first.
+        batch: how many cameras' frames the last one was segmented with, itself included; 0 before the first.
         age_ms: of the last result when it was out, by its stamp and the node's clock; None before the first.
 
     """
@@ -65,73 +51,51 @@ class Camera:
         prefix = f'{name}/' if name else ''
         compressed = transport == 'compressed'
         # Remapping `image` moves no `image/compressed`: the name is resolved first.
-        self.topic = node.resolve_topic_name(f'{prefix}image') + ('/compressed' if compressed else '')
-        self._type = CompressedImage if compressed else Image
+        topic = node.resolve_topic_name(f'{prefix}image') + ('/compressed' if compressed else '')
+        kind = CompressedImage if compressed else Image
+        self._subscription = FollowingSubscription(node, kind, topic, self._receive)
         self.parse = parse_compressed_image if compressed else parse_image
-        overrides = QoSOverridingOptions.with_default_policies()
-
-        def publisher(kind: type, output: str) -> Any:
-            return node.create_lifecycle_publisher(
-                kind,
-                f'~/{prefix}{output}',
-                quality(ReliabilityPolicy.RELIABLE),
-                qos_overriding_options=overrides,
-            )
-
-        self._publishers = {output: publisher(Image, output) for output in IMAGES}
-        self._publishers['overlay/compressed'] = publisher(CompressedImage, 'overlay/compressed')
-        self.images = {name: ImageOutput(self._publishers[name], IMAGES[name]) for name in IMAGES}
-        self.jpeg = JpegOutput(self._publishers['overlay/compressed'])
-        self.outputs: dict[str, ImageOutput | JpegOutput] = {**self.images, 'overlay/compressed': self.jpeg}
+        self.outputs = CameraOutputs(node, prefix)
         self.statistics = Statistics()
-        self.job: Job | None = None
+        self.batch = 0
         self.age_ms: float | None = None
         self._complaint = ''  # of the last second's worst frame
         self._inference: InferenceThread | None = None
-        self._subscription: Subscription | None = None
-        self._last_sequence: dict[str, int] = {}
         self._next_due = 0.0  # when max_rate lets the next frame in, monotonic seconds
-        self._listening_since = 0.0  # monotonic seconds
 
     # In the executor's thread
+
+    @property
+    def topic(self) -> str:
+        """The topic of the images, resolved."""
+        return self._subscription.topic
 
     def listen(self, inference: InferenceThread) -> None:
         """Hand frames to the inference thread from now on."""
         self._inference = inference
-        self._subscribe(ReliabilityPolicy.BEST_EFFORT)
+        self._subscription.open()
+        self.outputs.points.listen(inference.call)
 
     def stop(self) -> None:
         """Listen no more."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-        self._subscription = self._inference = None
+        self._subscription.close()
+        self.outputs.points.stop()
+        self._inference = None
 
     def close(self) -> None:
         """Let go of everything."""
         self.stop()
-        for publisher in self._publishers.values():
-            self._node.destroy_lifecycle_publisher(publisher)
-        self._publishers.clear()
+        self.outputs.close()
 
-    def follow_publishers(self) -> None:
-        """Ask for reliable transport where every publisher offers it: only then is no large image lost."""
-        if self._subscription is None:
-            return
-        publishers = self._node.get_publishers_info_by_topic(self._subscription.topic_name)
-        offered = {publisher.qos_profile.reliability for publisher in publishers}
-        all_reliable = offered == {ReliabilityPolicy.RELIABLE}
-        wanted = ReliabilityPolicy.RELIABLE if all_reliable else ReliabilityPolicy.BEST_EFFORT
-        if offered and wanted != self._subscription.qos_profile.reliability:
-            self._subscribe(wanted)
+    def follow(self) -> None:
+        """Listen to what is published and wanted now, as reliably as it is offered."""
+        if self._inference is not None:
+            self._subscription.follow()
+            self.outputs.points.follow()
 
     def take(self) -> None:
         """Take a frame that waits, while the executor is kept from it."""
-        if self._subscription is None:
-            return
-        with self._subscription.handle:
-            taken = self._subscription.handle.take_message(self._type, True)
-        if taken is not None:
-            self._receive(*taken)
+        self._subscription.take()
 
     def warning(self) -> str:
         """Say in one line what is wrong with this camera, or give an empty string."""
@@ -140,27 +104,28 @@ class Camera:
             return complaint
         if not self._node.count_publishers(self.topic):
             return f'nobody publishes {self.topic}'
-        if time.monotonic() - max(self.statistics.last_received, self._listening_since) > SILENCE_S:
+        if time.monotonic() - max(self.statistics.last_received, self._subscription.since) > SILENCE_S:
             return (
                 f'no frame for {SILENCE_S:.0f} s though {self.topic} has a publisher: if its images '
                 'are large, give both processes the Fast DDS profile config/fastdds_large_images.xml'
             )
-        return ''
+        return self.outputs.points.warning()
 
-    def _subscribe(self, reliability: ReliabilityPolicy) -> None:
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-        self._last_sequence.clear()
-        self._listening_since = time.monotonic()
-        self._subscription = self._node.create_subscription(
-            self._type, self.topic, self._receive, quality(reliability), raw=True
-        )
+    def values(self) -> dict[str, str]:
+        """Give what the diagnostics show beside the statistics."""
+        points = self.outputs.points
+        values = {'topic': self.topic, 'batch': str(self.batch)}
+        values |= {'points published': str(points.published), 'points without depth': str(points.unpaired)}
+        if self.age_ms is not None:
+            values['age_ms'] = f'{self.age_ms:.1f}'
+        return values
 
-    def _receive(self, cdr: bytes, info: dict[str, Any]) -> None:
+    def _receive(self, cdr: bytes, lost: int) -> None:
         """Hand the newest frame over; nothing else happens here."""
         now = time.monotonic()
         self.statistics.count('received')
-        self._count_lost(info)
+        if lost:
+            self.statistics.count('lost', lost)
         if self._inference is None:
             return
         settings = self._inference.settings
@@ -175,17 +140,6 @@ class Camera:
             self._next_due = max(self._next_due, now - period) + period
         if self._inference.offer(self, Arrival(cdr, now)):
             self.statistics.count(WARMING_UP if self._inference.warming_up else 'superseded')
-
-    def _count_lost(self, info: dict[str, Any]) -> None:
-        """Count the gaps in each publisher's sequence numbers, where the middleware gives them."""
-        sequence = info.get('publication_sequence_number')
-        if sequence is None:
-            return
-        publisher = str(info.get('publisher_gid'))
-        last = self._last_sequence.get(publisher, sequence - 1)
-        if sequence > last + 1:
-            self.statistics.count('lost', sequence - last - 1)
-        self._last_sequence[publisher] = sequence
 
     # In the inference thread
 

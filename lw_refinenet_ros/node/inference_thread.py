@@ -5,27 +5,27 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from lw_refinenet_ros.image.encodings import pixels
-from lw_refinenet_ros.image.frame import FrameError
+from lw_refinenet_ros.image.encodings import Order, pixels
+from lw_refinenet_ros.image.frame import Frame, FrameError
 from lw_refinenet_ros.image.labels import UNLABELLED
-from lw_refinenet_ros.inference.engine import Job
-from lw_refinenet_ros.node.outputs import header_of
-from lw_refinenet_ros.node.statistics import STAGES
 from lw_refinenet_ros.node.worker import NewestWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lw_refinenet_ros.inference.segmenter import Segmentation, Segmenter
+    from lw_refinenet_ros.inference.engine import Job, Pixels
+    from lw_refinenet_ros.inference.segmenter import Segmenter
     from lw_refinenet_ros.node.camera import Camera
     from lw_refinenet_ros.node.parameters import Settings
 
-__all__ = ['Arrival', 'InferenceThread']
+__all__ = ['MAX_BATCH', 'Arrival', 'InferenceThread']
+
+MAX_BATCH = 4  # frames: each size of a batch is compiled for itself, and engines keep only some
+ORDERS: tuple[Order, ...] = ('rgb', 'bgr')
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,23 @@ class Arrival:
     received: float
 
 
+@dataclass(frozen=True)
+class _Viewed:
+    """A frame whose pixels were looked at, and what is wanted of it."""
+
+    camera: Camera
+    arrival: Arrival
+    frame: Frame
+    image: Pixels
+    wanted: set[str]
+    job: Job
+    view_s: float
+
+
 class InferenceThread:
-    """Segments each camera's newest frame, the cameras in turn, and publishes what is wanted of it.
+    """Segments the newest frames of all cameras and publishes what is wanted of them.
+
+    Frames that wait together and need the same work run as one batch.
 
     Args:
         segmenter: the model to begin with.
@@ -60,6 +75,7 @@ class InferenceThread:
         self._announce = announce
         self._next: Segmenter | None = None
         self._worker: NewestWorker[Camera, Arrival] | None = None
+        self._jobs: dict[Camera, Job] = {}  # of each camera's last frame
         announce(segmenter)
 
     @property
@@ -70,13 +86,13 @@ class InferenceThread:
     def start(self) -> None:
         """Start the thread, and compile at once if the size that the network sees is known."""
         self._worker = NewestWorker(self._segment)
-        size = self.settings.network_size
-        if size is not None:
+        size = self.settings.network_size(0, 0)
+        if all(size):
             self.warming_up = True
             self._worker.call(lambda: self._warm_up(size))
 
     def stop(self) -> None:
-        """Let the frame at work end, drop those that wait, and end the thread."""
+        """Let the frames at work end, drop those that wait, and end the thread."""
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
@@ -86,6 +102,11 @@ class InferenceThread:
         """Hand over a camera's newest frame; whether one that waited was superseded."""
         return self._worker is not None and self._worker.offer(camera, arrival) is not None
 
+    def call(self, task: Callable[[], None]) -> None:
+        """Run a task in the thread, before the next frames; without the thread, never."""
+        if self._worker is not None:
+            self._worker.call(task)
+
     def change_model(self, segmenter: Segmenter) -> None:
         """Serve with another model from the next frame on."""
         self._next = segmenter
@@ -94,6 +115,14 @@ class InferenceThread:
         else:
             self._swap()
 
+    def jobs(self) -> list[Job]:
+        """Give what the cameras' frames need now, one by one and as batches."""
+        return [
+            replace(job, batch=size)
+            for job, cameras in Counter(list(self._jobs.values())).items()
+            for size in range(1, min(cameras, MAX_BATCH) + 1)
+        ]
+
     def _swap(self) -> None:
         if self._next is not None:
             self.segmenter, self._next = self._next, None
@@ -101,80 +130,92 @@ class InferenceThread:
             self._announce(self.segmenter)
 
     def _warm_up(self, size: tuple[int, int]) -> None:
-        """Compile for images of the network's own size, before the first frame tells theirs."""
+        """Compile for images of the network's own size, whatever else they may be, until the first comes."""
         try:
-            self.segmenter.engine.prepare(Job(size, size))
+            for confidence, order in itertools.product((False, True), ORDERS):
+                if self._worker is None or not self._worker.waiting:
+                    self.segmenter.prepare(size, order=order, confidence=confidence)
         except Exception as error:  # the first frame will try again
             self.failure = f'warming up failed: {type(error).__name__}: {error}'
         finally:
             self.warming_up = False
 
-    def _segment(self, camera: Camera, arrival: Arrival) -> None:
-        """Segment one frame and publish what is wanted of it; a bad frame costs only itself."""
-        try:
-            self._segment_or_raise(camera, arrival)
-        except FrameError as error:
-            camera.drop(f'bad: {error.reason}', str(error))
-        except Exception as error:
-            self.failure = f'frame dropped: {type(error).__name__}: {error}'
-            camera.drop('failed', f'{type(error).__name__}: {error}')
-        finally:
-            self.warming_up = False
+    def _segment(self, arrivals: list[tuple[Camera, Arrival]]) -> None:
+        """Segment frames and publish what is wanted of them; a bad frame costs only itself."""
+        settings = self.settings
+        groups: dict[Job, list[_Viewed]] = {}
+        for camera, arrival in arrivals:
+            try:
+                viewed = self._view(camera, arrival, settings)
+            except FrameError as error:
+                camera.drop(f'bad: {error.reason}', str(error))
+            except Exception as error:
+                self._fail(camera, error)
+            else:
+                if viewed is not None:
+                    groups.setdefault(viewed.job, []).append(viewed)
+        for group in groups.values():
+            for first in range(0, len(group), MAX_BATCH):
+                batch = group[first : first + MAX_BATCH]
+                try:
+                    self._segment_batch(batch, settings)
+                except Exception as error:
+                    for viewed in batch:
+                        self._fail(viewed.camera, error)
+        self.warming_up = False
 
-    def _segment_or_raise(self, camera: Camera, arrival: Arrival) -> None:
+    def _fail(self, camera: Camera, error: Exception) -> None:
+        self.failure = f'frame dropped: {type(error).__name__}: {error}'
+        camera.drop('failed', f'{type(error).__name__}: {error}')
+
+    def _view(self, camera: Camera, arrival: Arrival, settings: Settings) -> _Viewed | None:
+        """Look at a frame's pixels; None if nobody wants anything of it."""
         started = time.monotonic()
-        wanted = {name for name, output in camera.outputs.items() if output.wanted}
+        wanted = camera.outputs.wanted()
         if not wanted:
             camera.statistics.count('unwatched')
-            return
-        settings, segmenter = self.settings, self.segmenter
+            return None
         frame = camera.parse(arrival.cdr)
         image, order = pixels(frame)
-        viewed = time.monotonic()
-        size = (frame.height, frame.width)
-        confidence = 'confidence' in wanted or settings.min_confidence > 0
-        segmenter.network_size = settings.network_size
-        job = Job(size, settings.network_size or size, order, confidence)
-        if camera.job != job:
+        if 'points' in wanted:
+            camera.outputs.points.expect(frame.stamp_ns)
+        confidence = camera.outputs.need_confidence(wanted) or settings.min_confidence > 0
+        self.segmenter.network_size = settings.network_size(frame.height, frame.width)
+        job = self.segmenter.job((frame.height, frame.width), order, confidence=confidence)
+        if self._jobs.get(camera) != job:
             camera.log_change(frame, job)
-            camera.job = job
+            self._jobs[camera] = job
             self.warming_up = True
-            segmenter.engine.prepare(job)
+            for needed in self.jobs():
+                if replace(needed, batch=1) == job:
+                    self.segmenter.engine.prepare(needed)
             self.warming_up = False
-        label = camera.images['label'].pixels(*size)
-        result = segmenter.segment(image, order=order, confidence=confidence, out=label)
+        return _Viewed(camera, arrival, frame, image, wanted, job, time.monotonic() - started)
+
+    def _segment_batch(self, batch: list[_Viewed], settings: Settings) -> None:
+        started = time.monotonic()
+        job = batch[0].job
+        results = self.segmenter.segment_batch(
+            [viewed.image for viewed in batch],
+            order=job.order,
+            confidence=job.confidence,
+            outs=[viewed.camera.outputs.label_memory(*job.image_size) for viewed in batch],
+        )
         self.failure = ''
-        if result.confidence is not None and settings.min_confidence > 0:
-            result.label[result.confidence < settings.min_confidence * 255] = UNLABELLED
         inferred = time.monotonic()
-        header = header_of(frame)
-        _publish(camera, wanted, result, settings, header)
-        published = time.monotonic()
-        times = (arrival.received, started, viewed, inferred, published)
-        stages = [(b - a) * 1e3 for a, b in itertools.pairwise(times)]
-        camera.statistics.segmented(dict(zip(STAGES, [*stages, (published - arrival.received) * 1e3])))
-        camera.age_ms = (camera.now_ns() - frame.stamp_ns) / 1e6
-
-
-def _publish(
-    camera: Camera, wanted: set[str], result: Segmentation, settings: Settings, header: object
-) -> None:
-    """Publish the wanted ones of a camera's outputs."""
-    size, images = result.label.shape, camera.images
-    if 'label' in wanted:
-        images['label'].publish(header)
-    if 'confidence' in wanted and result.confidence is not None:
-        np.copyto(images['confidence'].pixels(*size), result.confidence)
-        images['confidence'].publish(header)
-    if 'color' in wanted:
-        result.color(out=images['color'].pixels(*size))
-        images['color'].publish(header)
-    if wanted & {'overlay', 'overlay/compressed'}:
-        overlay = images['overlay'].pixels(*size)
-        # While another model warms up, the setting may name its classes already.
-        painted = [name for name in settings.overlay_classes if name in result.labels.names]
-        result.overlay(settings.overlay_alpha, painted if settings.overlay_classes else None, out=overlay)
-        if 'overlay' in wanted:
-            images['overlay'].publish(header)
-        if 'overlay/compressed' in wanted:
-            camera.jpeg.publish(header, overlay)
+        for viewed, result in zip(batch, results):
+            camera, frame = viewed.camera, viewed.frame
+            if result.confidence is not None and settings.min_confidence > 0:
+                result.label[result.confidence < settings.min_confidence * 255] = UNLABELLED
+            camera.outputs.publish(viewed.wanted, frame, result, settings)
+            published = time.monotonic()
+            total = published - viewed.arrival.received
+            seconds = {
+                'view': viewed.view_s,
+                'inference': inferred - started,
+                'publish': published - inferred,
+            }
+            seconds |= {'wait': total - sum(seconds.values()), 'total': total}
+            camera.statistics.segmented({stage: value * 1e3 for stage, value in seconds.items()})
+            camera.batch = len(batch)
+            camera.age_ms = (camera.now_ns() - frame.stamp_ns) / 1e6

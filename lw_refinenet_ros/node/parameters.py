@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from lw_refinenet_ros.image.encodings import MAX_SIDE
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
-from lw_refinenet_ros.inference.segmenter import MAX_SIDE
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -51,10 +51,13 @@ PARAMETERS = (
     Parameter('network_height', 0, "Height the network sees, in pixels; 0 is the image's.", (0, MAX_SIDE)),
     Parameter('network_width', 0, "Width the network sees, in pixels; 0 is the image's.", (0, MAX_SIDE)),
     Parameter(
-        'overlay_alpha', 0.5, 'Opacity of the colours in the overlay; 0 shows the image alone.', (0.0, 1.0)
+        'overlay_alpha',
+        0.5,
+        'Opacity of the colours in the overlay: 0 is the image, 1 the colours.',
+        (0.0, 1.0),
     ),
     Parameter('overlay_classes', [''], 'Names of the classes painted in the overlay; [""] paints all.'),
-    Parameter('min_confidence', 0.0, 'Below this confidence a pixel is unlabelled (255).', (0.0, 1.0)),
+    Parameter('min_confidence', 0.0, 'Below this confidence (0 to 1) a pixel is unlabelled.', (0.0, 1.0)),
     Parameter(
         'max_rate',
         0.0,
@@ -84,10 +87,9 @@ class Settings:
         chosen['overlay_classes'] = tuple(name for name in chosen['overlay_classes'] if name)
         return cls(**chosen)
 
-    @property
-    def network_size(self) -> tuple[int, int] | None:
-        """(height, width) that the network sees; None is the image's own."""
-        return (self.network_height, self.network_width) if self.network_height else None
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """Give the (height, width) that the network sees of images of a size; each may be the image's own."""
+        return self.network_height or height, self.network_width or width
 
 
 def declare(node: Node) -> dict[str, Any]:
@@ -127,9 +129,6 @@ def refusal(values: dict[str, Any], class_names: tuple[str, ...] | None) -> str:
         for camera in cameras:
             if not CAMERA_NAME.fullmatch(camera):
                 return f'cameras: {camera!r} cannot be part of a topic: use letters, digits and _'
-    if (values['network_height'] == 0) != (values['network_width'] == 0):
-        height, width = values['network_height'], values['network_width']
-        return f'network_height={height} and network_width={width}: set both, or both to 0'
     if class_names is not None:
         unknown = [repr(name) for name in values['overlay_classes'] if name and name not in class_names]
         if unknown:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -16,24 +17,31 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
-from lw_refinenet_ros.inference.segmenter import Segmenter
-from lw_refinenet_ros.node.camera import Camera, quality
+from lw_refinenet_ros.node.camera import Camera
+from lw_refinenet_ros.node.dead_segments import remove_dead_segments
 from lw_refinenet_ros.node.diagnostics import READY, WARMING_UP, build_status
 from lw_refinenet_ros.node.inference_thread import InferenceThread
 from lw_refinenet_ros.node.label_info import LabelPublishers
 from lw_refinenet_ros.node.memory import keep_large_allocations
+from lw_refinenet_ros.node.parameter_files import check_parameter_files
 from lw_refinenet_ros.node.parameters import Settings, declare, refusal
+from lw_refinenet_ros.node.shared_memory import fitting_profile
 from lw_refinenet_ros.node.statistics import Statistics
-from lw_refinenet_ros.node.warm_up import Candidate, WarmUp, load_candidate
+from lw_refinenet_ros.node.subscription import quality
+from lw_refinenet_ros.node.warm_up import Candidate, WarmUp, load_candidate, make_segmenter
+from lw_refinenet_ros.one_line import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from lw_refinenet_ros.inference.segmenter import Segmenter
 
 __all__ = ['SegmentationNode', 'main']
 
 OF_ENGINE = ('device', 'engine', 'precision', 'threads')  # parameters of it
 DIAGNOSTICS_PERIOD_S = 1.0
 TAKE_PERIOD_S = 0.005  # between looks for a frame while weights are checked
+SWITCH_S = 0.0005  # Python's 5 ms for each thread's turn, some dozen times a frame, stall it beside a warm-up
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -76,7 +84,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         try:
             self._fault = refusal(self._values, None)
             if not self._fault:
-                segmenter = Segmenter.load(self._values['weights'], **self._engine_options())
+                segmenter = make_segmenter(load_candidate(self._values['weights']), self._engine_options())
                 self._fault = refusal(self._values, segmenter.labels.names)
         except ValueError as error:
             self._fault = str(error)
@@ -162,17 +170,21 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
                 candidate = self._check_weights(values['weights'])
                 names = candidate.labels.names
         except ValueError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+            return SetParametersResult(successful=False, reason=one_line(str(error)))
         reason = refusal(values, names)
         if reason:
-            return SetParametersResult(successful=False, reason=reason)
+            return SetParametersResult(successful=False, reason=one_line(reason))
         if candidate is not None and self._inference is not None:
             if self._warm_up is None:  # else what failing leads back to is older
                 self._fallback = {name: self._values[name] for name in ('weights', 'overlay_classes')}
-            jobs = dict.fromkeys(camera.job for camera in self._cameras if camera.job is not None)
             self._fault = ''
             self._warm_up = WarmUp(
-                candidate, self._engine_options(), jobs, self._warmed_up.trigger, self._warm_up_thread
+                candidate,
+                self._engine_options(),
+                Settings.from_values(values),
+                self._inference.jobs(),
+                self._warmed_up.trigger,
+                self._warm_up_thread,
             )
             self._warm_up_thread = self._warm_up.thread
         self._values = values
@@ -241,12 +253,18 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
     # Diagnostics
 
     def _supervise(self) -> None:
-        """Once a second: follow the publishers' reliability and publish the diagnostics."""
+        """Once a second: follow what is published and wanted, and publish the diagnostics."""
         for camera in self._cameras:
-            camera.follow_publishers()
+            camera.follow()
         array = DiagnosticArray(status=list(self._statuses()))
         array.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(array)
+        try:
+            self._diagnostics.publish(array)
+        except RCLError as error:
+            if not self.context.ok():
+                raise
+            # A reader that hangs leaves no room for them; that must not end the node.
+            self.get_logger().warning(f'diagnostics were not sent: {error}', throttle_duration_sec=10.0)
 
     def _statuses(self) -> Iterable[DiagnosticStatus]:
         """Give one status for each camera; one as well while there is none."""
@@ -263,12 +281,9 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             level, message = self._condition(None)
             yield build_status(f'{node}: segmentation', level, message, Statistics(), extra)
         for camera in self._cameras:
-            more = {'topic': camera.topic}
-            if camera.age_ms is not None:
-                more['age_ms'] = f'{camera.age_ms:.1f}'
             level, message = self._condition(camera)
             name = f'{node}: {camera.name or "segmentation"}'
-            yield build_status(name, level, message, camera.statistics, extra | more)
+            yield build_status(name, level, message, camera.statistics, extra | camera.values())
 
     @property
     def _state(self) -> str:
@@ -295,9 +310,18 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted."""
     keep_large_allocations()
-    rclpy.init(args=args)
+    sys.setswitchinterval(SWITCH_S)
+    remove_dead_segments()
     try:
-        node = SegmentationNode()
+        check_parameter_files(sys.argv if args is None else args)
+    except ValueError as error:
+        sys.exit(f'segmentation_node: {error}')
+    try:
+        rclpy.init(args=args)
+        with fitting_profile() as what_was_done:
+            node = SegmentationNode()
+        if what_was_done:
+            node.get_logger().warning(what_was_done)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         try:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.inference.engine import Job
     from lw_refinenet_ros.model.network import Network
     from lw_refinenet_ros.model.weights import Card
+    from lw_refinenet_ros.node.parameters import Settings
 
-__all__ = ['Candidate', 'WarmUp', 'load_candidate']
+__all__ = ['Candidate', 'WarmUp', 'load_candidate', 'make_segmenter']
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,24 @@ def load_candidate(weights: str) -> Candidate:
     return Candidate(weights, network, card, labels)
 
 
+def make_segmenter(candidate: Candidate, engine: dict[str, Any]) -> Segmenter:
+    """Give the candidate an engine; the arguments are those of `make_engine`.
+
+    Raises:
+        EngineError: this machine cannot do what was asked for.
+
+    """
+    return Segmenter(make_engine(candidate.network, candidate.card, **engine), candidate.card)
+
+
 class WarmUp:
     """Makes a segmenter of a candidate and compiles it.
 
     Args:
         candidate: the weights.
         engine: the arguments of `make_engine`: device, engine, precision, threads.
-        jobs: what to compile for.
+        settings: the size that the network sees is there.
+        jobs: what to compile for, as the present model has it.
         done: called in this thread at the end.
         after: a thread to wait for: one warm-up at a time is enough beside the serving model.
 
@@ -77,6 +89,7 @@ class WarmUp:
         self,
         candidate: Candidate,
         engine: dict[str, Any],
+        settings: Settings,
         jobs: Collection[Job],
         done: Callable[[], None],
         after: threading.Thread | None,
@@ -84,9 +97,8 @@ class WarmUp:
         self.weights, self.labels = candidate.weights, candidate.labels
         self.segmenter: Segmenter | None = None
         self.error = ''
-        self.thread = threading.Thread(
-            target=self._run, args=(candidate, engine, jobs, done, after), name='warm-up', daemon=True
-        )
+        arguments = (candidate, engine, settings, jobs, done, after)
+        self.thread = threading.Thread(target=self._run, args=arguments, name='warm-up', daemon=True)
         self.thread.start()
 
     @property
@@ -98,6 +110,7 @@ class WarmUp:
         self,
         candidate: Candidate,
         options: dict[str, Any],
+        settings: Settings,
         jobs: Collection[Job],
         done: Callable[[], None],
         after: threading.Thread | None,
@@ -105,10 +118,11 @@ class WarmUp:
         if after is not None:
             after.join()
         try:
-            engine = make_engine(candidate.network, candidate.card, **options)
-            for job in jobs:
-                engine.prepare(job)
-            self.segmenter = Segmenter(engine, candidate.card)
+            segmenter = make_segmenter(candidate, options)
+            for job in jobs:  # another model may see the same images at another size
+                segmenter.network_size = settings.network_size(*job.image_size)
+                segmenter.prepare(job.image_size, order=job.order, confidence=job.confidence, batch=job.batch)
+            self.segmenter = segmenter
         except Exception as error:  # whatever it is, the present model goes on
             self.error = f'{type(error).__name__}: {error}'
         finally:

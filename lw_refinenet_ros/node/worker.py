@@ -17,16 +17,14 @@ T = TypeVar('T')
 
 
 class NewestWorker(Generic[K, T]):
-    """Calls `work` in one thread with the newest item offered under each key since its last turn.
-
-    Keys take turns: one whose item was just taken comes after all others that wait.
+    """Calls `work` in one thread with all that waits: each key's newest item since its last turn.
 
     Args:
-        work: takes a key and one item; must not raise.
+        work: takes keys and their items, the longest waiting key first; must not raise.
 
     """
 
-    def __init__(self, work: Callable[[K, T], None]) -> None:
+    def __init__(self, work: Callable[[list[tuple[K, T]]], None]) -> None:
         self._work = work
         self._changed = threading.Condition()
         self._items: dict[K, T] = {}  # in the order of their turns
@@ -34,6 +32,11 @@ class NewestWorker(Generic[K, T]):
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
         self._thread.start()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an item waits."""
+        return bool(self._items)
 
     def offer(self, key: K, item: T) -> T | None:
         """Hand over an item; gives back the one it supersedes, if that was still waiting."""
@@ -44,7 +47,7 @@ class NewestWorker(Generic[K, T]):
         return superseded
 
     def call(self, task: Callable[[], None]) -> None:
-        """Run a task in the thread before the next item; it must not raise."""
+        """Run a task in the thread before the next items; it must not raise."""
         with self._changed:
             self._tasks.append(task)
             self._changed.notify()
@@ -63,10 +66,11 @@ class NewestWorker(Generic[K, T]):
                 if self._stopping:
                     return
                 task = self._tasks.popleft() if self._tasks else None
+                items = []
                 if task is None:
-                    key = next(iter(self._items))
-                    item = self._items.pop(key)
+                    items = list(self._items.items())
+                    self._items.clear()
             if task is not None:
                 task()
             else:
-                self._work(key, item)
+                self._work(items)

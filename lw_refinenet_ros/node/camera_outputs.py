@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is published of one camera."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rclpy.qos import ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+
+from lw_refinenet_ros.node.outputs import ImageOutput, JpegOutput, header_of
+from lw_refinenet_ros.node.points import PointsOutput
+from lw_refinenet_ros.node.subscription import quality
+
+if TYPE_CHECKING:
+    from rclpy.lifecycle import LifecycleNode
+    from rclpy.publisher import Publisher
+
+    from lw_refinenet_ros.image.frame import Frame
+    from lw_refinenet_ros.inference.engine import Pixels
+    from lw_refinenet_ros.inference.segmenter import Segmentation
+    from lw_refinenet_ros.node.parameters import Settings
+
+__all__ = ['CameraOutputs']
+
+IMAGES = {'label': 'mono8', 'confidence': 'mono8', 'color': 'rgb8', 'overlay': 'rgb8'}
+JPEG, POINTS = 'overlay/compressed', 'points'
+WITH_CONFIDENCE = {'confidence', POINTS}
+
+
+class CameraOutputs:
+    """Holds a camera's publishers and publishes what is wanted.
+
+    Args:
+        node: that publishes.
+        prefix: of the topics: the camera's name and a slash, or nothing.
+
+    Attributes:
+        points: the labelled point cloud, with its own inputs.
+
+    """
+
+    def __init__(self, node: LifecycleNode, prefix: str) -> None:
+        self._node = node
+        self._publishers: list[Publisher] = []
+
+        def publisher(kind: type, output: str) -> Publisher:
+            made = node.create_lifecycle_publisher(
+                kind,
+                f'~/{prefix}{output}',
+                quality(ReliabilityPolicy.RELIABLE),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+            self._publishers.append(made)
+            return made
+
+        self._images = {name: ImageOutput(publisher(Image, name), kind) for name, kind in IMAGES.items()}
+        self._jpeg = JpegOutput(publisher(CompressedImage, JPEG))
+        self.points = PointsOutput(node, prefix, publisher(PointCloud2, POINTS))
+
+    def close(self) -> None:
+        """Let go of the publishers."""
+        for publisher in self._publishers:
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._publishers.clear()
+
+    def wanted(self) -> set[str]:
+        """Name the outputs that somebody subscribes to."""
+        outputs: dict[str, ImageOutput | JpegOutput | PointsOutput] = {**self._images}
+        outputs |= {JPEG: self._jpeg, POINTS: self.points}
+        return {name for name, output in outputs.items() if output.wanted}
+
+    @staticmethod
+    def need_confidence(wanted: set[str]) -> bool:
+        """Whether some of the outputs show the confidence."""
+        return bool(wanted & WITH_CONFIDENCE)
+
+    def label_memory(self, height: int, width: int) -> Pixels:
+        """Give the memory of the label message, uint8 (H, W), to be filled before `publish`."""
+        return self._images['label'].pixels(height, width)
+
+    def publish(self, wanted: set[str], frame: Frame, result: Segmentation, settings: Settings) -> None:
+        """Publish the wanted ones; the result's label lies in `label_memory`."""
+        header, size, images = header_of(frame), result.label.shape, self._images
+        if 'label' in wanted:
+            images['label'].publish(header)
+        if 'confidence' in wanted and result.confidence is not None:
+            np.copyto(images['confidence'].pixels(*size), result.confidence)
+            images['confidence'].publish(header)
+        if 'color' in wanted:
+            result.color(out=images['color'].pixels(*size))
+            images['color'].publish(header)
+        if wanted & {'overlay', JPEG}:
+            overlay = images['overlay'].pixels(*size)
+            # While another model warms up, the setting may name its classes already.
+            painted = [name for name in settings.overlay_classes if name in result.labels.names]
+            result.overlay(settings.overlay_alpha, painted if settings.overlay_classes else None, out=overlay)
+            if 'overlay' in wanted:
+                images['overlay'].publish(header)
+            if JPEG in wanted:
+                self._jpeg.publish(header, overlay)
+        if POINTS in wanted:
+            self.points.offer(header, frame.stamp_ns, result)

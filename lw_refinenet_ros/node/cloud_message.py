@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Point clouds as messages: written by sensor_msgs_py where it is installed, and read in place."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from sensor_msgs.msg import PointCloud2, PointField
+
+from lw_refinenet_ros.image.point_cloud import POINT
+
+try:
+    from sensor_msgs_py.point_cloud2 import create_cloud
+except ImportError:
+    create_cloud = None
+
+if TYPE_CHECKING:
+    from rclpy.publisher import Publisher
+    from std_msgs.msg import Header
+
+__all__ = ['CloudWriter', 'Points', 'copy_xyz']
+
+Points = npt.NDArray[np.void]  # of POINT
+TYPES = {PointField.FLOAT32: 'f4', PointField.FLOAT64: 'f8', PointField.UINT16: 'u2'}
+CODES = {np.dtype('<' + code): kind for kind, code in TYPES.items()}
+FIELDS = [
+    PointField(name=name, offset=field[1], datatype=CODES[field[0]], count=1)
+    for name, field in (POINT.fields or {}).items()
+]
+
+
+class CloudWriter:
+    """Publishes organised clouds of `POINT`, its memory used again."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._message = PointCloud2(fields=FIELDS, point_step=POINT.itemsize, is_dense=False)
+        self._points: Points = np.empty((0, 0), POINT)
+
+    def points(self, height: int, width: int) -> Points:
+        """Give the memory of (height, width) points, to be filled before `publish`."""
+        if self._points.shape != (height, width):
+            message = self._message
+            message.height, message.width, message.row_step = height, width, width * POINT.itemsize
+            message.data = array('B', bytes(height * message.row_step))
+            self._points = np.frombuffer(message.data, POINT).reshape(height, width)
+        return self._points
+
+    def publish(self, header: Header) -> None:
+        """Publish what `points` gave."""
+        self._publisher.publish(self.message(header))
+
+    def message(self, header: Header) -> PointCloud2:
+        """Give the cloud as a message, which shares the memory of `points` unless sensor_msgs_py wrote it."""
+        height, width = self._points.shape
+        if create_cloud is None:
+            self._message.header = header
+            return self._message
+        # Its own notion of an organised cloud has changed: the shape is given here.
+        cloud = create_cloud(header, FIELDS, self._points.reshape(-1))
+        cloud.height, cloud.width, cloud.row_step = height, width, width * POINT.itemsize
+        cloud.is_dense = False
+        return cloud
+
+
+def copy_xyz(cloud: PointCloud2, points: Points) -> None:
+    """Copy the places of an organised cloud's points.
+
+    Args:
+        cloud: with fields x, y and z, 32 or 64 bits wide, a point for each pixel, in any frame.
+        points: `POINT` (H, W), to be written.
+
+    Raises:
+        ValueError: it has other fields, another size or fewer bytes than it says.
+
+    """
+    height, width = points.shape
+    if (cloud.height, cloud.width) != (height, width):
+        msg = (
+            f'the cloud is {cloud.width}x{cloud.height} points, the image {width}x{height}: it must have a '
+            'point for each pixel (RealSense: align_depth.enable and pointcloud.ordered_pc)'
+        )
+        raise ValueError(msg)
+    order = '>' if cloud.is_bigendian else '<'
+    fields = {f.name: (order + TYPES.get(f.datatype, 'u2'), f.offset) for f in cloud.fields}
+    step, row_step = cloud.point_step, cloud.row_step or cloud.point_step * width
+    for axis in 'xyz':
+        dtype, offset = fields.get(axis, ('u2', 0))
+        if np.dtype(dtype).kind != 'f':
+            msg = f'the cloud has fields {", ".join(fields)}: x, y and z of 32 or 64 bits are needed'
+            raise ValueError(msg)
+        if offset + (height - 1) * row_step + (width - 1) * step + np.dtype(dtype).itemsize > len(cloud.data):
+            msg = f'the cloud has {len(cloud.data)} bytes of data, its steps need more: send whole rows'
+            raise ValueError(msg)
+        source: Any = np.ndarray((height, width), dtype, cloud.data, offset, (row_step, step))
+        points[axis] = source
+    unknown = ~(np.isfinite(points['x']) & np.isfinite(points['y']) & np.isfinite(points['z']))
+    if unknown.any():
+        for axis in 'xyz':
+            points[axis][unknown] = np.nan

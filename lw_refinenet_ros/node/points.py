@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labelled point clouds: each segmented image with the depths or points of the same stamp."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+
+from lw_refinenet_ros.image.frame import FrameError, parse_image, parse_stamp
+from lw_refinenet_ros.image.point_cloud import Pinhole, metres, paint, project
+from lw_refinenet_ros.node.cloud_message import CloudWriter, copy_xyz
+from lw_refinenet_ros.node.subscription import FollowingSubscription
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from rclpy.lifecycle import LifecycleNode
+    from rclpy.publisher import Publisher
+
+    from lw_refinenet_ros.inference.segmenter import Segmentation
+    from lw_refinenet_ros.node.cloud_message import Points
+
+__all__ = ['PointsOutput']
+
+# Stamps of one exposure that a driver gave apart. Less than half the period of the fastest depth cameras
+# (90 Hz), so that never two depth images are this near to one image.
+TOLERANCE_NS = 5_000_000
+KEPT = 8  # depth images that wait for their image, and images that wait for their depth
+SILENCE_S = 2.0  # without depth: then no image is segmented for the points' sake
+
+
+class _Geometry(NamedTuple):
+    """A serialized depth image, or a point cloud."""
+
+    cdr: bytes
+    is_depth: bool
+
+
+class PointsOutput:
+    """Publishes `~/points` from `depth` and `camera_info`, or else from a cloud on `points`.
+
+    It listens to them while somebody subscribes to the result, and takes `points` only where nobody
+    publishes `depth`. An image and its depth may come in either order.
+
+    Args:
+        node: that subscribes.
+        prefix: of the topics: the camera's name and a slash, or nothing.
+        publisher: of the result.
+
+    Attributes:
+        published: clouds so far.
+        unpaired: segmented images so far whose depth never came.
+
+    """
+
+    def __init__(self, node: LifecycleNode, prefix: str, publisher: Publisher) -> None:
+        self._node, self._publisher = node, publisher
+
+        def subscription(kind: type, name: str, receive: Callable[[bytes, int], None]) -> Any:
+            return FollowingSubscription(node, kind, node.resolve_topic_name(prefix + name), receive)
+
+        self._depth = subscription(Image, 'depth', lambda cdr, _: self._receive(_Geometry(cdr, True)))
+        self._cloud = subscription(PointCloud2, 'points', lambda cdr, _: self._receive(_Geometry(cdr, False)))
+        self._info = subscription(CameraInfo, 'camera_info', lambda cdr, _: self._receive_info(cdr))
+        self._writer = CloudWriter(publisher)
+        self.published = self.unpaired = 0
+        self._complaint = ''
+        self._pair_later: Callable[[Callable[[], None]], None] | None = None
+        self._last_received = 0.0  # monotonic seconds
+        self._camera_info: bytes | None = None
+        self._lock = threading.Lock()
+        self._geometries: OrderedDict[int, _Geometry] = OrderedDict()  # by stamp, the latest last
+        self._expected: deque[int] = deque(maxlen=KEPT)  # stamps of images at work or waiting
+        self._waiting: OrderedDict[int, tuple[Header, Segmentation]] = OrderedDict()
+
+    # In the executor's thread
+
+    def listen(self, call: Callable[[Callable[[], None]], None]) -> None:
+        """Take depth as soon as somebody wants points; `call` runs a task in the inference thread."""
+        self._pair_later = call
+        self.follow()
+
+    def stop(self) -> None:
+        """Listen no more and forget what waits; the inference thread has ended."""
+        self._pair_later = None
+        self._close()
+
+    def follow(self) -> None:
+        """Listen to what there is while the points are wanted, as reliably as it is offered."""
+        if self._pair_later is None:
+            return
+        if not self._publisher.get_subscription_count():
+            self._close()
+            return
+        from_cloud = self._node.count_publishers(self._cloud.topic) and not self._has_depth
+        used, unused = [self._depth, self._info], [self._cloud]
+        if from_cloud:
+            used, unused = unused, used
+        for subscription in unused:
+            subscription.close()
+        for subscription in used:
+            subscription.open()
+            subscription.follow()
+        if time.monotonic() - self._last_received > SILENCE_S:
+            with self._lock:
+                self._geometries.clear()
+
+    def warning(self) -> str:
+        """Say in one line why there are no points though they are wanted, or give an empty string."""
+        complaint, self._complaint = self._complaint, ''
+        if self._pair_later is None or not self._publisher.get_subscription_count():
+            return ''
+        depth, info, cloud = self._depth.topic, self._info.topic, self._cloud.topic
+        if not self._has_depth and not self._node.count_publishers(cloud):
+            return f'no ~/points: nobody publishes {depth} or {cloud}'
+        if self._has_depth and self._camera_info is None:
+            return f'no ~/points: {info} is missing beside {depth}'
+        if not self._geometries:
+            return f'no ~/points: nothing came on {depth if self._has_depth else cloud} for {SILENCE_S:.0f} s'
+        return complaint
+
+    @property
+    def _has_depth(self) -> bool:
+        return bool(self._node.count_publishers(self._depth.topic))
+
+    def _close(self) -> None:
+        for subscription in (self._depth, self._info, self._cloud):
+            subscription.close()
+        with self._lock:
+            self._geometries.clear()
+            self._expected.clear()
+            self._waiting.clear()
+        self._camera_info = None
+
+    def _receive_info(self, cdr: bytes) -> None:
+        self._camera_info = cdr
+
+    def _receive(self, geometry: _Geometry) -> None:
+        """Keep the latest, and those that an image at work is going to need, however long it takes."""
+        try:
+            stamp_ns = parse_stamp(geometry.cdr)
+        except FrameError as error:
+            self._complaint = f'no ~/points: {error}'
+            return
+        self._last_received = time.monotonic()
+        with self._lock:
+            self._geometries[stamp_ns] = geometry
+            self._geometries.move_to_end(stamp_ns)
+            needed = {min(self._geometries, key=lambda s: abs(s - stamp)) for stamp in self._expected}
+            for spare in [s for s in self._geometries if s not in needed][:-KEPT]:
+                del self._geometries[spare]
+            is_awaited = _paired(stamp_ns, self._waiting) is not None
+        if is_awaited and self._pair_later is not None:
+            self._pair_later(self._pair)
+
+    # In the inference thread
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody subscribes, and there is depth to make points of."""
+        return bool(self._geometries) and bool(self._publisher.get_subscription_count())
+
+    def expect(self, stamp_ns: int) -> None:
+        """Keep the depth of an image that is about to be segmented."""
+        with self._lock:
+            self._expected.append(stamp_ns)
+
+    def offer(self, header: Header, stamp_ns: int, result: Segmentation) -> None:
+        """Publish a result with confidence now, or when its depth comes; its label is copied."""
+        kept = replace(result, label=result.label.copy())
+        with self._lock:
+            self._waiting[stamp_ns] = (header, kept)
+            while len(self._waiting) > KEPT:
+                missed, _ = self._waiting.popitem(last=False)
+                self._miss(missed)
+        self._pair()
+
+    def _miss(self, stamp_ns: int) -> None:
+        self.unpaired += 1
+        apart = min((abs(stamp_ns - s) for s in self._geometries), default=None)
+        nearest = 'there is none' if apart is None else f'the nearest is {apart / 1e6:.1f} ms away'
+        self._complaint = (
+            f'no ~/points: no depth within {TOLERANCE_NS / 1e6:.0f} ms of an image, {nearest}: '
+            'let the camera stamp both alike'
+        )
+
+    def _pair(self) -> None:
+        """Publish every result whose depth is there."""
+        with self._lock:
+            pairs = []
+            for stamp_ns in list(self._waiting):
+                paired = _paired(stamp_ns, self._geometries)
+                if paired is not None:
+                    pairs.append((*self._waiting.pop(stamp_ns), self._geometries[paired]))
+        for header, result, geometry in pairs:
+            try:
+                self._publish(header, result, geometry)
+            except ValueError as error:
+                self._complaint = f'no ~/points: {error}'
+
+    def _publish(self, header: Header, result: Segmentation, geometry: _Geometry) -> None:
+        assert result.confidence is not None
+        points = self._writer.points(*result.label.shape)
+        if geometry.is_depth:
+            self._project(geometry.cdr, header, points)
+        else:
+            cloud = deserialize_message(geometry.cdr, PointCloud2)
+            copy_xyz(cloud, points)
+            header = Header(stamp=header.stamp, frame_id=cloud.header.frame_id)
+        paint(points, result.image, result.order, result.label, result.confidence)
+        self._writer.publish(header)
+        self.published += 1
+
+    def _project(self, cdr: bytes, header: Header, points: Points) -> None:
+        depth, info = parse_image(cdr), self._camera_info
+        if info is None:
+            msg = f'{self._info.topic} is missing beside {self._depth.topic}'
+            raise ValueError(msg)
+        if (depth.height, depth.width) != points.shape or depth.frame_id != header.frame_id:
+            height, width = points.shape
+            msg = (
+                f'depth is {depth.width}x{depth.height} in {depth.frame_id!r}, the image {width}x{height} '
+                f'in {header.frame_id!r}: align the depth to the image (RealSense: align_depth.enable)'
+            )
+            raise ValueError(msg)
+        project(metres(depth), _pinhole(deserialize_message(info, CameraInfo)), points)
+
+
+def _pinhole(info: CameraInfo) -> Pinhole:
+    """Take the rectified camera of a camera_info; the raw one where no rectified one is given."""
+    fx, cx, fy, cy = info.p[0], info.p[2], info.p[5], info.p[6]
+    if not any(info.p):
+        fx, cx, fy, cy = info.k[0], info.k[2], info.k[4], info.k[5]
+    return Pinhole(info.height, info.width, fx, fy, cx, cy)
+
+
+def _paired(stamp_ns: int, stamps: Iterable[int]) -> int | None:
+    """Give the nearest of some stamps, if it is within the tolerance."""
+    nearest = min(stamps, key=lambda s: abs(s - stamp_ns), default=None)
+    return nearest if nearest is not None and abs(nearest - stamp_ns) <= TOLERANCE_NS else None
