@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the repository's files say of each other: links, licences, dependencies, locks."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import lw_refinenet_ros
+
+ROOT = Path(lw_refinenet_ros.__file__).resolve().parent.parent
+PYTHON = [
+    file
+    for folder in ('lw_refinenet_ros', 'launch', 'test', 'benchmark', 'docs', 'requirements')
+    for file in sorted((ROOT / folder).rglob('*.py'))
+] + [ROOT / 'setup.py']
+PAGES = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('weights/*.md')])
+OF_ROS = re.compile(
+    r'rclpy|rosbag2_py|cv_bridge|message_filters|diagnostic_updater|(launch|ament|rcl|tf2)_?\w*'
+    r'|\w+_(msgs|msgs_py|interfaces)'
+)
+LINK = re.compile(r'\]\(([^)#\s]+)[^)]*\)')
+PINNED = re.compile(r'^([\w.-]+)==([^\s;]+)', re.MULTILINE)
+
+
+def requirements(name: str) -> str:
+    return (ROOT / 'requirements' / name).read_text()
+
+
+def test_every_python_file_names_its_licence_first():
+    first = '# SPDX-License-Identifier: Apache-2.0'
+    assert [str(file) for file in PYTHON if file.read_text().split('\n', 1)[0] != first] == []
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_somewhere(page):
+    links = [link for link in LINK.findall(page.read_text()) if '://' not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_index_of_the_documentation_lists_every_page():
+    docs = ROOT / 'docs'
+    listed = set(re.findall(r'^   (\w+)$', (docs / 'index.rst').read_text(), re.MULTILINE))
+    assert listed == {page.stem for page in [*docs.glob('*.md'), *docs.glob('*.rst')]} - {'index'}
+
+
+def test_the_manifest_declares_every_ros_package_that_is_imported():
+    manifest = ElementTree.parse(ROOT / 'package.xml').getroot()
+    declared = {element.text for element in manifest.findall('exec_depend')}
+    imported = set()
+    for file in [*(ROOT / 'lw_refinenet_ros').rglob('*.py'), *(ROOT / 'launch').glob('*.py')]:
+        for statement in ast.walk(ast.parse(file.read_text())):
+            if isinstance(statement, ast.Import):
+                imported |= {alias.name.split('.')[0] for alias in statement.names}
+            elif isinstance(statement, ast.ImportFrom) and statement.module:
+                imported.add(statement.module.split('.')[0])
+    assert {'rclpy', 'sensor_msgs', 'launch_ros'} <= imported
+    assert {name for name in imported if OF_ROS.fullmatch(name)} - declared == set()
+
+
+def test_the_lock_has_the_versions_of_the_constraints_and_a_hash_for_each():
+    lock = requirements('lock-wheels.txt')
+    locked = set(PINNED.findall(lock))
+    assert locked <= set(PINNED.findall(requirements('constraints.txt')))
+    assert {name for name, _ in locked} >= {'torch', 'numpy', 'openvino', 'ros-kilted-rclpy', 'ros-fastdds'}
+    for entry in re.split(r'\n(?=[\w.-]+==)', lock)[1:]:
+        assert '--hash=sha256:' in entry, entry.split('\n', 1)[0]
+
+
+def test_the_lock_leaves_the_choice_of_torch_to_the_package_index():
+    lock = requirements('lock-wheels.txt')
+    assert '+cpu' not in lock
+    assert 'nvidia-cublas==' in lock, "torch's build for Linux brings CUDA"
+    assert not re.search(r'^\s*(--|-f|-i)', re.sub(r'--hash=\S+', '', lock), re.MULTILINE), 'names an index'
+
+
+def test_jazzys_constraints_hold_only_ros():
+    assert all(name.startswith('ros-') for name, _ in PINNED.findall(requirements('constraints-jazzy.txt')))
+
+
+def test_jazzy_and_kilted_take_the_same_packages():
+    def names(distro: str) -> list[str]:
+        lines = requirements(f'wheels-{distro}.txt').splitlines()
+        return [line.replace(f'-{distro}-', '-').split('==')[0] for line in lines if not line.startswith('#')]
+
+    assert 'ros-rclpy' in names('kilted')
+    assert names('jazzy') == names('kilted')
+
+
+def test_the_table_of_licences_lists_every_locked_package():
+    table = (ROOT / 'docs' / 'licences.md').read_text()
+    missing = {
+        name for name, _ in PINNED.findall(requirements('lock-wheels.txt')) if f'| {name} |' not in table
+    }
+    assert missing == set(), 'run make licences'
+
+
+def test_make_lists_what_there_is_to_make():
+    listed = subprocess.run(['make', '-s', 'help'], cwd=ROOT, capture_output=True, text=True).stdout
+    for target in ('demo', 'test', 'test-jazzy', 'docs', 'lock', 'licences', 'audit'):
+        assert f'make {target} ' in listed
