@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CPU path: image in, label and overlay out, against the published pipeline and the bare network."""
 
+import dataclasses
+import importlib.util
+
 import cv2
 import numpy as np
 import openvino as ov
@@ -12,6 +15,7 @@ from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.inference.baseline import UpstreamPipeline, time_interleaved
 from lw_refinenet_ros.inference.engine import EngineError, make_engine
 from lw_refinenet_ros.inference.openvino_graph import add_network
+from lw_refinenet_ros.inference.quantize import find_quantization
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.model.network import build_model
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference
@@ -33,7 +37,11 @@ def main() -> None:
     image = cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     upstream = UpstreamPipeline(network, card, LabelSet.from_dict(card.labels))
     calls = {UPSTREAM: lambda: upstream(image)}
-    for precision in ('fp32', 'bf16'):
+    if importlib.util.find_spec('nncf'):
+        pictures = [np.roll(image, 90 * index, axis=1) for index in range(4)]
+        card = dataclasses.replace(card, quantization=find_quantization(network, card, pictures))
+    precisions = ('fp32', 'bf16', *(['int8'] if card.quantization else []))
+    for precision in precisions:
         try:
             engine = make_engine(
                 network, card, device='cpu', engine='openvino', precision=precision, threads=THREADS
@@ -44,7 +52,7 @@ def main() -> None:
         calls[f'OpenVINO {precision}, image to label and overlay'] = lambda segmenter=segmenter: (
             segmenter.segment(image).overlay(0.5)
         )
-        calls[f'OpenVINO {precision}, network alone'] = network_alone(network, precision)
+        calls[f'OpenVINO {precision}, network alone'] = network_alone(network, card, precision)
     times = time_interleaved(calls, ROUNDS)
     rows = [
         {
@@ -60,7 +68,9 @@ def main() -> None:
         f'{ROUNDS} interleaved rounds. The network alone takes normalised float32 NCHW and gives logits.'
     )
     notes = [conditions]
-    for precision in ('fp32', 'bf16'):
+    if 'int8' not in precisions:
+        notes.append('int8 was not measured: NNCF is not installed.')
+    for precision in precisions:
         whole, bare = (
             times.get(f'OpenVINO {precision}, {part}')
             for part in ('image to label and overlay', 'network alone')
@@ -68,6 +78,9 @@ def main() -> None:
         if whole and bare:
             ratio = float(np.median(np.divide(whole, bare)))
             notes.append(f'{precision}: the whole call takes {ratio:.2f} of the time of the network alone.')
+        half = times.get('OpenVINO bf16, image to label and overlay')
+        if precision == 'int8' and whole and half:
+            notes.append(f'int8 is {float(np.median(np.divide(half, whole))):.2f} times as fast as bf16.')
     store(
         'cpu',
         'From image to overlay on the CPU',
@@ -77,13 +90,14 @@ def main() -> None:
     )
 
 
-def network_alone(network, precision):
+def network_alone(network, card, precision):
     """Give a call of the bare network in OpenVINO."""
     x = ops.parameter([1, 3, *SIZE], np.float32)
-    model = ov.Model([add_network(rewrite_for_inference(network), x.output(0))], [x])
+    ranges = card.quantization if precision == 'int8' else None
+    model = ov.Model([add_network(rewrite_for_inference(network), x.output(0), ranges)], [x])
     config = {
         'PERFORMANCE_HINT': 'LATENCY',
-        'INFERENCE_PRECISION_HINT': {'fp32': 'f32', 'bf16': 'bf16'}[precision],
+        'INFERENCE_PRECISION_HINT': {'fp32': 'f32', 'bf16': 'bf16', 'int8': 'bf16'}[precision],
         'INFERENCE_NUM_THREADS': str(THREADS),
     }
     request = ov.Core().compile_model(model, 'CPU', config).create_infer_request()

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA path against the published pipeline, against eager PyTorch and against what the card can do.
+
+All that a session with a GPU needs, meant to fit in ten minutes: check kernels and engine, and measure.
+
+    python -m pytest test/test_fused.py test/test_cuda.py && python -m benchmark cuda
+
+The roofline counts every operation of the rewritten network: its multiply-adds, and the bytes that it must
+read and write when nothing stays in a cache, each against what this card's own matrix product and copy reach.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import cv2
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from benchmark.table import store
+from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.inference import fused_torch
+from lw_refinenet_ros.inference.baseline import UpstreamPipeline, time_interleaved
+from lw_refinenet_ros.inference.cuda_engine import CudaEngine
+from lw_refinenet_ros.inference.fused import fuse
+from lw_refinenet_ros.inference.segmenter import Segmenter
+from lw_refinenet_ros.inference.torch_engine import TorchEngine
+from lw_refinenet_ros.model.network import build_model
+from lw_refinenet_ros.model.rewrite import rewrite_for_inference
+from lw_refinenet_ros.model.weights import Card
+
+ARCHITECTURES = ('lw_refinenet_mobilenet_v2', 'lw_refinenet_resnet50')
+CLASSES, SIZE, ROUNDS = 21, (480, 640), 200
+UPSTREAM, OURS = 'published pipeline', 'ours, fp16, graph'
+
+
+def main() -> None:
+    """Measure all in turn, round after round; ends with exit code 1 where there is no CUDA device."""
+    if not torch.cuda.is_available():
+        sys.exit('cuda: no CUDA device here, so nothing was measured')
+    torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True  # for the eager configurations; the engine sees to itself
+    torch.backends.cuda.matmul.allow_tf32 = True
+    flops, bandwidth = peaks()
+    rows, notes = [], [conditions(flops, bandwidth)]
+    for architecture in ARCHITECTURES:
+        times = measure(architecture)
+        p50 = {name: float(np.median(values)) for name, values in times.items()}
+        best = min((name for name in times if 'eager' in name), key=p50.__getitem__)
+        rows += [
+            {
+                'network': architecture,
+                'what': name,
+                'p50 (ms)': round(p50[name], 3),
+                'p99 (ms)': round(float(np.percentile(values, 99)), 3),
+                'times faster': p50[UPSTREAM] / p50[name],
+            }
+            for name, values in times.items()
+        ]
+        tail = np.percentile(times[OURS], 99) / p50[OURS]
+        bound, multiply_adds, moved = roofline(architecture, flops, bandwidth)
+        share = 100 * bound * 1e3 / p50[OURS]
+        notes.append(
+            f'{architecture}: {p50[UPSTREAM] / p50[OURS]:.1f} times the published pipeline, '
+            f'{p50[best] / p50[OURS]:.1f} times the best eager one ({best}), p99/p50 {tail:.2f}. '
+            f'Roofline: {multiply_adds / 1e9:.1f} G multiply-adds and {moved / 1e6:.0f} MB take at least '
+            f'{bound * 1e3:.3f} ms, {share:.0f} % of what a frame takes with its copies.'
+        )
+    store('cuda', 'From image to label on CUDA', rows, notes, ('torch',))
+
+
+def conditions(flops: float, bandwidth: float) -> str:
+    return (
+        f'{torch.cuda.get_device_name()}: an fp16 matrix product reaches {flops / 1e12:.0f} TFLOP/s, a copy '
+        f'{bandwidth / 1e9:.0f} GB/s, read and written. Networks are untrained, {CLASSES} classes, '
+        f'{SIZE[1]}x{SIZE[0]}; {ROUNDS} interleaved rounds from an image to a label in host memory (the '
+        'published pipeline: also an overlay).'
+    )
+
+
+def measure(architecture: str) -> dict[str, list[float]]:
+    """Time every way to run a network, milliseconds."""
+    network = build_model(architecture, CLASSES).eval()
+    classes = [{'name': str(i), 'color': [10 * i, 5 * i, 255 - 10 * i]} for i in range(CLASSES)]
+    labels = {'name': 'numbers', 'ignore': 255, 'classes': classes}
+    card = Card(architecture, 256, labels, network.encoder.mean, network.encoder.std)
+    noise = np.random.default_rng(0).integers(0, 255, (9, 12, 3), np.uint8)
+    image = cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+    on_device = build_model(architecture, CLASSES).eval()
+    on_device.load_state_dict(network.state_dict())
+    calls: dict[str, Callable[[], object]] = {
+        UPSTREAM: partial(UpstreamOnCuda(on_device.cuda(), card, LabelSet.from_dict(labels)), image)
+    }
+    for precision in ('fp32', 'fp16', 'bf16'):
+        engine = TorchEngine(network, card, device='cuda', precision=precision, threads=0)
+        calls[f'eager, autocast {precision}, channels last'] = partial(Segmenter(engine, card).segment, image)
+    for rewritten in (False, True):
+        module = rewrite_for_inference(network) if rewritten else build_model(architecture, CLASSES).eval()
+        name = f'eager, fp16 weights, channels last{", rewritten" if rewritten else ""}'
+        calls[name] = partial(EagerHalf(module, card), image)
+    for name, options in (
+        (OURS, {}),
+        ('ours, bf16, graph', {'precision': 'bf16'}),
+        ('ours, fp32, graph', {'precision': 'fp32'}),
+        ('ours, fp16, graph, PyTorch kernels', {'triton': False}),
+        ('ours, fp16, graph, frames in mapped memory', {'mapped': True}),
+    ):
+        segmenter = Segmenter(CudaEngine(network, card, **options), card)
+        print(f'{architecture}, {name}: {segmenter.engine.description}')
+        calls[name] = partial(segmenter.segment, image)
+    return time_interleaved(calls, ROUNDS)
+
+
+class UpstreamOnCuda(UpstreamPipeline):
+    """The published pipeline with its network on the device: the scores come back at the network's stride."""
+
+    def __init__(self, network, card, labels):
+        super().__init__(lambda x: network(x.cuda()).cpu(), card, labels)
+
+
+class EagerHalf:
+    """What one would write by hand: half precision, channels last, everything on the device."""
+
+    def __init__(self, module, card):
+        self._network = module.to('cuda', torch.float16, memory_format=torch.channels_last)
+        self._mean, self._std = (torch.tensor(v, device='cuda') * 255 for v in (card.mean, card.std))
+
+    @torch.inference_mode()
+    def __call__(self, image):
+        frames = torch.from_numpy(image)[None].cuda()
+        x = fused_torch.normalise(frames, SIZE, 'rgb', self._mean, self._std, torch.float16)
+        logits = torch.nn.functional.interpolate(self._network(x), size=SIZE, mode='bilinear')
+        return logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
+
+
+def peaks(size: int = 8192, rounds: int = 10) -> tuple[float, float]:
+    """Measure floating-point operations per second in fp16, and bytes per second, read and written."""
+    a, b = (torch.randn(size, size, device='cuda', dtype=torch.float16) for _ in range(2))
+    source, target = (torch.empty(2**28, dtype=torch.float32, device='cuda') for _ in range(2))
+    seconds = []
+    for work in (partial(torch.mm, a, b), partial(target.copy_, source)):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        for index in range(rounds + 3):
+            if index == 3:
+                start.record()
+            work()
+        end.record()
+        end.synchronize()
+        seconds.append(start.elapsed_time(end) / 1e3 / rounds)
+    return 2 * size**3 / seconds[0], 2 * source.nbytes / seconds[1]
+
+
+class Roofline(TorchDispatchMode):
+    """Sums what each operation costs at least, by its arithmetic or by its bytes."""
+
+    def __init__(self, flops: float, bandwidth: float) -> None:
+        super().__init__()
+        self._flops, self._bandwidth = flops, bandwidth
+        self.seconds, self.multiply_adds, self.bytes = 0.0, 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func.is_view:
+            return result
+        tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, torch.Tensor)]
+        moved, multiply_adds = sum(t.nbytes for t in tensors), 0
+        if func is torch.ops.aten.convolution.default:
+            multiply_adds = result.numel() * args[1][0].numel()
+        self.seconds += max(2 * multiply_adds / self._flops, moved / self._bandwidth)
+        self.multiply_adds += multiply_adds
+        self.bytes += moved
+        return result
+
+
+class CountedKernels:
+    """The kernels as the roofline counts them: each one reads its arguments and writes its result once."""
+
+    @staticmethod
+    def max_pool(x, kernel, stride=1, padding=0):
+        rows, columns = ((n + 2 * padding - kernel) // stride + 1 for n in x.shape[2:])
+        return x.new_empty((*x.shape[:2], rows, columns))
+
+    @staticmethod
+    def finish_convolution(x, bias, other, low, high):
+        return torch.neg(x) if other is None else torch.add(x, other)
+
+
+def roofline(architecture: str, flops: float, bandwidth: float) -> tuple[float, int, int]:
+    """Give the seconds that a network takes at least, its multiply-adds and its bytes in half precision."""
+    network = fuse(rewrite_for_inference(build_model(architecture, CLASSES)), CountedKernels)
+    network = network.to('meta', torch.float16)
+    with torch.no_grad(), Roofline(flops, bandwidth) as counted:
+        network(torch.empty(1, 3, *SIZE, device='meta', dtype=torch.float16))
+    return counted.seconds, counted.multiply_adds, counted.bytes

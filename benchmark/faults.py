@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong around a camera, many times over: `python -m benchmark.faults [NAME[=AMOUNT]...]`.
+
+Each is a table of its own, results/faults_NAME. The amount is a number of messages, files, requests,
+restarts, loops or frames, minutes of `soak` or seconds of `subscribers`; without names all run, with the
+amounts below.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmark.table import store
+from lw_refinenet_ros.cli.options import Progress
+
+LABELS = Path(__file__).parents[1] / 'config/labels/camvid.yaml'
+FLAT_MB = 20  # that the later half may need beyond the first: what malloc keeps differs by so much
+SEED = 0
+
+
+def messages(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """View damaged messages."""
+    from benchmark.fault_messages import view_damaged
+
+    fates = view_damaged(int(count), SEED, progress)
+    rows = [{'message': kind, 'fate': fate, 'times': n} for (kind, fate), n in sorted(fates.items())]
+    note = f'Of {int(count):,} damaged messages none was read beyond its end, where a guard page lies.'
+    return rows, [f'{note} Fates that are not "viewed" or "converted" are reasons of a refusal.']
+
+
+def files(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """Load damaged weights files, and as many label files."""
+    from benchmark.fault_files import load_damaged, read_damaged_labels
+    from benchmark.node_under_test import tiny_weights
+
+    with tempfile.TemporaryDirectory() as folder, tiny_weights() as weights:
+        fates = load_damaged(weights, int(count), SEED, Path(folder), progress)
+        labels = read_damaged_labels(LABELS, int(count), SEED, Path(folder))
+    rows = [{'damage': kind, 'fate': fate, 'files': n} for (kind, fate), n in sorted(fates.items())]
+    rows += [{'damage': 'label file', 'fate': fate, 'files': n} for fate, n in sorted(labels.items())]
+    return rows, ['Each was refused in one clear line, or gave finite numbers of the right shape.']
+
+
+def parameters(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """Send odd parameters to the running node."""
+    from benchmark.fault_parameters import set_odd_parameters
+    from benchmark.node_under_test import node_under_test, tiny_weights
+
+    with tiny_weights() as weights, node_under_test(weights=str(weights), threads=1) as node:
+        node.listen('label')
+        fates = set_odd_parameters(node, int(count), SEED, progress)
+    rows = [{'parameters': fate, 'times': n} for fate, n in sorted(fates.items())]
+    return rows, [f'{int(count):,} requests of 1 to 3 parameters; it answered all and served afterwards.']
+
+
+def over_dds(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """Send bad messages to the running node."""
+    from benchmark.fault_load import send_damaged
+
+    fates = _with_node(lambda node: send_damaged(node, int(count), SEED, progress))
+    return [{'fate': fate, 'frames': n} for fate, n in sorted(fates.items())], [f'{int(count):,} were sent.']
+
+
+def publisher(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """Kill the camera and start it again."""
+    from benchmark.fault_load import restart_publisher
+
+    row = _with_node(lambda node: restart_publisher(node, int(count), progress))
+    return [{'kills': int(count), **row}], ['From the start of the publishing process to its third label.']
+
+
+def loop(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """Let the clock jump back, in simulated time."""
+    from benchmark.fault_load import loop_clock
+
+    row = _with_node(lambda node: loop_clock(node, int(count), progress), use_sim_time=True)
+    return [row], ['A second of 30 frames over and over, with /clock.']
+
+
+def resolution(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """Send every frame in another size."""
+    from benchmark.fault_load import change_resolution
+
+    row = _with_node(lambda node: change_resolution(node, int(count), SEED, progress))
+    _check_flat(row['memory, early (MB)'], row['late (MB)'])
+    return [{'frames': int(count), **row}], ['Sizes from 1x1 on; the engine compiles for each.']
+
+
+def memory(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """Segment frame after frame as fast as the node answers."""
+    from benchmark.fault_load import answer_closed_loop
+
+    samples = _with_node(lambda node: answer_closed_loop(node, int(count), progress))
+    return _halves(samples), [f'{int(count):,} frames, the next one sent when a label is there.']
+
+
+def soak(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """Play 30 frames a second for minutes."""
+    from benchmark.fault_load import soak as play
+
+    samples, fates = _with_node(lambda node: play(node, count, progress), 'label', 'overlay')
+    said = ', '.join(f'{n:,} {fate}' for fate, n in sorted(fates.items()))
+    return _halves(samples), [f'{count:g} minutes of 320x240 at 30 Hz, label and overlay published: {said}.']
+
+
+def subscribers(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """Let listeners be slow, hang and die."""
+    from benchmark.fault_load import hang_subscribers
+
+    rows = _with_node(lambda node: hang_subscribers(node, count))
+    progress(int(count))
+    return rows, [
+        f'{count:g} s each, 320x240 at 30 Hz: two take 0.5 and 2 s per message, one hangs, one died.'
+    ]
+
+
+def signals(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """End the node at random moments."""
+    from benchmark.fault_signals import end_at_random
+    from benchmark.node_under_test import tiny_weights
+
+    with tiny_weights() as weights:
+        rows = end_at_random(str(weights), int(count), SEED, lambda done: progress(done // 3))
+    return rows, ['At moments from the first import to full load; after every end the next start served.']
+
+
+ENTRIES = {
+    messages: 1_000_000, files: 2000, parameters: 2000, over_dds: 5000, publisher: 50, loop: 50,
+    resolution: 300, memory: 10_000, subscribers: 20, signals: 20, soak: 30,
+}  # fmt: skip
+
+
+def _with_node(play: Callable, *topics: str, **options: object):
+    from benchmark.node_under_test import node_under_test, tiny_weights
+
+    with tiny_weights() as weights, node_under_test(weights=str(weights), threads=1, **options) as node:
+        node.listen(*(topics or ('label',)))
+        return play(node)
+
+
+def _halves(samples: list[tuple[float, int]]) -> list[dict]:
+    """Compare the second half of samples of memory and threads with the first; the start is warming up."""
+    samples = samples[len(samples) // 10 :]
+    middle = len(samples) // 2
+    rows = [
+        {'part': part, 'memory, most (MB)': max(m for m, _ in half), 'threads, most': max(t for _, t in half)}
+        for part, half in (('first half', samples[:middle]), ('second half', samples[middle:]))
+    ]
+    _check_flat(*(row['memory, most (MB)'] for row in rows))
+    assert rows[1]['threads, most'] <= rows[0]['threads, most'], f'threads grow: {rows}'
+    return rows
+
+
+def _check_flat(early: float, late: float) -> None:
+    assert late <= early + FLAT_MB, f'memory grows from {early:.1f} to {late:.1f} MB'
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run all, or those that are named, with their amounts."""
+    known = {entry.__name__: (entry, amount) for entry, amount in ENTRIES.items()}
+    for argument in arguments or list(known):
+        name, _, amount = argument.partition('=')
+        if name not in known:
+            sys.exit(f'no fault {name}: there are {", ".join(known)}')
+        entry, usual = known[name]
+        amount = float(amount or usual)
+        progress = Progress(f'{name}:', None if name == 'soak' else int(amount))
+        rows, notes = entry(amount, progress.show)
+        title = (entry.__doc__ or '').rstrip('.')
+        store(f'faults_{name}', f'Faults: {title[0].lower()}{title[1:]}', rows, notes, ('numpy',))
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])

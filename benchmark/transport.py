@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a camera's publish call to the node's callback: what is lost on the way, and how long it takes.
+
+Player and node are processes of their own, as on a robot; the node is the real one, its network does nothing.
+`python -m benchmark.transport [SECONDS]`.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.table import store
+from lw_refinenet_ros.cli.options import Progress
+
+SECONDS = 10.0
+RATE_HZ = 30
+GOALS_MS = {(1080, 1920): 8.0, (480, 640): 2.0}  # p50, on two quiet cores
+PROFILES = {'config/fastdds_large_images.xml': True, 'Fast DDS as it comes': False}
+PACKAGES = tuple(f'ros-{distro}-rmw-fastrtps-cpp' for distro in ('kilted', 'jazzy'))  # of wheels
+VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure every size with and without our profile."""
+    seconds = float(arguments[0]) if arguments else SECONDS
+    runs = [(size, name) for size in GOALS_MS for name in PROFILES]
+    progress = Progress('transport: runs', len(runs))
+    rows = []
+    for size, name in runs:
+        rows.append(_measure(size, name, round(seconds * RATE_HZ)))
+        progress.show(len(rows))
+    conditions = (
+        f'rgb8 at {RATE_HZ} Hz for {seconds:g} s, reliable, depth 1, player and node in processes of their '
+        f'own on {os.cpu_count()} cores; the network does nothing, the label is published and subscribed to. '
+        'Published (not refused by the middleware for want of room) is counted in the player; received, '
+        'lost (gaps in the sequence numbers) and superseded (by a newer one, while the last was at work) in '
+        'the node. Times are from before the publish call to the beginning of the callback, by the '
+        'monotonic clock.'
+    )
+    notes = [conditions]
+    for row in rows:
+        if row['profile'] in PROFILES and PROFILES[row['profile']]:
+            size = tuple(int(n) for n in reversed(row['image'].split('x')))
+            kept = row['p50 (ms)'] <= GOALS_MS[size] and row['received'] == row['published'] == row['due']
+            said = 'reached' if kept else 'missed'
+            notes.append(f'{row["image"]}: none lost and p50 at most {GOALS_MS[size]:g} ms: {said}.')
+    store('transport', 'From publish to callback', rows, notes, tuple(filter(_installed, PACKAGES)))
+
+
+def _installed(package: str) -> bool:
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
+
+
+def _measure(size: tuple[int, int], profile: str, frames: int) -> dict:
+    """Play so many frames; give one row of the table."""
+    from benchmark.node_under_test import LongRun, tiny_weights
+
+    with tempfile.TemporaryDirectory() as folder, tiny_weights() as weights:
+        sent, arrived = Path(folder) / 'sent.json', Path(folder) / 'arrived.json'
+        kept = {name: os.environ.pop(name, None) for name in VARIABLES}
+        try:
+            if PROFILES[profile]:
+                os.environ.update({name: value for name, value in kept.items() if value})
+            node = LongRun(
+                program=f'from benchmark.transport_node import run; run({str(arrived)!r})',
+                weights=str(weights),
+            )
+            try:
+                node.listen('label')
+                node.wait_active()
+                node.client.destroy_publisher(node.images)  # the player is the only camera
+                command = ['--size', f'{size[1]}x{size[0]}', '--rate', str(RATE_HZ), '--frames', str(frames)]
+                player = subprocess.Popen(
+                    [sys.executable, '-m', 'benchmark.publisher', *command, '--wait', '--log', str(sent)]
+                )
+                while player.poll() is None:
+                    node.spin_for(0.2)
+                    del node.received['label'][:]
+                fates = node.fates()
+                node.process.send_signal(signal.SIGINT)
+                node.process.wait(60)
+            finally:
+                node.close()
+        finally:
+            os.environ.update({name: value for name, value in kept.items() if value})
+        published = {stamp: sent_ns for stamp, _, sent_ns in json.loads(sent.read_text())}
+        arrivals = dict(map(tuple, json.loads(arrived.read_text())))
+    times = [(ns - published[stamp]) / 1e6 for stamp, ns in arrivals.items() if stamp in published]
+    return {
+        'image': f'{size[1]}x{size[0]}',
+        'profile': profile,
+        'due': frames,
+        'published': len(published),
+        'received': len(times),
+        'lost': fates.get('lost', 0),
+        'superseded': fates.get('superseded', 0),
+        'segmented': fates.get('segmented', 0),
+        'p50 (ms)': float(np.median(times)) if times else float('nan'),
+        'p95 (ms)': float(np.percentile(times, 95)) if times else float('nan'),
+    }
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped weights side by side: accuracy, size, speed, and how far each engine and precision agrees.
+
+`CAMVID=FOLDER make benchmark ARGS=weights`, with CamVid's val split as FOLDER/val/images and labels.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmark.table import store
+from lw_refinenet_ros.inference.engine import EngineError
+from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
+from lw_refinenet_ros.training.dataset import find_pairs, read_pair
+
+WEIGHTS = ('camvid', 'camvid_mobilenet_v2')
+RUNS = (
+    ('torch', 'fp32'),
+    ('torch', 'bf16'),
+    ('openvino', 'fp32'),
+    ('openvino', 'bf16'),
+    ('openvino', 'int8'),
+)
+THREADS = 2
+
+
+def main() -> None:
+    """Segment every val frame with every engine and precision in turn; the first is the reference."""
+    if 'CAMVID' not in os.environ:
+        sys.exit('weights: skipped, CAMVID=FOLDER with val/images and val/labels is not set')
+    pairs = find_pairs(Path(os.environ['CAMVID']) / 'val')
+    rows = [row for weights in WEIGHTS for row in _compare(weights, pairs)]
+    conditions = (
+        f"CamVid's val split, {len(pairs)} frames of 480x360, single scale, no flipping; latency from "
+        f'camera bytes to labels of one frame, {THREADS} threads, median; all engines in turn on each '
+        'frame. Agreement is the share of pixels with the same label as the first row of the same weights.'
+    )
+    store(
+        'weights', 'The shipped weights, by engine and precision', rows, [conditions], ('torch', 'openvino')
+    )
+
+
+def _compare(weights: str, pairs) -> list[dict]:
+    segmenters = {}
+    for engine, precision in RUNS:
+        try:
+            segmenters[engine, precision] = Segmenter.load(
+                weights, device='cpu', engine=engine, precision=precision, threads=THREADS
+            )
+        except EngineError as error:
+            print(f'{weights}, {engine} {precision}: {error}')
+    classes = len(pairs.labels.names)
+    confusion = {run: np.zeros((classes, 256), np.int64) for run in segmenters}
+    same, latency = dict.fromkeys(segmenters, 0.0), {run: [] for run in segmenters}
+    for index, (image, truth) in enumerate(read_pair(*pair) for pair in zip(pairs.images, pairs.masks)):
+        known = truth < classes
+        reference = None
+        for run, segmenter in segmenters.items():
+            if index == 0:
+                segmenter.segment(image)  # compiles
+            started = time.perf_counter()
+            label = segmenter.segment(image).label
+            latency[run].append((time.perf_counter() - started) * 1e3)
+            reference = label if reference is None else reference
+            same[run] += float((label == reference).mean()) / len(pairs)
+            ids = truth[known].astype(np.int64) * 256 + label[known]
+            confusion[run] += np.bincount(ids, minlength=classes * 256).reshape(classes, 256)
+        print(f'\r{weights}: frame {index + 1} of {len(pairs)}', end='', file=sys.stderr)
+    print(file=sys.stderr)
+    rows = []
+    for (engine, precision), table in confusion.items():
+        right = np.diag(table[:, :classes])
+        iou = right / (table.sum(1) + table.sum(0)[:classes] - right)
+        p50 = median(latency[engine, precision])
+        rows.append(
+            {
+                'weights': weights,
+                'engine': engine,
+                'precision': precision,
+                'mIoU (%)': 100 * float(iou.mean()),
+                'agreement (%)': f'{100 * same[engine, precision]:.2f}',
+                'p50 (ms)': p50,
+                'frames/s': 1e3 / p50,
+                'file (bytes)': find_weights(weights).stat().st_size,
+            }
+        )
+    return rows
