@@ -36,7 +36,13 @@ setup(
     zip_safe=False,
     # The rest is in requirements/: with ROS installed, most of it comes from there and not from pip.
     install_requires=['setuptools'],
-    extras_require={'test': ['pytest']},  # by this `colcon test` knows to run pytest
+    extras_require={
+        'test': ['pytest'],  # by this `colcon test` knows to run pytest
+        'polygons': ['pycocotools', 'shapely>=2.1'],
+        'quantize': ['nncf'],
+        'export': ['onnx'],
+        'ray': ['ray'],
+    },
     entry_points={
         'console_scripts': [
             'segmentation_node = lw_refinenet_ros.node.segmentation_node:main',

@@ -226,7 +226,8 @@ def test_of_a_bag_cut_anywhere_what_is_left_is_scored(share, tmp_path, street, s
     arguments = ['--bag', bare, '--labels', masks_of(tmp_path / 'masks', truths), '--topic', TOPIC]
     status, result, said = evaluate(*arguments)
     assert status == 1
-    assert 'cut.mcap, cut short, cannot be read further' in said
+    assert 'cut.mcap is damaged, ' in said
+    assert f' messages of {TOPIC} could be read: ' in said
     status, kept, said = evaluate(*arguments, '--keep-going')
     assert status == 0
     assert 'left out: ' in said

@@ -4,6 +4,7 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 from html import unescape
 
 import numpy as np
@@ -14,6 +15,7 @@ from test_report import CHROMIUM, Checker
 from lw_refinenet_ros.evaluation.evaluate import Labelled, evaluate
 from lw_refinenet_ros.evaluation.evaluation_report import write_evaluation_report
 from lw_refinenet_ros.evaluation.examples import Example
+from lw_refinenet_ros.evaluation.merge import merge
 from lw_refinenet_ros.evaluation.summary import evaluation_summary
 from lw_refinenet_ros.image.encodings import Pixels
 from lw_refinenet_ros.image.labels import LabelSet
@@ -30,14 +32,14 @@ class Made:
     def __init__(self, street):
         self.images = pictures(street, self.length)
 
-    def read(self, problem):
+    def read(self, problem, start=0):
         problem('x.png: <b>damaged</b>')
         truth = np.zeros(self.images[0].shape[:2], np.uint8)
         truth[48:] = 1
         truth[:4] = 255
         for index, image in enumerate(self.images):
-            stamp_ns = START_NS + index * 100_000_000
-            yield Example(str(index), stamp_ns, 'front', Pixels(image, 'rgb'), truth, 1.0)
+            stamp_ns = START_NS + index * 1_000_000_000
+            yield Example(str(index), stamp_ns, 'front', Pixels(image, 'rgb'), truth, 1.0, index)
 
 
 def segment(example):
@@ -84,8 +86,32 @@ def test_the_worst_frames_are_those_with_the_lowest_iou_and_their_marks_lead_to_
     checker = Checker(write(tmp_path / 'report.html', found))
     assert len(checker.all('img')) == 3 * 5
     targets = [link['href'].removeprefix('#') for link in checker.all('a')]
-    assert targets == ['worst-1', 'worst-2', 'worst-3']
+    assert targets == ['worst-1', 'worst-2', 'worst-3'] + 3 * ['timeline']
+    targets = targets[:3]
     assert [figure['id'] for figure in checker.all('figure')] == targets
+
+
+def test_of_frames_that_follow_each_other_the_worst_of_each_second_is_shown(street, monkeypatch):
+    read = Made.read
+
+    def close_by(self, problem, start=0):
+        for example in read(self, problem, start):
+            yield replace(example, stamp_ns=START_NS + example.index * 400_000_000)
+
+    monkeypatch.setattr(Made, 'read', close_by)
+    found = evaluate(Made(street), segment, LABELS, worst=3)
+    assert [worst.score.name for worst in found.worst] == ['11', '9', '7']  # at 4.4, 3.6 and 2.8 s
+
+
+def test_figures_of_each_of_several_bags_and_what_they_were_made_with_are_at_the_top(tmp_path, found):
+    whole = merge({'first': found, 'second': found}, worst=3)
+    conditions = {'weights': 'camvid <w>', 'precision': 'bf16', 'commit': 'abc123'}
+    summary = evaluation_summary(whole, conditions, parts={'first': found, 'second': found})
+    write_evaluation_report(tmp_path / 'report.html', whole, summary)
+    checker = Checker((tmp_path / 'report.html').read_text('utf-8'))
+    assert 'camvid <w> · bf16 · abc123' in checker.texts
+    assert 'second' in checker.texts
+    assert [worst.score.name for worst in whole.worst] == ['first/11', 'second/11', 'first/10']
 
 
 def test_the_difference_is_red_where_the_prediction_is_wrong_and_grey_without_truth(found):
@@ -97,7 +123,7 @@ def test_the_difference_is_red_where_the_prediction_is_wrong_and_grey_without_tr
     assert not (shown[10:, 11:] == WRONG).all(-1).any()
 
 
-PROBE = """
+PROBE = r"""
 <iframe width=390 height=800 src="report.html"></iframe>
 <iframe width=1280 height=800 src="report.html"></iframe>
 <script>
@@ -109,14 +135,24 @@ addEventListener('load', async () => {
     link.dispatchEvent(new MouseEvent('click', {bubbles: true, view: frame.contentWindow}));
     await arrived;
     const top = page.querySelector('#worst-1').getBoundingClientRect().top;
+    const reached = frame.contentWindow.location.hash === '#worst-1' && Math.abs(top) < 40;
     page.querySelector('.zoom').click();
     const opened = page.querySelector('dialog').open;
     page.querySelector('dialog img').click();
+    const back = page.querySelector('#worst-1 a');
+    const returned = new Promise(done => frame.contentWindow.addEventListener('hashchange', done));
+    back.click();
+    await returned;
+    const [text, card] = ['color', 'backgroundColor'].map(name => {
+      const [r, g, b] = getComputedStyle(page.querySelector('section'))[name].match(/\d+/g).map(Number);
+      return 0.3 * r + 0.6 * g + 0.1 * b;
+    });
     seen.push({
+      contrast: Math.abs(text - card) > 150, dark: card < 128,
+      returned: Math.abs(page.querySelector('#timeline').getBoundingClientRect().top) < 800,
       scrolls: page.documentElement.scrollWidth > frame.clientWidth,
       loaded: [...page.images].every(image => image.naturalWidth > 0),
-      reached: frame.contentWindow.location.hash === '#worst-1' && Math.abs(top) < 40,
-      opened, closed: !page.querySelector('dialog').open,
+      reached, opened, closed: !page.querySelector('dialog').open,
     });
   }
   document.title = JSON.stringify(seen);
@@ -125,16 +161,19 @@ addEventListener('load', async () => {
 """
 
 
+@pytest.mark.parametrize('scheme', ['dark', 'light'])
 @pytest.mark.skipif(CHROMIUM is None, reason='no Chromium is installed')
-def test_in_a_browser_a_mark_leads_to_its_frame_on_a_phone_and_on_a_desk(tmp_path, found):
+def test_in_a_browser_a_mark_leads_to_its_frame_and_back_on_a_phone_and_on_a_desk(tmp_path, found, scheme):
     probe = tmp_path / 'probe.html'
     write(tmp_path / 'report.html', found)
     probe.write_text(PROBE, 'utf-8')
     command = [CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run']
     command += ['--disable-background-networking', '--disable-component-update', '--disable-sync']
     command += ['--enable-logging=stderr', f'--user-data-dir={tmp_path / "profile"}', '--dump-dom']
+    command += [f'--blink-settings=preferredColorScheme={int(scheme == "light")}']
     command += ['--virtual-time-budget=10000', '--allow-file-access-from-files', probe.as_uri()]
     browser = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert 'CONSOLE' not in browser.stderr
     wanted = {'scrolls': False, 'loaded': True, 'reached': True, 'opened': True, 'closed': True}
+    wanted |= {'contrast': True, 'dark': scheme == 'dark', 'returned': True}
     assert json.loads(unescape(re.search('<title>(.*?)</title>', browser.stdout)[1])) == [wanted, wanted]

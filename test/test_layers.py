@@ -26,7 +26,14 @@ MAY_IMPORT = {
     'node': LOWER,
     'cli': {*LOWER, 'evaluation', 'training', 'node'},
 }
-LAYER_OF = {'Segmenter': 'inference', 'Segmentation': 'inference', 'resources': '.', '__version__': '.'}
+LAYER_OF = {
+    'Segmenter': 'inference',
+    'Segmentation': 'inference',
+    'resources': '.',
+    'files': '.',
+    'one_line': '.',
+    '__version__': '.',
+}
 
 ROS = {
     *('rclpy', 'builtin_interfaces', 'rcl_interfaces', 'lifecycle_msgs', 'diagnostic_msgs', 'rosgraph_msgs'),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.live import run_live
 from lw_refinenet_ros.cli.options import NODE, given_engine_options
-from lw_refinenet_ros.evaluation.evaluate import Evaluation, Labelled, Segment, evaluate
+from lw_refinenet_ros.evaluation.evaluate import Labelled, Segment, evaluate
 from lw_refinenet_ros.evaluation.examples import BagExamples, Example, LabelStream
 from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.inference.segmenter import find_weights
@@ -22,17 +22,19 @@ if TYPE_CHECKING:
     import argparse
 
     from lw_refinenet_ros.evaluation.live import LiveRun
+    from lw_refinenet_ros.evaluation.tally import Evaluation
 
 __all__ = ['evaluate_live']
 
 
-def evaluate_live(
-    options: argparse.Namespace, examples: BagExamples, worst: int
-) -> tuple[Evaluation, dict[str, str], LiveRun]:
+def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, dict[str, str], LiveRun]:
     """Play, record, and score what arrived; give that, what it was made with, and the records."""
+    (bag,) = options.bag
+    masks = Path(options.labels) if Path(options.labels).is_dir() else str(options.labels)
+    examples = BagExamples(bag, options.topic, masks, round(options.tolerance * 1e9))
     weights = find_weights(options.weights or DEFAULT_WEIGHTS).resolve()
     labels = LabelSet.from_dict(read_card(weights).labels)
-    with open_source(options.bag, topic=examples.topic) as source:
+    with open_source(bag, topic=examples.topic) as source:
         first = next(iter(source))
     parameters: dict[str, str | int | float] = {
         **given_engine_options(options),
@@ -45,7 +47,7 @@ def evaluate_live(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='lw_refinenet_')))
         recorded = options.output_bag or folder / 'labels.mcap'
         live = run_live(
-            str(options.bag),
+            str(bag),
             f'/{examples.topic.lstrip("/")}',
             recorded,
             parameters,

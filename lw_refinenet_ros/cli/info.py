@@ -92,16 +92,19 @@ def _about_network(network: Network, size: tuple[int, int]) -> list[tuple[str, s
     import torch
 
     from lw_refinenet_ros.model.cost import measure_cost
+    from lw_refinenet_ros.model.network import enlarged
     from lw_refinenet_ros.model.rewrite import rewrite_for_inference
 
     cost = measure_cost(network, size)
     total, encoder = cost.total(), cost.total('encoder')
     parts = f'encoder {encoder / 1e9:.2f}, decoder {(total - encoder) / 1e9:.2f}'
+    seen = enlarged(size, network.least_size)
     with torch.device('meta'):  # no weight is needed any more
-        after = measure_cost(rewrite_for_inference(network.to('meta')), size).total()
+        after = measure_cost(rewrite_for_inference(network.to('meta')), seen).total()
     rows = [
         ('parameters', f'{sum(p.numel() for p in network.parameters()):,}'),
         ('multiply-adds', f'{total / 1e9:.2f} G for one {size[1]}x{size[0]} image ({parts})'),
+        *([('  seen as', f'{seen[1]}x{seen[0]}')] if seen != size else []),
         ('  rewritten', f'{after / 1e9:.2f} G after the exact rewrites for inference'),
     ]
     return rows + [

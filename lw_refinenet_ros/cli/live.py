@@ -191,7 +191,8 @@ def _wait_until_ready(node: _Process, recorder: _Process) -> None:
         except LiveError:
             recorder.check()
             if time.monotonic() > end:
-                raise
+                msg = f'the node was not active and warm within {START_S:.0f} s: the machine is busy, or slow'
+                raise LiveError(msg) from None
         else:
             return
 

@@ -19,9 +19,12 @@ COMMANDS = (
     'evaluate',
     'compare',
     'play',
+    'label',
     'train',
     'import',
     'receptive-field',
+    'export',
+    'quantize',
     'benchmark',
     'demo',
 )

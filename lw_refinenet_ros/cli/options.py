@@ -11,20 +11,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
-__all__ = ['NODE', 'Progress', 'add_engine_arguments', 'image_size', 'load_segmenter']
+__all__ = ['NODE', 'Progress', 'add_engine_arguments', 'add_mask_arguments', 'image_size', 'load_segmenter']
 
 NODE = '/lw_refinenet'  # by default, whose topics the labels go to
 REDRAW_S = 0.2  # on a terminal
 LINE_S = 10.0  # in a log
 
 
-def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+def add_engine_arguments(parser: argparse.ArgumentParser, *, weights: bool = True) -> None:
     """Add what everything that runs a network takes; the defaults are `Segmenter.load`'s."""
-    parser.add_argument('--weights', metavar='NAME|FILE', help='shipped name or file (default: camvid)')
+    if weights:
+        parser.add_argument('--weights', metavar='NAME|FILE', help='shipped name or file (default: camvid)')
     parser.add_argument('--device', help='auto, cuda or cpu (default: auto)')
     parser.add_argument('--engine', help='auto, torch or openvino (default: auto)')
-    parser.add_argument('--precision', help='auto, fp32, bf16 or fp16 (default: auto)')
+    parser.add_argument('--precision', help='auto, fp32, bf16, fp16 or int8 (default: auto)')
     parser.add_argument('--threads', type=int, help='CPU threads; 0 is all cores (default: 0)')
+
+
+def add_mask_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add what says which masks the frames of a bag or folder have."""
+    parser.add_argument(
+        '--labels',
+        required=required,
+        metavar='DIR|TOPIC',
+        help='folder of masks (NAME.png, for a bag STAMP_NS.png, for several bags BAG/STAMP_NS.png) or the '
+        'topic of mono8 masks in the bag',
+    )
+    parser.add_argument('--topic', help="the bag's image topic (default: the only one)")
+    parser.add_argument(
+        '--tolerance',
+        type=float,
+        default=0.01,
+        metavar='S',
+        help='how far apart the stamps of a frame and its mask may be (default: 0.01)',
+    )
 
 
 def given_engine_options(options: argparse.Namespace) -> dict[str, str | int]:
@@ -59,6 +79,11 @@ class Progress:
         self._started = self._shown = time.monotonic()
         self._ended = False
         self._terminal = sys.stderr.isatty()
+
+    def show_of(self, done: int, total: int | None) -> None:
+        """Show that `done` of so many are done, where the total becomes known on the way."""
+        self._total = total
+        self.show(done)
 
     def show(self, done: int, note: str = '') -> None:
         """Show that `done` of the total are done."""

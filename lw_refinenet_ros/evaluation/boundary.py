@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +14,7 @@ from lw_refinenet_ros.image.labels import UNLABELLED
 __all__ = ['BoundaryScore']
 
 TOLERANCE = 0.0075  # of the image's diagonal, as Csurka et al. have it
+GROUP = 16  # classes whose outlines are widened at once: the bits of a uint16
 
 
 class BoundaryScore:
@@ -27,6 +27,7 @@ class BoundaryScore:
         num_classes: C.
 
     Attributes:
+        counts: int64 (4, C): found and all outline pixels of the predictions, then of the truths.
         f_score: harmonic mean of precision and recall of each class's outline over all images, (C,); NaN for
             a class without an outline in truth and prediction.
         mean: of the F-scores that have a value.
@@ -35,30 +36,22 @@ class BoundaryScore:
 
     def __init__(self, num_classes: int) -> None:
         self._num_classes = num_classes
-        # Found and all outline pixels of the prediction, then of the truth
-        self._counts: npt.NDArray[np.int64] = np.zeros((4, num_classes), np.int64)
+        self.counts: npt.NDArray[np.int64] = np.zeros((4, num_classes), np.int64)
 
     def update(self, label: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> None:
         """Count one image: predicted and true ids, uint8 (H, W)."""
         reach = max(1, round(TOLERANCE * math.hypot(*truth.shape)))
-        across = np.arange(-reach, reach + 1)
-        disk = (across**2 + across[:, None] ** 2 <= reach**2).astype(np.uint8)
-        predicted = _outlines(np.where(truth == UNLABELLED, UNLABELLED, label))
-        true = _outlines(truth)
-        present = np.bincount(predicted.ravel(), minlength=256) + np.bincount(true.ravel(), minlength=256)
-        for index in np.flatnonzero(present[: self._num_classes]):
-            ours, theirs = (predicted == index).view(np.uint8), (true == index).view(np.uint8)
-            self._counts[:, index] += (
-                cv2.countNonZero(ours & cv2.dilate(theirs, disk)),
-                cv2.countNonZero(ours),
-                cv2.countNonZero(theirs & cv2.dilate(ours, disk)),
-                cv2.countNonZero(theirs),
-            )
+        predicted = label.copy()
+        predicted[truth == UNLABELLED] = UNLABELLED
+        sides = [_Outline(ids, reach, self._num_classes) for ids in (predicted, truth)]
+        for row, (ours, theirs) in zip((0, 2), (sides, sides[::-1])):
+            self.counts[row] += theirs.count_near(ours)
+            self.counts[row + 1] += ours.pixels
 
     @property
     def f_score(self) -> npt.NDArray[np.float64]:
         """See the class."""
-        found, all_predicted, met, all_true = self._counts
+        found, all_predicted, met, all_true = self.counts
         precision, recall = ratio(found, all_predicted), ratio(met, all_true)
         with np.errstate(invalid='ignore'):
             score: npt.NDArray[np.float64] = 2 * precision * recall / (precision + recall)
@@ -72,15 +65,66 @@ class BoundaryScore:
         return mean_of_known(self.f_score)
 
 
-def _outlines(label: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Keep the ids of pixels that touch another class; all others become 255."""
+class _Outline:
+    """The outline pixels of an image, and what lies within reach of them.
+
+    Attributes:
+        pixels: of each class, (C,).
+
+    """
+
+    def __init__(self, label: npt.NDArray[np.uint8], reach: int, num_classes: int) -> None:
+        self._shape, self._reach, self._num_classes = label.shape, reach, num_classes
+        self._places = np.flatnonzero(_touches_another(label))
+        self._ids = label.ravel()[self._places]
+        self.pixels = np.bincount(self._ids, minlength=num_classes)
+
+    def count_near(self, other: _Outline) -> npt.NDArray[np.int64]:
+        """Count the outline pixels of another image that are within reach of the same class's here, (C,)."""
+        found = np.zeros(self._num_classes, np.int64)
+        for first in range(0, self._num_classes, GROUP):
+            chosen = (other._ids >= first) & (other._ids < first + GROUP)
+            places, bits = other._places[chosen], other._ids[chosen] - first
+            if places.size:
+                near = (self._widened(first).ravel()[places] >> bits) & 1
+                found += np.bincount(bits[near == 1] + first, minlength=self._num_classes)
+        return found
+
+    def _widened(self, first: int) -> npt.NDArray[np.uint16]:
+        """Mark every pixel with a bit for each class of a group whose outline is within reach, (H, W).
+
+        The disk is put together from rows: a row further from its middle is narrower.
+        """
+        chosen = (self._ids >= first) & (self._ids < first + GROUP)
+        row = np.zeros(self._shape, np.uint16)
+        row.ravel()[self._places[chosen]] = np.uint16(1) << (self._ids[chosen] - first).astype(np.uint16)
+        outline, reach = row.copy(), self._reach
+        disk = np.zeros_like(row)
+        half = 0
+        for across in range(reach, -1, -1):
+            while half < math.isqrt(reach**2 - across**2):
+                half += 1
+                row[:, half:] |= outline[:, :-half]
+                row[:, :-half] |= outline[:, half:]
+            if across == 0:
+                disk |= row
+            else:
+                disk[across:] |= row[:-across]
+                disk[:-across] |= row[across:]
+        return disk
+
+
+def _touches_another(label: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Tell which pixels of a class touch another class, (H, W)."""
     known = label != UNLABELLED
     outline = np.zeros(label.shape, bool)
     for one, other in (
         ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
         ((slice(1, None), slice(None)), (slice(None, -1), slice(None))),
     ):
-        differs = (label[one] != label[other]) & known[one] & known[other]
+        differs = label[one] != label[other]
+        differs &= known[one]
+        differs &= known[other]
         outline[one] |= differs
         outline[other] |= differs
-    return np.where(outline, label, np.uint8(UNLABELLED))
+    return outline

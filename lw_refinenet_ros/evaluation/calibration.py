@@ -24,10 +24,15 @@ class Bin(NamedTuple):
 
 
 class Calibration:
-    """Counts right and wrong pixels by confidence; pixels unlabelled in truth or prediction do not count."""
+    """Counts right and wrong pixels by confidence; pixels unlabelled in truth or prediction do not count.
+
+    Attributes:
+        counts: int64 (256, 2): wrong and right pixels of each confidence.
+
+    """
 
     def __init__(self) -> None:
-        self._counts: npt.NDArray[np.int64] = np.zeros((256, 2), np.int64)
+        self.counts: npt.NDArray[np.int64] = np.zeros((256, 2), np.int64)
 
     def update(
         self,
@@ -38,7 +43,7 @@ class Calibration:
         """Count one image: predicted and true ids and confidence (255 is certain), uint8 (H, W)."""
         known = (truth != UNLABELLED) & (label != UNLABELLED)
         cells = (confidence.astype(np.uint16) << 1) | (label == truth)
-        self._counts += np.bincount(cells[known], minlength=512).reshape(256, 2)
+        self.counts += np.bincount(cells[known], minlength=512).reshape(256, 2)
 
     @property
     def bins(self) -> list[Bin]:
@@ -47,7 +52,7 @@ class Calibration:
         span = np.minimum(levels * BINS // 255, BINS - 1)
         found = []
         for index in range(BINS):
-            counts = self._counts[span == index]
+            counts = self.counts[span == index]
             if pixels := int(counts.sum()):
                 sure = float((counts.sum(axis=1) * levels[span == index]).sum() / 255 / pixels)
                 found.append(Bin(sure, float(counts[:, 1].sum() / pixels), pixels))
@@ -56,6 +61,6 @@ class Calibration:
     @property
     def error(self) -> float:
         """Mean distance of accuracy and confidence over the bins, weighted by pixels; NaN of nothing."""
-        pixels = int(self._counts.sum())
+        pixels = int(self.counts.sum())
         gaps = (abs(each.accuracy - each.confidence) * each.pixels for each in self.bins)
         return sum(gaps) / pixels if pixels else float('nan')

@@ -163,7 +163,9 @@ def score_chart(
         return '<p class="empty">No frame was scored.</p>'
     scores = sorted(scores)
     x = Axis(x_name, min(scores[0][0], 0), max(scores[-1][0], 1))
-    y = Axis('mIoU, %', 0, 100)
+    lowest, highest = (pick(value for _, value in scores) for pick in (min, max))
+    low, high = 10 * min(9, math.floor(10 * lowest)), 10 * min(10, math.floor(10 * highest) + 1)
+    y = Axis('mIoU, %', low, high)
     drawn = _thinned(scores)
     line = ' '.join(f'{x.percent(place)},{round(100 - y.percent(100 * value), 2)}' for place, value in drawn)
     line = f'<polyline class="line" points="{line}" vector-effect="non-scaling-stroke"/>'
@@ -184,7 +186,6 @@ def score_chart(
             f'<a href="#{target}" aria-label="{said}"><title>{said}</title>'
             f'<circle class="reach" {at} r="16"/><circle class="mark" {at} r="6"/></a>'
         )
-    lowest = min(value for _, value in scores)
     said = f'mIoU of {len(scores)} frames: mean {mean:.1%}, lowest {lowest:.1%}'
     return _plot(said, x, y, ''.join(marks))
 
@@ -194,17 +195,20 @@ def change_chart(changes: Sequence[tuple[float, float]]) -> str:
     if not changes:
         return '<p class="empty">No frame is in both.</p>'
     changes = sorted(changes)
-    x = Axis('time, s', min(changes[0][0], 0), max(changes[-1][0], 1))
+    drawn = _thinned(changes)
+    low, high = min(changes[0][0], 0), max(changes[-1][0], 1)
+    half = (high - low) / len(drawn) / 2
+    x = Axis('time, s', low - half, high + half)  # a bar in full for the first and the last
+    width = max(0.2, 60 / len(drawn))
     reach = max(1.0, *(abs(100 * value) for _, value in changes))
     y = Axis('points', -1.1 * reach, 1.1 * reach)
     zero = 100 - y.percent(0)
     marks = []
-    drawn = _thinned(changes)
     for place, value in drawn:
         end = 100 - y.percent(100 * value)
         kind, at = ('over', zero) if value < 0 else ('bar', end)
         marks.append(
-            f'<rect class="{kind}" x="{x.percent(place)}%" width="{max(0.2, 60 / len(drawn)):.2f}%"'
+            f'<rect class="{kind}" x="{x.percent(place) - width / 2:.2f}%" width="{width:.2f}%"'
             f' y="{at:.2f}%" height="{abs(zero - end):.2f}%"/>'
         )
     better = sum(value > 0 for _, value in changes)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from lw_refinenet_ros.evaluation.evaluate import Evaluation, FrameScore, Worst
+    from lw_refinenet_ros.evaluation.tally import Evaluation, FrameScore, Worst
     from lw_refinenet_ros.image.labels import LabelSet
 
 __all__ = ['write_evaluation_report']
@@ -48,9 +48,10 @@ def write_evaluation_report(
 
     """
     body = [
-        header('Evaluation', evaluation_headline(summary)),
+        header('Evaluation', evaluation_headline(summary), _made_with(summary['conditions'])),
         tiles(evaluation_rows(summary)),
         _classes(found.labels, summary),
+        _bags(summary.get('bags', {})),
         _timeline(found),
         _worst(found),
         _confusion(found.labels, summary),
@@ -93,23 +94,34 @@ def _timeline(found: Evaluation) -> str:
     scored = [(index, frame) for index, frame in enumerate(found.frames) if frame.scored]
     if not scored:
         return ''
-    first_ns = min(frame.stamp_ns for _, frame in scored)
-
-    def place(index: int, frame: FrameScore) -> float:
-        return (frame.stamp_ns - first_ns) / 1e9 if found.examples.consecutive else float(index + 1)
-
-    places = {frame: place(index, frame) for index, frame in scored}
+    places = {frame.name: frame.time_s if found.consecutive else index + 1.0 for index, frame in scored}
     marked = {
-        places[worst.score]: (worst.score.miou, f'worst-{rank}', worst.score.name)
+        places[worst.score.name]: (worst.score.miou, f'worst-{rank}', worst.score.name)
         for rank, worst in enumerate(found.worst, 1)
     }
-    chart = score_chart(
-        [(place, frame.miou) for frame, place in places.items()],
-        marked,
-        'time, s' if found.examples.consecutive else 'frame',
-    )
+    points = [(places[frame.name], frame.miou) for _, frame in scored]
+    chart = score_chart(points, marked, 'time, s' if found.consecutive else 'frame')
     about = 'Mean IoU of each frame, over the classes in it. Select a marked frame to see it.'
-    return section('Frame by frame', about, chart)
+    return section('<span id="timeline">Frame by frame</span>', about, chart)
+
+
+def _made_with(conditions: Mapping[str, str]) -> str:
+    """Say in short what an evaluation was made with; all of it stands at the end."""
+    names = ('weights', 'precision', 'device', 'machine', 'commit', 'date')
+    return ' · '.join(conditions[name] for name in names if name in conditions)
+
+
+def _bags(bags: Mapping[str, Mapping[str, Any]]) -> str:
+    """List the figures of each of several bags."""
+    rows = ''.join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{figures["frames"]}</td>'
+        f'<td>{_percent(figures["miou"])}</td><td>{_percent(figures["pixel_accuracy"])}</td></tr>'
+        for name, figures in bags.items()
+    )
+    columns = ('Bag', 'Frames', 'Mean IoU', 'Pixel accuracy')
+    head = ''.join(f'<th scope="col">{name}</th>' for name in columns)
+    table = f'<table class="bags"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    return section('Bags', 'Each by itself; the other figures are of all together.', table) if bags else ''
 
 
 def _worst(found: Evaluation) -> str:
@@ -130,12 +142,13 @@ def _worst(found: Evaluation) -> str:
         )
         figures.append(
             f'<figure class="worst" id="worst-{rank}" tabindex="-1"><figcaption><b>{rank}. {name}</b>: '
-            f'mIoU {worst.score.miou:.1%}{_worst_classes(found.labels, worst.score)}</figcaption>'
+            f'mIoU {worst.score.miou:.1%}{_worst_classes(found.labels, worst.score)}; '
+            f'<a href="#timeline">{_when(found, worst.score)}</a></figcaption>'
             f'<div class="five">{pictures}</div></figure>'
         )
     about = (
-        'Those with the lowest mIoU. Difference: red is wrong, grey has no truth. Confidence: bright is '
-        'sure. Select a picture to enlarge it.'
+        f'Those with the lowest mIoU{", of any second the worst" if found.consecutive else ""}. Difference: '
+        'red is wrong, grey has no truth. Confidence: bright is sure. Select a picture to enlarge it.'
     )
     legend = ''.join(
         '<li><span class="swatch" style="background:rgb({},{},{})"></span>'.format(*color)
@@ -144,6 +157,11 @@ def _worst(found: Evaluation) -> str:
     )
     content = f'<ul class="key">{legend}</ul>' + '\n'.join(figures)
     return section('Worst frames', about, content) if figures else ''
+
+
+def _when(found: Evaluation, score: FrameScore) -> str:
+    """Name a frame's place in the timeline."""
+    return f'at {score.time_s:.1f} s' if found.consecutive else 'timeline'
 
 
 def _worst_classes(labels: LabelSet, score: FrameScore) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.images import ImageSource, images_in
 from lw_refinenet_ros.sources.opening import open_source
 from lw_refinenet_ros.sources.source import SourceError
+
+if TYPE_CHECKING:
+    from rosbags.interfaces import Qos
 
 __all__ = ['BagExamples', 'Example', 'Examples', 'FolderExamples', 'LabelStream', 'Problem', 'find_masks']
 
@@ -40,6 +43,7 @@ class Example:
         image: the pixels.
         truth: uint8 (H, W) ids; None if the frame has no mask that can be used.
         decode_ms: from the file to pixels.
+        index: among the frames of its source, those that could not be used too.
 
     """
 
@@ -49,6 +53,7 @@ class Example:
     image: Pixels
     truth: Mask | None
     decode_ms: float
+    index: int
 
 
 class Examples(Protocol):
@@ -60,6 +65,7 @@ class Examples(Protocol):
         consecutive: whether they follow each other in time.
         frames_alone: names of frames without a mask.
         masks_alone: names of masks without a frame.
+        offered: the quality of service of the frames' publishers, as it was recorded.
 
     """
 
@@ -68,9 +74,13 @@ class Examples(Protocol):
     consecutive: bool
     frames_alone: Sequence[str]
     masks_alone: Sequence[str]
+    offered: Sequence[Qos]
 
-    def read(self, problem: Problem) -> Iterator[Example]:
-        """Read all; what cannot be read is handed to `problem`, one line each, and left out."""
+    def read(self, problem: Problem, start: int = 0) -> Iterator[Example]:
+        """Read all, or those whose index is at least `start`.
+
+        What cannot be read is handed to `problem`, one line each, and left out.
+        """
 
 
 class FolderExamples:
@@ -81,6 +91,7 @@ class FolderExamples:
         self.description = f'{pairs[0][0].parent}, masks {pairs[0][1].parent if pairs[0][1] else "missing"}'
         self.length: int | None = len(pairs)
         self.consecutive = False
+        self.offered: Sequence[Qos] = ()
         self.frames_alone: Sequence[str] = [image.name for image, mask in pairs if mask is None]
         self.masks_alone: Sequence[str] = ()
 
@@ -107,10 +118,12 @@ class FolderExamples:
         examples.masks_alone = tuple(path.name for stem, path in sorted(masks.items()) if stem not in stems)
         return examples
 
-    def read(self, problem: Problem) -> Iterator[Example]:
+    def read(self, problem: Problem, start: int = 0) -> Iterator[Example]:
         """See `Examples`."""
         stamps = ImageSource('images', [image for image, _ in self._pairs]).files
-        for (path, mask), (stamp_ns, _) in zip(self._pairs, stamps):
+        for index, ((path, mask), (stamp_ns, _)) in enumerate(zip(self._pairs, stamps)):
+            if index < start:
+                continue
             started = time.perf_counter()
             if mask is None:
                 problem(f'{path} has no mask')
@@ -121,7 +134,7 @@ class FolderExamples:
                 continue
             truth = _read_mask(mask, problem) if mask else None
             decode_ms = (time.perf_counter() - started) * 1e3
-            yield Example(path.name, stamp_ns, 'camera', Pixels(image, 'bgr'), truth, decode_ms)
+            yield Example(path.name, stamp_ns, 'camera', Pixels(image, 'bgr'), truth, decode_ms, index)
 
 
 class BagExamples:
@@ -145,6 +158,7 @@ class BagExamples:
             self.topic = source.topic
             self.length = source.length
             self.rate_hz = source.rate_hz
+            self.offered: Sequence[Qos] = source.offered
             stamps = list(source.stamps()) if isinstance(source, BagSource) else [f.stamp_ns for f in source]
         if isinstance(labels, str):
             with open_source(bag, topic=labels, on_error=_ignore) as masks:
@@ -168,39 +182,65 @@ class BagExamples:
         """Which mask belongs to which frame."""
         return self._pairing
 
-    def read(self, problem: Problem) -> Iterator[Example]:
-        """See `Examples`. The bag is opened here: SQLite serves the thread that opened it."""
+    def read(self, problem: Problem, start: int = 0) -> Iterator[Example]:
+        """See `Examples`. The bag is opened here: SQLite serves the thread that opened it.
+
+        What comes before `start` is passed over as it was read the first time, and its problems are not told
+        again.
+        """
         partners = self._pairing.partners
+        position = 0  # of the frame at hand, or, between two, of the next
+
+        def tell(text: str) -> None:
+            if position >= start:
+                problem(text)
 
         def report(error: SourceError) -> None:
-            problem(str(error))
+            tell(str(error))
 
         with ExitStack() as stack:
             frames = stack.enter_context(open_source(self._bag, topic=self.topic, on_error=report))
             masks: LabelStream | None = None
             if isinstance(self._labels, str):
                 source = stack.enter_context(open_source(self._bag, topic=self._labels, on_error=report))
-                masks = LabelStream(source, set(partners.values()), problem)
+                masks = LabelStream(source, set(partners.values()), tell)
             seen: set[int] = set()
             started = time.perf_counter()
             for frame in frames:
-                name = str(frame.stamp_ns)
+                example = None
                 if frame.stamp_ns in seen:
-                    problem(f'{self._bag} topic {self.topic}: the stamp {name} ns comes again')
-                    continue
-                seen.add(frame.stamp_ns)
-                try:
-                    image = pixels(frame)
-                except FrameError as error:
-                    problem(f'{self._bag} topic {self.topic}: frame of stamp {name}: {error}')
-                    continue
-                partner = partners.get(frame.stamp_ns)
-                truth = None
-                if partner is not None:
-                    truth = masks.take(partner) if masks else _read_mask(self._files[partner], problem)
-                decode_ms = (time.perf_counter() - started) * 1e3
-                yield Example(name, frame.stamp_ns, frame.frame_id, image, truth, decode_ms)
+                    tell(f'{self._bag} topic {self.topic}: the stamp {frame.stamp_ns} ns comes again')
+                else:
+                    seen.add(frame.stamp_ns)
+                    partner = partners.get(frame.stamp_ns)
+                    truth = masks.take(partner) if masks and partner is not None else None
+                    if position >= start:
+                        example = self._example(frame, truth, partner, position, started, problem)
+                if example is not None:
+                    yield example
                 started = time.perf_counter()
+                position += 1
+
+    def _example(
+        self,
+        frame: Frame,
+        truth: Mask | None,
+        partner: int | None,
+        index: int,
+        started: float,
+        problem: Problem,
+    ) -> Example | None:
+        """Decode a frame, and its mask if that is a file."""
+        name = str(frame.stamp_ns)
+        try:
+            image = pixels(frame)
+        except FrameError as error:
+            problem(f'{self._bag} topic {self.topic}: frame of stamp {name}: {error}')
+            return None
+        if partner is not None and not isinstance(self._labels, str):
+            truth = _read_mask(self._files[partner], problem)
+        decode_ms = (time.perf_counter() - started) * 1e3
+        return Example(name, frame.stamp_ns, frame.frame_id, image, truth, decode_ms, index)
 
 
 class LabelStream:

@@ -4,27 +4,20 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lw_refinenet_ros.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 __all__ = ['write_json', 'write_text']
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text to a temporary file beside `path` and put it in its place in one step."""
-    path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        temporary.write_text(text, encoding='utf-8')
-        temporary.replace(path)
-    except OSError as error:  # that the disk is full is said without the file's name
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write UTF-8 text."""
+    write_atomically(path, lambda file: file.write_text(text, encoding='utf-8'))
 
 
 def write_json(path: str | Path, data: Mapping[str, Any]) -> None:

@@ -25,7 +25,10 @@ h1 { font-size: clamp(1.6rem, 5vw, 2.2rem); line-height: 1.2; letter-spacing: -.
 h2 { font-size: 1.2rem; margin: 0 0 .25rem; }
 h3 { font-size: 1rem; margin: 1.75rem 0 0; }
 p { margin: 0; }
-.verdict { font-size: 1.15rem; color: var(--quiet); margin: .5rem 0 1.75rem; overflow-wrap: anywhere; }
+.verdict { font-size: 1.15rem; color: var(--quiet); margin: .5rem 0 0; overflow-wrap: anywhere; }
+header { margin-bottom: 1.75rem; overflow-wrap: anywhere; } header .note { margin-top: .35rem; }
+a { color: var(--mark); }
+.bags th, .bags td { font-variant-numeric: tabular-nums; }
 section { background: var(--card); border: 1px solid var(--rule); border-radius: 12px;
   padding: 1.25rem 1.5rem 1.5rem; margin-top: 1.25rem; }
 .about, .note, .empty { color: var(--quiet); font-size: .9rem; }
@@ -117,12 +120,15 @@ a:hover .mark, a:focus-visible .mark { r: 9px; }
 .problems { margin: .75rem 0 0; padding-left: 1.2rem; overflow-wrap: anywhere; }
 .changes th, .changes td { font-variant-numeric: tabular-nums; }
 .changes td { white-space: nowrap; }
+.by-class th { overflow-wrap: normal; }
 .better { color: var(--good); } .worse { color: var(--miss); }
 @media (max-width: 42rem) {
   main { padding: 1.5rem .75rem 2rem; }
   section { padding: 1rem; }
   .pair { grid-template-columns: 1fr; gap: .35rem; }
   .more { display: none; }
+  .changes td { padding-right: .4rem; }
+  .changes td.interval { white-space: normal; }
   .five { grid-template-columns: 1fr 1fr; }
   .five > :first-child { grid-area: 1 / 1 / 2 / -1; }
   .tiles div { padding: .75rem .9rem; }

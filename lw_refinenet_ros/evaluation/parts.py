@@ -20,9 +20,10 @@ WIDEST = 1280  # pixels; larger pictures only make the file heavy
 JPEG_QUALITY = 88
 
 
-def header(title: str, verdict: str) -> str:
-    """Begin a report: what was run, and in one sentence what it gave."""
-    return f'<header><h1>{escape(title)}</h1><p class="verdict">{escape(verdict)}</p></header>'
+def header(title: str, verdict: str, made_with: str = '') -> str:
+    """Begin a report: what was run, in one sentence what it gave, and in short what it was made with."""
+    note = f'<p class="note">{escape(made_with)}</p>' if made_with else ''
+    return f'<header><h1>{escape(title)}</h1><p class="verdict">{escape(verdict)}</p>{note}</header>'
 
 
 def section(heading: str, about: str, content: str) -> str:

@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.metrics import percentiles
+from lw_refinenet_ros.evaluation.tally import MOST_NAMED
 
 if TYPE_CHECKING:
-    from lw_refinenet_ros.evaluation.evaluate import Evaluation
+    from lw_refinenet_ros.evaluation.tally import Evaluation, Listed
 
 __all__ = ['core_metrics', 'evaluation_headline', 'evaluation_rows', 'evaluation_summary']
 
-MOST_NAMED = 20  # frames and masks without a partner that are named; all are counted
+MOST_UNPAIRED = 20  # frames and masks without a partner that are named; all are counted
 
 
 def core_metrics(found: Evaluation) -> dict[str, Any]:
@@ -31,7 +32,10 @@ def core_metrics(found: Evaluation) -> dict[str, Any]:
 
 
 def evaluation_summary(
-    found: Evaluation, conditions: Mapping[str, str], live: Mapping[str, Any] | None = None
+    found: Evaluation,
+    conditions: Mapping[str, str],
+    live: Mapping[str, Any] | None = None,
+    parts: Mapping[str, Evaluation] | None = None,
 ) -> dict[str, Any]:
     """Give all metrics as `--json` writes them; None where there is nothing to measure.
 
@@ -41,9 +45,10 @@ def evaluation_summary(
         found: the evaluation.
         conditions: what it was made with.
         live: of a live run, the counts, ages and latencies that its processes measured.
+        parts: of several bags, the evaluation of each by its name.
 
     """
-    examples, confusion, calibration = found.examples, found.confusion, found.calibration
+    confusion, calibration = found.confusion, found.calibration
     bins = calibration.bins
     return {
         **core_metrics(found),
@@ -67,14 +72,18 @@ def evaluation_summary(
         'frames_segmented': found.segmented,
         'stages_ms': {stage: _percentiles(times) for stage, times in found.stages_ms.items()},
         **(live or {}),
-        'unpaired': {'frames': _named(examples.frames_alone), 'masks': _named(examples.masks_alone)},
-        'problems': {'count': found.problems.count, 'first': found.problems.first},
+        'unpaired': {
+            'frames': _listed(found.frames_alone, MOST_UNPAIRED),
+            'masks': _listed(found.masks_alone, MOST_UNPAIRED),
+        },
+        'problems': _listed(found.problems, MOST_NAMED),
+        **({'bags': {name: core_metrics(part) for name, part in parts.items()}} if parts else {}),
         'classes': list(found.labels.names),
         'confusion_matrix': confusion.matrix.tolist(),
         'conditions': dict(conditions),
         'per_frame': {
-            'name': [frame.name for frame in found.frames],
-            'stamp_ns': [frame.stamp_ns for frame in found.frames],
+            'name': found.frames.names,
+            'stamp_ns': found.frames.stamps_ns.tolist(),
             'intersection': [list(frame.intersection) for frame in found.frames],
             'union': [list(frame.union) for frame in found.frames],
         },
@@ -145,8 +154,8 @@ def _percentiles(times: Iterable[float]) -> dict[str, float | None]:
     return {key: None if v is None else round(v, 3) for key, v in percentiles(values).items()}
 
 
-def _named(names: Sequence[str]) -> dict[str, Any]:
-    return {'count': len(names), 'first': list(names[:MOST_NAMED])}
+def _listed(things: Listed, most: int) -> dict[str, Any]:
+    return {'count': things.count, 'first': things.first[:most]}
 
 
 def _percent(value: float | None) -> str:

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluates bags or a folder without ROS: here, in processes of this machine, or on a cluster."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lw_refinenet_ros.cli.conditions import conditions
+from lw_refinenet_ros.cli.options import NODE, Progress, given_engine_options, load_segmenter
+from lw_refinenet_ros.evaluation.merge import merge
+from lw_refinenet_ros.evaluation.parallel import evaluate_in_processes
+from lw_refinenet_ros.evaluation.ray_cluster import evaluate_on_ray
+from lw_refinenet_ros.evaluation.task import THREADS_DO_NOT_MATTER, Done, Failed, Task, run_task
+from lw_refinenet_ros.inference.segmenter import find_weights
+from lw_refinenet_ros.sources.bag import BAG_SUFFIXES
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from contextlib import ExitStack
+
+    from lw_refinenet_ros.evaluation.tally import Evaluation
+    from lw_refinenet_ros.inference.segmenter import Segmenter
+
+__all__ = ['evaluate_recordings']
+
+
+def evaluate_recordings(
+    options: argparse.Namespace, worst: int, stack: ExitStack
+) -> tuple[Evaluation, dict[str, str], dict[str, Evaluation]]:
+    """Evaluate what the options name.
+
+    Args:
+        options: of the command.
+        worst: how many of the worst frames to keep.
+        stack: when it ends without an error, the kept state is removed.
+
+    Returns:
+        all as one evaluation; what it was made with; and, of several bags, the evaluation of each by name.
+
+    """
+    if options.resume:
+        _keep_state(options.resume, stack)
+    segmenter = load_segmenter(options)
+    bags = [path.absolute() for path in options.bag or ()]
+    at_once = min(options.jobs or 1, len(bags))
+    tasks = _tasks(options, bags, _engine(options, segmenter, at_once), worst)
+    results: list[Done | Failed]
+    if options.ray:
+        shown = Progress('bags evaluated', len(tasks))
+        results = evaluate_on_ray(tasks, options.ray, options.jobs, lambda done, _: shown.show(done))
+    elif at_once > 1:
+        shown = Progress('evaluated')
+        results = evaluate_in_processes(tasks, at_once, shown.show_of)
+    else:
+        results = []
+        for task in tasks:
+            shown = Progress('evaluated' if len(tasks) == 1 else f'{task.name}: evaluated')
+            results.append(run_task(task, shown.show_of, segmenter))
+    return _joined(results, worst)
+
+
+def _tasks(
+    options: argparse.Namespace, bags: Sequence[Path], engine: dict[str, str | int], worst: int
+) -> list[Task]:
+    """Give a task for each bag, or one for the folder of images."""
+    if len(set(bags)) < len(bags):
+        msg = f'--bag {next(bag for bag in bags if bags.count(bag) > 1)} is given twice'
+        raise ValueError(msg)
+    names = _names(bags or [options.images])
+    labels = Path(options.labels).absolute() if Path(options.labels).is_dir() else options.labels
+    output = options.output_bag.absolute() if options.output_bag else None
+    if output and len(bags) > 1:
+        output.mkdir(exist_ok=True)
+    made = conditions()
+    tasks = []
+    for name, path in zip(names, bags or [options.images.absolute()]):
+        masks = labels / name if isinstance(labels, Path) and len(bags) > 1 else labels
+        if isinstance(masks, Path) and not masks.is_dir():
+            msg = f'--labels {options.labels}: there is no folder {masks} with the masks of {path}'
+            raise ValueError(msg)
+        task = Task(
+            name=name,
+            frames=path,
+            topic=options.topic,
+            labels=masks,
+            tolerance_ns=round(options.tolerance * 1e9) if bags else None,
+            engine=engine,
+            worst=worst,
+            output=output / f'{name}.mcap' if output and len(bags) > 1 else output,
+            node=NODE,
+            state=options.resume.absolute() if options.resume else None,
+            versions=f'{made["versions"]}, {made.get("commit", "no commit")}',
+        )
+        tasks.append(task)
+    return tasks
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Give each recording a name that no other has and that a file can have."""
+    names: list[str] = []
+    for path in paths:
+        stem = path.stem if path.suffix in BAG_SUFFIXES else path.name
+        taken = sum(name == stem or name.startswith(f'{stem}-') for name in names)
+        names.append(f'{stem}-{taken + 1}' if taken else stem)
+    return names
+
+
+def _engine(options: argparse.Namespace, segmenter: Segmenter, at_once: int) -> dict[str, str | int]:
+    """Give what `Segmenter.load` takes; where it changes no label, processes share the cores of a machine."""
+    given = given_engine_options(options)
+    weights = Path(options.weights or '').expanduser()
+    if options.weights and find_weights(options.weights) == weights:  # a file, not the name of a shipped one
+        given['weights'] = str(weights.absolute())
+    cores = len(os.sched_getaffinity(0))
+    if segmenter.engine.name in THREADS_DO_NOT_MATTER or segmenter.engine.device == 'cuda':
+        cores = 1 if options.ray else max(1, cores // at_once)
+    if options.ray or at_once > 1:
+        given.setdefault('threads', cores)
+    return given
+
+
+def _joined(
+    results: Sequence[Done | Failed], worst: int
+) -> tuple[Evaluation, dict[str, str], dict[str, Evaluation]]:
+    """Make one evaluation of several; recordings that could not be read become problems of it."""
+    failed = [result for result in results if isinstance(result, Failed)]
+    done = [result for result in results if isinstance(result, Done)]
+    if not done:
+        raise ValueError(failed[0].reason)
+    names = done[0].made_with
+    made_with = {name: '; '.join(dict.fromkeys(each.made_with[name] for each in done)) for name in names}
+    if len(results) == 1:
+        return done[0].found, made_with, {}
+    parts = {each.name: each.found for each in done}
+    found = merge(parts, worst=worst)
+    found.problems.add(*(each.reason for each in failed))
+    return found, made_with, parts
+
+
+def _keep_state(folder: Path, stack: ExitStack) -> None:
+    """Make the folder for the state; it goes when the stack ends without an error.
+
+    Raises:
+        ValueError: another process works with it.
+
+    """
+    folder.mkdir(exist_ok=True)
+    lock = stack.enter_context((folder / 'lock').open('w'))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        msg = f'--resume {folder} is in use by another evaluation: give another folder'
+        raise ValueError(msg) from error
+
+    def remove(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and any(folder.glob('*.npz')):
+            print(f'kept in {folder}: the same command goes on from there', file=sys.stderr)
+            return
+        for path in folder.iterdir():
+            if path.suffix == '.parts':
+                shutil.rmtree(path)
+            elif path.suffix == '.npz' or path.name == 'lock' or '.npz.' in path.name:  # half-written
+                path.unlink()
+        with suppress(OSError):  # somebody else's files are in it
+            folder.rmdir()
+
+    stack.push(remove)

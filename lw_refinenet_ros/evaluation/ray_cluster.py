@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several recordings at once on the machines of a Ray cluster (https://docs.ray.io), if it is installed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lw_refinenet_ros.evaluation.task import Done, Failed, Task, run_task
+
+__all__ = ['evaluate_on_ray']
+
+LOCAL = 'local'
+
+
+def evaluate_on_ray(
+    tasks: Sequence[Task], address: str, jobs: int | None, progress: Callable[[int, int | None], None]
+) -> list[Done | Failed]:
+    """Evaluate recordings on a cluster; the results are in the order of the tasks.
+
+    Every machine needs this package, and the recordings under the same paths. A recording whose machine dies
+    is evaluated on another, from its kept state where that is on a disk they share.
+
+    Args:
+        tasks: recordings.
+        address: of the cluster; 'auto': the one this machine belongs to; 'local': one on this machine alone.
+        jobs: how many recordings at once; None: as many as there are processors for.
+        progress: is told how many recordings are done, and how many there are.
+
+    Raises:
+        ValueError: Ray is not installed, there is no such cluster, or what `run_task` raises.
+
+    """
+    try:
+        ray = importlib.import_module('ray')
+    except ImportError as error:
+        msg = '--ray needs Ray, which is not installed here: pip install ray'
+        raise ValueError(msg) from error
+    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')  # or Ray reports to its makers
+    own: dict[str, Any] = {'include_dashboard': False, '_node_ip_address': '127.0.0.1'}
+    try:
+        ray.init(address=address, logging_level='ERROR', **(own if address == LOCAL else {}))
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), '') or type(error).__name__
+        msg = f'--ray {address}: no cluster can be reached: {reason}'
+        raise ValueError(msg) from error
+    try:
+        return _evaluate(ray, tasks, jobs or len(tasks), progress)
+    finally:
+        ray.shutdown()
+
+
+def _evaluate(
+    ray: Any, tasks: Sequence[Task], jobs: int, progress: Callable[[int, int | None], None]
+) -> list[Done | Failed]:
+    results: dict[int, Done | Failed] = {}
+    waiting = list(enumerate(tasks))[::-1]
+    running: dict[Any, int] = {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            index, task = waiting.pop()
+            needs = {'num_cpus': task.engine['threads'], 'num_gpus': int(task.engine.get('device') == 'cuda')}
+            running[ray.remote(**needs)(_run).remote(task)] = index
+        (reference,), _ = ray.wait(list(running))
+        index = running.pop(reference)
+        try:
+            answer = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            msg = f'{tasks[index].name} could not be evaluated on the cluster: {reason}'
+            raise ValueError(msg) from error
+        if isinstance(answer, str):
+            raise ValueError(answer)
+        results[index] = answer
+        progress(len(results), len(tasks))
+    return [results[index] for index in range(len(tasks))]
+
+
+def _run(task: Task) -> Done | Failed | str:
+    """Evaluate a recording; an error comes back in words, as not every exception can be sent."""
+    try:
+        return run_task(task, lambda *_: None)
+    except (ValueError, OSError) as error:
+        return f'{task.name}: {error}'

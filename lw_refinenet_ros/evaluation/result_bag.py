@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The results of an evaluation as a bag: labels, overlays and confidence at the original stamps."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rosbags.rosbag2 import Reader
+
+from lw_refinenet_ros.image.frame import Frame
+from lw_refinenet_ros.sources.bag_writer import BagWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from rosbags.interfaces import Qos
+
+    from lw_refinenet_ros.evaluation.evaluate import Labelled
+    from lw_refinenet_ros.evaluation.examples import Example
+    from lw_refinenet_ros.image.labels import LabelSet
+
+__all__ = ['ResultBag']
+
+ALPHA = 0.5  # of the overlay
+
+
+class ResultBag:
+    """A context manager that writes results; the bag gets its name when the context ends without an error.
+
+    With a folder for parts, what was written until the last `end_part` outlives a killed process: the parts
+    are joined in the end.
+
+    Args:
+        path: of the bag, ending in .mcap.
+        labels: the classes, for the overlay.
+        node: the name that the topics begin with.
+        offered: the quality of service of the frames' publishers, which the results have as well.
+        parts: where to keep parts.
+        done: parts that are kept; later ones are of a time that counts for nothing.
+
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        labels: LabelSet,
+        node: str,
+        offered: Sequence[Qos] = (),
+        parts: Path | None = None,
+        done: int = 0,
+    ) -> None:
+        self._path, self._labels, self._node, self._offered = path, labels, node, offered
+        self._parts, self.done = parts, done
+        self._writer: BagWriter | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> ResultBag:
+        if self._parts:
+            self._parts.mkdir(exist_ok=True)
+            for file in set(self._parts.iterdir()) - {self._part(index) for index in range(self.done)}:
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
+        else:
+            self._open(self._path)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+        if self._parts and kind is None:
+            self._join()
+
+    def write(self, example: Example, result: Labelled) -> None:
+        """Write the results of one frame."""
+        if self._writer is None:
+            self._open(self._part(self.done))
+        assert self._writer is not None, 'opened above'
+        image, order = example.image
+        overlay = self._labels.overlay(image, result.label, ALPHA, order=order)
+        arrays = [('label', result.label, 'mono8'), ('overlay', overlay, 'rgb8')]
+        if result.confidence is not None:
+            arrays.append(('confidence', result.confidence, 'mono8'))
+        for output, array, encoding in arrays:
+            frame = Frame.from_array(
+                array, stamp_ns=example.stamp_ns, frame_id=example.frame_id, encoding=encoding
+            )
+            self._writer.write_image(f'{self._node}/{output}', frame, self._offered)
+
+    def end_part(self) -> None:
+        """Put what was written on disk, whole."""
+        if self._parts and self._writer:
+            self._stack.close()
+            self._writer = None
+            self.done += 1
+
+    def _open(self, path: Path) -> None:
+        self._writer = self._stack.enter_context(BagWriter(path, compress=True))
+
+    def _part(self, index: int) -> Path:
+        assert self._parts is not None
+        return self._parts / f'{index:06}.mcap'
+
+    def _join(self) -> None:
+        with BagWriter(self._path, compress=True) as whole:
+            for index in range(self.done):
+                with Reader(self._part(index)) as part:
+                    for connection, stamp_ns, cdr in part.messages():
+                        whole.write_raw(connection.topic, connection.msgtype, cdr, stamp_ns, self._offered)
