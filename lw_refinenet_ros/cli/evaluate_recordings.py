@@ -49,7 +49,7 @@ def evaluate_recordings(
         _keep_state(options.resume, stack)
     segmenter = load_segmenter(options)
     bags = [path.absolute() for path in options.bag or ()]
-    at_once = min(options.jobs or 1, len(bags))
+    at_once = max(1, min(options.jobs or 1, len(bags)))
     tasks = _tasks(options, bags, _engine(options, segmenter, at_once), worst)
     results: list[Done | Failed]
     if options.ray:
