@@ -122,7 +122,9 @@ def test_damage_in_the_middle_costs_only_the_frames_that_it_hits(kind, tmp_path,
     right = [frame for frame in found if frame in wanted]
     assert right == [frame for frame in wanted if frame in right], 'another order'
     chunk = 12  # frames in the MiB that is compressed as one
-    assert len(right) >= FRAMES - (1 if kind in ('mcap', 'db3', 'ros1', 'mcap message') else chunk), said
+    # A page of a database's table holds the beginnings of several frames.
+    hit = {'mcap': 1, 'ros1': 1, 'mcap message': 1, 'db3': 8}.get(kind, chunk)
+    assert len(right) >= FRAMES - hit, said
     assert len(said) == 1 or len(found) == FRAMES, said  # changed pixels alone nobody can see
 
 

@@ -233,7 +233,7 @@ def test_of_a_bag_cut_anywhere_what_is_left_is_scored(share, tmp_path, street, s
     assert 'left out: ' in said
     assert without_clock(kept) == without_clock(result)
     count = kept['frames']
-    assert 2 <= count < 8
+    assert count == 8 if share == 0.97 else 2 <= count < 8, 'near the end only the index is cut off'
     labels = [segmenter.segment(image).label for image in images[:count]]
     assert kept['confusion_matrix'] == expected(labels, truths).matrix.tolist()
 

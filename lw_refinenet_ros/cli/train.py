@@ -98,6 +98,7 @@ def run(options: argparse.Namespace) -> None:
             'init': options.init
             or (f'the encoder of {options.encoder}' if options.encoder else 'ImageNet encoder'),
         },
+        temperature=init.temperature if options.init else 1.0,  # until --val gives one
         source=shlex.join(['lw_refinenet', *sys.argv[1:]]),
         dials=dials,
     )

@@ -154,7 +154,7 @@ def _check(card: Card) -> None:
     for item in card.quantization.get('activations', ()):
         low, high = (max(item['low']), min(item['high']))  # each includes zero
         bounded = all(abs(value) < MAX_NUMBER for value in (*item['low'], *item['high']))
-        if not (low < high and bounded and item['consumers']):
+        if not (low < high and bounded and item['source'] and item['consumers']):
             msg = f'its int8 range of {item["source"]!r} must be finite with low < high, and have consumers'
             raise ValueError(msg)
 
