@@ -164,5 +164,5 @@ def test_the_command_writes_a_file_that_runs_in_int8(tiny_weights, tmp_path, cap
     assert set(ranges['weights']) == set(convolutions[:-1])
     assert {'image', 'add'} <= {item['source'] for item in ranges['activations']}
     exact = load(output, engine='openvino', precision='fp32').segment(picture()).label
-    # Chance is a third; trained networks agree on more than 98 %, but the logits of this one lie close together.
+    # Chance is a third: trained networks agree on more than 98 %, but this one's logits lie close together.
     assert (load(output).segment(picture()).label == exact).mean() > 0.5
