@@ -292,7 +292,7 @@ def test_videos_folders_and_compressed_images_are_played_as_images(
     write, first_ns, step_ns, tmp_path, street, listen, start
 ):
     images = pictures(street, FRAMES)
-    listener = listen('/image')
+    listener = listen('/image', reliability=ReliabilityPolicy.RELIABLE)
     player = start(write(tmp_path, images), '--wait-for-subscriber', '--clock')
     kept = listener.images['/image']
     listener.spin_until(lambda: player.poll() is not None, 'end')

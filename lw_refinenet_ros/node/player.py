@@ -31,6 +31,7 @@ __all__ = ['Playing', 'Sent', 'Track', 'play']
 
 SETTLE_S = 2.0  # subscribers that follow our reliability have done so by then
 FLUSH_S = 2.0  # subscribers that live have acknowledged the last frames by then
+LINGER_S = 0.3  # a subscriber on a busy machine has read its shared memory by then
 NAP_S = 0.1  # the longest sleep, so that an interrupt or a key is noticed
 
 
@@ -197,9 +198,10 @@ class Player(Node):  # type: ignore[misc]
             raise ValueError(msg)
 
     def flush(self) -> None:
-        """Wait until every reliable subscriber has the last frames: they go when their publisher goes."""
+        """Wait until every subscriber has the last frames: they go when their publisher goes."""
         for channel in self._channels:
             channel.publisher.wait_for_all_acked(Duration(seconds=FLUSH_S))
+        time.sleep(LINGER_S)  # best-effort subscribers acknowledge nothing
 
     def _pause(self) -> int:
         """Wait from one toggle to the next; give how long that took, in ns, or 0."""
