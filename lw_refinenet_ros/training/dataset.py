@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet, read_label_png
 from lw_refinenet_ros.model.network import enlarged
+from lw_refinenet_ros.training.label_folder import find_classes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,8 +53,7 @@ def find_pairs(folder: Path, classes: Path | None = None) -> Pairs:
 
     """
     if classes is None:
-        candidates = [folder / 'classes.yaml', folder.parent / 'classes.yaml']
-        classes = next((path for path in candidates if path.is_file()), None)
+        classes = find_classes(folder)
         if classes is None:
             msg = f'{folder} has no classes.yaml, nor has the folder above it: give --classes FILE'
             raise DataError(msg)
