@@ -45,7 +45,7 @@ setup(
     },
     entry_points={
         'console_scripts': [
-            'segmentation_node = lw_refinenet_ros.node.segmentation_node:main',
+            'segmentation_node = lw_refinenet_ros.node.main:main',
             'lw_refinenet = lw_refinenet_ros.cli.main:main',
         ],
     },

@@ -9,7 +9,7 @@ import time
 
 from benchmark.fault_load import publisher, subscriber
 
-NODE = [sys.executable, '-m', 'lw_refinenet_ros.node.segmentation_node', '--ros-args']
+NODE = [sys.executable, '-m', 'lw_refinenet_ros.node.main', '--ros-args']
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 IN_TIME_S = 2.0
 PATIENCE_S = 120.0

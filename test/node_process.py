@@ -42,7 +42,7 @@ class NodeProcess:
     def __init__(
         self, *, reliable: bool = True, program: str = '', remap: str = '', **parameters: object
     ) -> None:
-        run = ['-c', program] if program else ['-m', 'lw_refinenet_ros.node.segmentation_node']
+        run = ['-c', program] if program else ['-m', 'lw_refinenet_ros.node.main']
         command = [sys.executable, *run, '--ros-args', *(['-r', remap] if remap else [])]
         for name, value in parameters.items():
             command += ['-p', f'{name}:={json.dumps(value) if not isinstance(value, str) else value}']

@@ -108,7 +108,7 @@ def test_an_unusable_source_is_one_line(tmp_path, tiny_weights):
 def test_however_it_ends_no_process_is_left(bag, tmp_path, tiny_weights, how):
     command = demo('--source', bag, '--weights', tiny_weights, '--output', tmp_path / 'out')
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wanted = 'segmentation_node' if how == 'node dies' else PLAYER
+    wanted = 'lw_refinenet_ros.node.main' if how == 'node dies' else PLAYER
     end = time.monotonic() + 60
     started: dict[int, str] = {}
     while not any(PLAYER in line for line in started.values()):

@@ -56,7 +56,7 @@ def test_the_node_starts_with_a_smaller_segment_and_says_so(tiny_weights):
         pytest.skip('unshare is not installed')
     if tried.returncode:
         pytest.skip(f'this user may not mount: {tried.stderr.strip()}')
-    command = [sys.executable, '-m', 'lw_refinenet_ros.node.segmentation_node']
+    command = [sys.executable, '-m', 'lw_refinenet_ros.node.main']
     node = subprocess.Popen(
         [*IN_A_CONTAINER, *command, '--ros-args', '-p', f'weights:={tiny_weights}'],
         env=ros_environment(),

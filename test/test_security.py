@@ -71,7 +71,7 @@ def executing_calls(file: Path) -> list[str]:
 
 
 def test_no_file_in_the_nodes_reach_unpickles_or_runs_what_it_reads():
-    files = reach('lw_refinenet_ros.node.segmentation_node')
+    files = reach('lw_refinenet_ros.node.main')
     names = {file.relative_to(ROOT).as_posix() for file in files}
     assert {'node/camera.py', 'inference/segmenter.py', 'model/weights.py', 'model/resnet.py'} <= names
     assert {str(file): found for file in files if (found := executing_calls(file))} == {}
@@ -102,7 +102,7 @@ def watch(event, arguments):
         if arguments[2] & 0o3:
             print('WRITTEN', arguments, file=sys.stderr, flush=True)
 sys.addaudithook(watch)
-from lw_refinenet_ros.node.segmentation_node import main
+from lw_refinenet_ros.node.main import main
 main()
 """
 
@@ -245,7 +245,7 @@ def test_a_node_with_a_parameter_file_out_of_bounds_ends_with_one_line(tmp_path)
     pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
     file = tmp_path / 'params.yaml'
     file.write_bytes(flow(100_000))
-    command = ['-m', 'lw_refinenet_ros.node.segmentation_node', '--ros-args', '--params-file', str(file)]
+    command = ['-m', 'lw_refinenet_ros.node.main', '--ros-args', '--params-file', str(file)]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == f'segmentation_node: {file} is nested more than 32 levels deep\n'

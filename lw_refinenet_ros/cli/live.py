@@ -151,7 +151,7 @@ def run_live(
         ros = ['--ros-args', '-r', f'image:={topic}']
         for name, value in parameters.items():
             ros += ['-p', f'{name}:={value}']
-        node = start('node', 'lw_refinenet_ros.node.segmentation_node', *ros)
+        node = start('node', 'lw_refinenet_ros.node.main', *ros)
         log, sent = folder / 'recorder.json', folder / 'sent.jsonl'
         recorder = start(
             'recorder',

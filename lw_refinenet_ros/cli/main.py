@@ -32,6 +32,23 @@ COMMANDS = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command: 0 done, 1 the input was at fault, 2 wrong usage, 130 interrupted."""
+    # Their complaints about damaged files would stand beside our one line that says it.
+    os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+    try:
+        options = _parser().parse_args(arguments)
+        status: int = options.run(options) or 0
+    except (ValueError, OSError) as error:
+        print(f'lw_refinenet: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('lw_refinenet: interrupted', file=sys.stderr)
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Give the parser of all commands; their modules are light until they run."""
     parser = argparse.ArgumentParser(
         prog='lw_refinenet', description='Semantic segmentation with Light-Weight RefineNet.'
     )
@@ -44,19 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=description.splitlines()[0], description=description)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    options = parser.parse_args(arguments)
-    # Their complaints about damaged files would stand beside our one line that says it.
-    os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
-    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-    try:
-        status: int = options.run(options) or 0
-    except (ValueError, OSError) as error:
-        print(f'lw_refinenet: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('lw_refinenet: interrupted', file=sys.stderr)
-        return 130
-    return status
+    return parser
 
 
 if __name__ == '__main__':

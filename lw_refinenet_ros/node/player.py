@@ -20,6 +20,7 @@ from sensor_msgs.msg import Image
 from lw_refinenet_ros.node.memory import keep_large_allocations
 from lw_refinenet_ros.node.outputs import header_of
 from lw_refinenet_ros.node.qos import profile_of
+from lw_refinenet_ros.node.ros_context import ros_context
 
 if TYPE_CHECKING:
     from rclpy.publisher import Publisher
@@ -85,8 +86,9 @@ def play(
 
     """
     keep_large_allocations()
-    rclpy.init(args=[])
-    try:
+    finished = False
+    with ros_context([]) as started:
+        started()
         player = Player(tracks, how, sent, toggled)
         if how.wait_for_subscriber:
             player.wait_for_subscriber()
@@ -94,12 +96,10 @@ def play(
             player.play()
             if not how.loop:
                 break
-        if not rclpy.ok():
-            return False
-        player.flush()
-        return True
-    finally:
-        rclpy.try_shutdown()
+        if rclpy.ok():
+            player.flush()
+            finished = True
+    return finished
 
 
 class _Channel:

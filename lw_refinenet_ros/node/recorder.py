@@ -15,9 +15,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -26,6 +25,7 @@ from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.node.diagnostics import read_status
 from lw_refinenet_ros.node.memory import keep_large_allocations
 from lw_refinenet_ros.node.qos import recorded
+from lw_refinenet_ros.node.ros_context import ros_context
 from lw_refinenet_ros.sources.bag_writer import BagWriter
 
 if TYPE_CHECKING:
@@ -100,33 +100,30 @@ def main(args: list[str] | None = None) -> int:
     keep_large_allocations()
     finish = threading.Event()
     threading.Thread(target=_wait_for_end, args=(finish,), daemon=True).start()
-    rclpy.init(args=[])
-    try:
-        with BagWriter(options.bag, compress=True) as bag:
-            recorder = Recorder(options.node, bag, options.outputs)
-            executor = SingleThreadedExecutor()
-            executor.add_node(recorder)
-            ready, finished = False, 0.0
-            while True:
-                executor.spin_once(timeout_sec=0.1)
-                if not ready and recorder.status and recorder.status[1].get('state') == 'active':
-                    ready = True
-                    sys.stdout.write('ready\n')
-                    sys.stdout.flush()
-                if finish.is_set():
-                    finished = finished or time.monotonic()
-                    settled = max(finished, recorder.last_arrival) + QUIET_S
-                    if time.monotonic() > settled and recorder.status_time > settled - QUIET_S / 3:
-                        break
-            _, values, fates, stages = recorder.status or ('', {}, {}, {})
-            log = {'arrivals': recorder.arrivals, 'values': values, 'fates': fates, 'stages_ms': stages}
-            options.log.write_text(json.dumps(log))
-            executor.shutdown()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 1  # interrupted: the bag that was begun is gone with its writer
-    finally:
-        rclpy.try_shutdown()
-    return 0
+    finished = False
+    with ros_context([]) as started, BagWriter(options.bag, compress=True) as bag:
+        started()
+        recorder = Recorder(options.node, bag, options.outputs)
+        executor = SingleThreadedExecutor()
+        executor.add_node(recorder)
+        ready, ended = False, 0.0
+        while True:
+            executor.spin_once(timeout_sec=0.1)
+            if not ready and recorder.status and recorder.status[1].get('state') == 'active':
+                ready = True
+                sys.stdout.write('ready\n')
+                sys.stdout.flush()
+            if finish.is_set():
+                ended = ended or time.monotonic()
+                settled = max(ended, recorder.last_arrival) + QUIET_S
+                if time.monotonic() > settled and recorder.status_time > settled - QUIET_S / 3:
+                    break
+        _, values, fates, stages = recorder.status or ('', {}, {}, {})
+        log = {'arrivals': recorder.arrivals, 'values': values, 'fates': fates, 'stages_ms': stages}
+        options.log.write_text(json.dumps(log))
+        executor.shutdown()
+        finished = True
+    return 0 if finished else 1  # an interrupt: the bag that was begun is gone with its writer
 
 
 if __name__ == '__main__':

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
@@ -25,6 +25,7 @@ from lw_refinenet_ros.node.label_info import LabelPublishers
 from lw_refinenet_ros.node.memory import keep_large_allocations
 from lw_refinenet_ros.node.parameter_files import check_parameter_files
 from lw_refinenet_ros.node.parameters import Settings, declare, refusal
+from lw_refinenet_ros.node.ros_context import ros_context
 from lw_refinenet_ros.node.shared_memory import fitting_profile
 from lw_refinenet_ros.node.statistics import Statistics
 from lw_refinenet_ros.node.subscription import quality
@@ -316,8 +317,7 @@ def main(args: list[str] | None = None) -> None:
         check_parameter_files(sys.argv if args is None else args)
     except ValueError as error:
         sys.exit(f'segmentation_node: {error}')
-    try:
-        rclpy.init(args=args)
+    with suppress(KeyboardInterrupt), ros_context(args) as started:
         with fitting_profile() as what_was_done:
             node = SegmentationNode()
         if what_was_done:
@@ -327,18 +327,8 @@ def main(args: list[str] | None = None) -> None:
         try:
             if node.autostart and node.trigger_configure() == SUCCESS:
                 node.trigger_activate()
+            started()
             executor.spin()
         finally:
             executor.shutdown()
             node.destroy_node()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except RCLError:
-        if rclpy.ok():  # else a signal ended the context while the executor was about to wait
-            raise
-    finally:
-        rclpy.try_shutdown()
-
-
-if __name__ == '__main__':
-    main()

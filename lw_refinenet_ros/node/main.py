@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `segmentation_node` command."""
+
+from __future__ import annotations
+
+import signal
+
+__all__ = ['main']
+
+
+def main() -> None:
+    """Run the node until it is interrupted."""
+    # The imports take seconds and leave nothing to clean up: an interrupt may end them as the system does.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from lw_refinenet_ros.node import segmentation_node
+
+    segmentation_node.main()
+
+
+if __name__ == '__main__':
+    main()
