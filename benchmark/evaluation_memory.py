@@ -7,13 +7,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from benchmark.evaluation import IMAGES, MASKS, SIZE, pictures, shifted, write_bag
+from benchmark.evaluation import IMAGES, MASKS, pictures, shifted, write_bag
 from benchmark.table import store
+from lw_refinenet_ros.cli.options import Progress
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
-SMALL_GB = 0.05  # what is compared with: the model, the libraries and a few frames
+SMALL_GB = 0.1  # what is compared with: the model, the libraries and a few frames
 
 # Evaluates a bag in a process of its own and says how much memory it had at most, in bytes.
 PROBE = """
@@ -25,33 +27,41 @@ sys.exit(status)
 """
 
 
-def compare(size_gb: float, parent: Path | None, weights: str) -> None:
+def compare(size_gb: float, image_size: tuple[int, int], parent: Path | None, weights: str) -> None:
     """Evaluate a small bag and one of this size, made in a folder for the time being."""
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         free_gb = shutil.disk_usage(folder).free / 1e9
         if free_gb < 1.1 * size_gb:
             sys.exit(f'{folder} has {free_gb:.1f} GB free and the bag needs {size_gb:.1f}')
-        rows = [measure(Path(folder), gigabytes, weights) for gigabytes in (SMALL_GB, size_gb)]
+        rows = [measure(Path(folder), each_gb, image_size, weights) for each_gb in (SMALL_GB, size_gb)]
     grown = rows[1]['peak (MB)'] - rows[0]['peak (MB)']
     claim = (
         f'The large bag takes {grown:.0f} MB more than the small one: this is what grows with the length, '
         'besides libraries, model and a few frames. The goal is less than 1000 MB for 10 GB.'
     )
+    shape = f'{image_size[1]}x{image_size[0]}'
     conditions = (
-        f'`lw_refinenet evaluate --json --report --resume`, {SIZE[1]}x{SIZE[0]} rgb8 and mono8 masks; peak '
-        'resident memory of the process, by getrusage.'
+        f'`lw_refinenet evaluate --json --report --resume`, {shape} rgb8 and mono8 masks; peak resident '
+        'memory of the process, by getrusage.'
     )
     packages = ('openvino', 'rosbags')
     store('evaluation_memory', 'Memory of an evaluation', rows, [claim, conditions], packages)
 
 
-def measure(folder, gigabytes, weights):
-    """Make a bag of this size, evaluate it, and give its row."""
-    bag, images = folder / 'bag.mcap', pictures(20)
+def measure(folder, gigabytes, image_size, weights):
+    """Make a bag of this size, evaluate it, and give its row; both show how far they are."""
+    bag, images = folder / 'bag.mcap', pictures(20, image_size)
     masks = [shifted(image[..., 0] // 128) for image in images]  # classes 0 and 1, which every network has
     frames = max(1, round(gigabytes * 1e9 / (images[0].nbytes + masks[0].nbytes)))
-    forever = itertools.cycle(images)
-    write_bag(bag, itertools.islice(forever, frames), itertools.cycle(masks))
+    shown = Progress(f'{gigabytes:g} GB: frame written', frames)
+
+    def frames_shown():
+        for index in range(frames):
+            yield images[index % len(images)]
+            shown.show(index + 1)
+
+    write_bag(bag, frames_shown(), itertools.cycle(masks))
+    started = time.monotonic()
     outputs = ['--json', folder / 'a.json', '--report', folder / 'a.html', '--resume', folder / 'kept']
     outputs += ['--weights', weights, '--keep-going']
     command = [sys.executable, '-c', PROBE, 'evaluate', '--bag', bag, '--topic', IMAGES, '--labels', MASKS]
@@ -60,6 +70,7 @@ def measure(folder, gigabytes, weights):
     row = {
         'bag (GB)': round(bag.stat().st_size / 1e9, 2),
         'frames': frames,
+        'frames a second': frames / (time.monotonic() - started),
         'peak (MB)': int(said[said.index('peak') + 1]) / 1e6,
     }
     bag.unlink()
@@ -71,5 +82,7 @@ if __name__ == '__main__':
     parser.add_argument('--gb', type=float, default=10.0, help='size of the bag (default: 10)')
     parser.add_argument('--folder', type=Path, help='where it is made (default: the temporary folder)')
     parser.add_argument('--weights', default=DEFAULT_WEIGHTS, help='a small network is faster')
+    parser.add_argument('--width', type=int, default=1920, help='of the images (default: 1920)')
+    parser.add_argument('--height', type=int, default=1080, help='of the images (default: 1080)')
     options = parser.parse_args()
-    compare(options.gb, options.folder, options.weights)
+    compare(options.gb, (options.height, options.width), options.folder, options.weights)

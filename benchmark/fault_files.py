@@ -5,6 +5,7 @@ import json
 import math
 import random
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,16 @@ def _in_time() -> Iterator[None]:
         yield
     finally:
         signal.alarm(0)
+
+
+def _yaml(value: object) -> bytes:
+    """Write YAML of any depth; the reader has Python's usual limit."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000)
+    try:
+        return yaml.safe_dump(value).encode()
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def _check_reason(said: str) -> None:
@@ -142,7 +153,7 @@ def read_damaged_labels(source: Path, count: int, seed: int, folder: Path) -> Co
     fates: Counter = Counter()
     for index in range(count):
         if index % 2:
-            bad = yaml.safe_dump(odd_value(yaml.safe_load(content), rng)).encode()
+            bad = _yaml(odd_value(yaml.safe_load(content), rng))
         else:
             changed = bytearray(content)
             for _ in range(rng.randint(1, 6)):

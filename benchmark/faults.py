@@ -2,8 +2,8 @@
 """What goes wrong around a camera, many times over: `python -m benchmark.faults [NAME[=AMOUNT]...]`.
 
 Each is a table of its own, results/faults_NAME. The amount is a number of messages, files, requests,
-restarts, loops or frames, minutes of `soak` or seconds of `subscribers`; without names all run, with the
-amounts below.
+restarts, loops, frames or rounds, minutes of `soak` or seconds of `subscribers`; without names all run, with
+the amounts below.
 """
 
 import sys
@@ -125,9 +125,25 @@ def signals(count: float, progress: Callable[[int], None]) -> tuple[list[dict], 
     return rows, ['At moments from the first import to full load; after every end the next start served.']
 
 
+def lifecycle(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """Drive the node round its lifecycle under load."""
+    from benchmark.fault_lifecycle import go_round
+    from benchmark.node_under_test import LongRun, tiny_weights
+
+    with tiny_weights() as weights:
+        node = LongRun(weights=str(weights), threads=1, autostart=False)
+        try:
+            node.listen('label', 'overlay')
+            rows = go_round(node, int(count), progress)
+        finally:
+            node.close()
+    return rows, [f'{int(count)} times configure, activate, deactivate, cleanup, at 30 frames a second.']
+
+
 ENTRIES = {
     messages: 1_000_000, files: 2000, parameters: 2000, over_dds: 5000, publisher: 50, loop: 50,
-    resolution: 300, memory: 10_000, subscribers: 20, signals: 20, soak: 30,
+    resolution: 300, memory: 10_000, subscribers: 20, signals: 20, lifecycle: 100,
+    soak: 30,
 }  # fmt: skip
 
 

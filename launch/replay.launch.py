@@ -4,7 +4,13 @@
 from pathlib import Path
 
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    Shutdown,
+)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
@@ -22,6 +28,7 @@ ARGUMENTS = {
     'use_sim_time': ('true', "Take the time from /clock, which follows the bag's stamps."),
     'rviz': ('true', 'Show camera, overlay and labels in RViz.'),
 }
+CHOICES = {'loop': ['true', 'false', 'True', 'False']}
 
 
 def play(context):
@@ -32,7 +39,13 @@ def play(context):
         options.append('--loop')
     command = [str(COMMAND), 'play', values['bag'], '--output-topic', values['image']]
     command += ['--rate', values['rate'], '--clock', '--wait-for-subscriber', *options]
-    return [ExecuteProcess(cmd=command, name='player', output='screen')]
+    return [ExecuteProcess(cmd=command, name='player', output='screen', on_exit=end_if_it_failed)]
+
+
+def end_if_it_failed(event, context):
+    """End the node too: it would wait for images that nobody sends."""
+    failed = event.returncode != 0 and not context.is_shutdown
+    return [Shutdown(reason='there are no images to segment')] if failed else []
 
 
 def generate_launch_description():
@@ -40,7 +53,9 @@ def generate_launch_description():
     return LaunchDescription(
         [
             *(
-                DeclareLaunchArgument(name, default_value=default, description=description)
+                DeclareLaunchArgument(
+                    name, default_value=default, description=description, choices=CHOICES.get(name)
+                )
                 for name, (default, description) in ARGUMENTS.items()
             ),
             IncludeLaunchDescription(PythonLaunchDescriptionSource(str(SEGMENTATION))),

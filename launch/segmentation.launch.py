@@ -2,6 +2,7 @@
 """Start the segmentation node on one camera's images, or on several."""
 
 import os
+import re
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -30,6 +31,23 @@ ARGUMENTS = {
     'log_level': ('info', 'debug, info, warn or error.'),
     'rviz': ('false', 'Show camera, overlay and labels in RViz.'),
 }
+BOOLEAN = ['true', 'false', 'True', 'False']
+CHOICES = {
+    'use_sim_time': BOOLEAN,
+    'rviz': BOOLEAN,
+    'log_level': ['debug', 'info', 'warn', 'error', 'fatal'],
+}
+
+
+def check(params_file, names):
+    """Refuse in one line what would be ignored, or end the node in its first moment."""
+    if not Path(params_file).is_file():
+        msg = f'params_file {params_file!r} is not a file: give a YAML file of parameters'
+        raise RuntimeError(msg)
+    for name in names:
+        if not re.fullmatch(r'[\w/~]+', name, re.ASCII):
+            msg = f'{name!r} cannot be part of a topic: use letters, digits, _ and /'
+            raise RuntimeError(msg)
 
 
 def start(context):
@@ -37,6 +55,8 @@ def start(context):
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     cameras = [name.strip() for name in values['cameras'].split(',') if name.strip()]
     images = {f'{name}/image': values['image'].replace('{camera}', name) for name in cameras}
+    namespace = values['namespace'].strip('/')
+    check(values['params_file'], [values['image'].replace('{camera}', ''), *cameras, namespace or '/'])
     parameters = {name: values[name] for name in ('weights', 'device', 'image_transport') if values[name]}
     if cameras:
         parameters['cameras'] = cameras
@@ -54,7 +74,7 @@ def start(context):
         output='screen',
     )
     # RViz shows the first camera; its configuration names the topics of a node without a namespace.
-    names = [values['namespace'].strip('/'), NODE, *cameras[:1]]
+    names = [namespace, NODE, *cameras[:1]]
     prefix = '/' + '/'.join(name for name in names if name)
     shown = next(iter(images.values()), values['image'])
     rviz = Node(
@@ -68,7 +88,7 @@ def start(context):
         ],
         condition=IfCondition(values['rviz']),
     )
-    return [node, rviz]
+    return [rviz, node]  # where RViz is missing nothing is started
 
 
 def generate_launch_description():
@@ -77,7 +97,9 @@ def generate_launch_description():
     return LaunchDescription(
         [
             *(
-                DeclareLaunchArgument(name, default_value=default, description=description)
+                DeclareLaunchArgument(
+                    name, default_value=default, description=description, choices=CHOICES.get(name)
+                )
                 for name, (default, description) in ARGUMENTS.items()
             ),
             # The camera's process needs the same profile; a profile that is already set is kept.

@@ -4,7 +4,13 @@
 from pathlib import Path
 
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    Shutdown,
+)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
@@ -26,7 +32,13 @@ def play(context):
     source = values['source']
     what = [f'camera:{source}'] if source.isdecimal() else [source, '--loop']
     command = [str(COMMAND), 'play', *what, '--output-topic', values['image'], '--wait-for-subscriber']
-    return [ExecuteProcess(cmd=command, name='player', output='screen')]
+    return [ExecuteProcess(cmd=command, name='player', output='screen', on_exit=end_if_it_failed)]
+
+
+def end_if_it_failed(event, context):
+    """End the node too: it would wait for images that nobody sends."""
+    failed = event.returncode != 0 and not context.is_shutdown
+    return [Shutdown(reason='there are no images to segment')] if failed else []
 
 
 def generate_launch_description():

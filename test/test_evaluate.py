@@ -259,7 +259,7 @@ def test_frames_and_masks_that_cannot_be_used_are_named_and_the_rest_is_scored(
     assert status == 0, said
     assert result['problems']['count'] == 3
     one, two, three = result['problems']['first']
-    assert f'mask of {when[1]}: the label is (96, 128) and its truth (50, 128)' in one
+    assert f'mask of {when[1]} is 128x50 and its frame 128x96: give one of its size' in one
     assert f'mask of {when[2]}: the truth holds id 77; there are 3 classes' in two
     assert f'{when[3]}.png: not a PNG file' in three
     assert result['confusion_matrix'] == expected(labels[4:], truths[4:]).matrix.tolist()

@@ -280,6 +280,17 @@ def test_the_labels_of_these_engines_do_not_depend_on_the_number_of_threads(engi
     assert np.array_equal(one.confidence, many.confidence)
 
 
+def test_labels_that_are_neither_a_folder_nor_a_topic_and_a_folder_that_cannot_be_made_are_named(
+    three_bags, arguments, tmp_path, capsys
+):
+    assert main(arguments(three_bags, '--labels', 'masks')) == 1
+    assert '--labels masks: there is no such folder, and a topic begins with /' in capsys.readouterr().err
+    (tmp_path / 'results').write_text('')
+    assert main(arguments(three_bags, '--output-bag', tmp_path / 'results')) == 1
+    said = capsys.readouterr().err
+    assert f'--output-bag {tmp_path / "results"}: the folder cannot be made: File exists' in said
+
+
 def test_without_ray_one_line_says_what_to_install(three_bags, arguments, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, 'ray', None)
     assert main(arguments(three_bags, '--ray', 'local')) == 1

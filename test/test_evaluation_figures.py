@@ -41,8 +41,9 @@ def near(ours, theirs, reach):
     return sum(any(math.dist(a, b) <= reach for b in theirs) for a in ours)
 
 
-def test_the_boundary_score_equals_its_definition_pixel_by_pixel_over_two_images(monkeypatch):
-    monkeypatch.setattr('lw_refinenet_ros.evaluation.boundary.TOLERANCE', 0.04)
+@pytest.mark.parametrize('tolerance', [0.001, 0.04, 0.15])  # 1, 3 and 11 pixels
+def test_the_boundary_score_equals_its_definition_pixel_by_pixel_over_two_images(monkeypatch, tolerance):
+    monkeypatch.setattr('lw_refinenet_ros.evaluation.boundary.TOLERANCE', tolerance)
     score = BoundaryScore(CLASSES)
     counts = np.zeros((4, CLASSES))
     for seed in (1, 2):
@@ -51,14 +52,28 @@ def test_the_boundary_score_equals_its_definition_pixel_by_pixel_over_two_images
         label[20:30, 10:50] = 1
         score.update(label, truth)
         known = np.where(truth == 255, 255, label)
-        reach = round(0.04 * math.hypot(40, 60))
+        reach = max(1, round(tolerance * math.hypot(40, 60)))
         for index in range(CLASSES):
             ours, theirs = outline(known, index), outline(truth, index)
             counts[:, index] += near(ours, theirs, reach), len(ours), near(theirs, ours, reach), len(theirs)
+    np.testing.assert_array_equal(score.counts, counts)
     precision, recall = counts[0] / counts[1], counts[2] / counts[3]
     np.testing.assert_allclose(score.f_score, 2 * precision * recall / (precision + recall))
     assert score.mean == pytest.approx(score.f_score.mean())
-    assert 0.2 < score.mean < 0.95
+    assert 0.1 < score.mean < 1
+
+
+def test_outlines_of_more_classes_than_a_word_has_bits_are_counted_as_those_of_few(monkeypatch):
+    monkeypatch.setattr('lw_refinenet_ros.evaluation.boundary.TOLERANCE', 0.1)
+    few, many = BoundaryScore(CLASSES), BoundaryScore(200)
+    new_ids = np.array([3, 19, 199], np.uint8)
+    for seed in (1, 2):
+        truth = patches(seed)
+        label = np.roll(truth, 5, axis=0)
+        few.update(label, truth)
+        many.update(*(np.where(ids == 255, 255, new_ids[ids % 3]).astype(np.uint8) for ids in (label, truth)))
+    np.testing.assert_array_equal(many.counts[:, new_ids], few.counts)
+    assert many.counts.sum() == few.counts.sum()
 
 
 def test_an_outline_that_is_only_on_one_side_scores_0_and_one_on_none_is_left_out():

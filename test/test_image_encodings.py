@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+import sys
+
 import cv2
 import numpy as np
 import pytest
 
+from lw_refinenet_ros.image import encodings
 from lw_refinenet_ros.image.encodings import ENCODINGS, Pixels, pixels, rgb, to_rgb
 from lw_refinenet_ros.image.frame import Frame, FrameError
 
@@ -93,6 +96,54 @@ def test_mono16_is_scaled_to_eight_bits_in_its_own_byte_order(bigendian, padding
     rows = values.astype('>u2' if bigendian else '<u2').view(np.uint8)
     array = rgb(frame(rows, 'mono16', padding, is_bigendian=bigendian))
     assert np.array_equal(array, np.repeat(np.rint(values * (255 / 65535)).astype(np.uint8)[..., None], 3, 2))
+
+
+@pytest.fixture
+def load_cv_bridge_again():
+    encodings._cv_bridge.cache_clear()
+    yield
+    encodings._cv_bridge.cache_clear()
+
+
+@pytest.mark.parametrize('padding', [0, 3])
+@pytest.mark.parametrize('encoding', [name for name, entry in ENCODINGS.items() if entry.cv_bridge])
+def test_cv_bridge_where_it_is_installed_gives_the_colours_that_opencv_gives(encoding, padding, monkeypatch):
+    if encodings._cv_bridge() is None:
+        pytest.skip('cv_bridge is not installed')
+    from cv_bridge import CvBridge
+
+    entry = ENCODINGS[encoding]
+    values = np.arange(256 * 256, dtype='<u2').reshape(256, 256)  # every value there is
+    rows = values.view(np.uint8) if entry.depth == 16 else RNG.integers(0, 256, (256, 256), np.uint8)
+    size = {'height': 256, 'width': 256 // entry.channels}
+    tight = frame(rows, entry.cv_bridge, **size)
+    by_cv_bridge = rgb(frame(rows, encoding, padding, **size))
+    assert np.array_equal(by_cv_bridge, CvBridge().imgmsg_to_cv2(tight, 'rgb8'))
+    monkeypatch.setattr(encodings, '_cv_bridge', lambda: None)
+    assert np.array_equal(by_cv_bridge, rgb(frame(rows, encoding, padding, **size)))
+
+
+@pytest.mark.parametrize(
+    ('file', 'content', 'said'),
+    [
+        ('__init__.py', "raise ImportError('no libboost_python')", 'no libboost_python'),
+        ('boost/cv_bridge_boost.so', 'numpy.core._multiarray_umath', 'built for NumPy 1'),
+    ],
+)
+def test_a_cv_bridge_that_does_not_load_is_said_and_opencv_converts(
+    load_cv_bridge_again, monkeypatch, tmp_path, file, content, said
+):
+    broken = tmp_path / 'cv_bridge' / file
+    broken.parent.mkdir(parents=True)
+    (tmp_path / 'cv_bridge/__init__.py').touch()
+    broken.write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(np, '__version__', '2.0.0')
+    for module in [name for name in sys.modules if name.split('.')[0] == 'cv_bridge']:
+        monkeypatch.delitem(sys.modules, module)
+    grey = noise(1)
+    with pytest.warns(UserWarning, match=f'cv_bridge does not load .*{said}.*OpenCV converts'):
+        assert np.array_equal(rgb(frame(grey, 'mono8')), reference(grey, 'mono8'))
 
 
 def refused(message):

@@ -103,6 +103,16 @@ def test_all_255_classes_that_fit_in_8_bits_are_counted():
     assert filled((ids, ids), classes=255).miou == 1
 
 
+def test_more_pixels_than_a_float_counts_are_counted_exactly():
+    ids = np.zeros((4097, 4097), np.uint8)  # 2 ** 24 and some, of an odd number
+    assert filled((ids, ids), classes=1).matrix[0, 0] == 4097**2
+
+
+def test_an_image_without_pixels_counts_nothing():
+    ids = np.zeros((0, 4), np.uint8)
+    assert filled((ids, ids)).matrix.sum() == 0
+
+
 @pytest.mark.parametrize(
     ('label', 'truth', 'message'),
     [

@@ -2,13 +2,15 @@
 """The node's life from start to end, each time in a process of its own, over real DDS."""
 
 import signal
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 from node_process import NodeProcess
+
+from benchmark.fault_lifecycle import go_round
+from benchmark.node_under_test import LongRun
 
 STAMP = 12_000_000_345
 
@@ -107,40 +109,10 @@ def test_a_signal_ends_it_at_once_and_without_a_complaint(tiny_weights, number):
         node.close()
 
 
-def test_transitions_under_load_leave_nothing_behind(tiny_weights, street):
-    node = NodeProcess(weights=str(tiny_weights), autostart=False, threads=1)
+def test_transitions_under_load_leave_no_thread_descriptor_or_network_behind(tiny_weights):
+    node = LongRun(weights=str(tiny_weights), autostart=False, threads=1)
     try:
         node.listen('label', 'overlay')
-
-        def threads_and_megabytes():
-            lines = Path(f'/proc/{node.process.pid}/status').read_text().splitlines()
-            values = dict(line.split(':\t', 1) for line in lines)
-            return int(values['Threads']), int(values['VmRSS'].split()[0]) / 1024
-
-        def cycle():
-            for label in ('configure', 'activate'):
-                assert node.transition(label)
-            before = len(node.received['label'])
-
-            def served():
-                node.send(street)
-                return len(node.received['label']) > before
-
-            node.spin_until(served, 'label')
-            node.send(street)
-            for label in ('deactivate', 'cleanup'):
-                node.send(street)
-                assert node.transition(label)
-            return threads_and_megabytes()
-
-        early = [cycle() for _ in range(10)]
-        late = [cycle() for _ in range(20)]
-        # A network has 14 MB; what malloc and OpenVINO keep levels off.
-        assert late[-1][0] == early[-1][0], 'threads are left'
-        assert late[-1][1] < max(megabytes for _, megabytes in early) + 60, 'networks are left'
-        node.spin_until(
-            lambda: not node.client.get_subscriptions_info_by_topic('/image'), 'end of the subscriptions'
-        )
-        assert node.client.count_publishers('/lw_refinenet/label') == 0
+        go_round(node, 20)  # `python -m benchmark.faults lifecycle` goes a hundred times
     finally:
         node.close()

@@ -10,6 +10,7 @@ from conftest import write_tiny_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from lw_refinenet_ros.inference.segmenter import find_weights
 from lw_refinenet_ros.model.weights import WeightsError, load_model, read_card, save_model
 
 
@@ -31,6 +32,12 @@ def test_a_network_comes_back_as_it_was_stored(tiny_weights, tmp_path):
     image = torch.rand(1, 3, 33, 47)
     with torch.no_grad():
         assert torch.equal(network(image), again(image))
+
+
+@pytest.mark.parametrize('name', ['', 'no_such', 'x' * 300, 'a\0b'])
+def test_a_name_that_no_shipped_weights_have_is_refused_however_long_it_is(name):
+    with pytest.raises(ValueError, match='no weights are called'):
+        find_weights(name)
 
 
 def test_values_that_float16_cannot_hold_are_not_stored_and_the_old_file_stays(tiny_weights, tmp_path):

@@ -75,9 +75,16 @@ def _tasks(
         raise ValueError(msg)
     names = _names(bags or [options.images])
     labels = Path(options.labels).absolute() if Path(options.labels).is_dir() else options.labels
+    if bags and isinstance(labels, str) and not labels.startswith('/'):
+        msg = f'--labels {labels}: there is no such folder, and a topic begins with /'
+        raise ValueError(msg)
     output = options.output_bag.absolute() if options.output_bag else None
     if output and len(bags) > 1:
-        output.mkdir(exist_ok=True)
+        try:
+            output.mkdir(exist_ok=True)
+        except OSError as error:
+            msg = f'--output-bag {output}: the folder cannot be made: {error.strerror or error}'
+            raise ValueError(msg) from error
     made = conditions()
     tasks = []
     for name, path in zip(names, bags or [options.images.absolute()]):

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +18,7 @@ __all__ = ['BoundaryScore']
 
 TOLERANCE = 0.0075  # of the image's diagonal, as Csurka et al. have it
 GROUP = 16  # classes whose outlines are widened at once: the bits of a uint16
+CHUNK = 1 << 17  # pixels looked at one by one at a time: what a core's cache holds
 
 
 class BoundaryScore:
@@ -41,12 +45,9 @@ class BoundaryScore:
     def update(self, label: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> None:
         """Count one image: predicted and true ids, uint8 (H, W)."""
         reach = max(1, round(TOLERANCE * math.hypot(*truth.shape)))
-        predicted = label.copy()
-        predicted[truth == UNLABELLED] = UNLABELLED
-        sides = [_Outline(ids, reach, self._num_classes) for ids in (predicted, truth)]
-        for row, (ours, theirs) in zip((0, 2), (sides, sides[::-1])):
-            self.counts[row] += theirs.count_near(ours)
-            self.counts[row + 1] += ours.pixels
+        known = label | -(truth == UNLABELLED).view(np.uint8)  # -1 is 255: no truth, no prediction
+        predicted, true = (_Outline(ids, reach, self._num_classes) for ids in (known, truth))
+        self.counts += true.count_near(predicted), predicted.pixels, predicted.count_near(true), true.pixels
 
     @property
     def f_score(self) -> npt.NDArray[np.float64]:
@@ -65,66 +66,98 @@ class BoundaryScore:
         return mean_of_known(self.f_score)
 
 
+class _Group(NamedTuple):
+    """Outline pixels of up to 16 classes: where they are, their ids, and a bit for each class."""
+
+    places: npt.NDArray[np.intp]
+    ids: npt.NDArray[np.uint8]
+    bits: npt.NDArray[np.uint16]
+
+
 class _Outline:
     """The outline pixels of an image, and what lies within reach of them.
 
+    The rows lie one after the other, with as many unlabelled pixels after each, and as many such rows above
+    and below, as the reach is: wherever a pixel reaches to, it stays within the array and finds its own row.
+
     Attributes:
+        groups: classes 0 to 15, 16 to 31, and so on.
         pixels: of each class, (C,).
 
     """
 
     def __init__(self, label: npt.NDArray[np.uint8], reach: int, num_classes: int) -> None:
-        self._shape, self._reach, self._num_classes = label.shape, reach, num_classes
-        self._places = np.flatnonzero(_touches_another(label))
-        self._ids = label.ravel()[self._places]
-        self.pixels = np.bincount(self._ids, minlength=num_classes)
+        padded = cv2.copyMakeBorder(label, reach, reach, 0, reach, cv2.BORDER_CONSTANT, value=UNLABELLED)
+        self._size, self._width, self._reach = padded.size, padded.shape[1], reach
+        rows = np.asarray(padded, np.uint8).reshape(-1)
+        places = np.flatnonzero(_touches_another(rows, self._width))
+        ids = rows[places]
+        bits = np.left_shift(1, ids & (GROUP - 1), dtype=np.uint16)
+        self.pixels = np.bincount(ids, minlength=num_classes)
+        self.groups = [_Group(places, ids, bits)]
+        if num_classes > GROUP:
+            chosen = [ids // GROUP == group for group in range(-(-num_classes // GROUP))]
+            self.groups = [_Group(places[which], ids[which], bits[which]) for which in chosen]
 
     def count_near(self, other: _Outline) -> npt.NDArray[np.int64]:
         """Count the outline pixels of another image that are within reach of the same class's here, (C,)."""
-        found = np.zeros(self._num_classes, np.int64)
-        for first in range(0, self._num_classes, GROUP):
-            chosen = (other._ids >= first) & (other._ids < first + GROUP)
-            places, bits = other._places[chosen], other._ids[chosen] - first
-            if places.size:
-                near = (self._widened(first).ravel()[places] >> bits) & 1
-                found += np.bincount(bits[near == 1] + first, minlength=self._num_classes)
+        found = np.zeros(self.pixels.size, np.int64)
+        for ours, theirs in zip(self.groups, other.groups):
+            if ours.ids.size and theirs.ids.size:
+                near = theirs.ids[self._reach_of(ours, theirs)]
+                found += np.bincount(near, minlength=found.size)
         return found
 
-    def _widened(self, first: int) -> npt.NDArray[np.uint16]:
-        """Mark every pixel with a bit for each class of a group whose outline is within reach, (H, W).
+    def _reach_of(self, ours: _Group, theirs: _Group) -> npt.NDArray[np.bool_]:
+        """Tell which pixels of theirs have one of ours, of the same class, within reach.
 
-        The disk is put together from rows: a row further from its middle is narrower.
+        Nearly all that have one have it in the square inside the disk, which is cheap to widen by; only for
+        the others the rest of the disk is looked at, pixel by pixel.
         """
-        chosen = (self._ids >= first) & (self._ids < first + GROUP)
-        row = np.zeros(self._shape, np.uint16)
-        row.ravel()[self._places[chosen]] = np.uint16(1) << (self._ids[chosen] - first).astype(np.uint16)
-        outline, reach = row.copy(), self._reach
-        disk = np.zeros_like(row)
-        half = 0
-        for across in range(reach, -1, -1):
-            while half < math.isqrt(reach**2 - across**2):
-                half += 1
-                row[:, half:] |= outline[:, :-half]
-                row[:, :-half] |= outline[:, half:]
-            if across == 0:
-                disk |= row
-            else:
-                disk[across:] |= row[:-across]
-                disk[:-across] |= row[across:]
-        return disk
+        marks = np.zeros(self._size, np.uint16)
+        marks[ours.places] = ours.bits
+        half, ring = _disk(self._reach, self._width)
+        squares = _squares(marks, self._width, 2 * half + 1)
+        near: npt.NDArray[np.bool_] = (squares[theirs.places - half * (self._width + 1)] & theirs.bits) != 0
+        left, step = np.flatnonzero(~near), CHUNK // ring.size + 1
+        for first in range(0, left.size, step):
+            chosen = left[first : first + step]
+            around = np.bitwise_or.reduce(marks[theirs.places[chosen] + ring], axis=0)
+            near[chosen] = (around & theirs.bits[chosen]) != 0
+        return near
 
 
-def _touches_another(label: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Tell which pixels of a class touch another class, (H, W)."""
+@lru_cache(maxsize=16)
+def _disk(reach: int, width: int) -> tuple[int, npt.NDArray[np.intp]]:
+    """Give half the side, less one pixel, of the largest square in a disk, and where its other pixels are.
+
+    These are distances to the middle in an array of rows of this width, (N, 1).
+    """
+    half = math.isqrt(reach**2 // 2)
+    down, across = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    ring = (down**2 + across**2 <= reach**2) & (np.maximum(abs(down), abs(across)) > half)
+    return half, (down * width + across)[ring][:, None]
+
+
+def _squares(marks: npt.NDArray[np.uint16], width: int, side: int) -> npt.NDArray[np.uint16]:
+    """Join the marks of the square of this side that begins at each pixel; each step doubles what is seen."""
+    for step in (1, width):
+        seen = 1
+        while seen < side:
+            more = min(seen, side - seen)
+            marks = marks[more * step :] | marks[: -more * step]
+            seen += more
+    return marks
+
+
+def _touches_another(label: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.bool_]:
+    """Tell which pixels of a class touch another class; rows of this width lie one after the other."""
     known = label != UNLABELLED
     outline = np.zeros(label.shape, bool)
-    for one, other in (
-        ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
-        ((slice(1, None), slice(None)), (slice(None, -1), slice(None))),
-    ):
-        differs = label[one] != label[other]
-        differs &= known[one]
-        differs &= known[other]
-        outline[one] |= differs
-        outline[other] |= differs
+    for step in (1, width):
+        differs = label[step:] != label[:-step]
+        differs &= known[step:]
+        differs &= known[:-step]
+        outline[step:] |= differs
+        outline[:-step] |= differs
     return outline

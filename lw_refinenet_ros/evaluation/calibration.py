@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lw_refinenet_ros.evaluation.metrics import count_pairs
 from lw_refinenet_ros.image.labels import UNLABELLED
 
 __all__ = ['Bin', 'Calibration']
@@ -42,8 +43,7 @@ class Calibration:
     ) -> None:
         """Count one image: predicted and true ids and confidence (255 is certain), uint8 (H, W)."""
         known = (truth != UNLABELLED) & (label != UNLABELLED)
-        cells = (confidence.astype(np.uint16) << 1) | (label == truth)
-        self.counts += np.bincount(cells[known], minlength=512).reshape(256, 2)
+        self.counts += count_pairs(confidence, (label == truth).view(np.uint8), known, seconds=2)
 
     @property
     def bins(self) -> list[Bin]:

@@ -101,13 +101,8 @@ def age_chart(
             at = f'cx="{x.percent(t)}%" cy="{100 - y.percent(age):.2f}%"'
             marks.append(f'<circle class="dot" {at} r="{2 if len(drawn) > 50 else 4}"/>')
     median, p95 = np.percentile(values, (50, 95))
-    for name, value, shift in (('median', median, 16), ('p95', p95, -6)):
-        at = f'{100 - y.percent(value):.2f}%'
-        marks.append(
-            f'<line class="level" x2="100%" y1="{at}" y2="{at}"/>'
-            f'<text class="level-name" x="100%" dx="-6" y="{at}" dy="{shift}" text-anchor="end">'
-            f'{name} {_rough(value)} ms</text>'
-        )
+    levels = [100 - y.percent(value) for value in (median, p95)]
+    marks.append(_levels(levels, f'median {_rough(median)} ms, p95 {_rough(p95)} ms'))
     spread = f'median {_rough(median)} ms, 95% within {_rough(p95)} ms'
     said = f'{what.capitalize()} of {len(ages)} results over time: {spread}'
     notes = _outliers(values, y, 'marked ▲ at the upper edge')
@@ -174,11 +169,7 @@ def score_chart(
         at = f'cx="{x.percent(place)}%" cy="{100 - y.percent(100 * value):.2f}%"'
         marks.append(f'<circle class="dot" {at} r="{2 if len(drawn) > 50 else 4}"/>')
     mean = sum(value for _, value in scores) / len(scores)
-    at = f'{100 - y.percent(100 * mean):.2f}%'
-    marks.append(
-        f'<line class="level" x2="100%" y1="{at}" y2="{at}"/>'
-        f'<text class="level-name" x="100%" dx="-6" y="{at}" dy="-6" text-anchor="end">mean {mean:.1%}</text>'
-    )
+    marks.append(_levels([100 - y.percent(100 * mean)], f'mean {mean:.1%}'))
     for place, (value, target, name) in marked.items():
         at = f'cx="{x.percent(place)}%" cy="{100 - y.percent(100 * value):.2f}%"'
         said = escape(f'{name}: {value:.1%}')
@@ -233,9 +224,15 @@ def _plot(said: str, x: Axis, y: Axis, marks: str) -> str:
         )
     return (
         f'<svg class="plot" role="img" aria-label="{escape(said)}" height="{HEIGHT}">{"".join(grid)}'
-        f'<text class="y" x="-8" y="-20">{y.label}</text>'
+        f'<text class="y-name" x="-48" y="-20">{y.label}</text>'
         f'<text class="name" x="100%" y="100%" dy="38">{x.label}</text>{marks}</svg>'
     )
+
+
+def _levels(percents: Sequence[float], name: str) -> str:
+    """Draw horizontal lines, counted from the top, and name them above the plot, where no point is hidden."""
+    lines = ''.join(f'<line class="level" x2="100%" y1="{at:.2f}%" y2="{at:.2f}%"/>' for at in percents)
+    return f'{lines}<text class="level-name" x="100%" y="-16" text-anchor="end">{name}</text>'
 
 
 def _strip(x: Axis, fate: str, misses: Sequence[tuple[float, str]]) -> str:

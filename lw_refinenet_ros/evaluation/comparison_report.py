@@ -95,7 +95,7 @@ def _classes(found: Comparison) -> str:
         rows.append(
             f'<tr><th scope="row">{escape(change.name)}</th>{values}'
             f'<td class="{change.verdict}">{points(change.difference)}</td>'
-            f'<td class="interval">{_interval(change)}</td>'
+            f'<td class="interval">{_interval(change).replace(" to", "&nbsp;to")}</td>'  # two lines at most
             f'<td class="{change.verdict} more">{SAID[change.verdict]}</td></tr>'
         )
     names = ('Class', 'Before', 'After', 'Points', '95% interval')

@@ -149,14 +149,17 @@ def _take(found: Evaluation, example: Example, result: Labelled, worst: int) -> 
     if score is None:
         return
     found.time('score', (time.perf_counter() - started) * 1e3)
-    is_bad = len(found.worst) < worst or (worst and (score.miou, example.index) < found.worst[-1].key)
-    if score.scored and is_bad:
+    if found.wants(score, example.index, worst):
         found.keep_worst(_keep(score, example, result), worst)
 
 
 def _score(found: Evaluation, example: Example, result: Labelled, time_s: float) -> FrameScore | None:
     truth = example.truth
     if truth is None:
+        return None
+    if truth.shape != result.label.shape:
+        ours, theirs = (f'{shape[1]}x{shape[0]}' for shape in (result.label.shape, truth.shape))
+        found.problems.add(f'mask of {example.name} is {theirs} and its frame {ours}: give one of its size')
         return None
     try:
         counts = found.confusion.update(result.label, truth)

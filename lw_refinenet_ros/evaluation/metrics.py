@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -13,7 +14,9 @@ from lw_refinenet_ros.image.labels import UNLABELLED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ['Confusion', 'mean_of_known', 'percentiles', 'ratio']
+__all__ = ['Confusion', 'count_pairs', 'mean_of_known', 'percentiles', 'ratio']
+
+MOST_COUNTED = 1 << 24  # pixels at a time: OpenCV gives the counts as float32, which holds no more exactly
 
 
 class Confusion:
@@ -57,8 +60,7 @@ class Confusion:
                 msg = f'the {what} is {ids.dtype}, not uint8'
                 raise ValueError(msg)
         # Every pair of 8-bit ids has a cell, so that counting and checking take one pass over the pixels.
-        index = (truth.astype(np.uint16) << 8) | label
-        pairs = np.bincount(index.ravel(), minlength=1 << 16).reshape(256, 256)
+        pairs = count_pairs(truth, label)
         for what, counts in (('label', pairs.sum(axis=0)), ('truth', pairs.sum(axis=1))):
             strays = np.flatnonzero(counts[self.num_classes : UNLABELLED]) + self.num_classes
             if strays.size:
@@ -129,6 +131,32 @@ class Confusion:
         """Mean IoU weighted by each class's share of the true pixels."""
         weighted = self._true * np.nan_to_num(self.iou)
         return float(ratio(weighted.sum(), self.matrix.sum()))
+
+
+def count_pairs(
+    first: npt.NDArray[np.uint8],
+    second: npt.NDArray[np.uint8],
+    where: npt.NDArray[np.bool_] | None = None,
+    *,
+    seconds: int = 256,
+) -> npt.NDArray[np.int64]:
+    """Count the pixels of two images by their values in both, (256, seconds).
+
+    Args:
+        first: uint8 (H, W).
+        second: of the same.
+        where: bool (H, W), which pixels count; None: all.
+        seconds: how many values of `second` count, from 0 on; pixels of others do not.
+
+    """
+    pairs = np.zeros((256, seconds), np.int64)
+    rows = max(1, MOST_COUNTED // max(1, first.shape[1]))
+    for top in range(0, first.size and first.shape[0], rows):
+        band = slice(top, top + rows)
+        images = [np.ascontiguousarray(image[band]) for image in (first, second)]
+        mask = None if where is None else np.ascontiguousarray(where[band]).view(np.uint8)
+        pairs += cv2.calcHist(images, [0, 1], mask, pairs.shape, [0, 256, 0, seconds]).astype(np.int64)
+    return pairs
 
 
 def ratio(part: npt.NDArray[Any], whole: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

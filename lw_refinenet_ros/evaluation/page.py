@@ -70,6 +70,7 @@ tbody tr:last-child > * { border-bottom: 0; }
 .plot text { font-size: 12px; fill: var(--quiet); font-variant-numeric: tabular-nums; }
 .plot svg { overflow: visible; }
 .plot .y { text-anchor: end; dominant-baseline: central; }
+.plot .y-name { dominant-baseline: central; }
 .plot .x { text-anchor: middle; }
 .plot .name { text-anchor: end; }
 .grid { stroke: var(--rule); }
@@ -127,6 +128,7 @@ a:hover .mark, a:focus-visible .mark { r: 9px; }
   section { padding: 1rem; }
   .pair { grid-template-columns: 1fr; gap: .35rem; }
   .more { display: none; }
+  .changes { font-size: .85rem; }
   .changes td { padding-right: .4rem; }
   .changes td.interval { white-space: normal; }
   .five { grid-template-columns: 1fr 1fr; }

@@ -176,15 +176,28 @@ class Evaluation:
         """Note how long a stage took for a frame."""
         self.stages_ms.setdefault(stage, array('d')).append(milliseconds)
 
-    def keep_worst(self, candidate: Worst, most: int) -> None:
-        """Keep a frame if it is among the worst, of which there are at most so many.
+    def wants(self, score: FrameScore, place: int, most: int) -> bool:
+        """Tell whether a frame is among the worst, of which there are at most so many.
 
         Of frames that follow each other, the worst of each second counts: its neighbours look alike.
         """
-        if self.consecutive:
-            second = math.floor(candidate.score.time_s)
-            same = [worst for worst in self.worst if math.floor(worst.score.time_s) == second]
-            if same and same[0].key < candidate.key:
-                return
-            self.worst = [worst for worst in self.worst if worst not in same]
-        self.worst = sorted([*self.worst, candidate], key=lambda worst: worst.key)[:most]
+        if not (most and score.scored):
+            return False
+        key = score.miou, place
+        same = self._same_second(score)
+        if same:
+            return key < same[0].key
+        return len(self.worst) < most or key < self.worst[-1].key
+
+    def keep_worst(self, candidate: Worst, most: int) -> None:
+        """Keep a frame that is wanted, instead of that of the same second or of the best beyond `most`."""
+        same = self._same_second(candidate.score)
+        kept = [worst for worst in self.worst if worst not in same]
+        self.worst = sorted([*kept, candidate], key=lambda worst: worst.key)[:most]
+
+    def _same_second(self, score: FrameScore) -> list[Worst]:
+        """Give the kept frame of the second that a frame is in, if frames follow each other."""
+        if not self.consecutive:
+            return []
+        second = math.floor(score.time_s)
+        return [worst for worst in self.worst if math.floor(worst.score.time_s) == second]

@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, cast
+import functools
+import importlib.util
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -33,11 +38,12 @@ class Encoding(NamedTuple):
     depth: int = 8  # bits of a channel
     even: tuple[int, int] = (1, 1)  # what height and width must be multiples of
     planes: tuple[int, int] = (1, 1)  # rows of data per row of pixels, as a fraction
+    cv_bridge: str = ''  # what cv_bridge calls it; empty: it does not know it
 
 
-_UYVY = Encoding(2, conversion=cv2.COLOR_YUV2RGB_UYVY, even=(1, 2))
-_YUYV = Encoding(2, conversion=cv2.COLOR_YUV2RGB_YUY2, even=(1, 2))
-_GRAY = Encoding(1, conversion=cv2.COLOR_GRAY2RGB)
+_UYVY = Encoding(2, conversion=cv2.COLOR_YUV2RGB_UYVY, even=(1, 2), cv_bridge='yuv422')
+_YUYV = Encoding(2, conversion=cv2.COLOR_YUV2RGB_YUY2, even=(1, 2), cv_bridge='yuv422_yuy2')
+_GRAY = Encoding(1, conversion=cv2.COLOR_GRAY2RGB, cv_bridge='mono8')
 
 ENCODINGS = {
     'rgb8': Encoding(3),
@@ -48,7 +54,7 @@ ENCODINGS = {
     '8UC4': Encoding(4, 'bgr'),
     'mono8': _GRAY,
     '8UC1': _GRAY,
-    'mono16': _GRAY._replace(depth=16),
+    'mono16': _GRAY._replace(depth=16, cv_bridge='mono16'),
     'yuv422': _UYVY,
     'uyvy': _UYVY,
     'yuv422_yuy2': _YUYV,
@@ -56,18 +62,19 @@ ENCODINGS = {
     'nv12': Encoding(1, conversion=cv2.COLOR_YUV2RGB_NV12, even=(2, 2), planes=(3, 2)),
     'nv21': Encoding(1, conversion=cv2.COLOR_YUV2RGB_NV21, even=(2, 2), planes=(3, 2)),
     # OpenCV names a mosaic by its second row's second and third pixel, ROS by its first four.
-    'bayer_rggb8': Encoding(1, conversion=cv2.COLOR_BayerBG2RGB),
-    'bayer_bggr8': Encoding(1, conversion=cv2.COLOR_BayerRG2RGB),
-    'bayer_gbrg8': Encoding(1, conversion=cv2.COLOR_BayerGR2RGB),
-    'bayer_grbg8': Encoding(1, conversion=cv2.COLOR_BayerGB2RGB),
+    'bayer_rggb8': Encoding(1, conversion=cv2.COLOR_BayerBG2RGB, cv_bridge='bayer_rggb8'),
+    'bayer_bggr8': Encoding(1, conversion=cv2.COLOR_BayerRG2RGB, cv_bridge='bayer_bggr8'),
+    'bayer_gbrg8': Encoding(1, conversion=cv2.COLOR_BayerGR2RGB, cv_bridge='bayer_gbrg8'),
+    'bayer_grbg8': Encoding(1, conversion=cv2.COLOR_BayerGB2RGB, cv_bridge='bayer_grbg8'),
 }
 
 
 def pixels(frame: Frame) -> Pixels:
     """Give the colours of a frame, whatever its `step`.
 
-    Eight-bit RGB and BGR, with or without alpha, are views of the frame's bytes; other encodings are
-    converted to RGB by OpenCV, 16 bits scaled to 8 by 255 / 65535 (what cv_bridge does).
+    Eight-bit RGB and BGR, with or without alpha, are views of the frame's bytes. Other encodings are
+    converted to RGB, 16 bits scaled to 8 by 255 / 65535: by cv_bridge where it is installed and knows them,
+    by OpenCV elsewhere.
 
     Raises:
         FrameError: 'encoding' (unknown), 'size' (none, too large, or odd where it cannot be), 'step'
@@ -95,17 +102,45 @@ def pixels(frame: Frame) -> Pixels:
         msg = f'{frame.data.size} bytes of data are fewer than {rows} rows of step {frame.step}: send all'
         raise FrameError(msg, 'length')
 
+    convert = _cv_bridge() if encoding.cv_bridge else None
     if encoding.depth == 16:
         words = np.ndarray(
             (rows, width), '>u2' if frame.is_bigendian else '<u2', frame.data, strides=(frame.step, 2)
         )
-        raw = cv2.convertScaleAbs(words.astype(np.uint16), alpha=255 / 65535)
+        raw: npt.NDArray[Any] = words.astype(np.uint16)
+        if convert is None:
+            raw = cv2.convertScaleAbs(raw, alpha=255 / 65535)
     else:
         shape, strides = (rows, width, encoding.channels), (frame.step, encoding.channels, 1)
         raw = np.ndarray(shape, np.uint8, frame.data, strides=strides)
     if encoding.conversion is None:
         return Pixels(cast('npt.NDArray[np.uint8]', raw[..., :3]), encoding.order)
-    return Pixels(cast('npt.NDArray[np.uint8]', cv2.cvtColor(raw, encoding.conversion)), encoding.order)
+    colors = convert(raw, encoding.cv_bridge, 'rgb8') if convert else cv2.cvtColor(raw, encoding.conversion)
+    return Pixels(cast('npt.NDArray[np.uint8]', colors), encoding.order)
+
+
+@functools.cache
+def _cv_bridge() -> Callable[[npt.NDArray[Any], str, str], object] | None:
+    """Give cv_bridge's conversion of arrays, None where it is not installed or does not work.
+
+    Not `CvBridge.imgmsg_to_cv2`: it takes a step that is no multiple of a pixel's bytes for another width.
+    """
+    package = importlib.util.find_spec('cv_bridge')
+    if package is None:
+        return None
+    places = map(Path, package.submodule_search_locations or ())
+    binaries = [file.read_bytes() for place in places for file in place.glob('boost/cv_bridge_boost*.so')]
+    try:
+        # What was built for NumPy 1 does not know numpy._core; under NumPy 2 its first call ends the process.
+        if int(np.__version__.split('.')[0]) >= 2 and not all(b'numpy._core' in code for code in binaries):
+            msg = f'it was built for NumPy 1, this is {np.__version__}'
+            raise ImportError(msg)
+        from cv_bridge.boost.cv_bridge_boost import cvtColor2
+    except Exception as error:
+        msg = f'cv_bridge does not load ({error}), OpenCV converts: install it for this Python and NumPy'
+        warnings.warn(msg, stacklevel=2)
+        return None
+    return cast('Callable[[npt.NDArray[Any], str, str], object]', cvtColor2)
 
 
 def to_rgb(image: Pixels) -> npt.NDArray[np.uint8]:

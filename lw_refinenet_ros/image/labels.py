@@ -185,18 +185,20 @@ class LabelSet:
             image = to_rgb(Pixels(image, order))
         out = self.color(label, out)
         cv2.addWeighted(image, 1 - alpha, out, alpha, 0, dst=out)
-        untouched = cv2.LUT(label, left_out)
-        if cv2.countNonZero(untouched):
-            cv2.copyTo(image, untouched, out)
+        if left_out[: int(label.max(initial=0)) + 1].any():  # else no pixel has an id that is left out
+            cv2.copyTo(image, cv2.LUT(label, left_out), out)
         return out
 
     def _left_out(self, classes: Collection[str] | None) -> npt.NDArray[np.uint8]:
         """Mark the ids that an overlay does not paint: uint8 (256,), 255 or 0."""
-        painted = set(self.names if classes is None else classes)
+        marks = np.full(256, 255, np.uint8)
+        if classes is None:
+            marks[: len(self.names)] = 0
+            return marks
+        painted = set(classes)
         if unknown := sorted(painted.difference(self.names)):
             msg = f'no class {", ".join(map(repr, unknown))}: {self.name} has {", ".join(self.names)}'
             raise ValueError(msg)
-        marks = np.full(256, 255, np.uint8)
         marks[[index for index, name in enumerate(self.names) if name in painted]] = 0
         return marks
 

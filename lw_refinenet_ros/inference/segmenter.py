@@ -35,7 +35,7 @@ def find_weights(weights: str) -> Path:
             raise ValueError(msg) from error
     try:
         return share_path(f'weights/{weights}.safetensors')
-    except FileNotFoundError as error:
+    except OSError as error:  # not there, or too long a name for any file
         msg = f'no weights are called {weights!r}: {error}'
         raise ValueError(msg) from error
 

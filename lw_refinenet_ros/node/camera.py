@@ -93,10 +93,6 @@ class Camera:
             self._subscription.follow()
             self.outputs.points.follow()
 
-    def take(self) -> None:
-        """Take a frame that waits, while the executor is kept from it."""
-        self._subscription.take()
-
     def warning(self) -> str:
         """Say in one line what is wrong with this camera, or give an empty string."""
         complaint, self._complaint = self._complaint, ''
@@ -119,6 +115,8 @@ class Camera:
         if self.age_ms is not None:
             values['age_ms'] = f'{self.age_ms:.1f}'
         return values
+
+    # In the subscription's thread
 
     def _receive(self, cdr: bytes, lost: int) -> None:
         """Hand the newest frame over; nothing else happens here."""

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
+import sys
 
 __all__ = ['main']
 
@@ -15,6 +18,11 @@ def main() -> None:
     from lw_refinenet_ros.node import segmentation_node
 
     segmentation_node.main()
+    gc.collect()  # the middleware's shared memory goes with the last objects of the node, cycles all
+    # What is left are destructors of imported libraries, which take a second or more for nothing.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == '__main__':

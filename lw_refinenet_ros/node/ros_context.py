@@ -11,6 +11,8 @@ import rclpy
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException
 
+from lw_refinenet_ros.one_line import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -31,6 +33,9 @@ def ros_context(args: list[str] | None) -> Iterator[Callable[[], None]]:
         `started`: until it is called the signals raise KeyboardInterrupt, and what takes long ends at once.
         After that they raise nothing, since in the middle of rclpy anything could be left half done.
 
+    Raises:
+        ValueError: rclpy refuses the command line.
+
     """
     starting = True
 
@@ -44,16 +49,24 @@ def ros_context(args: list[str] | None) -> Iterator[Callable[[], None]]:
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        rclpy.init(args=args)
-        yield started
-    except ExternalShutdownException:
-        pass
-    except RCLError:
-        if rclpy.ok():
-            raise
+        _start(args)
+        try:
+            yield started
+        except ExternalShutdownException:
+            pass
+        except RCLError:
+            if rclpy.ok():
+                raise
     finally:
         started()
         with suppress(RCLError):  # a signal has just shut it down
             rclpy.try_shutdown()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _start(args: list[str] | None) -> None:
+    try:
+        rclpy.init(args=args)
+    except RCLError as error:
+        raise ValueError(one_line(str(error))) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -41,7 +41,6 @@ __all__ = ['SegmentationNode', 'main']
 
 OF_ENGINE = ('device', 'engine', 'precision', 'threads')  # parameters of it
 DIAGNOSTICS_PERIOD_S = 1.0
-TAKE_PERIOD_S = 0.005  # between looks for a frame while weights are checked
 SWITCH_S = 0.0005  # Python's 5 ms for each thread's turn, some dozen times a frame, stall it beside a warm-up
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -49,7 +48,8 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 class SegmentationNode(LifecycleNode):  # type: ignore[misc]
     """Subscribes to each camera's `image`, publishes its labels and overlays, and what the labels mean.
 
-    The executor's thread only takes messages; one other thread owns the network.
+    A thread for each image topic takes its messages, one other thread owns the network, and the executor's
+    thread serves all else.
     """
 
     def __init__(self) -> None:
@@ -168,10 +168,13 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         names = self._class_names()
         try:
             if any(p.name == 'weights' for p in changes) and not self._going_back:
-                candidate = self._check_weights(values['weights'])
+                candidate = load_candidate(values['weights'])
                 names = candidate.labels.names
         except ValueError as error:
             return SetParametersResult(successful=False, reason=one_line(str(error)))
+        except Exception as error:  # rclpy would end the node
+            reason = f'{type(error).__name__}: {error}'
+            return SetParametersResult(successful=False, reason=one_line(reason))
         reason = refusal(values, names)
         if reason:
             return SetParametersResult(successful=False, reason=one_line(reason))
@@ -199,27 +202,6 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         if self._warm_up is not None:
             return self._warm_up.labels.names
         return self._inference.segmenter.labels.names if self._inference is not None else None
-
-    def _check_weights(self, weights: str) -> Candidate:
-        """Load weights while frames go on: who asked waits for the answer, and the executor with him."""
-        found: list[Candidate | Exception] = []
-
-        def load() -> None:
-            try:
-                found.append(load_candidate(weights))
-            except Exception as error:
-                found.append(error)
-
-        thread = threading.Thread(target=load, name='load')
-        thread.start()
-        while thread.is_alive():
-            for camera in self._cameras:
-                camera.take()
-            thread.join(TAKE_PERIOD_S)
-        (result,) = found
-        if isinstance(result, Exception):
-            raise result
-        return result
 
     def _take_warmed_up(self) -> None:
         """Hand a model that is ready to the inference thread; go back to the present one if it failed."""
@@ -313,13 +295,15 @@ def main(args: list[str] | None = None) -> None:
     keep_large_allocations()
     sys.setswitchinterval(SWITCH_S)
     remove_dead_segments()
-    try:
-        check_parameter_files(sys.argv if args is None else args)
-    except ValueError as error:
-        sys.exit(f'segmentation_node: {error}')
-    with suppress(KeyboardInterrupt), ros_context(args) as started:
-        with fitting_profile() as what_was_done:
-            node = SegmentationNode()
+    with ExitStack() as stack:
+        stack.enter_context(suppress(KeyboardInterrupt))
+        try:
+            check_parameter_files(sys.argv if args is None else args)
+            started = stack.enter_context(ros_context(args))
+            with fitting_profile() as what_was_done:
+                node = SegmentationNode()
+        except ValueError as error:
+            sys.exit(f'segmentation_node: {one_line(str(error))}')
         if what_was_done:
             node.get_logger().warning(what_was_done)
         executor = SingleThreadedExecutor()

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from rclpy._rclpy_pybind11 import RCLError, WaitSet
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.guard_condition import GuardCondition
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rclpy.node import Node
-    from rclpy.subscription import Subscription
 
 __all__ = ['FollowingSubscription', 'quality']
 
@@ -26,14 +30,26 @@ def quality(
     )
 
 
+class _EventsOnly(ReentrantCallbackGroup):  # type: ignore[misc]
+    """Leaves a subscription's events to the executor, but not its messages."""
+
+    def can_execute(self, entity: object) -> bool:
+        return not isinstance(entity, Subscription)
+
+
 class FollowingSubscription:
-    """Takes the newest message of a topic as bytes; used in the executor's thread only.
+    """Takes the newest message of a topic as bytes.
+
+    A thread of its own waits for it: the executor, which looks at all that the node has before it calls
+    back, and again before it waits, takes longer over that than the message over its way.
+    Used in one thread, but for `receive`.
 
     Args:
         node: that subscribes.
         kind: of the messages.
         topic: resolved.
-        receive: takes each message, and how many of its publisher were lost just before it.
+        receive: takes each message, and how many of its publisher were lost just before it, in the
+            subscription's own thread; must be brief.
 
     Attributes:
         topic: as above.
@@ -45,6 +61,7 @@ class FollowingSubscription:
         self._node, self._type, self.topic, self._receive = node, kind, topic, receive
         self.since = 0.0
         self._subscription: Subscription | None = None
+        self._receiver: _Receiver | None = None
         self._last_sequence: dict[str, int] = {}
 
     def open(self) -> None:
@@ -53,7 +70,10 @@ class FollowingSubscription:
             self._subscribe(ReliabilityPolicy.BEST_EFFORT)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Listen no more; a message that is being received is finished first."""
+        if self._receiver is not None:
+            self._receiver.stop()
+            self._receiver = None
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
@@ -70,21 +90,18 @@ class FollowingSubscription:
             self.close()
             self._subscribe(wanted)
 
-    def take(self) -> None:
-        """Take a message that waits, while the executor is kept from it."""
-        if self._subscription is None:
-            return
-        with self._subscription.handle:
-            taken = self._subscription.handle.take_message(self._type, True)
-        if taken is not None:
-            self._take(*taken)
-
     def _subscribe(self, reliability: ReliabilityPolicy) -> None:
         self._last_sequence.clear()
         self.since = time.monotonic()
         self._subscription = self._node.create_subscription(
-            self._type, self.topic, self._take, quality(reliability), raw=True
+            self._type,
+            self.topic,
+            self._take,
+            quality(reliability),
+            raw=True,
+            callback_group=_EventsOnly(),
         )
+        self._receiver = _Receiver(self._node, self._subscription)
 
     def _take(self, cdr: bytes, info: dict[str, Any]) -> None:
         self._receive(cdr, self._lost_before(info))
@@ -98,3 +115,42 @@ class FollowingSubscription:
         last = self._last_sequence.get(publisher, sequence - 1)
         self._last_sequence[publisher] = sequence
         return max(0, sequence - last - 1)
+
+
+class _Receiver:
+    """A thread that calls a subscription back until it is stopped."""
+
+    def __init__(self, node: Node, subscription: Subscription) -> None:
+        self._node, self._subscription = node, subscription
+        self._stop = GuardCondition(None, None, context=node.context)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name='receive', daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping = True
+        self._stop.trigger()
+        self._thread.join()
+        self._stop.destroy()
+
+    def _run(self) -> None:
+        subscription, stop, context = self._subscription.handle, self._stop.handle, self._node.context.handle
+        with subscription, stop, context:
+            wait_set = WaitSet(1, 1, 0, 0, 0, 0, context)
+            while not self._stopping:
+                wait_set.clear_entities()
+                wait_set.add_subscription(subscription)
+                wait_set.add_guard_condition(stop)
+                wait_set.wait(-1)  # for ever
+                if not self._stopping and wait_set.is_ready('subscription', 0):
+                    self._take()
+
+    def _take(self) -> None:
+        try:
+            taken = self._subscription.handle.take_message(self._subscription.msg_type, True)
+        except RCLError as error:  # the next message may be taken
+            self._node.get_logger().error(f'a message was lost: {error}', throttle_duration_sec=1.0)
+            return
+        if taken is not None:
+            self._subscription.callback(*taken)
