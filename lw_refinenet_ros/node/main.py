@@ -18,6 +18,7 @@ def main() -> None:
     from lw_refinenet_ros.node import segmentation_node
 
     segmentation_node.main()
+    gc.unfreeze()
     gc.collect()  # the middleware's shared memory goes with the last objects of the node, cycles all
     # What is left are destructors of imported libraries, which take a second or more for nothing.
     sys.stdout.flush()

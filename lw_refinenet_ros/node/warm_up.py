@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.inference.engine import make_engine
@@ -13,7 +16,7 @@ from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
 from lw_refinenet_ros.model.weights import load_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
     from lw_refinenet_ros.inference.engine import Job
     from lw_refinenet_ros.model.network import Network
@@ -39,6 +42,18 @@ class Candidate:
     labels: LabelSet
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep PyTorch to this thread: its others spin while they wait, beside the model that serves."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 def load_candidate(weights: str) -> Candidate:
     """Read and check a weights file.
 
