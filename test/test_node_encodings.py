@@ -13,7 +13,7 @@ from builtin_interfaces.msg import Time
 from node_process import NodeProcess, pixels_of
 from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from lw_refinenet_ros.image.encodings import ENCODINGS, rgb
 from lw_refinenet_ros.image.frame import Frame
@@ -98,6 +98,9 @@ def test_a_publisher_that_dies_and_returns_is_served_and_missed(node, street):
     node.client.destroy_publisher(node.images)
     node.spin_until(lambda: node.status[0] == 'nobody publishes /image', 'warning')
     assert node.level == b'\x01'
+    other = node.client.create_publisher(CompressedImage, 'image', node.qos)
+    node.spin_until(lambda: '/image carries sensor_msgs/msg/CompressedImage' in node.status[0], 'its type')
+    node.client.destroy_publisher(other)
     node.images = node.client.create_publisher(Image, 'image', node.qos)
     node.wait_active()
     node.answer('label', street, next(stamps))

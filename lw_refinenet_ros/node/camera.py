@@ -53,6 +53,7 @@ class Camera:
         # Remapping `image` moves no `image/compressed`: the name is resolved first.
         topic = node.resolve_topic_name(f'{prefix}image') + ('/compressed' if compressed else '')
         kind = CompressedImage if compressed else Image
+        self._type = f'sensor_msgs/msg/{kind.__name__}'
         self._subscription = FollowingSubscription(node, kind, topic, self._receive)
         self.parse = parse_compressed_image if compressed else parse_image
         self.outputs = CameraOutputs(node, prefix)
@@ -98,8 +99,12 @@ class Camera:
         complaint, self._complaint = self._complaint, ''
         if complaint:
             return complaint
-        if not self._node.count_publishers(self.topic):
+        types = {publisher.topic_type for publisher in self._node.get_publishers_info_by_topic(self.topic)}
+        if not types:
             return f'nobody publishes {self.topic}'
+        if self._type not in types:
+            carried = ', '.join(sorted(types))
+            return f'{self.topic} carries {carried}, not {self._type}: remap `image` or set image_transport'
         if time.monotonic() - max(self.statistics.last_received, self._subscription.since) > SILENCE_S:
             return (
                 f'no frame for {SILENCE_S:.0f} s though {self.topic} has a publisher: if its images '

@@ -8,15 +8,20 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from rclpy._rclpy_pybind11 import RCLError, WaitSet
-from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.callback_groups import CallbackGroup
 from rclpy.guard_condition import GuardCondition
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.subscription import Subscription
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rclpy.node import Node
+    from rclpy.subscription import Subscription
 
 __all__ = ['FollowingSubscription', 'quality']
 
@@ -30,11 +35,16 @@ def quality(
     )
 
 
-class _EventsOnly(ReentrantCallbackGroup):  # type: ignore[misc]
-    """Leaves a subscription's events to the executor, but not its messages."""
+class _NotForTheExecutor(CallbackGroup):  # type: ignore[misc]
+    """Keeps a subscription from the executor.
 
-    def can_execute(self, entity: object) -> bool:
-        return not isinstance(entity, Subscription)
+    Not even its events may be waited for there: each message would wake the executor, which would find
+    nothing and wait again, over and over until the message is taken; and as it gives Python's lock up and
+    takes it back within microseconds, the thread that is to take the message may not get it for 0.2 s.
+    """
+
+    def can_execute(self, entity: object) -> bool:  # noqa: ARG002
+        return False
 
 
 class FollowingSubscription:
@@ -99,7 +109,8 @@ class FollowingSubscription:
             self._take,
             quality(reliability),
             raw=True,
-            callback_group=_EventsOnly(),
+            callback_group=_NotForTheExecutor(),
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
         self._receiver = _Receiver(self._node, self._subscription)
 
