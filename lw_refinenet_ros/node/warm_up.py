@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ['Candidate', 'WarmUp', 'load_candidate', 'make_segmenter']
 
+NICENESS = 10  # of what is done beside the model that serves
+Result = TypeVar('Result')
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -42,6 +47,17 @@ class Candidate:
     labels: LabelSet
 
 
+def _aside(function: Callable[..., Result], *arguments: object) -> Result:
+    """Run a function in a thread that gives way to the model that serves; its result or error is given."""
+    with ThreadPoolExecutor(1, initializer=_give_way) as thread:
+        return thread.submit(function, *arguments).result()
+
+
+def _give_way() -> None:
+    with suppress(OSError):  # not Linux
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Keep PyTorch to this thread: its others spin while they wait, beside the model that serves."""
@@ -53,7 +69,6 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-@_one_thread()
 def load_candidate(weights: str) -> Candidate:
     """Read and check a weights file.
 
@@ -61,6 +76,11 @@ def load_candidate(weights: str) -> Candidate:
         ValueError: it cannot be used.
 
     """
+    return _aside(_load_candidate, weights)
+
+
+@_one_thread()
+def _load_candidate(weights: str) -> Candidate:
     network, card = load_model(find_weights(weights))
     try:
         labels = LabelSet.from_dict(card.labels)
@@ -133,7 +153,8 @@ class WarmUp:
         if after is not None:
             after.join()
         try:
-            segmenter = make_segmenter(candidate, options)
+            # Compiling would leave its niceness to threads that serve later.
+            segmenter = _aside(make_segmenter, candidate, options)
             for job in jobs:  # another model may see the same images at another size
                 segmenter.network_size = settings.network_size(*job.image_size)
                 segmenter.prepare(job.image_size, order=job.order, confidence=job.confidence, batch=job.batch)
