@@ -11,7 +11,7 @@ from torch import nn
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.inference.segmenter import find_weights
 from lw_refinenet_ros.model.network import ARCHITECTURES, build_model
-from lw_refinenet_ros.model.rewrite import rewrite_for_inference
+from lw_refinenet_ros.model.rewrite import rewrite_for_inference, split_classifier
 from lw_refinenet_ros.model.weights import load_model
 
 SIZE = (67, 91)
@@ -78,3 +78,36 @@ def test_a_pair_of_pointwise_convolutions_is_merged_only_where_that_is_cheaper()
         rewritten = rewrite_for_inference(pair)
         assert sum(isinstance(layer, nn.Conv2d) for layer in rewritten.modules()) == layers
         torch.testing.assert_close(rewritten(x), pair(x), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ('width', 'classes', 'kernels'),
+    [
+        (256, 21, ['1x3', '1x3', '3x1']),  # 384 outputs a pixel with the last pooling's in place of 544
+        (256, 33, ['1x1', '1x3', '3x1']),  # 3 * 112 in place of 9 * 48, but no cheaper than the pooling's 256
+        (64, 11, ['1x1', '3x3']),  # 3 * 48 are 9 * 16
+    ],
+)
+def test_the_classifier_is_split_and_takes_in_the_last_pooling_only_where_that_is_cheaper(
+    width, classes, kernels
+):
+    torch.manual_seed(5)
+    network = build_model('lw_refinenet_mobilenet_v2', classes, width=width).eval()
+    nn.init.normal_(network.decoder.classifier.bias)
+    image = torch.randn(1, 3, *SIZE)
+    rewritten = rewrite_for_inference(network)
+    before = rewritten(image)
+    split_classifier(rewritten)
+    torch.testing.assert_close(rewritten(image), before, rtol=1e-4, atol=1e-5)
+    calls = [node.target for node in rewritten.graph.nodes if node.op == 'call_module']
+    layers = [layer for layer in map(rewritten.get_submodule, calls) if isinstance(layer, nn.Conv2d)]
+    assert ['{}x{}'.format(*layer.kernel_size) for layer in layers][-len(kernels) :] == kernels
+
+
+@torch.no_grad()
+def test_a_network_without_a_3x3_classifier_stays_as_it_is():
+    module = rewrite_for_inference(nn.Sequential(nn.Conv2d(3, 21, 1), nn.ReLU()))
+    code = module.code
+    split_classifier(module)
+    assert module.code == code

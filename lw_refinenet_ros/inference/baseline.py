@@ -21,21 +21,21 @@ __all__ = ['UpstreamPipeline', 'time_interleaved']
 
 
 class UpstreamPipeline:
-    """Eager float32 in PyTorch; normalisation, cubic upsampling of all scores, argmax and blend in NumPy.
+    """Eager float32 in PyTorch; normalisation in float64, cubic upsampling of all scores, argmax and blend.
 
     Light-Weight RefineNet was published with a pipeline of these steps (Nekrasov et al., BMVC 2018).
     """
 
     def __init__(self, network: Network, card: Card, labels: LabelSet) -> None:
         self._network, self._labels = network, labels
-        self._mean, self._std = np.array(card.mean, np.float32), np.array(card.std, np.float32)
+        self._mean, self._std = np.array(card.mean), np.array(card.std)
 
     def __call__(self, image: Pixels) -> tuple[Pixels, Pixels]:
         """Give label, uint8 (H, W), and overlay, uint8 (H, W, 3), of an image, uint8 (H, W, 3) RGB."""
         height, width = image.shape[:2]
-        normalised = (image.astype(np.float32) / 255 - self._mean) / self._std
+        normalised = (image * (1 / 255) - self._mean) / self._std
         with torch.no_grad():
-            scores = self._network(torch.from_numpy(normalised.transpose(2, 0, 1)[None].copy()))
+            scores = self._network(torch.tensor(normalised.transpose(2, 0, 1)[None]).float())
         planes = scores[0].numpy().transpose(1, 2, 0)
         upsampled = cv2.resize(planes, (width, height), interpolation=cv2.INTER_CUBIC)
         label = upsampled.argmax(axis=2).astype(np.uint8)

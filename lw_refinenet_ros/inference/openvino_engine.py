@@ -15,7 +15,7 @@ from openvino import opset13 as ops
 from lw_refinenet_ros.inference.engine import EngineError, Job, Pixels
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.inference.upsample import upsample
-from lw_refinenet_ros.model.rewrite import rewrite_for_inference
+from lw_refinenet_ros.model.rewrite import rewrite_for_inference, split_classifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +56,8 @@ class OpenVINOEngine:
             raise EngineError(msg)
         why = WHY[self.precision] if precision == 'auto' else 'asked for'
         self._quantization = card.quantization if self.precision == 'int8' else None
+        if self._quantization is None:  # it names the layers as they were
+            split_classifier(self._network)
         hint = 'f32' if self.precision == 'fp32' or not bf16 else 'bf16'
         self._config = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': hint}
         if threads:
@@ -121,13 +123,17 @@ class OpenVINOEngine:
         the class of the highest of them.
         """
         image = ops.parameter([job.batch, *job.network_size, 3], np.uint8, name='image')
-        x = ops.transpose(ops.convert(image, 'f32'), np.array([0, 3, 1, 2]))
-        if job.order == 'bgr':
-            x = ops.gather(x, np.array([2, 1, 0]), np.int64(1))
+        height, width = job.network_size
+        rgb = ops.gather(image, np.array([2, 1, 0]), np.int64(3)) if job.order == 'bgr' else image
+        # Along whole rows, since an operation on 3 values at a time would take longer; and transposed at the
+        # end, since in memory the convolutions have the channels last as well.
+        rows = ops.reshape(rgb, np.array([job.batch, height, width * 3]), special_zero=False)
         mean, std = (
-            np.array(v, np.float32).reshape(1, 3, 1, 1) * 255 for v in (self._card.mean, self._card.std)
+            np.tile(np.array(values, np.float32) * 255, width) for values in (self._card.mean, self._card.std)
         )
-        x = ops.divide(ops.subtract(x, mean), std)
+        normalised = ops.divide(ops.subtract(ops.convert(rows, 'f32'), mean), std)
+        x = ops.reshape(normalised, np.array([job.batch, height, width, 3]), special_zero=False)
+        x = ops.transpose(x, np.array([0, 3, 1, 2]))
         logits = add_network(self._network, x.output(0), self._quantization)
         highest = ops.topk(logits, np.int64(1), 1, 'max', 'none', 'i32').output(1)
         nearest = ops.squeeze(ops.convert(highest, 'u8'), np.array([1]))

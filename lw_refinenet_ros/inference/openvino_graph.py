@@ -161,10 +161,10 @@ def _interpolate(x: ov.Output, *, size: torch.Size, mode: str, align_corners: bo
 
 
 def _max_pool(x: ov.Output, kernel: int, stride: int = 1, padding: int = 0, **_: object) -> ov.Output:
-    """Pool down columns, then along rows: for 5x5, 10 comparisons a pixel in place of 25."""
-    columns = ops.max_pool(x, [stride, 1], [1, 1], [padding, 0], [padding, 0], [kernel, 1])
-    rows = ops.max_pool(columns.output(0), [1, stride], [1, 1], [0, padding], [0, padding], [1, kernel])
-    return rows.output(0)
+    """Pool along rows, then down columns: for 5x5, 10 comparisons a pixel in place of 25."""
+    rows = ops.max_pool(x, [1, stride], [1, 1], [0, padding], [0, padding], [1, kernel])
+    columns = ops.max_pool(rows.output(0), [stride, 1], [1, 1], [padding, 0], [padding, 0], [kernel, 1])
+    return columns.output(0)
 
 
 def _add(a: ov.Output, b: ov.Output) -> ov.Output:
