@@ -95,8 +95,7 @@ def network_alone(network, card, precision):
     x = ops.parameter([1, 3, *SIZE], np.float32)
     ranges = card.quantization if precision == 'int8' else None
     rewritten = rewrite_for_inference(network)
-    if ranges is None:
-        split_classifier(rewritten)
+    split_classifier(rewritten)
     model = ov.Model([add_network(rewritten, x.output(0), ranges)], [x])
     config = {
         'PERFORMANCE_HINT': 'LATENCY',

@@ -56,8 +56,7 @@ class OpenVINOEngine:
             raise EngineError(msg)
         why = WHY[self.precision] if precision == 'auto' else 'asked for'
         self._quantization = card.quantization if self.precision == 'int8' else None
-        if self._quantization is None:  # it names the layers as they were
-            split_classifier(self._network)
+        split_classifier(self._network)
         hint = 'f32' if self.precision == 'fp32' or not bf16 else 'bf16'
         self._config = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': hint}
         if threads:

@@ -15,7 +15,7 @@ from openvino import opset13 as ops
 
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.model.network import enlarged
-from lw_refinenet_ros.model.rewrite import rewrite_for_inference
+from lw_refinenet_ros.model.rewrite import rewrite_for_inference, split_classifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,9 @@ def find_quantization(
     network: Network, card: Card, images: Sequence[Pixels], keep_float: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Quantise a network after training with NNCF, without changing its weights.
+
+    Depthwise convolutions stay in float: in int8 they save no time, and change a fifth of MobileNet-v2's
+    labels.
 
     Args:
         network: in evaluation mode.
@@ -54,6 +57,7 @@ def find_quantization(
     os.environ.setdefault('NNCF_DISABLE_TELEMETRY', '1')
     nncf: Any = importlib.import_module('nncf')
     rewritten = rewrite_for_inference(network)
+    split_classifier(rewritten)
     size = enlarged((images[0].shape[0], images[0].shape[1]), network.least_size)
     parameter = ops.parameter([1, 3, *size], np.float32, name='image')
     model = ov.Model([add_network(rewritten, parameter.output(0))], [parameter])
@@ -62,7 +66,7 @@ def find_quantization(
         nncf.Dataset(images, lambda image: _normalise(image, size, card)),
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(images),
-        ignored_scope=nncf.IgnoredScope(names=_convolutions(model, keep_float)),
+        ignored_scope=nncf.IgnoredScope(names=_in_float(model, keep_float)),
         advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),
     )
     return _read(quantized, {node.name for node in rewritten.graph.nodes})
@@ -76,11 +80,12 @@ def _normalise(image: Pixels, size: tuple[int, int], card: Card) -> np.ndarray:
     return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None], np.float32)
 
 
-def _convolutions(model: ov.Model, which: Sequence[str]) -> list[str]:
-    """Name the first or the last convolution of a graph."""
-    names = [node.get_friendly_name() for node in model.get_ordered_ops() if _convolves(node)]
-    places = {'first': names[0], 'last': names[-1]}
-    return [places[name] for name in which]
+def _in_float(model: ov.Model, keep_float: Sequence[str]) -> list[str]:
+    """Name the convolutions of a graph that are not to be rounded."""
+    convolutions = [node for node in model.get_ordered_ops() if _convolves(node)]
+    depthwise = [node for node in convolutions if node.get_type_name() == 'GroupConvolution']
+    places = {'first': convolutions[0], 'last': convolutions[-1]}
+    return [node.get_friendly_name() for node in (*depthwise, *(places[name] for name in keep_float))]
 
 
 def _convolves(node: ov.Node) -> bool:
