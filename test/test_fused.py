@@ -49,9 +49,11 @@ def test_bytes_are_resized_reordered_and_normalised_in_one_pass(kernels, size, o
     mean, std = torch.tensor([120.0, 110, 100], device=DEVICE), torch.tensor([60.0, 61, 62], device=DEVICE)
     result = kernels.normalise(frames, size, order, mean, std, torch.float32)
     rgb = (frames if order == 'rgb' else frames.flip(3)).permute(0, 3, 1, 2).double()
-    resized = functional.interpolate(rgb, size=size, mode='bilinear', align_corners=False)
+    resized = (functional.interpolate(rgb, size=size, mode='bilinear', align_corners=False) + 0.5).floor()
     expected = (resized - mean.view(3, 1, 1)) / std.view(3, 1, 1)
-    torch.testing.assert_close(result.double(), expected, rtol=0, atol=1e-4)
+    steps = ((result - expected) * std.view(3, 1, 1)).abs()
+    assert (steps > 0.01).double().mean() < 0.1  # where the exact value lies half-way, rounding may differ
+    assert steps.max() < 1.01
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 

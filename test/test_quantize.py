@@ -163,9 +163,7 @@ def test_the_command_writes_a_file_that_runs_in_int8(tiny_weights, tmp_path, cap
     module = as_it_runs(load_model(tiny_weights)[0])
     calls = [node for node in module.graph.nodes if node.op == 'call_module']
     layers = [(node.name, module.get_submodule(node.target)) for node in calls]
-    *convolutions, _ = (
-        name for name, layer in layers if isinstance(layer, nn.Conv2d) and layer.groups == 1
-    )
+    *convolutions, _ = (name for name, layer in layers if isinstance(layer, nn.Conv2d) and layer.groups == 1)
     assert set(ranges['weights']) == set(convolutions)  # neither the depthwise ones nor the last
     assert {'image', 'add'} <= {item['source'] for item in ranges['activations']}
     exact = load(output, engine='openvino', precision='fp32').segment(picture()).label

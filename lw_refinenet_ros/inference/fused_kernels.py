@@ -53,7 +53,7 @@ def normalise(
             c = tl.load(below + left * 3, inside, other=0).to(tl.float32)
             d = tl.load(below + right * 3, inside, other=0).to(tl.float32)
             top, bottom = a + across * (b - a), c + across * (d - c)
-            value = top + down * (bottom - top)
+            value = tl.floor(top + down * (bottom - top) + 0.5)
         else:
             value = tl.load(byte + (y.to(tl.int64) * width + x) * 3, inside, other=0).to(tl.float32)
         value = (value - tl.load(mean + channel)) / tl.load(std + channel)

@@ -27,7 +27,8 @@ def normalise(
 
     Args:
         frames: uint8 (N, H, W, 3).
-        size: (height, width) of the result; frames are resized bilinearly (half-pixel centres).
+        size: (height, width) of the result; frames are resized bilinearly (half-pixel centres) and rounded to
+            bytes.
         order: of the frames' channels; the result's are RGB.
         mean: float32 (3,) in units of bytes, RGB.
         std: as `mean`.
@@ -41,7 +42,7 @@ def normalise(
     if order == 'bgr':
         x = x.flip(1)
     if size != tuple(x.shape[2:]):
-        x = functional.interpolate(x, size=size, mode='bilinear', align_corners=False)
+        x = (functional.interpolate(x, size=size, mode='bilinear', align_corners=False) + 0.5).floor_()
     x = (x - mean.view(3, 1, 1)) / std.view(3, 1, 1)
     return x.to(dtype, memory_format=torch.channels_last)
 

@@ -80,7 +80,7 @@ class TorchEngine:
         if job.order == 'bgr':
             x = x.flip(1)
         if job.network_size != job.image_size:
-            x = _resize(x, job.network_size)
+            x = (_resize(x, job.network_size) + 0.5).floor_()  # bytes again, as in every engine
         x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
         with tracing, torch.autocast(self.device, self._dtype, enabled=self._dtype != torch.float32):
             logits = self._network(x)
