@@ -155,7 +155,7 @@ def tell(count: int, first: list[str], *, fatal: bool) -> None:
     """Say what could not be used, in one line."""
     if not count:
         return
-    more = f' (and {count - 1} more: see the --json)' if count > 1 else ''
+    more = f' (and {count - 1} more, which --json FILE lists)' if count > 1 else ''
     text = f'{first[0]}{more}'
     if fatal:
         msg = f'{text}; the rest was scored, --keep-going makes this exit 0'

@@ -85,7 +85,10 @@ def run(options: argparse.Namespace) -> int:
 
         how = Playing(options.rate, options.start, options.loop, options.clock, options.wait_for_subscriber)
         tracks = [Track(source, name) for source, name in zip(sources, names)]
-        return 0 if play(tracks, how, sent, _space(stack)) else INTERRUPTED
+        if not play(tracks, how, sent, _space(stack)):
+            return INTERRUPTED
+        progress.show_of(played, played)  # where it was not known before
+        return 0
 
 
 def _remapped(topics: list[str], rules: list[str]) -> list[str]:
