@@ -2,6 +2,8 @@
 """The node in its own process, over real DDS."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import yaml
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 from node_process import NodeProcess, pixels_of, stamp_of
+from rcl_interfaces.msg import Log, Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
 
 from lw_refinenet_ros.node.parameters import PARAMETERS
 
@@ -92,6 +96,46 @@ def test_read_only_and_unknown_parameters_and_unknown_classes_are_refused(node):
     assert not result.successful
     assert "'sea'" in result.reason
     assert 'road' in result.reason
+
+
+def test_an_empty_list_is_refused_since_it_has_no_type_when_it_is_loaded_again(node):
+    value = ParameterValue(type=ParameterType.PARAMETER_STRING_ARRAY)  # as rqt_reconfigure sends it
+    request = SetParameters.Request(parameters=[Parameter(name='overlay_classes', value=value)])
+    (result,) = node.call(SetParameters, 'set_parameters', request).results
+    assert result.reason == 'overlay_classes: an empty list has no type in ROS; write [""]'
+    assert list(node.get('overlay_classes')[0].string_array_value) == ['']
+
+
+def test_a_refusal_is_logged_since_rqt_reconfigure_does_not_show_it(node):
+    logs = []
+    node.client.create_subscription(Log, '/rosout', lambda log: logs.append(log.msg), 10)
+    node.spin_until(lambda: node.client.count_subscribers('/rosout'), 'subscription')
+
+    def logged() -> bool:
+        node.set(overlay_classes=['sea'])
+        return any(
+            text.startswith("parameters not changed: overlay_classes: no class is called 'sea'")
+            for text in logs
+        )
+
+    node.spin_until(logged, 'warning')
+
+
+@pytest.mark.parametrize(
+    ('given', 'said'),
+    [
+        ('overlay_alpha:=1', "of type 'INTEGER', expecting type 'DOUBLE'"),
+        ('max_rate:=-1.0', 'max_rate'),
+        ('cameras:=[]', 'cameras: an empty list has no type in ROS; write [""]'),
+    ],
+)
+def test_a_bad_parameter_at_the_start_ends_the_node_with_one_line(given, said):
+    command = [sys.executable, '-m', 'lw_refinenet_ros.node.main', '--ros-args', '-p', given]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith('segmentation_node: ')
+    assert said in done.stderr
+    assert done.stderr.count('\n') == 1
 
 
 def test_several_parameters_are_refused_as_a_whole(node):

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ['Camera']
 
+OTHER_CLOCK_MS = (
+    3.6e6  # an age of more means that the stamps are of another clock, as in a replay without /clock
+)
 SILENCE_S = 2.0  # without a frame from a matched publisher is worth a warning
 
 
@@ -117,7 +120,7 @@ class Camera:
         points = self.outputs.points
         values = {'topic': self.topic, 'batch': str(self.batch)}
         values |= {'points published': str(points.published), 'points without depth': str(points.unpaired)}
-        if self.age_ms is not None:
+        if self.age_ms is not None and abs(self.age_ms) < OTHER_CLOCK_MS:
             values['age_ms'] = f'{self.age_ms:.1f}'
         return values
 

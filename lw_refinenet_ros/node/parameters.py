@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ['PARAMETERS', 'TRANSPORTS', 'Parameter', 'Settings', 'declare', 'refusal']
 
 TRANSPORTS = ('raw', 'compressed')
+NO_TYPE = 'an empty list has no type in ROS; write [""]'
 CAMERA_NAME = re.compile(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', re.ASCII)
 
 
@@ -93,7 +94,13 @@ class Settings:
 
 
 def declare(node: Node) -> dict[str, Any]:
-    """Declare every parameter and give the values they start with."""
+    """Declare every parameter and give the values they start with.
+
+    Raises:
+        rclpy.exceptions.ParameterException: one was given that is of another type or out of range.
+        ValueError: one was given as an empty list.
+
+    """
     for parameter in PARAMETERS:
         choices = f' One of: {", ".join(parameter.choices)}.' if parameter.choices else ''
         descriptor = ParameterDescriptor(
@@ -102,12 +109,17 @@ def declare(node: Node) -> dict[str, Any]:
         if parameter.range is not None:
             low, high = parameter.range
             if isinstance(parameter.default, int):
-                descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=0)]
+                descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
             else:
                 limits = FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)
                 descriptor.floating_point_range = [limits]
         node.declare_parameter(parameter.name, parameter.default, descriptor)
-    return {p.name: node.get_parameter(p.name).value for p in PARAMETERS}
+    values = {p.name: node.get_parameter_or(p.name).value for p in PARAMETERS}
+    for name, value in values.items():
+        if value is None:
+            msg = f'{name}: {NO_TYPE}'
+            raise ValueError(msg)
+    return values
 
 
 def refusal(values: dict[str, Any], class_names: tuple[str, ...] | None) -> str:
@@ -119,6 +131,8 @@ def refusal(values: dict[str, Any], class_names: tuple[str, ...] | None) -> str:
 
     """
     for parameter in PARAMETERS:
+        if values[parameter.name] == []:
+            return f'{parameter.name}: {NO_TYPE}'
         if parameter.choices and values[parameter.name] not in parameter.choices:
             choices = ', '.join(parameter.choices)
             return f'{parameter.name} {values[parameter.name]!r} is unknown: choose one of {choices}'
@@ -133,5 +147,5 @@ def refusal(values: dict[str, Any], class_names: tuple[str, ...] | None) -> str:
         unknown = [repr(name) for name in values['overlay_classes'] if name and name not in class_names]
         if unknown:
             there = ', '.join(class_names)
-            return f'overlay_classes: no class is called {", ".join(unknown)}; there are {there}'
+            return f'overlay_classes: no class is called {", ".join(unknown)}; [""] is all, there are {there}'
     return ''

@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -55,8 +56,6 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__('lw_refinenet')
-        self._values = declare(self)
-        self._settings = Settings.from_values(self._values)
         self._inference: InferenceThread | None = None
         self._cameras: list[Camera] = []
         self._label_publishers: LabelPublishers | None = None
@@ -66,6 +65,8 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         self._warm_up_thread: threading.Thread | None = None  # the last, whatever it was for
         self._fallback: dict[str, Any] = {}  # what the parameters go back to should that fail
         self._going_back = False
+        self._values = declare(self)
+        self._settings = Settings.from_values(self._values)
         self._warmed_up = self.create_guard_condition(self._take_warmed_up)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # The steady clock: simulated time may stop, and its absence is worth reporting.
@@ -164,6 +165,13 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
 
     def _take_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         """Take a set of changes whole, or refuse it whole with the reason."""
+        reason = self._try_to_take(changes)
+        if reason:  # logged as well: rqt_reconfigure does not show why
+            self.get_logger().warning(f'parameters not changed: {reason}')
+        return SetParametersResult(successful=not reason, reason=reason)
+
+    def _try_to_take(self, changes: list[Parameter]) -> str:
+        """Give the reason, in one line, why the changes were not taken; empty if they were."""
         values = self._values | {p.name: p.value for p in changes}
         candidate: Candidate | None = None
         names = self._class_names()
@@ -172,13 +180,12 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
                 candidate = load_candidate(values['weights'])
                 names = candidate.labels.names
         except ValueError as error:
-            return SetParametersResult(successful=False, reason=one_line(str(error)))
+            return one_line(str(error))
         except Exception as error:  # rclpy would end the node
-            reason = f'{type(error).__name__}: {error}'
-            return SetParametersResult(successful=False, reason=one_line(reason))
+            return one_line(f'{type(error).__name__}: {error}')
         reason = refusal(values, names)
         if reason:
-            return SetParametersResult(successful=False, reason=one_line(reason))
+            return one_line(reason)
         if candidate is not None and self._inference is not None:
             if self._warm_up is None:  # else what failing leads back to is older
                 self._fallback = {name: self._values[name] for name in ('weights', 'overlay_classes')}
@@ -196,7 +203,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         self._settings = Settings.from_values(values)
         if self._inference is not None:
             self._inference.settings = self._settings
-        return SetParametersResult(successful=True)
+        return ''
 
     def _class_names(self) -> tuple[str, ...] | None:
         """Give the classes of the weights that the parameter names."""
@@ -303,7 +310,7 @@ def main(args: list[str] | None = None) -> None:
             started = stack.enter_context(ros_context(args))
             with fitting_profile() as what_was_done:
                 node = SegmentationNode()
-        except ValueError as error:
+        except (ParameterException, ValueError) as error:
             sys.exit(f'segmentation_node: {one_line(str(error))}')
         if what_was_done:
             node.get_logger().warning(what_was_done)
