@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shipped weights side by side: accuracy, size, speed, and how far each engine and precision agrees.
 
-`CAMVID=FOLDER make benchmark ARGS=weights`, with CamVid's val split as FOLDER/val/images and labels.
+`CAMVID=FOLDER make benchmark ARGS=weights`, with CamVid as FOLDER/train and FOLDER/val of images and labels.
 """
 
+import dataclasses
+import importlib.util
 import os
 import sys
 import time
@@ -13,8 +15,10 @@ from statistics import median
 import numpy as np
 
 from benchmark.table import store
-from lw_refinenet_ros.inference.engine import EngineError
+from lw_refinenet_ros.inference.engine import EngineError, make_engine
+from lw_refinenet_ros.inference.quantize import find_quantization
 from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
+from lw_refinenet_ros.model.weights import load_model
 from lw_refinenet_ros.training.dataset import find_pairs, read_pair
 
 WEIGHTS = ('camvid', 'camvid_mobilenet_v2')
@@ -26,33 +30,41 @@ RUNS = (
     ('openvino', 'int8'),
 )
 THREADS = 2
+INT8_FRAMES = 64  # of train, to find the ranges from: what `lw_refinenet quantize` takes
 
 
 def main() -> None:
     """Segment every val frame with every engine and precision in turn; the first is the reference."""
     if 'CAMVID' not in os.environ:
         sys.exit('weights: skipped, CAMVID=FOLDER with val/images and val/labels is not set')
-    pairs = find_pairs(Path(os.environ['CAMVID']) / 'val')
-    rows = [row for weights in WEIGHTS for row in _compare(weights, pairs)]
+    train, pairs = (find_pairs(Path(os.environ['CAMVID']) / split) for split in ('train', 'val'))
+    chosen = [index * len(train) // INT8_FRAMES for index in range(INT8_FRAMES)]
+    seen = [read_pair(train.images[index], train.masks[index])[0] for index in chosen]
+    rows = [row for weights in WEIGHTS for row in _compare(weights, pairs, seen)]
     conditions = (
         f"CamVid's val split, {len(pairs)} frames of 480x360, single scale, no flipping; latency from "
         f'camera bytes to labels of one frame, {THREADS} threads, median; all engines in turn on each '
-        'frame. Agreement is the share of pixels with the same label as the first row of the same weights.'
+        'frame. Agreement is the share of pixels with the same label as the first row of the same weights. '
+        f'The ranges of int8 are those of {INT8_FRAMES} frames of train.'
     )
     store(
         'weights', 'The shipped weights, by engine and precision', rows, [conditions], ('torch', 'openvino')
     )
 
 
-def _compare(weights: str, pairs) -> list[dict]:
+def _compare(weights: str, pairs, seen: list[np.ndarray]) -> list[dict]:
+    network, card = load_model(find_weights(weights))
+    if importlib.util.find_spec('nncf'):
+        card = dataclasses.replace(card, quantization=find_quantization(network, card, seen))
     segmenters = {}
-    for engine, precision in RUNS:
+    for name, precision in RUNS:
         try:
-            segmenters[engine, precision] = Segmenter.load(
-                weights, device='cpu', engine=engine, precision=precision, threads=THREADS
+            engine = make_engine(
+                network, card, device='cpu', engine=name, precision=precision, threads=THREADS
             )
+            segmenters[name, precision] = Segmenter(engine, card)
         except EngineError as error:
-            print(f'{weights}, {engine} {precision}: {error}')
+            print(f'{weights}, {name} {precision}: {error}')
     classes = len(pairs.labels.names)
     confusion = {run: np.zeros((classes, 256), np.int64) for run in segmenters}
     same, latency = dict.fromkeys(segmenters, 0.0), {run: [] for run in segmenters}
