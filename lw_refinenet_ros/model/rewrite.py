@@ -87,17 +87,17 @@ def split_classifier(module: fx.GraphModule) -> None:
         return
     with torch.no_grad():
         weight = torch.cat([layer.weight[:, :, row : row + 1] for row in range(3)])
-        taps = {source: weight}
+        taps = [(source, weight)]
         if merged:
             pointwise = _layer(module, last, nn.Conv2d)
             through = torch.einsum('omhw,mi->oihw', weight.double(), pointwise.weight[..., 0, 0].double())
-            taps = {others: weight, last.args[0]: through.float()}
+            taps = [(others, weight), (last.args[0], through.float())]
         summing = nn.Conv2d(3 * outputs, outputs, (3, 1), padding=(1, 0), bias=layer.bias is not None)
         summing.weight.copy_(torch.eye(3 * outputs).view(3, outputs, 3 * outputs).permute(1, 2, 0)[..., None])
         if layer.bias is not None:
             summing.bias = nn.Parameter(layer.bias.clone())
     terms = []
-    for index, (features, kernel) in enumerate(taps.items()):
+    for index, (features, kernel) in enumerate(taps):
         row = nn.Conv2d(inputs, 3 * outputs, (1, 3), padding=(0, 1), bias=False)
         row.weight = nn.Parameter(kernel)
         module.add_submodule(f'{node.name}_rows_{index}', row)

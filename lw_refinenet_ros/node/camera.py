@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ['Camera']
 
-OTHER_CLOCK_MS = (
-    3.6e6  # an age of more means that the stamps are of another clock, as in a replay without /clock
-)
+OTHER_CLOCK_MS = 3.6e6  # older, and the stamps are of another clock, as in a replay without /clock
 SILENCE_S = 2.0  # without a frame from a matched publisher is worth a warning
 
 
