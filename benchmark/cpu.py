@@ -18,7 +18,7 @@ from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.inference.quantize import find_quantization
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.model.network import build_model
-from lw_refinenet_ros.model.rewrite import rewrite_for_inference, split_classifier
+from lw_refinenet_ros.model.rewrite import rewrite_for_cpu
 from lw_refinenet_ros.model.weights import Card
 
 ARCHITECTURE, CLASSES, SIZE, THREADS, ROUNDS = 'lw_refinenet_mobilenet_v2', 21, (480, 640), 2, 15
@@ -94,9 +94,7 @@ def network_alone(network, card, precision):
     """Give a call of the bare network in OpenVINO."""
     x = ops.parameter([1, 3, *SIZE], np.float32)
     ranges = card.quantization if precision == 'int8' else None
-    rewritten = rewrite_for_inference(network)
-    split_classifier(rewritten)
-    model = ov.Model([add_network(rewritten, x.output(0), ranges)], [x])
+    model = ov.Model([add_network(rewrite_for_cpu(network), x.output(0), ranges)], [x])
     config = {
         'PERFORMANCE_HINT': 'LATENCY',
         'INFERENCE_PRECISION_HINT': {'fp32': 'f32', 'bf16': 'bf16', 'int8': 'bf16'}[precision],

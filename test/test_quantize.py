@@ -13,7 +13,7 @@ from torch import fx, nn
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.inference.engine import EngineError, make_engine
-from lw_refinenet_ros.model.rewrite import rewrite_for_inference, split_classifier
+from lw_refinenet_ros.model.rewrite import rewrite_for_cpu
 from lw_refinenet_ros.model.weights import WeightsError, load_model, save_model
 
 
@@ -33,17 +33,11 @@ class Watch(fx.Interpreter):
         return super().run_node(n)
 
 
-def as_it_runs(network):
-    module = rewrite_for_inference(network)
-    split_classifier(module)
-    return module
-
-
 @pytest.fixture(scope='module')
 def quantized(tiny_weights, tmp_path_factory):
     """The tiny network with the ranges that one picture shows, all convolutions in int8."""
     network, card = load_model(tiny_weights)
-    watch = Watch(as_it_runs(network))
+    watch = Watch(rewrite_for_cpu(network))
     with torch.no_grad():
         watch.run((torch.from_numpy(picture()).permute(2, 0, 1)[None] / 255 - 0.5) / 0.5)
     names = [name for item in watch.activations for name in item['consumers']]
@@ -160,7 +154,7 @@ def test_the_command_writes_a_file_that_runs_in_int8(tiny_weights, tmp_path, cap
     said = capsys.readouterr().out
     assert 'ranges from 2 frames' in said
     ranges = load_model(output)[1].quantization
-    module = as_it_runs(load_model(tiny_weights)[0])
+    module = rewrite_for_cpu(load_model(tiny_weights)[0])
     calls = [node for node in module.graph.nodes if node.op == 'call_module']
     layers = [(node.name, module.get_submodule(node.target)) for node in calls]
     *convolutions, _ = (name for name, layer in layers if isinstance(layer, nn.Conv2d) and layer.groups == 1)

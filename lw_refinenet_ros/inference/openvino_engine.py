@@ -15,7 +15,7 @@ from openvino import opset13 as ops
 from lw_refinenet_ros.inference.engine import EngineError, Job, Pixels
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.inference.upsample import upsample
-from lw_refinenet_ros.model.rewrite import rewrite_for_inference, split_classifier
+from lw_refinenet_ros.model.rewrite import rewrite_for_cpu
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ class OpenVINOEngine:
     device = 'cpu'
 
     def __init__(self, network: Network, card: Card, *, precision: str, threads: int) -> None:
-        self._network, self._card = rewrite_for_inference(network), card
+        self._network, self._card = rewrite_for_cpu(network), card
         self._core = ov.Core()
         able = self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         bf16 = 'BF16' in able
@@ -56,7 +56,6 @@ class OpenVINOEngine:
             raise EngineError(msg)
         why = WHY[self.precision] if precision == 'auto' else 'asked for'
         self._quantization = card.quantization if self.precision == 'int8' else None
-        split_classifier(self._network)
         hint = 'f32' if self.precision == 'fp32' or not bf16 else 'bf16'
         self._config = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': hint}
         if threads:

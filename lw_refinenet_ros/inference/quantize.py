@@ -15,7 +15,7 @@ from openvino import opset13 as ops
 
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.model.network import enlarged
-from lw_refinenet_ros.model.rewrite import rewrite_for_inference, split_classifier
+from lw_refinenet_ros.model.rewrite import rewrite_for_cpu
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,8 +56,7 @@ def find_quantization(
         raise ValueError(msg)
     os.environ.setdefault('NNCF_DISABLE_TELEMETRY', '1')
     nncf: Any = importlib.import_module('nncf')
-    rewritten = rewrite_for_inference(network)
-    split_classifier(rewritten)
+    rewritten = rewrite_for_cpu(network)
     size = enlarged((images[0].shape[0], images[0].shape[1]), network.least_size)
     parameter = ops.parameter([1, 3, *size], np.float32, name='image')
     model = ov.Model([add_network(rewritten, parameter.output(0))], [parameter])

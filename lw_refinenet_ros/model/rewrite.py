@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from lw_refinenet_ros.model.inverted_residual import SamePadConv2d
 from lw_refinenet_ros.model.network import Network
 
-__all__ = ['rewrite_for_inference', 'split_classifier', 'trace', 'tracing']
+__all__ = ['rewrite_for_cpu', 'rewrite_for_inference', 'split_classifier', 'trace', 'tracing']
 
 LANES = 16  # outputs that a CPU's kernels compute at once, needed or not
 
@@ -57,6 +57,13 @@ def rewrite_for_inference(network: nn.Module) -> fx.GraphModule:
     module.graph.lint()
     module.delete_all_unused_submodules()
     module.recompile()
+    return module
+
+
+def rewrite_for_cpu(network: nn.Module) -> fx.GraphModule:
+    """Rewrite a network as `rewrite_for_inference` does, and its classifier for kernels that pad outputs."""
+    module = rewrite_for_inference(network)
+    split_classifier(module)
     return module
 
 
