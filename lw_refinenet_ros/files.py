@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole under their name, or not at all."""
+"""Files that appear whole under their name, or not at all; folders that one process writes to."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ['write_atomically']
+__all__ = ['lock_folder', 'write_atomically']
+
+LOCK = '.lock'
 
 
 def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
@@ -36,3 +40,29 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold an existing folder for this process alone; the lock ends with the process, however it ends.
+
+    Raises:
+        ValueError: another process holds it.
+        OSError: the folder is missing or read-only, or its lock is a symbolic link.
+
+    """
+    path = folder / LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), path.lstat()):
+            raise BlockingIOError  # its last holder removed it meanwhile, and a third may have a new one
+    except (BlockingIOError, FileNotFoundError) as error:
+        os.close(descriptor)
+        msg = f'{folder} is in use by another process: wait until that ends, or choose another folder'
+        raise ValueError(msg) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)

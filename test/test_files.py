@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.files import lock_folder, write_atomically
 
 
 def test_the_old_content_is_there_until_the_new_is_whole(tmp_path):
@@ -64,3 +64,31 @@ def test_an_error_of_the_disk_names_the_file_and_not_the_temporary_one(tmp_path)
     )
     assert done.stderr.splitlines()[-1] == f"OSError: [Errno 27] File too large: '{tmp_path}/x'"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_held_by_one_process_until_it_ends_however_it_ends(tmp_path):
+    program = (
+        'import sys, time, pathlib\nfrom lw_refinenet_ros.files import lock_folder\n'
+        'with lock_folder(pathlib.Path(sys.argv[1])):\n    print("held", flush=True)\n    sys.stdin.read()\n'
+    )
+    holder = subprocess.Popen(
+        [sys.executable, '-c', program, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == 'held\n'
+        with pytest.raises(ValueError, match='in use by another process'), lock_folder(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with lock_folder(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / 'other').write_text('mine')
+    (tmp_path / '.lock').symlink_to('other')
+    with pytest.raises(OSError, match='symbolic link'), lock_folder(tmp_path):
+        pass
+    assert (tmp_path / 'other').read_text() == 'mine'
