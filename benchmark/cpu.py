@@ -13,7 +13,8 @@ from openvino import opset13 as ops
 from benchmark.table import store
 from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.inference.baseline import UpstreamPipeline, time_interleaved
-from lw_refinenet_ros.inference.engine import EngineError, make_engine
+from lw_refinenet_ros.inference.choice import make_engine
+from lw_refinenet_ros.inference.engine import EngineError
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.inference.quantize import find_quantization
 from lw_refinenet_ros.inference.segmenter import Segmenter

@@ -17,7 +17,7 @@ from benchmark.plot import write_plot
 from benchmark.table import RESULTS, store
 from lw_refinenet_ros.cli.options import Progress
 from lw_refinenet_ros.inference.baseline import time_interleaved
-from lw_refinenet_ros.inference.engine import make_engine
+from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
 from lw_refinenet_ros.model.weights import load_model
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS

@@ -15,7 +15,8 @@ from statistics import median
 import numpy as np
 
 from benchmark.table import store
-from lw_refinenet_ros.inference.engine import EngineError, make_engine
+from lw_refinenet_ros.inference.choice import make_engine
+from lw_refinenet_ros.inference.engine import EngineError
 from lw_refinenet_ros.inference.quantize import find_quantization
 from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
 from lw_refinenet_ros.model.weights import load_model

@@ -64,7 +64,7 @@ def machine() -> str:
 
 
 def _about_here() -> list[tuple[str, str]]:
-    from lw_refinenet_ros.inference.engine import make_engine
+    from lw_refinenet_ros.inference.choice import make_engine
     from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import load_model
 

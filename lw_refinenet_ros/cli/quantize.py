@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from lw_refinenet_ros.inference.engine import make_engine
+    from lw_refinenet_ros.inference.choice import make_engine
     from lw_refinenet_ros.inference.quantize import find_quantization
     from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
     from lw_refinenet_ros.model.weights import load_model, save_model

@@ -12,7 +12,8 @@ import numpy as np
 
 from lw_refinenet_ros.image.encodings import MAX_SIDE
 from lw_refinenet_ros.image.labels import LabelSet
-from lw_refinenet_ros.inference.engine import Engine, Job, Pixels, make_engine
+from lw_refinenet_ros.inference.choice import make_engine
+from lw_refinenet_ros.inference.engine import Engine, Job, Pixels
 from lw_refinenet_ros.model.network import enlarged
 from lw_refinenet_ros.model.weights import Card, load_model
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, share_path

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from lw_refinenet_ros.image.labels import LabelSet
-from lw_refinenet_ros.inference.engine import make_engine
+from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
 from lw_refinenet_ros.model.weights import load_model
 
