@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lw_refinenet compare`: differences, their intervals and the frames behind them."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -161,8 +162,16 @@ def test_two_weights_on_a_bag_give_what_their_evaluations_give_and_pictures_of_w
     report = tmp_path / 'changes.html'
     files = ['--json', str(tmp_path / 'of_weights.json'), '--report', str(report)]
     assert main(['compare', *map(str, weights), *given, *files]) == 0, capsys.readouterr().err
-    found = json.loads((tmp_path / 'of_weights.json').read_text())
-    assert found == json.loads((tmp_path / 'of_jsons.json').read_text())
+    found, of_jsons = (
+        json.loads((tmp_path / f'{name}.json').read_text()) for name in ('of_weights', 'of_jsons')
+    )
+    sides = [(found.pop(when), of_jsons.pop(when)) for when in ('before', 'after')]
+    assert found == of_jsons
+    keys = ('weights', 'weights_sha256', 'architecture', 'engine', 'precision', 'device')
+    for file, (ours, theirs) in zip(weights, sides):
+        assert [ours['conditions'][key] for key in keys] == [theirs['conditions'][key] for key in keys]
+        assert ours['conditions']['weights'] == ours['name'] == str(file)
+        assert ours['conditions']['weights_sha256'] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert found['frames'] == FRAMES
     signs = {frame['name']: np.sign(frame['after'] - frame['before']) for frame in found['most_changed']}
     assert [signs[str(stamp_ns)] for stamp_ns in stamps(FRAMES)] == [-1] * 3 + [1] * 3
@@ -172,8 +181,9 @@ def test_two_weights_on_a_bag_give_what_their_evaluations_give_and_pictures_of_w
     assert links == [figure['id'] for figure in checker.all('figure')]
     assert len(checker.all('img')) == 5 * FRAMES
     said = ' '.join(checker.texts)
-    assert f'{weights[0]}: tiny' in said
-    assert f'{weights[1]}: tiny' in said
+    first, second = (hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in weights)
+    assert f'{first} → {second}' in checker.texts
+    assert f'{weights[0]} (sha256 {first}), lw_refinenet_efficientnet_lite0' in said
 
 
 @pytest.mark.parametrize(

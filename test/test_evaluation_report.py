@@ -105,11 +105,13 @@ def test_of_frames_that_follow_each_other_the_worst_of_each_second_is_shown(stre
 
 def test_figures_of_each_of_several_bags_and_what_they_were_made_with_are_at_the_top(tmp_path, found):
     whole = merge({'first': found, 'second': found}, worst=3)
-    conditions = {'weights': 'camvid <w>', 'precision': 'bf16', 'commit': 'abc123'}
+    conditions = {'weights': 'camvid <w>', 'weights_sha256': '0123456789abcdef' * 4}
+    conditions |= {'architecture': 'net', 'engine': 'CPU, bf16', 'commit': 'abc123'}
     summary = evaluation_summary(whole, conditions, parts={'first': found, 'second': found})
     write_evaluation_report(tmp_path / 'report.html', whole, summary)
     checker = Checker((tmp_path / 'report.html').read_text('utf-8'))
-    assert 'camvid <w> · bf16 · abc123' in checker.texts
+    assert 'camvid <w> (sha256 0123456789ab), net, CPU, bf16 · abc123' in checker.texts
+    assert '0123456789ab' in checker.texts
     assert 'second' in checker.texts
     assert [worst.score.name for worst in whole.worst] == ['first/11', 'second/11', 'first/10']
 

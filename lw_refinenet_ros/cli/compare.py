@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> None:
         write_comparison_report,
     )
     from lw_refinenet_ros.evaluation.files import write_json
+    from lw_refinenet_ros.evaluation.provenance import provenance
 
     _check(options)
     pictures: Sequence[ChangedFrame] = ()
@@ -75,14 +76,17 @@ def run(options: argparse.Namespace) -> None:
     for name, names in ((options.before, found.only_before), (options.after, found.only_after)):
         if names:
             print(f'only in {name}: {len(names)} frames, {", ".join(names[:3])}')
+    conditions = before.get('conditions', {}), after.get('conditions', {})
+    names = options.before, options.after
+    for when, name, made_with in zip(('before', 'after'), names, conditions):
+        print(f'{when + ":":<8}{provenance(made_with) or name}')
     print(comparison_headline(found))
     if options.json:
-        write_json(options.json, found.to_dict())
+        sides = zip(('before', 'after'), names, conditions)
+        about = {when: {'name': name, 'conditions': made_with} for when, name, made_with in sides}
+        write_json(options.json, {**found.to_dict(), **about})
     if options.report:
-        conditions = before.get('conditions', {}), after.get('conditions', {})
-        write_comparison_report(
-            options.report, found, (options.before, options.after), conditions, pictures, labels
-        )
+        write_comparison_report(options.report, found, names, conditions, pictures, labels)
     if problems:
         from lw_refinenet_ros.cli.evaluate import tell
 
@@ -116,9 +120,9 @@ def _evaluate(
     from lw_refinenet_ros.cli.conditions import conditions
     from lw_refinenet_ros.evaluation.evaluate import segment_with
     from lw_refinenet_ros.evaluation.examples import BagExamples, FolderExamples
+    from lw_refinenet_ros.evaluation.provenance import describe_segmenter
     from lw_refinenet_ros.evaluation.side_by_side import evaluate_both
     from lw_refinenet_ros.evaluation.summary import evaluation_summary
-    from lw_refinenet_ros.evaluation.task import made_with
 
     segmenters = [
         load_segmenter(argparse.Namespace(**{**vars(options), 'weights': name}))
@@ -147,8 +151,7 @@ def _evaluate(
     made = conditions()
     summaries = []
     for name, segmenter, found in ((options.before, before, first), (options.after, after, second)):
-        said = made_with(segmenter)
-        said['weights'] = f'{name}: {said["weights"]}'
-        summaries.append(evaluation_summary(found, {'source': found.description, **said, **made}))
+        about = {'source': found.description, **describe_segmenter(segmenter, name), **made}
+        summaries.append(evaluation_summary(found, about))
     problems = list(dict.fromkeys([*first.problems.first, *second.problems.first]))
     return summaries[0], summaries[1], pictures, labels, problems

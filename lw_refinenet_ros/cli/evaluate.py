@@ -74,6 +74,7 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.evaluation.evaluation_report import write_evaluation_report
     from lw_refinenet_ros.evaluation.files import write_json
     from lw_refinenet_ros.evaluation.live import ages, live_figures, misses
+    from lw_refinenet_ros.evaluation.provenance import provenance
     from lw_refinenet_ros.evaluation.summary import evaluation_headline, evaluation_rows, evaluation_summary
 
     _check(options)
@@ -107,6 +108,7 @@ def run(options: argparse.Namespace) -> None:
         print(f'  {name:<18}{value:>10}  {note}')
     for name, figures in summary.get('bags', {}).items():
         print(f'  {name}: {evaluation_headline(figures)}')
+    print(f'  {provenance(summary["conditions"])}')
     print(evaluation_headline(summary))
     tell(found.problems.count, found.problems.first, fatal=not options.keep_going)
 

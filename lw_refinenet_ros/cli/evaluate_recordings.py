@@ -18,6 +18,7 @@ from lw_refinenet_ros.evaluation.parallel import evaluate_in_processes
 from lw_refinenet_ros.evaluation.ray_cluster import evaluate_on_ray
 from lw_refinenet_ros.evaluation.task import THREADS_DO_NOT_MATTER, Done, Failed, Task, run_task
 from lw_refinenet_ros.inference.segmenter import find_weights
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 from lw_refinenet_ros.sources.bag import BAG_SUFFIXES
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def evaluate_recordings(
         for task in tasks:
             shown = Progress('evaluated' if len(tasks) == 1 else f'{task.name}: evaluated')
             results.append(run_task(task, shown.show_of, segmenter))
-    return _joined(results, worst)
+    found, made_with, parts = _joined(results, worst)
+    return found, {**made_with, 'weights': options.weights or DEFAULT_WEIGHTS}, parts  # as it was given
 
 
 def _tasks(

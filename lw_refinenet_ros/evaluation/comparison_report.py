@@ -14,6 +14,7 @@ from lw_refinenet_ros.evaluation.charts import change_chart
 from lw_refinenet_ros.evaluation.files import write_text
 from lw_refinenet_ros.evaluation.page import page
 from lw_refinenet_ros.evaluation.parts import conditions_section, header, picture, section, tiles
+from lw_refinenet_ros.evaluation.provenance import provenance, shortened
 from lw_refinenet_ros.image.labels import UNLABELLED
 
 if TYPE_CHECKING:
@@ -68,8 +69,12 @@ def write_comparison_report(
     """
     miou = found.miou
     rows = [
-        ('Mean IoU before', _percent(miou.before), names[0]),
-        ('Mean IoU after', _percent(miou.after), names[1]),
+        *(
+            (f'Mean IoU {when}', _percent(value), provenance(of) or name)
+            for when, value, name, of in zip(
+                ('before', 'after'), (miou.before, miou.after), names, conditions
+            )
+        ),
         ('Difference', f'{points(miou.difference)} points', f'95% interval {_interval(miou)}'),
         (
             'Frames in both',
@@ -173,7 +178,7 @@ def _change(frame: ChangedFrame) -> npt.NDArray[np.uint8]:
 
 
 def _both(conditions: tuple[Mapping[str, str], Mapping[str, str]]) -> dict[str, str]:
-    before, after = conditions
+    before, after = map(shortened, conditions)
     found = {}
     for name in dict.fromkeys((*before, *after)):
         values = before.get(name, 'not said'), after.get(name, 'not said')

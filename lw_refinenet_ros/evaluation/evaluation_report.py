@@ -14,6 +14,7 @@ from lw_refinenet_ros.evaluation.charts import age_chart, age_histogram, score_c
 from lw_refinenet_ros.evaluation.files import write_text
 from lw_refinenet_ros.evaluation.page import page
 from lw_refinenet_ros.evaluation.parts import conditions_section, header, picture, section, tiles
+from lw_refinenet_ros.evaluation.provenance import provenance
 from lw_refinenet_ros.evaluation.summary import evaluation_headline, evaluation_rows
 from lw_refinenet_ros.image.labels import UNLABELLED
 
@@ -106,9 +107,10 @@ def _timeline(found: Evaluation) -> str:
 
 
 def _made_with(conditions: Mapping[str, str]) -> str:
-    """Say in short what an evaluation was made with; all of it stands at the end."""
-    names = ('weights', 'precision', 'device', 'machine', 'commit', 'date')
-    return ' · '.join(conditions[name] for name in names if name in conditions)
+    """Return in short what an evaluation was made with; all of it stands at the end."""
+    names = ('machine', 'commit', 'date')
+    parts = (provenance(conditions), *(conditions.get(name) for name in names))
+    return ' · '.join(part for part in parts if part)
 
 
 def _bags(bags: Mapping[str, Mapping[str, Any]]) -> str:

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from lw_refinenet_ros.evaluation.provenance import shortened
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -64,7 +66,7 @@ def conditions_section(conditions: Mapping[str, str]) -> str:
     """List what a run was made with; nothing for nothing."""
     rows = ''.join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>\n'
-        for name, value in conditions.items()
+        for name, value in shortened(conditions).items()
     )
     head = '<tr><th scope="col">Condition</th><th scope="col">Value</th></tr>'
     table = f'<table class="conditions"><thead>{head}</thead><tbody>\n{rows}</tbody></table>'

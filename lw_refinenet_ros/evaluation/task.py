@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lw_refinenet_ros.evaluation.evaluate import Labelled, begin, evaluate, segment_with
 from lw_refinenet_ros.evaluation.examples import BagExamples, Example, FolderExamples
+from lw_refinenet_ros.evaluation.provenance import describe_segmenter, file_digest
 from lw_refinenet_ros.evaluation.result_bag import ResultBag
 from lw_refinenet_ros.evaluation.state import Checkpoint, load_state
 from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from lw_refinenet_ros.evaluation.tally import Evaluation
 
-__all__ = ['THREADS_DO_NOT_MATTER', 'Done', 'Failed', 'Progress', 'Task', 'made_with', 'run_task']
+__all__ = ['THREADS_DO_NOT_MATTER', 'Done', 'Failed', 'Progress', 'Task', 'run_task']
 
 THREADS_DO_NOT_MATTER = ('openvino',)  # to the labels of these engines, bit by bit; a test says so
 
@@ -152,17 +153,8 @@ def run_task(task: Task, progress: Progress, segmenter: Segmenter | None = None)
                 save=save,
             )
             save(found, is_done=True)
-    return Done(task.name, found, made_with(segmenter))
-
-
-def made_with(segmenter: Segmenter) -> dict[str, str]:
-    """Say what labels are made with."""
-    return {
-        'weights': f'{segmenter.card.labels["name"]}, {segmenter.card.architecture}',
-        'engine': segmenter.engine.description,
-        'precision': segmenter.engine.precision,
-        'device': segmenter.engine.device,
-    }
+    weights = str(task.engine.get('weights', DEFAULT_WEIGHTS))
+    return Done(task.name, found, describe_segmenter(segmenter, weights))
 
 
 def _open_results(
@@ -183,7 +175,7 @@ def _key(task: Task, source: str, engine: str) -> dict[str, str]:
         'source': source,
         'frames': _digest(map(_change, frames)),
         'masks': _digest(map(_change, masks)),
-        'weights': hashlib.sha256(weights.read_bytes()).hexdigest()[:12],
+        'weights': file_digest(weights)[:12],
         'engine': engine,
         'versions': task.versions,
         'results': f'{task.worst} worst frames, {"a bag" if task.output else "no bag"}',

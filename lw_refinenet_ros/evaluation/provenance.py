@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which weights, architecture, engine and precision figures were made with."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from lw_refinenet_ros.inference.segmenter import find_weights
+from lw_refinenet_ros.model.weights import read_card
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from lw_refinenet_ros.inference.segmenter import Segmenter
+
+__all__ = ['describe_segmenter', 'describe_weights', 'file_digest', 'provenance', 'shortened']
+
+SHORT = 12  # hexadecimal digits of a hash that people compare
+
+
+def describe_weights(weights: str) -> dict[str, str]:
+    """Return the weights as they were named, their SHA-256 and their architecture.
+
+    Args:
+        weights: the name of a shipped file, or a path.
+
+    """
+    path = find_weights(weights)
+    return {
+        'weights': weights,
+        'weights_sha256': file_digest(path),
+        'architecture': read_card(path).architecture,
+    }
+
+
+def describe_segmenter(segmenter: Segmenter, weights: str) -> dict[str, str]:
+    """Return what `describe_weights` does, and the engine, precision and device of a loaded segmenter."""
+    engine = segmenter.engine
+    return {
+        **describe_weights(weights),
+        'engine': engine.description,
+        'precision': engine.precision,
+        'device': engine.device,
+    }
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    status = path.stat()
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _digest(path: Path, _size: int, _mtime_ns: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def shortened(conditions: Mapping[str, str]) -> dict[str, str]:
+    """Return conditions as people read them: hashes cut short."""
+    return {
+        name.replace('_', ' '): value[:SHORT] if name.endswith('_sha256') else value
+        for name, value in conditions.items()
+    }
+
+
+def provenance(conditions: Mapping[str, str]) -> str:
+    """Return in one line the weights with their hash, the architecture, the engine and the precision."""
+    parts = [conditions[name] for name in ('weights', 'architecture', 'engine') if name in conditions]
+    digest = conditions.get('weights_sha256')
+    if parts and digest:
+        parts[0] += f' (sha256 {digest[:SHORT]})'
+    return ', '.join(parts)
