@@ -1,18 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole under their name, or not at all; folders that one process writes to."""
+"""Files that are read bounded, and appear whole under their name or not at all; folders of one writer."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ['lock_folder', 'write_atomically']
+__all__ = ['lock_folder', 'read_regular', 'write_atomically']
 
 LOCK = '.lock'
+
+
+def read_regular(path: Path | str, max_bytes: int) -> bytes:
+    """Read a regular file of at most `max_bytes`; a pipe or a device might never end.
+
+    Raises:
+        ValueError: it is not a regular file, or larger.
+        OSError: it cannot be read.
+
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        msg = f'{path} is not a regular file'
+        raise ValueError(msg)
+    with os.fdopen(descriptor, 'rb') as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        msg = f'{path} is larger than the {max_bytes} bytes that are read of such a file'
+        raise ValueError(msg)
+    return content
 
 
 def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:

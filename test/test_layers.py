@@ -31,6 +31,7 @@ LAYER_OF = {
     'Segmentation': 'inference',
     'resources': '.',
     'files': '.',
+    'bounded_yaml': '.',
     'one_line': '.',
     '__version__': '.',
 }

@@ -14,8 +14,8 @@ from typing import Any, cast
 import cv2
 import numpy as np
 import numpy.typing as npt
-import yaml
 
+from lw_refinenet_ros.bounded_yaml import read_yaml
 from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.image.encodings import Order, Pixels, to_rgb
 from lw_refinenet_ros.one_line import one_line
@@ -25,7 +25,6 @@ __all__ = ['UNLABELLED', 'LabelSet', 'read_label_png', 'write_label_png']
 UNLABELLED = 255  # the id of a pixel without a class
 LONGEST_NAME = 100  # characters
 
-_MAX_YAML_BYTES = 1 << 20
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
 
@@ -48,8 +47,13 @@ class LabelSet:
     colors: tuple[tuple[int, int, int], ...]
 
     def __post_init__(self) -> None:
-        for name in (self.name, *self.names):
-            if not (isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and name.isprintable()):
+        names: tuple[Any, ...] = (self.name, *self.names)  # as files say them
+        for name in names:
+            if not isinstance(name, str):
+                kind = type(name).__name__
+                msg = f'the name of a label set or class is of type {kind}: write text, in quotes if need be'
+                raise ValueError(msg)
+            if not (0 < len(name) <= LONGEST_NAME and name.isprintable()):
                 msg = (
                     f'the name {one_line(repr(name))} of a label set or class must be '
                     f'1 to {LONGEST_NAME} printable characters'
@@ -74,19 +78,15 @@ class LabelSet:
         """Read a YAML file in the format of `from_dict`.
 
         Raises:
-            ValueError: the file is larger than 1 MiB, or not such a file.
+            ValueError: it is not YAML that `read_yaml` takes, or not such a mapping; the message names it.
             OSError: it cannot be read.
 
         """
-        with Path(path).open('rb') as file:
-            text = file.read(_MAX_YAML_BYTES + 1)
-        if len(text) > _MAX_YAML_BYTES:
-            msg = f'{path} is larger than 1 MiB: not a file of classes'
-            raise ValueError(msg)
+        mapping = read_yaml(path)
         try:
-            return cls.from_dict(yaml.safe_load(text))
-        except (ValueError, RecursionError, yaml.YAMLError) as error:
-            msg = one_line(f'{path}: {error}')
+            return cls.from_dict(mapping)
+        except ValueError as error:
+            msg = f'{path}: {error}'
             raise ValueError(msg) from error
 
     @classmethod

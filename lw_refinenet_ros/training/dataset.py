@@ -59,9 +59,11 @@ def find_pairs(folder: Path, classes: Path | None = None) -> Pairs:
             raise DataError(msg)
     try:
         labels = LabelSet.from_yaml(classes)
-    except (OSError, ValueError) as error:
-        msg = f'{classes}: {error}'
+    except OSError as error:
+        msg = f'{classes}: {error.strerror}'
         raise DataError(msg) from error
+    except ValueError as error:
+        raise DataError(str(error)) from error
     images = sorted(p for p in (folder / 'images').glob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         msg = f'{folder}/images has no images ({", ".join(sorted(IMAGE_SUFFIXES))})'

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""YAML from anybody: plain values only, bounded in size and depth before anything is built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from lw_refinenet_ros.files import read_regular
+from lw_refinenet_ros.one_line import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ['MAX_BYTES', 'MAX_DEPTH', 'MAX_DIGITS', 'parse_yaml', 'read_yaml']
+
+MAX_BYTES = 64 << 10  # 255 classes with the longest names take half of it
+MAX_DEPTH = 32  # of mappings and sequences in each other
+MAX_DIGITS = 64  # of a number: converting one takes quadratic time
+
+_PREFIX = 'tag:yaml.org,2002:'
+_SCALARS = {_PREFIX + name for name in ('null', 'bool', 'int', 'float')}
+_SAFE = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+
+
+def read_yaml(path: Path | str, max_bytes: int = MAX_BYTES) -> Any:
+    """Read a file of YAML as `parse_yaml` does.
+
+    Raises:
+        ValueError: it is not a regular file, too large, or not such YAML; the message names it.
+        OSError: it cannot be read.
+
+    """
+    content = read_regular(path, max_bytes)
+    try:
+        return parse_yaml(content, max_bytes)
+    except ValueError as error:
+        msg = f'{path}: {error}'
+        raise ValueError(msg) from error
+
+
+def parse_yaml(content: bytes | str, max_bytes: int = MAX_BYTES) -> Any:
+    """Parse one document of YAML into None, bool, int, float, str, list and dict.
+
+    Dates stay text. Keys of mappings are any of these but list and dict.
+
+    Raises:
+        ValueError: it is not YAML, longer than `max_bytes`, nested more than `MAX_DEPTH` levels deep, or has
+            an alias, a merge, a tag, or a number of more than `MAX_DIGITS` characters.
+
+    """
+    if len(content) > max_bytes:
+        msg = f'{len(content)} bytes of YAML: at most {max_bytes} are possible'
+        raise ValueError(msg)
+    try:
+        _check(content)
+        loader = _LOADER(content)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        msg = one_line(f'not YAML: {error}')
+        raise ValueError(msg) from error
+
+
+def _check(content: bytes | str) -> None:
+    """Look at every event of the parser before values are built: that takes neither memory nor recursion."""
+    depth = 0
+    for event in yaml.parse(content, Loader=_SAFE):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            fault = f'nested more than {MAX_DEPTH} levels deep'
+        elif isinstance(event, yaml.AliasEvent):
+            fault = f'the alias *{event.anchor}: write the values themselves'
+        elif isinstance(event, yaml.ScalarEvent) and event.implicit[0] and event.value == '<<':
+            fault = 'a merge (<<): write the values themselves'
+        elif getattr(event, 'tag', None) not in (None, '!'):
+            fault = f'the tag {event.tag}: values need none'
+        else:
+            continue
+        msg = one_line(f'line {event.start_mark.line + 1} has {fault}')
+        raise ValueError(msg)
+
+
+def _short(construct: Callable[[Any, Any], object]) -> Callable[[Any, Any], object]:
+    """Refuse a long number before it is converted."""
+
+    def construct_short(loader: Any, node: Any) -> object:
+        if len(node.value) > MAX_DIGITS:
+            msg = f'a number of {len(node.value)} characters: at most {MAX_DIGITS} are possible'
+            raise yaml.constructor.ConstructorError(None, None, msg, node.start_mark)
+        return construct(loader, node)
+
+    return construct_short
+
+
+_LOADER: Any = type(
+    '_PlainLoader',
+    (_SAFE,),
+    {
+        'yaml_constructors': {
+            tag: _short(construct) if tag in (_PREFIX + 'int', _PREFIX + 'float') else construct
+            for tag, construct in _SAFE.yaml_constructors.items()
+        },
+        'yaml_implicit_resolvers': {
+            first: [(tag, pattern) for tag, pattern in resolvers if tag in _SCALARS]
+            for first, resolvers in _SAFE.yaml_implicit_resolvers.items()
+        },
+    },
+)
