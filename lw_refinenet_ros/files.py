@@ -5,15 +5,24 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import stat
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ['lock_folder', 'read_regular', 'write_atomically']
+__all__ = [
+    'lock_folder',
+    'naming',
+    'new_file',
+    'new_folders',
+    'put_in_place',
+    'read_regular',
+    'write_atomically',
+]
 
-LOCK = '.lock'
+LOCK = '.lw_refinenet.lock'
+LONGEST_PREFIX = 200  # bytes of the name that a temporary file begins with: a name has at most 255
 
 
 def read_regular(path: Path | str, max_bytes: int) -> bytes:
@@ -38,30 +47,81 @@ def read_regular(path: Path | str, max_bytes: int) -> bytes:
 
 
 def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside `path`, then put it in its place in one step.
+    """Let `write` make a file beside `path`, then put it in its place in one step: see `new_file`."""
+    with new_file(path) as temporary:
+        write(temporary)
 
-    Whatever goes wrong, what was there before stays, and nothing is left beside it.
+
+@contextmanager
+def new_file(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary file to write, which takes the place of `path` when the context ends without error.
+
+    Whatever goes wrong, what was there before stays, and nothing is left beside it; after a kill there may be
+    a hidden `.NAME.*.tmp`, never a part of the file under its name. A link is replaced, not followed. Missing
+    folders are made, and removed again after an error.
 
     Args:
-        path: of the file, in an existing folder.
-        write: is given the path to write to.
+        path: of the file.
 
     Raises:
-        OSError: of the disk, naming `path`; and what `write` raises.
+        OSError: of the disk, naming `path`; and what the body raises.
 
     """
     path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp')
+    start = os.fsdecode(os.fsencode(path.name)[:LONGEST_PREFIX])
+    temporary = path.with_name(f'.{start}.{secrets.token_hex(8)}.tmp')
+    with naming(path), new_folders(path.parent):
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        os.close(descriptor)
+        try:
+            yield temporary
+            temporary.chmod(mode)  # safetensors makes files that nobody else may read
+            put_in_place(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a finished file its name in one step, its content on disk before and its name after."""
+    _flush(temporary)
+    temporary.replace(path)
+    with suppress(OSError):  # some file systems cannot flush a folder, some folders cannot be read
+        _flush(path.parent)
+
+
+@contextmanager
+def new_folders(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it that are missing; after an error, remove them where still empty."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        write(temporary)
-        temporary.chmod(mode)  # safetensors makes files that nobody else may read
-        temporary.replace(path)
-    except OSError as error:  # that the disk is full is said without a name, all else with the temporary one
+        yield
+    except BaseException:
+        for each in missing:
+            with suppress(OSError):  # not empty
+                each.rmdir()
+        raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Raise errors of the disk that name no file, or a temporary one, with the name of the file to write."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and '.tmp' not in str(error.filename):
+            raise
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 @contextmanager

@@ -5,10 +5,11 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from lw_refinenet_ros.files import lock_folder, write_atomically
+from lw_refinenet_ros.files import lock_folder, new_file, write_atomically
 
 
 def test_the_old_content_is_there_until_the_new_is_whole(tmp_path):
@@ -50,8 +51,10 @@ def test_a_file_may_be_read_by_whom_new_files_may_be_read_whoever_writes_it(tmp_
 
 
 def test_an_error_of_the_disk_names_the_file_and_not_the_temporary_one(tmp_path):
-    with pytest.raises(OSError, match=rf"No such file or directory: '{tmp_path}/no/x'$"):
-        write_atomically(tmp_path / 'no' / 'x', lambda file: file.write_text('x'))
+    (tmp_path / 'folder').mkdir()
+    with pytest.raises(OSError, match=rf"Is a directory: '{tmp_path}/folder'$"):
+        write_atomically(tmp_path / 'folder', lambda file: file.write_text('x'))
+    (tmp_path / 'folder').rmdir()
     program = (
         'import sys\nfrom lw_refinenet_ros.files import write_atomically\n'
         'write_atomically(sys.argv[1], lambda file: file.write_bytes(bytes(5000)))\n'
@@ -88,7 +91,56 @@ def test_a_folder_is_held_by_one_process_until_it_ends_however_it_ends(tmp_path)
 
 def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
     (tmp_path / 'other').write_text('mine')
-    (tmp_path / '.lock').symlink_to('other')
+    (tmp_path / '.lw_refinenet.lock').symlink_to('other')
     with pytest.raises(OSError, match='symbolic link'), lock_folder(tmp_path):
         pass
     assert (tmp_path / 'other').read_text() == 'mine'
+
+
+def test_missing_folders_are_made_and_are_gone_again_after_a_failure(tmp_path):
+    path = tmp_path / 'a' / 'b' / 'x'
+
+    def fail(_):
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        write_atomically(path, fail)
+    assert list(tmp_path.iterdir()) == []
+    write_atomically(path, lambda file: file.write_text('x'))
+    assert path.read_text() == 'x'
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path):
+    mine, link = tmp_path / 'mine', tmp_path / 'link'
+    mine.write_text('mine')
+    link.symlink_to(mine)
+    write_atomically(link, lambda file: file.write_text('new'))
+    assert mine.read_text() == 'mine'
+    assert not link.is_symlink()
+    assert link.read_text() == 'new'
+
+
+def test_temporary_names_cannot_be_foreseen_and_long_names_still_have_one(tmp_path):
+    path = tmp_path / ('\N{GREEK SMALL LETTER ALPHA}' * 127)
+    names = set()
+    for _ in range(2):
+        with new_file(path) as temporary:
+            names.add(temporary.name)
+    assert len(names) == 2
+    assert path.is_file()
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    path, flushed = tmp_path / 'x', []
+    fsync = os.fsync
+
+    def seen(descriptor):
+        flushed.append((str(Path(f'/proc/self/fd/{descriptor}').readlink()), path.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, 'fsync', seen)
+    write_atomically(path, lambda file: file.write_text('x'))
+    (content, named_before), (folder, named) = flushed
+    assert content.endswith('.tmp')
+    assert folder == str(tmp_path)
+    assert (named_before, named) == (False, True)

@@ -241,8 +241,12 @@ def test_a_disk_that_is_full_at_any_time_is_an_error_with_the_name_and_leaves_wh
 def test_a_writer_refuses_a_path_that_cannot_be(tmp_path):
     with pytest.raises(SourceError, match=r'must end in \.mcap'):
         BagWriter(tmp_path / 'x.db3')
-    with pytest.raises(SourceError, match='there is no directory'):
-        BagWriter(tmp_path / 'nowhere' / 'x.mcap')
+    (tmp_path / 'file').write_text('')
+    with (
+        pytest.raises(OSError, match=f"File exists: '{tmp_path}/file'$"),
+        BagWriter(tmp_path / 'file' / 'x.mcap'),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(('suffix', 'compress'), [('mcap', False), ('mcap', True), ('db3', False)])

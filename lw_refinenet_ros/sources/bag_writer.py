@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys import Stores, get_typestore
 
+from lw_refinenet_ros.files import naming, new_folders, put_in_place
 from lw_refinenet_ros.sources.source import SourceError
 from lw_refinenet_ros.sources.zstd import zstd
 
@@ -38,7 +39,7 @@ class BagWriter:
     there before stays. Memory does not grow with the bag, besides about 200 bytes of index per MiB.
 
     Args:
-        path: of the file, ending in .mcap, in an existing directory.
+        path: of the file, ending in .mcap; missing folders are made.
         compress: with zstd, chunk by chunk.
 
     Raises:
@@ -51,17 +52,15 @@ class BagWriter:
         if self.path.suffix != '.mcap':
             msg = f'{self.path} must end in .mcap'
             raise SourceError(msg)
-        if not self.path.parent.is_dir():
-            msg = f'{self.path} cannot be written: there is no directory {self.path.parent}'
-            raise SourceError(msg)
         self._compress = compress
         self._types = get_typestore(Stores.ROS2_HUMBLE)  # the oldest that is to play it
         self._connections: dict[tuple[str, str], Connection] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> BagWriter:
-        with ExitStack() as stack:
-            directory = tempfile.mkdtemp(prefix=f'.{self.path.name}.', dir=self.path.parent)
+        with naming(self.path), ExitStack() as stack:
+            stack.enter_context(new_folders(self.path.parent))
+            directory = tempfile.mkdtemp(prefix='.', suffix='.tmp', dir=self.path.parent)
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
             # Version 8 is the newest whose quality-of-service entries Humble reads too.
             self._bag = Writer(Path(directory) / self.path.stem, version=8, storage_plugin=StoragePlugin.MCAP)
@@ -78,7 +77,7 @@ class BagWriter:
     def _publish(self, kind: type[BaseException] | None, *_: object) -> None:
         """Give the closed file its name."""
         if kind is None:
-            (self._bag.path / f'{self.path.stem}.mcap').replace(self.path)
+            put_in_place(self._bag.path / f'{self.path.stem}.mcap', self.path)
 
     def __exit__(
         self,
@@ -86,17 +85,8 @@ class BagWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with self._naming_the_file():
+        with naming(self.path):
             self._stack.__exit__(kind, error, traceback)
-
-    @contextmanager
-    def _naming_the_file(self) -> Iterator[None]:
-        """Say which file an error of the disk is about."""
-        try:
-            yield
-        except OSError as error:
-            error.filename = error.filename or str(self.path)
-            raise
 
     def write_image(self, topic: str, frame: Frame, offered: Sequence[Qos] = ()) -> None:
         """Write a sensor_msgs/Image, logged at its own stamp; for `offered` see `write_raw`."""
@@ -146,5 +136,5 @@ class BagWriter:
                 topic, msgtype, typestore=self._types, offered_qos_profiles=offered
             )
             self._connections[topic, msgtype] = connection
-        with self._naming_the_file():
+        with naming(self.path):
             self._bag.write(connection, stamp_ns, cdr)

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
-import tempfile
+from contextlib import ExitStack
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import numpy.typing as npt
 
+from lw_refinenet_ros.files import new_file
+
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
 __all__ = ['VideoWriter']
@@ -35,11 +37,16 @@ class VideoWriter:
         self._stream: av.VideoStream | None = None
         self._first_ns: int | None = None
         self._last = -1
+        self._stack = ExitStack()
 
     def __enter__(self) -> VideoWriter:
-        self._folder = tempfile.TemporaryDirectory(prefix=f'.{self._path.name}.', dir=self._path.parent)
-        self._file = Path(self._folder.name) / self._path.name
-        self._container = av.open(str(self._file), 'w', options={'movflags': '+faststart'})
+        with ExitStack() as stack:
+            file = stack.enter_context(new_file(self._path))
+            self._container = stack.enter_context(
+                av.open(str(file), 'w', format='mp4', options={'movflags': '+faststart'})
+            )
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
         return self
 
     def write(self, image: npt.NDArray[np.uint8], stamp_ns: int) -> None:
@@ -63,9 +70,9 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with self._folder:
-            if self._stream is not None and kind is None:
-                self._container.mux(self._stream.encode())
-            self._container.close()
-            if kind is None:
-                self._file.replace(self._path)
+        self._stack.__exit__(kind, error, traceback)
+
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write the frames that the encoder still holds."""
+        if self._stream is not None and kind is None:
+            self._container.mux(self._stream.encode())
