@@ -10,19 +10,64 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 __all__ = [
     'lock_folder',
     'naming',
     'new_file',
     'new_folders',
+    'open_regular',
     'put_in_place',
     'read_regular',
+    'regular_file',
     'write_atomically',
 ]
 
 LOCK = '.lw_refinenet.lock'
 LONGEST_PREFIX = 200  # bytes of the name that a temporary file begins with: a name has at most 255
+
+_KINDS = (
+    (stat.S_ISDIR, 'a folder'),
+    (stat.S_ISFIFO, 'a pipe'),
+    (stat.S_ISCHR, 'a character device'),
+    (stat.S_ISBLK, 'a block device'),
+    (stat.S_ISSOCK, 'a socket'),
+)
+
+
+def regular_file(path: Path | str) -> Path:
+    """Return the path of a file that can be opened without waiting for ever and read to an end.
+
+    To open a pipe waits for whoever writes to it, and /dev/zero has no end. Whoever hands a path to a library
+    asks here first. Links are followed.
+
+    Raises:
+        ValueError: it is no regular file; names the path and what it is.
+        OSError: there is nothing there, or it may not be looked at.
+
+    """
+    path = Path(path)
+    _refuse_others(path, path.stat().st_mode)
+    return path
+
+
+def open_regular(path: Path | str) -> BinaryIO:
+    """Open a regular file for reading; see `regular_file`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _refuse_others(path, os.fstat(descriptor).st_mode)
+    except ValueError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, 'rb')
+
+
+def _refuse_others(path: Path | str, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_one, name in _KINDS if is_one(mode)), 'something else')
+        msg = f'{path} is {kind}, not a regular file'
+        raise ValueError(msg)
 
 
 def read_regular(path: Path | str, max_bytes: int) -> bytes:
@@ -33,12 +78,7 @@ def read_regular(path: Path | str, max_bytes: int) -> bytes:
         OSError: it cannot be read.
 
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        msg = f'{path} is not a regular file'
-        raise ValueError(msg)
-    with os.fdopen(descriptor, 'rb') as file:
+    with open_regular(path) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         msg = f'{path} is larger than the {max_bytes} bytes that are read of such a file'

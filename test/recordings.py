@@ -49,14 +49,15 @@ def image_of(types, array, stamp_ns, encoding, **header):
 
 
 def record(path: Path, topics: dict[str, tuple[str, list]], kind: str = 'mcap') -> Path:
-    """Write topics of (encoding, [(stamp_ns, array)]), in the order of their stamps.
+    """Write topics of (encoding, [(stamp_ns, array)]), each logged when it is stamped, or at the log time of
+    (stamp_ns, array, log_ns), in the order they are logged.
 
     `kind` is one of KINDS: a format, and how it is compressed, or that it has two files.
     """
     messages = sorted(
-        (stamp_ns, topic, encoding, array)
+        (log_ns, topic, encoding, array, stamp_ns)
         for topic, (encoding, frames) in topics.items()
-        for stamp_ns, array in _keyed(frames)
+        for stamp_ns, array, log_ns in _keyed(frames)
     )
     form, _, packing = kind.partition(' ')
     if packing == 'split':
@@ -74,13 +75,13 @@ def record(path: Path, topics: dict[str, tuple[str, list]], kind: str = 'mcap') 
             bag.set_compression(CompressionMode[packing.upper()], CompressionFormat.ZSTD)
     with bag:
         connections = {}
-        for stamp_ns, topic, encoding, array in messages:
+        for log_ns, topic, encoding, array, stamp_ns in messages:
             kindname = COMPRESSED if encoding in ('png', 'jpg') else IMAGE
             if topic not in connections:
                 connections[topic] = bag.add_connection(topic, kindname, typestore=store)
             message = image_of(store.types, array.array, stamp_ns, encoding, **header)
             write = store.serialize_ros1 if form == 'ros1' else store.serialize_cdr
-            bag.write(connections[topic], stamp_ns, write(message, kindname))
+            bag.write(connections[topic], log_ns, write(message, kindname))
     return path
 
 
@@ -95,7 +96,7 @@ class _Unordered:
 
 
 def _keyed(frames: list) -> list:
-    return [(stamp_ns, _Unordered(array)) for stamp_ns, array in frames]
+    return [(stamp_ns, _Unordered(array), *(rest or [stamp_ns])) for stamp_ns, array, *rest in frames]
 
 
 def _record_split(path: Path, messages: list, form: str) -> Path:
@@ -105,8 +106,8 @@ def _record_split(path: Path, messages: list, form: str) -> Path:
     infos = []
     for index, part in enumerate((messages[:middle], messages[middle:])):
         topics: dict[str, tuple[str, list]] = {}
-        for stamp_ns, topic, encoding, array in part:
-            topics.setdefault(topic, (encoding, []))[1].append((stamp_ns, array.array))
+        for log_ns, topic, encoding, array, stamp_ns in part:
+            topics.setdefault(topic, (encoding, []))[1].append((stamp_ns, array.array, log_ns))
         half = record(path.with_name(f'{path.name}_{index}'), topics, form)
         shutil.move(half / f'{half.name}.{form}', path)
         infos.append(yaml.safe_load((half / 'metadata.yaml').read_text())['rosbag2_bagfile_information'])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files appear whole under their name, or not at all."""
+"""Files appear whole under their name, or not at all; what is no regular file is refused."""
 
 import os
 import resource
@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from lw_refinenet_ros.files import lock_folder, new_file, write_atomically
+from lw_refinenet_ros.files import (
+    lock_folder,
+    new_file,
+    open_regular,
+    read_regular,
+    regular_file,
+    write_atomically,
+)
 
 
 def test_the_old_content_is_there_until_the_new_is_whole(tmp_path):
@@ -144,3 +151,20 @@ def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert content.endswith('.tmp')
     assert folder == str(tmp_path)
     assert (named_before, named) == (False, True)
+
+
+def test_what_is_no_regular_file_is_named_with_its_kind(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    for path, kind in (
+        (tmp_path, 'a folder'),
+        (tmp_path / 'pipe', 'a pipe'),
+        ('/dev/zero', 'a character device'),
+    ):
+        for read in (regular_file, open_regular, lambda path: read_regular(path, 9)):
+            with pytest.raises(ValueError, match=f'{path} is {kind}, not a regular file'):
+                read(path)
+    (tmp_path / 'file').touch()
+    (tmp_path / 'link').symlink_to('file')
+    assert regular_file(str(tmp_path / 'link')) == tmp_path / 'link'
+    with pytest.raises(FileNotFoundError):
+        regular_file(tmp_path / 'nothing')

@@ -134,6 +134,54 @@ def test_several_topics_are_played_in_time_from_the_start_asked_for_under_new_na
     assert [stamp_of(message) for message in listener.clock] == due
 
 
+@pytest.mark.parametrize('headers', [[0] * FRAMES, [0, 5, 5, 3, 0, 10**15]])
+def test_stamps_that_do_not_rise_are_played_at_the_pace_of_the_recording(
+    headers, tmp_path, street, listen, start
+):
+    frames = list(zip(headers, pictures(street, FRAMES), stamps(FRAMES)))
+    listener, log = listen('/image'), tmp_path / 'sent.jsonl'
+    bag = record(tmp_path / 'bag', {'/image': ('rgb8', frames)})
+    player = start(bag, '--clock', '--wait-for-subscriber', '--log', log)
+    listener.spin_until(lambda: player.poll() is not None, 'end')
+    assert player.returncode == 0, player.stderr.read()
+    sent = [json.loads(line) for line in log.read_text().splitlines()]
+    assert np.diff([record['due_ns'] for record in sent]).tolist() == np.diff(stamps(FRAMES)).tolist()
+    listener.spin_until(lambda: len(listener.images['/image']) == FRAMES, 'frames')
+    assert [stamp_of(message) for message in listener.images['/image']] == headers
+    assert [stamp_of(message) for message in listener.clock] == [stamp for stamp in headers if stamp]
+
+
+def damage_third(bag):
+    """Cut the third of a bag's PNGs."""
+    content, at = bytearray(bag.read_bytes()), -1
+    for _ in range(3):
+        at = content.index(b'\x89PNG', at + 1)
+    content[at + 4 : at + 12] = bytes(8)
+    bag.write_bytes(content)
+
+
+def test_a_frame_that_cannot_be_read_is_named_and_the_others_are_played_again_and_again(
+    tmp_path, street, listen, start
+):
+    bag = record(tmp_path / 'bag', {'/image/compressed': ('png', list(zip(stamps(4), pictures(street, 4))))})
+    damage_third(bag / 'bag.mcap')
+    listener = listen('/image')
+    player = start(bag, '--wait-for-subscriber')
+    listener.spin_until(lambda: player.poll() is not None, 'end')
+    assert player.returncode == 1
+    (line,) = (line for line in player.stderr.read().splitlines() if line.startswith('lw_refinenet: '))
+    assert f'{bag}: message 2 of /image/compressed, logged at' in line
+    kept = listener.images['/image']
+    listener.spin_until(lambda: len(kept) == 3, 'frames')
+    player = start(bag, '--loop', '--rate', '10', '--wait-for-subscriber')
+    listener.spin_until(lambda: len(kept) >= 3 + 7, 'third pass')
+    player.send_signal(signal.SIGINT)
+    listener.spin_until(lambda: player.poll() is not None, 'end')
+    assert player.stderr.read().count('message 2 of') == 1
+    good = [stamp_ns for index, stamp_ns in enumerate(stamps(4)) if index != 2]
+    assert [stamp_of(message) for message in kept[3:]] == (good * len(kept))[: len(kept) - 3]
+
+
 def test_space_pauses_and_goes_on_and_no_frame_is_hurried_after_it(bag, tmp_path, listen, start):
     listener = listen('/front/image')
     ours, theirs = pty.openpty()

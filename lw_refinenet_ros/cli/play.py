@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lw_refinenet_ros.node.player import Sent
+    from lw_refinenet_ros.sources.source import SourceError
 
 __all__ = ['add_arguments', 'run']
 
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Play until the end, or until interrupted."""
+    """Play until the end, or until interrupted; what cannot be read is told and passed over."""
     if not 0 < options.rate < math.inf:
         msg = f'--rate {options.rate} must be above 0'
         raise ValueError(msg)
@@ -63,8 +64,18 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(msg)
     from lw_refinenet_ros.sources.opening import open_source
 
+    problems: set[str] = set()
+
+    def tell(error: SourceError) -> None:
+        text = str(error)
+        if text not in problems:  # a loop meets it again and again
+            problems.add(text)
+            print(f'lw_refinenet: {text}', file=sys.stderr)
+
     with ExitStack() as stack:
-        sources = [stack.enter_context(open_source(options.source, topic=topic)) for topic in topics]
+        sources = [
+            stack.enter_context(open_source(options.source, topic=topic, on_error=tell)) for topic in topics
+        ]
         names = [options.output_topic or source.topic.removesuffix('/compressed') for source in sources]
         names = _remapped(names, options.remap)
         # Only now: a source at fault is said even where ROS is missing.
@@ -88,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
         if not play(tracks, how, sent, _space(stack)):
             return INTERRUPTED
         progress.show_of(played, played)  # where it was not known before
-        return 0
+        return 1 if problems else 0
 
 
 def _remapped(topics: list[str], rules: list[str]) -> list[str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rclpy.publisher import Publisher
 
     from lw_refinenet_ros.image.frame import Frame
-    from lw_refinenet_ros.sources.source import Source
+    from lw_refinenet_ros.sources.source import Source, SourceFrame
 
 __all__ = ['Playing', 'Sent', 'Track', 'play']
 
@@ -121,7 +121,7 @@ class _Channel:
 
 
 class Player(Node):  # type: ignore[misc]
-    """Plays tracks side by side, merged by stamp."""
+    """Plays tracks side by side, merged by log time."""
 
     def __init__(
         self, tracks: Sequence[Track], how: Playing, sent: Callable[[Sent], None], toggled: Callable[[], bool]
@@ -143,43 +143,46 @@ class Player(Node):  # type: ignore[misc]
                 since, known = time.monotonic(), there
             time.sleep(NAP_S)
 
-    def _frames(self) -> Iterator[tuple[Frame, _Channel]]:
-        def of(track: Track, channel: _Channel) -> Iterator[tuple[Frame, _Channel]]:
+    def _frames(self) -> Iterator[tuple[SourceFrame, _Channel]]:
+        def of(track: Track, channel: _Channel) -> Iterator[tuple[SourceFrame, _Channel]]:
             for frame in track.source:
                 yield frame, channel
 
         tracks = [of(track, channel) for track, channel in zip(self._tracks, self._channels)]
-        return heapq.merge(*tracks, key=lambda pair: pair[0].stamp_ns)
+        return heapq.merge(*tracks, key=lambda pair: pair[0].log_ns)
 
     def play(self) -> None:
-        """Publish every frame, as far apart as their stamps are, divided by the rate.
+        """Publish every frame, as far apart as they were recorded, divided by the rate.
+
+        The header stamps, which need not rise, do not matter to the pace.
 
         Raises:
             ValueError: there is none, or none so late.
 
         """
-        begin_ns: int | None = None  # the stamp that is due at `start_ns`
-        start_ns, played = 0, False
+        begin_ns: int | None = None  # the log time that is due at `start_ns`
+        start_ns, log_ns, played = 0, 0, False
         for frame, channel in self._frames():
             if not rclpy.ok():
                 return
             if begin_ns is None:
-                begin_ns = frame.stamp_ns + round(self._how.start_s * 1e9)
+                begin_ns = frame.log_ns + round(self._how.start_s * 1e9)
                 start_ns = time.monotonic_ns()
-            if frame.stamp_ns < begin_ns:
+            if frame.log_ns < begin_ns and not played:
                 start_ns = time.monotonic_ns()  # what is left out takes no time
                 continue
             channel.fill(frame)
+            log_ns = max(log_ns, frame.log_ns)  # a recorder's clock that was set back costs no time either
             while rclpy.ok():
                 start_ns += self._pause()
-                due_ns = start_ns + round((frame.stamp_ns - begin_ns) / self._how.rate)
+                due_ns = start_ns + round((log_ns - begin_ns) / self._how.rate)
                 left_s = (due_ns - time.monotonic_ns()) / 1e9
                 if left_s <= 0:
                     break
                 time.sleep(min(left_s, NAP_S))
             if not rclpy.ok():
                 return
-            if self._clock is not None:
+            if self._clock is not None and frame.stamp_ns:  # a clock of zero is one that is not set
                 self._clock.publish(Clock(clock=channel.message.header.stamp))
             # Before publishing: the subscriber may have the frame before publish() returns.
             sent_ns = time.monotonic_ns()

@@ -14,9 +14,9 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 
-from lw_refinenet_ros.image.frame import Frame, FrameError, parse_compressed_image, parse_image, parse_stamp
+from lw_refinenet_ros.image.frame import FrameError, parse_compressed_image, parse_image, parse_stamp
 from lw_refinenet_ros.sources.scanned_bag import ScannedBag
-from lw_refinenet_ros.sources.source import OnError, Source, SourceError
+from lw_refinenet_ros.sources.source import OnError, Source, SourceError, SourceFrame, StampNames
 from lw_refinenet_ros.sources.zstd import MAGIC, zstd
 
 __all__ = ['BAG_SUFFIXES', 'BagSource']
@@ -118,18 +118,20 @@ class BagSource(Source):
             raise SourceError(msg)
         return seen[0]
 
-    def __iter__(self) -> Iterator[Frame]:
-        for where, msgtype, cdr in self._messages():
+    def __iter__(self) -> Iterator[SourceFrame]:
+        names = StampNames()
+        for index, where, log_ns, msgtype, cdr in self._messages():
             try:
+                name = names.name(parse_stamp(cdr), index)
                 frame = _PARSERS[msgtype](cdr)
             except FrameError as error:
                 self._report(SourceError(f'{where}: {_one_line(error)}'), error)
             else:
-                yield frame
+                yield SourceFrame.of(frame, log_ns=log_ns, name=name, where=where)
 
     def stamps(self) -> Iterator[int]:
         """Read the headers alone: the stamp in ns of every frame, decoded or not."""
-        for where, _, cdr in self._messages():
+        for _, where, _, _, cdr in self._messages():
             try:
                 stamp_ns = parse_stamp(cdr)
             except FrameError as error:
@@ -137,8 +139,8 @@ class BagSource(Source):
             else:
                 yield stamp_ns
 
-    def _messages(self) -> Iterator[tuple[str, str, bytes | memoryview]]:
-        """Read the messages of the topic: where each stands, its type and its CDR."""
+    def _messages(self) -> Iterator[tuple[int, str, int, str, bytes | memoryview]]:
+        """Read the messages of the topic: index, where it stands, log time, type and CDR."""
         for index, (connection, log_ns, raw) in enumerate(self._logged()):
             where = f'{self._path}: message {index} of {self.topic}, logged at {log_ns} ns'
             cdr: bytes | memoryview
@@ -150,7 +152,7 @@ class BagSource(Source):
             except (SerdeError, zstd.ZstdError) as error:
                 self._report(SourceError(f'{where}: {_one_line(error)}'), error)
             else:
-                yield where, connection.msgtype, cdr
+                yield index, where, log_ns, connection.msgtype, cdr
 
     def _logged(self) -> Iterator[tuple[Connection, int, bytes]]:
         """Read connection, log time and content by the index and, where it fails, the rest without."""

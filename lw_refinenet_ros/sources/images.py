@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lw_refinenet_ros.image.frame import Frame, FrameError, decode_image
-from lw_refinenet_ros.sources.source import FRAME_ID, START_NS, OnError, Source, SourceError
+from lw_refinenet_ros.sources.source import FRAME_ID, START_NS, OnError, Source, SourceError, SourceFrame
 
 __all__ = ['IMAGE_SUFFIXES', 'ImageSource', 'images_in']
 
@@ -45,12 +45,30 @@ class ImageSource(Source):
             stamps = [START_NS + index * 1_000_000_000 // _RATE_HZ for index in range(len(paths))]
             self.rate_hz = float(_RATE_HZ)
         self.files = list(zip(stamps, paths))
+        self._names = _unique(stems)
 
-    def __iter__(self) -> Iterator[Frame]:
-        for stamp_ns, path in self.files:
+    def __iter__(self) -> Iterator[SourceFrame]:
+        for (stamp_ns, path), name in zip(self.files, self._names):
             try:
                 array = decode_image(path.read_bytes())
             except (FrameError, OSError) as error:
                 self._report(SourceError(f'{path}: {error}'), error)
                 continue
-            yield Frame.from_array(array, stamp_ns=stamp_ns, frame_id=FRAME_ID, encoding='bgr8')
+            frame = Frame.from_array(array, stamp_ns=stamp_ns, frame_id=FRAME_ID, encoding='bgr8')
+            yield SourceFrame.of(frame, log_ns=stamp_ns, name=name, where=str(path))
+
+
+def _unique(stems: Sequence[str]) -> list[str]:
+    """Return a name for each: the stem or, where that was there before, STEM_INDEX."""
+    taken, names = set(stems), list[str]()
+    given = set[str]()
+    for index, stem in enumerate(stems):
+        name = stem
+        if stem in given:
+            name = f'{stem}_{index}'
+            while name in taken:
+                name += '_'
+            taken.add(name)
+        given.add(stem)
+        names.append(name)
+    return names

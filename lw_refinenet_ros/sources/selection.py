@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from lw_refinenet_ros.image.encodings import Pixels, pixels, to_rgb
-from lw_refinenet_ros.image.frame import Frame, FrameError
-from lw_refinenet_ros.sources.source import OnError, SourceError
+from lw_refinenet_ros.image.frame import FrameError
+from lw_refinenet_ros.sources.source import OnError, SourceError, SourceFrame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,18 +48,18 @@ class Novelty:
 
 
 def select(
-    frames: Iterable[Frame],
+    frames: Iterable[SourceFrame],
     *,
     every: int = 1,
     different: float | None = None,
     start_s: float = 0.0,
     end_s: float = float('inf'),
     on_error: OnError | None = None,
-) -> Iterator[tuple[Frame, Pixels]]:
+) -> Iterator[tuple[SourceFrame, Pixels]]:
     """Choose frames; give them with their pixels.
 
     Args:
-        frames: in the order of their stamps.
+        frames: in the order of their log.
         every: take the first of as many frames.
         different: of those, only what differs by more than this, see `Novelty`; None takes all.
         start_s: leave out frames that are less than this many seconds after the first.
@@ -71,8 +71,8 @@ def select(
     first_ns: int | None = None
     count = 0
     for frame in frames:
-        first_ns = frame.stamp_ns if first_ns is None else first_ns
-        elapsed_s = (frame.stamp_ns - first_ns) / 1e9
+        first_ns = frame.log_ns if first_ns is None else first_ns
+        elapsed_s = (frame.log_ns - first_ns) / 1e9
         if elapsed_s >= end_s:
             return
         if elapsed_s < start_s:
@@ -83,7 +83,7 @@ def select(
         try:
             image = pixels(frame)
         except FrameError as error:
-            fault = SourceError(f'the frame of stamp {frame.stamp_ns}: {error}')
+            fault = SourceError(f'{frame.where}: {error}')
             if on_error is None:
                 raise fault from error
             on_error(fault)

@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import TYPE_CHECKING
+
+from lw_refinenet_ros.image.frame import Frame
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Qos
 
-    from lw_refinenet_ros.image.frame import Frame
-
-__all__ = ['FRAME_ID', 'START_NS', 'OnError', 'Source', 'SourceError']
+__all__ = ['FRAME_ID', 'START_NS', 'OnError', 'Source', 'SourceError', 'SourceFrame', 'StampNames']
 
 START_NS = 1_000_000_000  # the first stamp of what has no stamps: zero means "not set" in ROS
 FRAME_ID = 'camera'  # of what has none
@@ -27,8 +30,58 @@ class SourceError(ValueError):
 OnError = Callable[[SourceError], None]
 
 
+@dataclass(frozen=True, eq=False)
+class SourceFrame(Frame):
+    """A frame of a source.
+
+    Header stamps may be zero, repeat or run back. What needs the pace of the recording takes `log_ns`; what
+    needs one name for each frame takes `name`.
+
+    Attributes:
+        log_ns: when it was recorded; without a log, as in videos, `stamp_ns`.
+        name: unique in its source and the same each time it is read: the stem of an image file, else the
+            stamp in ns; of a stamp that was there before, STAMP_INDEX, where the index counts the source's
+            frames from 0, unreadable ones too. It is fit for a file name.
+        where: source, topic and position, for messages: f'{frame.where}: {error}'.
+
+    """
+
+    log_ns: int = 0
+    name: str = ''
+    where: str = ''
+
+    @classmethod
+    def of(cls, frame: Frame, *, log_ns: int, name: str, where: str) -> SourceFrame:
+        """Return a frame with these, sharing its data."""
+        values = {field.name: getattr(frame, field.name) for field in fields(Frame)}
+        return cls(**values, log_ns=log_ns, name=name, where=where)
+
+
+class StampNames:
+    """Names frames by their stamps, each name once; 8 bytes of memory for a frame whose stamp rises."""
+
+    def __init__(self) -> None:
+        self._rising = array('q')
+        self._others: set[int] = set()
+
+    def name(self, stamp_ns: int, index: int) -> str:
+        """Return the stamp or, if it was there before, STAMP_INDEX."""
+        if not self._rising or stamp_ns > self._rising[-1]:
+            self._rising.append(stamp_ns)
+            return str(stamp_ns)
+        place = bisect_left(self._rising, stamp_ns)
+        if self._rising[place] == stamp_ns or stamp_ns in self._others:
+            return f'{stamp_ns}_{index}'
+        self._others.add(stamp_ns)
+        return str(stamp_ns)
+
+
 class Source(ABC):
     """Stamped frames in the order they were recorded; a context manager that can be iterated over again.
+
+    One frame that cannot be read costs only itself where `on_error` is given: it is told what and where, and
+    the iterator goes on with the next frame. The pixels of a frame are looked at by whoever uses them
+    (`pixels(frame)` may raise a FrameError): the same is to be done there, with `frame.where`.
 
     Attributes:
         description: what it is, in one line.
@@ -38,8 +91,8 @@ class Source(ABC):
         offered: the quality of service that the topic's publishers offered, as it was recorded.
 
     Args:
-        on_error: takes what cannot be read, and reading goes on with the next frame, if there can be one.
-            Without it, the first such error is raised.
+        on_error: takes what cannot be read, a SourceError of one line that names source, topic and position;
+            reading goes on with the next frame, if there can be one. Without it, the first is raised.
 
     """
 
@@ -53,7 +106,7 @@ class Source(ABC):
         self._stack = ExitStack()  # of what is held open
 
     @abstractmethod
-    def __iter__(self) -> Iterator[Frame]: ...
+    def __iter__(self) -> Iterator[SourceFrame]: ...
 
     def close(self) -> None:
         """Give back what is held open; may be called twice."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -12,7 +13,15 @@ import cv2
 import numpy as np
 
 from lw_refinenet_ros.image.frame import Frame
-from lw_refinenet_ros.sources.source import FRAME_ID, START_NS, OnError, Source, SourceError
+from lw_refinenet_ros.sources.source import (
+    FRAME_ID,
+    START_NS,
+    OnError,
+    Source,
+    SourceError,
+    SourceFrame,
+    StampNames,
+)
 
 __all__ = ['VIDEO_SUFFIXES', 'CameraSource', 'VideoSource']
 
@@ -52,20 +61,16 @@ class VideoSource(Source):
             raise SourceError(msg)
         return capture
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[SourceFrame]:
         capture = self._open()
-        index = 0
+        index, names = 0, StampNames()
         try:
             while True:
                 good, image = capture.read()
                 if not good:
                     break
-                yield Frame.from_array(
-                    image.astype(np.uint8, copy=False),
-                    stamp_ns=self._start_ns + round(index * 1e9 / self._fps),
-                    frame_id=FRAME_ID,
-                    encoding='bgr8',
-                )
+                stamp_ns = self._start_ns + round(index * 1e9 / self._fps)
+                yield _frame(image, stamp_ns, names.name(stamp_ns, index), f'{self._path}: frame {index}')
                 index += 1
         finally:
             capture.release()
@@ -94,14 +99,19 @@ class CameraSource(Source):
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate_hz = fps if fps > 0 else None
 
-    def __iter__(self) -> Iterator[Frame]:
-        while True:
+    def __iter__(self) -> Iterator[SourceFrame]:
+        names = StampNames()
+        for index in itertools.count():
             grabbed = self._capture.grab()
             stamp_ns = time.time_ns()
             good, image = self._capture.retrieve() if grabbed else (False, None)
             if not good or image is None:
                 msg = f'{self.description} stopped sending frames'
                 raise SourceError(msg)
-            yield Frame.from_array(
-                image.astype(np.uint8, copy=False), stamp_ns=stamp_ns, frame_id=FRAME_ID, encoding='bgr8'
-            )
+            yield _frame(image, stamp_ns, names.name(stamp_ns, index), f'{self.description}: frame {index}')
+
+
+def _frame(image: np.ndarray, stamp_ns: int, name: str, where: str) -> SourceFrame:
+    bgr = image.astype(np.uint8, copy=False)
+    frame = Frame.from_array(bgr, stamp_ns=stamp_ns, frame_id=FRAME_ID, encoding='bgr8')
+    return SourceFrame.of(frame, log_ns=stamp_ns, name=name, where=where)
