@@ -4,6 +4,8 @@
 import itertools
 import json
 import os
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,19 +17,21 @@ from node_process import NodeProcess, pixels_of
 
 from lw_refinenet_ros.inference.segmenter import Segmenter
 
-# Warming up waits until the file says how it shall end.
+# Warming up waits until the file says how it shall end; beside it lies a line for each engine that was begun.
 GATED = """
 import os, pathlib, time
-from lw_refinenet_ros.node import segmentation_node, warm_up
-gate, make_engine = pathlib.Path(os.environ['GATE']), warm_up.make_engine
+from lw_refinenet_ros.node import main, model_swap
+gate, make_engine = pathlib.Path(os.environ['GATE']), model_swap.make_engine
 def gated(*args, **options):
+    with gate.with_name('begun').open('a') as file:
+        print(file=file)
     while not (word := gate.read_text()):
         time.sleep(0.01)
     if word == 'fail':
         raise RuntimeError('the gate is shut')
     return make_engine(*args, **options)
-warm_up.make_engine = gated
-segmentation_node.main()
+model_swap.make_engine = gated
+main.main()
 """
 stamps = itertools.count(12_000_000_000)
 
@@ -76,6 +80,14 @@ def serve(node, weights):
     for _ in range(2):  # the first may have been under way before the change
         node.status = None
         node.spin_until(serving, f'{weights} to serve')
+
+
+def begun(gate):
+    return len(gate.with_name('begun').read_text())
+
+
+def threads_of(node):
+    return len(list(Path(f'/proc/{node.process.pid}/task').iterdir()))
 
 
 def label_of(node, street):
@@ -191,3 +203,73 @@ def test_an_inactive_node_takes_weights_too(node, other_weights, street):
     assert node.transition('activate')
     node.wait_active()
     np.testing.assert_array_equal(label_of(node, street), expected(other_weights, street))
+
+
+def test_superseded_weights_are_never_begun_and_take_no_thread(
+    node, tiny_weights, other_weights, gate, tmp_path, street
+):
+    third = write_tiny_weights(tmp_path / 'third.safetensors', seed=3)
+    first = begun(gate)
+    gate.write_text('')
+    assert node.set(weights=str(other_weights))[0].successful
+    node.spin_until(lambda: begun(gate) == first + 1, 'warm-up')
+    threads = threads_of(node)
+    for weights in (third, other_weights, third) * 5:
+        assert node.set(weights=str(weights))[0].successful
+    assert threads_of(node) < threads + 5, 'there were 15 requests'
+    gate.write_text('open')
+    serve(node, third)
+    assert begun(gate) == first + 2
+    np.testing.assert_array_equal(label_of(node, street), expected(third, street))
+
+
+def test_weights_that_serve_or_come_already_are_not_begun_again(
+    node, tiny_weights, other_weights, gate, street
+):
+    first = begun(gate)
+    assert node.set(weights=str(tiny_weights))[0].successful
+    serve(node, tiny_weights)
+    assert begun(gate) == first
+    gate.write_text('')
+    for _ in range(3):
+        assert node.set(weights=str(other_weights))[0].successful
+    gate.write_text('open')
+    serve(node, other_weights)
+    assert begun(gate) == first + 1
+
+
+def test_setting_the_weights_that_serve_cancels_those_that_come(
+    node, tiny_weights, other_weights, gate, street
+):
+    gate.write_text('')
+    assert node.set(weights=str(other_weights))[0].successful
+    assert node.set(weights=str(tiny_weights))[0].successful
+    serve(node, tiny_weights)
+    gate.write_text('fail')  # of what nobody wants any more
+    node.status = None
+    np.testing.assert_array_equal(label_of(node, street), expected(tiny_weights, street))
+    node.spin_until(lambda: node.status, 'diagnostics')
+    assert node.level == b'\x00', node.status
+
+
+def test_a_file_that_was_overwritten_is_another_one(node, other_weights, gate, tmp_path, street):
+    path = tmp_path / 'best.safetensors'
+    write_tiny_weights(path, seed=3)
+    assert node.set(weights=str(path))[0].successful
+    serve(node, path)
+    first = begun(gate)
+    path.write_bytes(other_weights.read_bytes())
+    assert node.set(weights=str(path))[0].successful
+    node.spin_until(lambda: begun(gate) == first + 1, 'warm-up')
+    serve(node, path)
+    np.testing.assert_array_equal(label_of(node, street), expected(other_weights, street))
+
+
+def test_the_node_ends_while_weights_come(node, other_weights, gate):
+    gate.write_text('')
+    first = begun(gate)
+    assert node.set(weights=str(other_weights))[0].successful
+    node.spin_until(lambda: begun(gate) == first + 1, 'warm-up')
+    status, _, output = node.stop(signal.SIGTERM)  # the last test of this node
+    assert status == 0, output
+    assert 'Traceback' not in output

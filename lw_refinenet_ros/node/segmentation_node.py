@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gc
 import sys
-import threading
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +24,21 @@ from lw_refinenet_ros.node.diagnostics import READY, WARMING_UP, build_status
 from lw_refinenet_ros.node.inference_thread import InferenceThread
 from lw_refinenet_ros.node.label_info import LabelPublishers
 from lw_refinenet_ros.node.memory import keep_large_allocations
+from lw_refinenet_ros.node.model_swap import (
+    Candidate,
+    ModelSwap,
+    Request,
+    State,
+    Weights,
+    load_candidate,
+    make_segmenter,
+)
 from lw_refinenet_ros.node.parameter_files import check_parameter_files
 from lw_refinenet_ros.node.parameters import Settings, declare, refusal
 from lw_refinenet_ros.node.ros_context import ros_context
 from lw_refinenet_ros.node.shared_memory import fitting_profile
 from lw_refinenet_ros.node.statistics import Statistics
 from lw_refinenet_ros.node.subscription import quality
-from lw_refinenet_ros.node.warm_up import Candidate, WarmUp, load_candidate, make_segmenter
 from lw_refinenet_ros.one_line import one_line
 
 if TYPE_CHECKING:
@@ -42,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ['SegmentationNode', 'main']
 
 OF_ENGINE = ('device', 'engine', 'precision', 'threads')  # parameters of it
+FALLBACK = ('weights', 'overlay_classes')  # parameters that name a model and its classes
 DIAGNOSTICS_PERIOD_S = 1.0
 SWITCH_S = 0.0005  # Python's 5 ms for each thread's turn, some dozen times a frame, stall it beside a warm-up
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -59,15 +67,10 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         self._inference: InferenceThread | None = None
         self._cameras: list[Camera] = []
         self._label_publishers: LabelPublishers | None = None
-        self._fault = ''  # why the node does not run, or not with the weights that were asked for
-        self._serving = ''  # the weights that were configured or swapped in
-        self._warm_up: WarmUp | None = None  # of the weights that come next
-        self._warm_up_thread: threading.Thread | None = None  # the last, whatever it was for
-        self._fallback: dict[str, Any] = {}  # what the parameters go back to should that fail
-        self._going_back = False
+        self._fault = ''  # why the node could not be configured
         self._values = declare(self)
         self._settings = Settings.from_values(self._values)
-        self._warmed_up = self.create_guard_condition(self._take_warmed_up)
+        self._swap = ModelSwap(self.create_guard_condition(self._end_swap).trigger)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # The steady clock: simulated time may stop, and its absence is worth reporting.
         self.create_timer(
@@ -87,8 +90,10 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         try:
             self._fault = refusal(self._values, None)
             if not self._fault:
-                segmenter = make_segmenter(load_candidate(self._values['weights']), self._engine_options())
-                self._fault = refusal(self._values, segmenter.labels.names)
+                candidate = load_candidate(self._values['weights'])
+                self._fault = refusal(self._values, candidate.labels.names)
+            if not self._fault:
+                segmenter = make_segmenter(candidate, self._engine_options())
         except ValueError as error:
             self._fault = str(error)
         except Exception as error:  # rclpy would swallow it
@@ -96,7 +101,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         if self._fault:
             self.get_logger().error(f'not configured: {self._fault}')
             return FAILURE
-        self._serving = self._values['weights']
+        self._swap.serving = candidate.weights
         transport = self._values['image_transport']
         self._cameras = [Camera(self, name, transport) for name in self._values['cameras']]
         # Not lifecycle publishers: the names are known, and useful, before the node is active.
@@ -137,8 +142,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
     def destroy_node(self) -> None:
         """End the threads before the node goes."""
         self._release()
-        if self._warm_up_thread is not None:
-            self._warm_up_thread.join()
+        self._swap.close()
         super().destroy_node()
 
     def _stop(self) -> None:
@@ -155,8 +159,9 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         if self._label_publishers is not None:
             for publisher in self._label_publishers.all:
                 self.destroy_publisher(publisher)
-        self._label_publishers = self._inference = self._warm_up = None
-        self._serving = ''
+        self._label_publishers = self._inference = None
+        self._swap.cancel()
+        self._swap.serving = None
 
     def _engine_options(self) -> dict[str, Any]:
         return {name: self._values[name] for name in OF_ENGINE}
@@ -171,65 +176,58 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         return SetParametersResult(successful=not reason, reason=reason)
 
     def _try_to_take(self, changes: list[Parameter]) -> str:
-        """Give the reason, in one line, why the changes were not taken; empty if they were."""
+        """Return the reason, in one line, why the changes were not taken; empty if they were."""
         values = self._values | {p.name: p.value for p in changes}
-        candidate: Candidate | None = None
-        names = self._class_names()
+        is_swap = any(p.name == 'weights' for p in changes) and self._swap.state is not State.GOING_BACK
         try:
-            if any(p.name == 'weights' for p in changes) and not self._going_back:
-                candidate = load_candidate(values['weights'])
-                names = candidate.labels.names
+            candidate = self._candidate(values['weights']) if is_swap else self._swap.coming
         except ValueError as error:
             return one_line(str(error))
         except Exception as error:  # rclpy would end the node
             return one_line(f'{type(error).__name__}: {error}')
-        reason = refusal(values, names)
+        reason = refusal(values, self._class_names(candidate))
         if reason:
             return one_line(reason)
-        if candidate is not None and self._inference is not None:
-            if self._warm_up is None:  # else what failing leads back to is older
-                self._fallback = {name: self._values[name] for name in ('weights', 'overlay_classes')}
-            self._fault = ''
-            self._warm_up = WarmUp(
-                candidate,
-                self._engine_options(),
-                Settings.from_values(values),
-                self._inference.jobs(),
-                self._warmed_up.trigger,
-                self._warm_up_thread,
-            )
-            self._warm_up_thread = self._warm_up.thread
+        if self._inference is not None and candidate is not self._swap.coming:
+            if candidate is None:
+                self._swap.cancel()
+            else:
+                request = Request(
+                    candidate, self._engine_options(), Settings.from_values(values), self._inference.jobs
+                )
+                self._swap.begin(request, {name: self._values[name] for name in FALLBACK})
         self._values = values
         self._settings = Settings.from_values(values)
         if self._inference is not None:
             self._inference.settings = self._settings
         return ''
 
-    def _class_names(self) -> tuple[str, ...] | None:
-        """Give the classes of the weights that the parameter names."""
-        if self._warm_up is not None:
-            return self._warm_up.labels.names
+    def _candidate(self, weights: str) -> Candidate | None:
+        """Load and check weights; what comes already is not loaded again, and None means what serves."""
+        coming, now = self._swap.coming, Weights.of(weights)
+        if coming is not None and coming.weights == now:
+            return coming
+        return None if now == self._swap.serving else load_candidate(weights)
+
+    def _class_names(self, candidate: Candidate | None) -> tuple[str, ...] | None:
+        """Return the classes of a candidate, else of the model that serves, if there is one."""
+        if candidate is not None:
+            return candidate.labels.names
         return self._inference.segmenter.labels.names if self._inference is not None else None
 
-    def _take_warmed_up(self) -> None:
+    def _end_swap(self) -> None:
         """Hand a model that is ready to the inference thread; go back to the present one if it failed."""
-        warm_up = self._warm_up
-        if warm_up is None or not warm_up.done or self._inference is None:
-            return  # one that was superseded, or let go of
-        self._warm_up = None
-        if warm_up.segmenter is not None:
-            self._serving = warm_up.weights
-            self._inference.change_model(warm_up.segmenter)
+        segmenter = self._swap.take()
+        if segmenter is not None and self._inference is not None:
+            self._inference.change_model(segmenter)
+        if self._swap.state is not State.FAILED:
             return
-        fault = f'weights {warm_up.weights!r} failed to warm up: {warm_up.error}'
-        values = {'weights': self._fallback['weights']}
-        if refusal(self._values | values, self._class_names()):
-            values = self._fallback
-        self._going_back = True
-        self.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()])
-        self._going_back = False
-        self._fault = f'{fault}; {self._serving!r} goes on'
-        self.get_logger().error(self._fault)
+        with self._swap.going_back() as fallback:
+            values = {'weights': fallback['weights']}
+            if refusal(self._values | values, self._class_names(None)):
+                values = fallback
+            self.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()])
+        self.get_logger().error(f'{self._swap.fault}; {fallback["weights"]!r} goes on')
 
     def _announce(self, segmenter: Segmenter) -> None:
         """Say what the labels mean from the next frame on."""
@@ -237,7 +235,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             self._label_publishers.publish(segmenter.labels)
         card = segmenter.card
         self.get_logger().info(
-            f'{card.architecture} with {card.num_classes} classes from {self._serving!r} '
+            f'{card.architecture} with {card.num_classes} classes from {self._weights!r} '
             f'on {segmenter.engine.description}'
         )
 
@@ -259,9 +257,9 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
 
     def _statuses(self) -> Iterable[DiagnosticStatus]:
         """Give one status for each camera; one as well while there is none."""
-        extra = {'state': self._state, 'weights': self._serving or str(self._values['weights'])}
-        if self._warm_up is not None:
-            extra['weights to come'] = self._warm_up.weights
+        extra = {'state': self._state, 'weights': self._weights}
+        if self._swap.coming is not None:
+            extra['weights to come'] = self._swap.coming.weights.name
         if self._inference is not None:
             segmenter = self._inference.segmenter
             engine = segmenter.engine
@@ -277,6 +275,11 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             yield build_status(name, level, message, camera.statistics, extra | camera.values())
 
     @property
+    def _weights(self) -> str:
+        """The weights that serve, else those that the parameter names."""
+        return self._swap.serving.name if self._swap.serving is not None else str(self._values['weights'])
+
+    @property
     def _state(self) -> str:
         if self._inference is None:
             return 'unconfigured'
@@ -286,8 +289,8 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
 
     def _condition(self, camera: Camera | None) -> tuple[bytes, str]:
         """Say in one line how the node is, the worst first."""
-        if self._fault:
-            return DiagnosticStatus.ERROR, self._fault
+        if fault := self._fault or self._swap.fault:
+            return DiagnosticStatus.ERROR, fault
         if self._inference is not None and self._inference.failure:
             return DiagnosticStatus.ERROR, self._inference.failure
         if self._state != 'active' or camera is None:
