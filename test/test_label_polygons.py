@@ -17,17 +17,18 @@ pytest.importorskip('pycocotools', reason='polygons need pycocotools')
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.image.encodings import Pixels
 from lw_refinenet_ros.image.labels import LabelSet, read_label_png
-from lw_refinenet_ros.training.coco import CocoFile, write_coco
+from lw_refinenet_ros.training.annotations import Annotations
+from lw_refinenet_ros.training.coco import read_coco, write_coco
 from lw_refinenet_ros.training.dataset import find_pairs
 from lw_refinenet_ros.training.label_folder import LabelFolder
-from lw_refinenet_ros.training.labelme import LabelmeFolder, write_labelme
+from lw_refinenet_ros.training.labelme import read_labelme, write_labelme
 from lw_refinenet_ros.training.polygons import find_regions, inside, without_holes
 
 # pycocotools 2.0.11 on NumPy 2
 pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
 
 LABELS = LabelSet('blocks', ('floor', 'shelf', 'pallet'), ((90, 90, 90), (0, 0, 200), (200, 120, 0)))
-IDS = {'floor': 0, 'shelf': 1, 'pallet': 2, 'unlabelled': 255}
+IDS = {'floor': 0, 'shelf': 1, 'pallet': 2, 'unlabelled': 255, '__ignore__': 255}
 
 
 def rings_in_rings() -> np.ndarray:
@@ -47,14 +48,20 @@ def noise() -> np.ndarray:
     return np.random.default_rng(5).choice(np.array([0, 1, 2, 255], np.uint8), (24, 31))
 
 
+def only_mask(annotations: Annotations) -> tuple[str, np.ndarray]:
+    """The file name and the mask of the only image."""
+    (image,) = annotations.images
+    return image.file, image.mask(image.size, IDS)
+
+
 def through(kind: str, label: np.ndarray, folder: Path, tolerance: float) -> np.ndarray:
     """A mask to polygons in a file, and back."""
     if kind == 'coco':
         write_coco(folder / 'all.json', [('a.jpg', label)], LABELS, tolerance)
-        ((name, back),) = CocoFile(folder / 'all.json').read(IDS)
+        name, back = only_mask(read_coco(folder / 'all.json'))
     else:
         write_labelme(folder / 'a.json', 'a.jpg', label, LABELS, tolerance)
-        ((name, back),) = LabelmeFolder(folder).read(IDS)
+        name, back = only_mask(read_labelme(folder))
     assert name == 'a.jpg'
     return back
 
@@ -84,7 +91,7 @@ def test_neighbours_are_simplified_alike():
     corners = [sum(len(r.polygon.exterior.coords) for r in found) for found in (regions, exact)]
     assert corners[0] < corners[1] / 2
     painted = sum(
-        inside([np.ravel(piece.exterior.coords)], (60, 80)).astype(int)
+        inside([np.array(piece.exterior.coords)], (60, 80)).astype(int)
         for region in regions
         for piece in without_holes(region.polygon)
     )
@@ -112,7 +119,7 @@ def test_a_region_deleted_in_labelme_becomes_what_surrounds_it(tmp_path):
     content = json.loads((tmp_path / 'a.json').read_text())
     content['shapes'] = [shape for shape in content['shapes'] if shape['label'] != 'shelf']
     (tmp_path / 'a.json').write_text(json.dumps(content))
-    ((_, back),) = LabelmeFolder(tmp_path).read(IDS)
+    _, back = only_mask(read_labelme(tmp_path))
     assert (back == 0).all()
 
 
@@ -129,7 +136,7 @@ def test_rectangles_and_drawn_masks_of_labelme_count_and_the_later_shape_wins(tm
     expected[:, :30] = 0
     expected[3:8, 2:8] = 1
     expected[:4, :4] = 255
-    ((name, back),) = LabelmeFolder(tmp_path).read({**IDS, '__ignore__': 255})
+    name, back = only_mask(read_labelme(tmp_path))
     assert name == 'a.jpg'
     np.testing.assert_array_equal(back, expected)
 
@@ -152,26 +159,28 @@ def test_run_length_codes_of_a_coco_file_are_read(tmp_path):
         'annotations': [annotation],
     }
     (tmp_path / 'all.json').write_text(json.dumps(content))
-    ((_, back),) = CocoFile(tmp_path / 'all.json').read(IDS)
+    _, back = only_mask(read_coco(tmp_path / 'all.json'))
     np.testing.assert_array_equal(back, np.where(label == 1, 1, 255))
 
 
 @pytest.mark.parametrize(
     ('content', 'said'),
     [
-        ('{', 'no COCO file'),
+        ('{', 'no COCO file: not JSON'),
+        ('[' * 100_000, 'no COCO file: not JSON'),
         ('[]', 'no COCO file'),
-        ('{"images": [{"id": 1}], "categories": [], "annotations": []}', 'no COCO file'),
+        ('{"images": [], "categories": {}, "annotations": []}', 'lacks lists of categories'),
+        ('{"images": [{"id": 1}], "categories": [], "annotations": []}', r"images\[0\] has no 'file_name'"),
         (
             '{"images": [], "categories": [], "annotations": [{"id": 3, "image_id": 1, "category_id": 1}]}',
-            r'annotations \[3\] have no outline',
+            r'annotations\[0\]: the file has no image 1',
         ),
     ],
 )
 def test_a_file_that_is_no_coco_of_outlines_is_refused_in_words(content, said, tmp_path):
     (tmp_path / 'bad.json').write_text(content)
     with pytest.raises(ValueError, match=said):
-        CocoFile(tmp_path / 'bad.json')
+        read_coco(tmp_path / 'bad.json')
 
 
 def test_all_faults_of_labelme_files_are_listed_at_once(tmp_path):
@@ -180,9 +189,168 @@ def test_all_faults_of_labelme_files_are_listed_at_once(tmp_path):
     (tmp_path / 'a.json').write_text(json.dumps(content))
     (tmp_path / 'b.json').write_text('not json')
     with pytest.raises(ValueError, match=r'(?s)a\.json: a line .*b\.json is no labelme file'):
-        LabelmeFolder(tmp_path)
+        read_labelme(tmp_path)
+    (tmp_path / 'empty').mkdir()
     with pytest.raises(ValueError, match=r'no \.json files'):
-        LabelmeFolder(tmp_path / 'nowhere')
+        read_labelme(tmp_path / 'empty')
+    with pytest.raises(ValueError, match='nowhere does not exist'):
+        read_labelme(tmp_path / 'nowhere')
+
+
+RING = [5, 5, 40, 5, 40, 30, 5, 30]
+MARKED = np.full((48, 64), 255, np.uint8)
+MARKED[5:30, 5:40] = 1
+
+
+def coco(folder: Path, segmentation: object, *, prefix: str = '', **changes: object) -> Path:
+    """A COCO file of one annotation in a.jpg, 64x48; changes are `image_...` or fields of the annotation."""
+    image = {'id': 1, 'file_name': 'a.jpg', 'width': 64, 'height': 48}
+    image |= {key.removeprefix('image_'): changes.pop(key) for key in [*changes] if key in IMAGE_CHANGES}
+    annotation = {'id': 7, 'image_id': 1, 'category_id': 3, 'segmentation': segmentation, **changes}
+    categories = [{'id': 9, 'name': 'floor'}, {'id': 3, 'name': 'shelf'}, {'id': 4, 'name': 'shelf'}]
+    content = {'images': [image], 'categories': categories, 'annotations': [annotation]}
+    path = folder / 'coco.json'
+    path.write_text(prefix + json.dumps(content), encoding='utf-8')
+    return path
+
+
+IMAGE_CHANGES = ('image_width', 'image_height', 'image_file_name')
+RUNS = [5 * 48 + 5, *[25, 23] * 34, 25, 18 + 24 * 48]
+
+
+@pytest.mark.parametrize(
+    ('segmentation', 'changes'),
+    [
+        ([RING], {}),
+        (RING, {}),  # without the list around it: roboflow/supervision#205
+        ([RING, [32.0, 24.0], [1, 1, 3, 3]], {}),  # stray points and lines: jsbroks/coco-annotator#526
+        ([RING], {'category_id': '3', 'image_id': '1'}),
+        ([RING], {'category_id': 4}),  # of the same name
+        ([RING], {'image_file_name': 'JPEGImages\\a.jpg'}),
+        ([RING], {'prefix': '\ufeff'}),
+        ([[str(value) for value in RING]], {}),
+        ({'size': [48, 64], 'counts': RUNS}, {}),
+        ({'size': [48, 64], 'counts': RUNS}, {'image_width': None, 'image_height': 0}),
+    ],
+)
+def test_coco_as_real_tools_write_it_is_read_right(segmentation, changes, tmp_path):
+    annotations = read_coco(coco(tmp_path, segmentation, **changes))
+    assert annotations.classes == ('shelf', 'floor')
+    name, mask = only_mask(annotations)
+    assert name == 'a.jpg'
+    np.testing.assert_array_equal(mask, MARKED)
+
+
+def test_the_size_of_an_image_may_be_missing(tmp_path):
+    (image,) = read_coco(coco(tmp_path, [RING], image_width=None, image_height=None)).images
+    assert image.size is None
+    np.testing.assert_array_equal(image.mask((48, 64), IDS), MARKED)
+
+
+@pytest.mark.parametrize(
+    ('segmentation', 'changes', 'words'),
+    [
+        ([], {}, 'no outline: label with polygons'),
+        ('', {}, 'no outline'),
+        ([RING[:-1]], {}, 'no pairs of coordinates'),
+        ([[1, 2, 3, 4, 5, None]], {}, 'not finite'),
+        ([[1, 2, 3, 4, 5, float('inf')]], {}, 'not finite'),
+        ([[1, 2, 3, 4, 5, [6]]], {}, 'no pairs of coordinates'),
+        ([RING], {'image_id': 2}, 'the file has no image 2'),
+        ([RING], {'category_id': 5}, 'the file has no category 5'),
+        ([RING], {'category_id': None}, 'None is no id'),
+        ([RING], {'image_width': -64}, '-64x48 is no size'),
+        ([RING], {'image_file_name': ''}, "'' is no file name"),
+        ({'size': [64, 48], 'counts': RUNS}, {}, r'is for 48x64, a\.jpg is 64x48'),
+        ({'size': [48, 64], 'counts': RUNS[:-1]}, {}, 'does not fill'),
+        ({'size': [48, 64], 'counts': [-1, 48 * 64 + 1]}, {}, 'does not fill'),
+        ({'size': [48, 64], 'counts': 'o' * 1000}, {}, 'no run-length code'),
+        ({'size': [48, 64], 'counts': '#'}, {}, 'no run-length code'),
+        ({'size': [48, 64]}, {}, "has no 'counts'"),
+    ],
+)
+def test_annotations_that_cannot_be_read_are_refused_in_one_line(segmentation, changes, words, tmp_path):
+    with pytest.raises(ValueError, match=words) as caught:
+        read_coco(coco(tmp_path, segmentation, **changes))
+    assert '\n' not in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+def test_rings_without_an_area_are_left_out_and_listed(tmp_path):
+    annotations = read_coco(coco(tmp_path, [[10, 10, 20, 20], [1, 1]]))
+    assert list(annotations.without_area) == ['annotation 7 in a.jpg']
+    assert (only_mask(annotations)[1] == 255).all()
+
+
+def test_outlines_may_leave_the_image_by_any_distance():
+    far = 2e8
+    near = [np.array(points, float) for points in ([[-9, 10], [80, 10], [80, 20], [-9, 20]], [[70, 60]] * 3)]
+    away = [np.array([[-far, 10], [far, 10], [far, 20], [-far, 20]]), np.full((3, 2), far)]
+    expected = np.zeros((48, 64), bool)
+    expected[10:20] = True
+    for rings in (near, away):
+        np.testing.assert_array_equal(inside(rings, (48, 64)), expected)
+    star = np.array([[-far, -far], [far, far], [far, -far], [-far, far]])  # crosses itself at the origin
+    marked = inside([star + np.array([32, 24])], (48, 64))
+    assert marked[24, 2]
+    assert marked[24, 61]
+    assert not marked[2, 32]
+
+
+def labelme(folder: Path, *shapes: tuple[str | None, object], **changes: object) -> Path:
+    """A folder with one labelme file of shelves in a.jpg, 64x48."""
+    drawn = [{'label': 'shelf', 'shape_type': kind, 'points': points} for kind, points in shapes]
+    content = {'imagePath': 'a.jpg', 'imageHeight': 48, 'imageWidth': 64, 'shapes': drawn, **changes}
+    (folder / 'a.json').write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ('kind', 'points'),
+    [
+        ('polygon', [[5, 5], [40, 5], [40, 30], [5, 30]]),
+        (None, [[5, 5], [40, 5], [40, 30], [5, 30]]),
+        ('rectangle', [[40, 5], [5, 30]]),
+        ('rectangle', [[5, 5], [40, 5], [40, 30], [5, 30]]),  # X-AnyLabeling: all four corners
+        ('rotation', [[5, 5], [40, 5], [40, 30], [5, 30]]),
+        ('quadrilateral', [[5, 5], [40, 5], [40, 30], [5, 30]]),
+    ],
+)
+def test_shapes_of_labelme_and_its_kin_are_read_right(kind, points, tmp_path):
+    name, mask = only_mask(read_labelme(labelme(tmp_path, (kind, points), ('polygon', [[1, 1]]))))
+    assert name == 'a.jpg'
+    np.testing.assert_array_equal(mask, MARKED)
+
+
+def test_a_circle_is_a_disc_and_a_drawn_mask_may_leave_the_image(tmp_path):
+    _, mask = only_mask(read_labelme(labelme(tmp_path, ('circle', [[20, 24], [30, 24]]))))
+    assert (mask == 1).sum() == pytest.approx(np.pi * 10**2, rel=0.02)
+    assert (mask[24, 10:30] == 1).all()
+    assert (mask[24, [9, 30]] == 255).all()
+    drawn = base64.b64encode(cv2.imencode('.png', np.full((10, 10), 1, np.uint8))[1]).decode()
+    shape = {'label': 'shelf', 'points': [[-4, 44], [5, 53]], 'shape_type': 'mask', 'mask': drawn}
+    _, mask = only_mask(read_labelme(labelme(tmp_path, shapes=[shape])))
+    expected = np.full((48, 64), 255, np.uint8)
+    expected[44:, :6] = 1
+    np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'points', 'words'),
+    [
+        ('line', [[0, 0], [1, 1]], 'no area; draw one of polygon'),
+        ('linestrip', [[0, 0], [1, 1], [2, 2]], 'no area'),
+        ('point', [[0, 0]], 'no area'),
+        ('circle', [[0, 0], [1, 1], [2, 2]], '3 points'),
+        ('polygon', [[0, 0], [1, None], [2, 2]], 'not finite'),
+        ('polygon', 'everything', 'no pairs of coordinates'),
+        ('mask', [[0, 0], [1, 1]], "has no 'mask'"),
+    ],
+)
+def test_shapes_without_an_area_are_refused_in_one_line(kind, points, words, tmp_path):
+    with pytest.raises(ValueError, match=f"a.json: a {kind} of 'shelf'.* {words}") as caught:
+        read_labelme(labelme(tmp_path, (kind, points)))
+    assert '\n' not in str(caught.value)
 
 
 @pytest.fixture
@@ -207,6 +375,30 @@ def test_what_a_tool_exports_replaces_the_masks(folder, tmp_path, capsys):
     assert main(['label', '--from-labelme', str(folder / 'images'), '--out', str(folder)]) == 0
     np.testing.assert_array_equal(read_label_png(folder / 'labels' / 'b.png'), label)
     assert len(find_pairs(folder)) == 2
+
+
+def test_a_mask_is_never_replaced_by_one_in_which_nothing_is_marked(folder, tmp_path, capsys):
+    label = rings_in_rings()
+    write_coco(tmp_path / 'full.json', [('a.jpg', label), ('b.jpg', label)], LABELS, 0)
+    assert main(['label', '--from-coco', str(tmp_path / 'full.json'), '--out', str(folder)]) == 0
+    write_coco(tmp_path / 'half.json', [('a.jpg', np.full_like(label, 255)), ('b.jpg', label)], LABELS, 0)
+    assert main(['label', '--from-coco', str(tmp_path / 'half.json'), '--out', str(folder)]) == 0
+    np.testing.assert_array_equal(read_label_png(folder / 'labels' / 'a.png'), label)
+    assert 'without polygons: 1 images: a; masks that they have stay' in capsys.readouterr().out
+
+
+def test_nothing_is_written_where_no_image_is_found(folder, tmp_path, capsys):
+    write_coco(tmp_path / 'all.json', [('a.jpg', rings_in_rings())], LABELS, 0)
+    assert main(['label', '--from-coco', str(tmp_path / 'all.json'), '--out', str(tmp_path / 'n')]) == 1
+    assert f'{tmp_path}/n/images is no folder: give --images DIR' in capsys.readouterr().err
+    write_coco(tmp_path / 'other.json', [('c.jpg', rings_in_rings())], LABELS, 0)
+    images = ('--images', str(folder / 'images'))
+    assert (
+        main(['label', '--from-coco', str(tmp_path / 'other.json'), *images, '--out', str(tmp_path / 'n')])
+        == 1
+    )
+    assert 'c.jpg is not in' in capsys.readouterr().err
+    assert not (tmp_path / 'n').exists()
 
 
 def test_a_data_set_of_others_gets_its_classes_from_its_polygons(folder, tmp_path):

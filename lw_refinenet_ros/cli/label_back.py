@@ -3,70 +3,108 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from lw_refinenet_ros.image.labels import LabelSet
-    from lw_refinenet_ros.training.outlines import Outlines
+    from lw_refinenet_ros.training.annotations import AnnotatedImage, Annotations
 
 __all__ = ['take_back']
 
+LISTED = 5  # names in a message
+
 
 def take_back(options: argparse.Namespace) -> None:
-    """Write the masks of a labelling tool's file, in place of those that are there."""
+    """Write the masks of a labelling tool's file, in place of those that are there.
+
+    An image in which nothing is marked keeps the mask that it has.
+    """
     from lw_refinenet_ros.image.encodings import Pixels
     from lw_refinenet_ros.image.frame import decode_image
     from lw_refinenet_ros.image.labels import UNLABELLED
     from lw_refinenet_ros.sources.images import images_in
-    from lw_refinenet_ros.training.coco import CocoFile
+    from lw_refinenet_ros.training.annotations import UNLABELLED_NAMES
+    from lw_refinenet_ros.training.coco import read_coco
     from lw_refinenet_ros.training.label_folder import LabelFolder
-    from lw_refinenet_ros.training.labelme import LabelmeFolder
-    from lw_refinenet_ros.training.outlines import UNLABELLED_NAMES
+    from lw_refinenet_ros.training.labelme import read_labelme
 
-    outlines = CocoFile(options.from_coco) if options.from_coco else LabelmeFolder(options.from_labelme)
-    labels = _labels(options, outlines)
+    annotations = read_coco(options.from_coco) if options.from_coco else read_labelme(options.from_labelme)
+    labels = _labels(options, annotations)
     ids = {name: index for index, name in enumerate(labels.names)}
     ids |= dict.fromkeys(UNLABELLED_NAMES, UNLABELLED)
     source = options.images or options.out / 'images'
+    if not source.is_dir():
+        msg = f'{source} is no folder: give --images DIR'
+        raise ValueError(msg)
     images = {path.stem: path for path in images_in(source)}
-    folder = LabelFolder(options.out, labels)
-    written: set[str] = set()
-    faults = []
-    for file, label in outlines.read(ids):
-        name = Path(file).stem
-        if name not in images or name in written:
-            faults.append(f'{file} is not in {source}' if name not in written else f'{file} is there twice')
+    annotated, faults = _match(annotations.images, images, source)
+    folder = LabelFolder(options.out, labels) if annotated else None
+    written = set()
+    for path, entry in annotated.items():
+        try:
+            image = decode_image(path.read_bytes())
+        except (ValueError, OSError) as error:
+            faults.append(f'{path}: {error}')
             continue
-        image = decode_image(images[name].read_bytes())
-        if image.shape[:2] != label.shape:
-            sizes = [f'{shape[1]}x{shape[0]}' for shape in (image.shape, label.shape)]
-            faults.append(f'{file} is {sizes[0]}, its polygons are for {sizes[1]}')
+        size = image.shape[0], image.shape[1]
+        if entry.size and entry.size != size:
+            shown = [f'{width}x{height}' for height, width in (size, entry.size)]
+            faults.append(f'{entry.file} is {shown[0]}, its polygons are for {shown[1]}')
             continue
-        folder.write_image(name, images[name])
-        folder.write_mask(name, Pixels(image, 'bgr'), label)
-        written.add(name)
+        mask = entry.mask(size, ids)
+        if folder is None or (mask == UNLABELLED).all():
+            continue
+        folder.write_image(path.stem, path)
+        folder.write_mask(path.stem, Pixels(image, 'bgr'), mask)
+        written.add(path.stem)
     print(f'{options.out}: {len(written)} masks of {len(labels.names)} classes, to look at in overlays')
     if without := sorted(set(images) - written):
-        print(f'without polygons: {len(without)} images: {", ".join(without[:5])}')
+        print(f'without polygons: {len(without)} images: {_first(without, ", ")}; masks that they have stay')
+    if few := annotations.without_area:
+        print(f'left out, with fewer than three corners: {len(few)}: {_first(few, ", ")}')
     if faults:
-        more = f' (and {len(faults) - 5} more)' if len(faults) > 5 else ''
-        msg = f'{outlines.description}: {"; ".join(faults[:5])}{more}'
+        msg = f'{annotations.description}: {_first(faults, "; ")}'
         raise ValueError(msg)
 
 
-def _labels(options: argparse.Namespace, outlines: Outlines) -> LabelSet:
-    """Give the classes: those of a file, which must list all that were drawn, or else what was drawn."""
+def _match(
+    entries: Sequence[AnnotatedImage], images: Mapping[str, Path], source: Path
+) -> tuple[dict[Path, AnnotatedImage], list[str]]:
+    """Find the image of each entry by its name without suffix, and say which have none or are there twice."""
+    matched: dict[Path, AnnotatedImage] = {}
+    faults = []
+    for entry in entries:
+        path = images.get(PurePath(entry.file).stem)
+        if path is None:
+            faults.append(f'{entry.file} is not in {source}')
+        elif path in matched:
+            faults.append(f'{entry.file} is there twice')
+        else:
+            matched[path] = entry
+    return matched, faults
+
+
+def _first(names: Sequence[str], separator: str) -> str:
+    more = f' (and {len(names) - LISTED} more)' if len(names) > LISTED else ''
+    return f'{separator.join(names[:LISTED])}{more}'
+
+
+def _labels(options: argparse.Namespace, annotations: Annotations) -> LabelSet:
+    """Return the classes: those of a file, which must list all that were drawn, or else what was drawn."""
     from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.training.label_folder import find_classes, make_label_set
 
     classes = options.classes or find_classes(options.out)
     if classes is None:
-        return make_label_set(options.out.absolute().name, outlines.classes)
+        return make_label_set(options.out.absolute().name, annotations.classes)
     labels = LabelSet.from_yaml(classes)
-    if unknown := [name for name in outlines.classes if name not in labels.names]:
-        msg = f'{outlines.description} has classes that {classes} lacks: {", ".join(unknown)}; add them there'
+    if unknown := [name for name in annotations.classes if name not in labels.names]:
+        names = ', '.join(unknown)
+        msg = f'{annotations.description} has classes that {classes} lacks: {names}; add them there'
         raise ValueError(msg)
     return labels

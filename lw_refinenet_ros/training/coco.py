@@ -3,25 +3,39 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.image.labels import UNLABELLED
-from lw_refinenet_ros.training.outlines import UNLABELLED_NAMES, Outlines
-from lw_refinenet_ros.training.polygons import Mask, encode, find_regions, without_holes
+from lw_refinenet_ros.training.annotations import (
+    UNLABELLED_NAMES,
+    AnnotatedImage,
+    Annotations,
+    Mark,
+    Shape,
+    file_name,
+    points_of,
+    read_json,
+    refuse,
+    stated_size,
+)
+from lw_refinenet_ros.training.polygons import Mask, encode, find_regions, inside, without_holes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from lw_refinenet_ros.image.labels import LabelSet
 
-__all__ = ['CocoFile', 'write_coco']
+__all__ = ['read_coco', 'write_coco']
+
+T = TypeVar('T')
 
 
 def write_coco(path: Path, masks: Iterable[tuple[str, Mask]], labels: LabelSet, tolerance: float) -> None:
@@ -62,44 +76,134 @@ def write_coco(path: Path, masks: Iterable[tuple[str, Mask]], labels: LabelSet, 
     write_atomically(path, lambda file: file.write_text(json.dumps(content), encoding='utf-8'))
 
 
-class CocoFile(Outlines):
-    """A file of polygons or run-length codes.
+def read_coco(path: Path) -> Annotations:
+    """Read a file of polygons or run-length codes.
+
+    Ids may be numbers or text; sizes may be missing; rings of fewer than three corners, which tools leave
+    behind, are left out.
 
     Raises:
-        ValueError: it is not such a file, or has annotations without an outline.
+        ValueError: it is not such a file, or some of its entries cannot be read; all faults at once.
+        OSError: it cannot be read.
 
     """
+    try:
+        content = read_json(path)
+    except ValueError as error:
+        refuse(path, [f'is no COCO file: {error}'])
+    lists = ('categories', 'images', 'annotations')
+    if not (isinstance(content, dict) and all(isinstance(content.get(name), list) for name in lists)):
+        refuse(path, [f'is no COCO file: it lacks lists of {", ".join(lists)}'])
+    file = _CocoFile()
+    faults = []
+    for name, read in zip(lists, (file.read_category, file.read_image, file.read_annotation)):
+        for index, entry in enumerate(content[name]):
+            try:
+                read(entry)
+            except KeyError as error:
+                faults.append(f'{name}[{index}] has no {error}')
+            except (ValueError, TypeError, AttributeError) as error:
+                faults.append(f'{name}[{index}]: {error}')
+    if faults:
+        refuse(path, [f'cannot be used: {faults[0]}', *faults[1:]])
+    ordered = sorted(file.names, key=lambda key: int(key) if key.isdecimal() else float('inf'))
+    names = dict.fromkeys(file.names[key] for key in ordered)
+    classes = tuple(name for name in names if name not in UNLABELLED_NAMES)
+    return Annotations(str(path), classes, list(file.images.values()), file.without_area)
 
-    def __init__(self, path: Path) -> None:
-        from pycocotools.coco import COCO
 
-        self.description = str(path)
-        self._coco = COCO()
-        try:
-            self._coco.dataset = json.loads(path.read_text(encoding='utf-8'))
-            with contextlib.redirect_stdout(io.StringIO()):  # it tells of its progress
-                self._coco.createIndex()
-            self._names = {int(key): str(value['name']) for key, value in self._coco.cats.items()}
-            self._files = {key: str(value['file_name']) for key, value in self._coco.imgs.items()}
-            boxes = [a['id'] for a in self._coco.dataset['annotations'] if not a.get('segmentation')]
-            unknown = {int(a['category_id']) for a in self._coco.dataset['annotations']} - set(self._names)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            msg = f'{path} is no COCO file of outlines: {type(error).__name__} {error}'
-            raise ValueError(msg) from error
-        if boxes or unknown:
-            fault = (
-                f'annotations {boxes[:5]} have no outline' if boxes else f'there are no categories {unknown}'
-            )
-            msg = f'{path}: {fault}: label with polygons, or export them'
+class _CocoFile:
+    """What was read of a file so far, by id; ids are text, as some tools write "1" for 1."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+        self.images: dict[str, AnnotatedImage] = {}
+        self.without_area: list[str] = []
+
+    def read_category(self, entry: dict[str, Any]) -> None:
+        self.names[_key(entry['id'])] = str(entry['name'])
+
+    def read_image(self, entry: dict[str, Any]) -> None:
+        size = stated_size(entry.get('height'), entry.get('width'))
+        self.images[_key(entry['id'])] = AnnotatedImage(file_name(entry['file_name']), size, [])
+
+    def read_annotation(self, entry: dict[str, Any]) -> None:
+        image = _find(self.images, 'image', entry['image_id'])
+        name = _find(self.names, 'category', entry['category_id'])
+        segmentation = entry.get('segmentation')
+        if isinstance(segmentation, dict):
+            size, mark = _run_length_code(segmentation)
+            if image.size not in (size, None):
+                msg = f'its run-length code is for {_shown(size)}, {image.file} is {_shown(image.size)}'
+                raise ValueError(msg)
+            image.size = size
+        elif rings := _rings(segmentation):
+            mark = partial(inside, rings)
+        else:
+            self.without_area.append(f'annotation {entry.get("id")} in {image.file}')
+            return
+        image.shapes.append(Shape(name, mark))
+
+
+def _key(value: object) -> str:
+    """Return an id as text, the same for 1 and '1'."""
+    if type(value) not in (int, str):
+        msg = f'{value!r} is no id'
+        raise ValueError(msg)
+    return str(value)
+
+
+def _find(entries: dict[str, T], what: str, key: object) -> T:
+    try:
+        return entries[_key(key)]
+    except KeyError:
+        msg = f'the file has no {what} {key!r}'
+        raise ValueError(msg) from None
+
+
+def _shown(size: tuple[int, int] | None) -> str:
+    return f'{size[1]}x{size[0]}' if size else 'of unknown size'
+
+
+def _rings(segmentation: object) -> list[NDArray[np.float64]]:
+    """Return the points of each polygon that has an area; one polygon may stand without its outer list."""
+    if not (isinstance(segmentation, list) and segmentation):
+        msg = 'no outline: label with polygons, or export them'
+        raise ValueError(msg)
+    rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
+    return [points for points in map(points_of, rings) if len(points) >= 3]
+
+
+def _run_length_code(code: dict[str, Any]) -> tuple[tuple[int, int], Mark]:
+    """Return the size of a run-length code, (height, width), and what marks its pixels."""
+    size, counts = stated_size(*code['size']), code['counts']
+    runs = _decompressed(counts) if isinstance(counts, str) else counts
+    numbers = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
+    if size is None or not numbers or sum(runs) != size[0] * size[1]:
+        msg = f'its run-length code does not fill the {_shown(size)} pixels that it is for'
+        raise ValueError(msg)
+
+    def mark(size: tuple[int, int]) -> NDArray[np.bool_]:
+        return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[::-1]).T
+
+    return size, mark
+
+
+def _decompressed(text: str) -> list[int]:
+    """Return the run lengths in COCO's text: five bits a character, as differences to the last but one."""
+    runs: list[int] = []
+    value = bits = 0
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64 or bits > 60:
+            msg = f'{character!r} is no run-length code'
             raise ValueError(msg)
-        self.classes = tuple(n for _, n in sorted(self._names.items()) if n not in UNLABELLED_NAMES)
-
-    def read(self, ids: dict[str, int]) -> Iterator[tuple[str, Mask]]:
-        """See `Outlines`."""
-        for key, name in self._files.items():
-            image = self._coco.imgs[key]
-            label = np.full((int(image['height']), int(image['width'])), UNLABELLED, np.uint8)
-            for annotation in self._coco.imgToAnns[key]:
-                marked = self._coco.annToMask(annotation).astype(bool)
-                label[marked] = ids[self._names[annotation['category_id']]]
-            yield name, label
+        value |= (code & 31) << bits
+        bits += 5
+        if code & 32:  # more of this number follows
+            continue
+        if code & 16:  # it is negative
+            value -= 1 << bits
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = bits = 0
+    return runs

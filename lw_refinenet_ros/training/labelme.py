@@ -8,27 +8,40 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path, PureWindowsPath
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.image.frame import decode_image
 from lw_refinenet_ros.image.labels import UNLABELLED
-from lw_refinenet_ros.training.outlines import UNLABELLED_NAMES, Outlines
+from lw_refinenet_ros.training.annotations import (
+    UNLABELLED_NAMES,
+    AnnotatedImage,
+    Annotations,
+    Mark,
+    Shape,
+    file_name,
+    points_of,
+    read_json,
+    refuse,
+    stated_size,
+)
 from lw_refinenet_ros.training.polygons import Mask, find_regions, inside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from lw_refinenet_ros.image.labels import LabelSet
 
-__all__ = ['LabelmeFolder', 'write_labelme']
+__all__ = ['read_labelme', 'write_labelme']
 
 VERSION = '5.5.0'  # of labelme, whose format this is
+POLYGONS = ('polygon', 'rotation', 'quadrilateral', 'oriented_rectangle')  # all but the first X-AnyLabeling's
+OF_TWO_POINTS = ('rectangle', 'circle', 'mask')
 
 
 def write_labelme(path: Path, image_name: str, label: Mask, labels: LabelSet, tolerance: float) -> None:
@@ -69,71 +82,95 @@ def write_labelme(path: Path, image_name: str, label: Mask, labels: LabelSet, to
     write_atomically(path, lambda file: file.write_text(json.dumps(content), encoding='utf-8'))
 
 
-class LabelmeFolder(Outlines):
-    """The JSON files of a folder, with polygons, rectangles and masks.
+def read_labelme(folder: Path) -> Annotations:
+    """Read the JSON files of a folder, as labelme and X-AnyLabeling write them.
+
+    Sizes and image names may be missing; polygons of fewer than three corners, which tools leave behind, are
+    left out.
 
     Raises:
-        ValueError: there are none, or one of them is no such file; all that are not, at once.
+        ValueError: there are none, or some cannot be read or have shapes without an area, such as lines;
+            all faults at once.
+        OSError: a file cannot be read.
 
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.description = str(folder)
-        self._files: list[tuple[Path, dict[str, Any]]] = []
-        faults = []
-        for path in sorted(folder.glob('*.json')):
-            try:
-                content = json.loads(path.read_text(encoding='utf-8'))
-                _ = content['imagePath'], content['imageHeight'], content['imageWidth']
-                faults += [f'{path.name}: {fault}' for shape in content['shapes'] if (fault := _fault(shape))]
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                faults.append(f'{path.name} is no labelme file: {type(error).__name__} {error}')
-            else:
-                self._files.append((path, content))
-        if faults or not self._files:
-            what = '\n  '.join(faults) or 'no .json files'
-            msg = f'{folder} has {what}'
-            raise ValueError(msg)
-        names = {shape['label'] for _, content in self._files for shape in content['shapes']}
-        self.classes = tuple(sorted(names.difference(UNLABELLED_NAMES)))
-
-    def read(self, ids: dict[str, int]) -> Iterator[tuple[str, Mask]]:
-        """See `Outlines`."""
-        for path, content in self._files:
-            size = int(content['imageHeight']), int(content['imageWidth'])
-            label = np.full(size, UNLABELLED, np.uint8)
-            for shape in content['shapes']:
-                try:
-                    label[_marked(shape, size)] = ids[shape['label']]
-                except (ValueError, TypeError, IndexError, cv2.error) as error:
-                    msg = f'{path}: the {shape["shape_type"]} of {shape["label"]!r} is damaged: {error}'
-                    raise ValueError(msg) from error
-            yield PureWindowsPath(content['imagePath']).name, label  # knows both kinds of slash
-
-
-def _fault(shape: dict[str, Any]) -> str:
-    kind, least = shape['shape_type'], {'polygon': 3, 'rectangle': 2, 'mask': 2}
-    if kind not in least:
-        return f'a {kind} of {shape["label"]!r} has no pixels; use {", ".join(least)}'
-    if len(shape['points']) < least[kind]:
-        return f'a {kind} of {shape["label"]!r} with {len(shape["points"])} points needs {least[kind]}'
-    return ''
-
-
-def _marked(shape: dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mark the pixels of a shape: bool of `size`."""
-    points = np.array(shape['points'], float)
-    if shape['shape_type'] == 'polygon':
-        return inside([points.ravel().tolist()], size)
-    (left, top), (right, bottom) = points[:2].min(0), points[:2].max(0)
-    if shape['shape_type'] == 'rectangle':
-        return inside([[left, top, right, top, right, bottom, left, bottom]], size)
-    drawn = cv2.imdecode(np.frombuffer(base64.b64decode(shape['mask']), np.uint8), cv2.IMREAD_GRAYSCALE)
-    if drawn is None:
-        msg = 'its mask is no PNG'
+    if not folder.is_dir():
+        msg = f'{folder} is no folder' if folder.exists() else f'{folder} does not exist'
         raise ValueError(msg)
+    images: list[AnnotatedImage] = []
+    without_area: list[str] = []
+    faults: list[str] = []
+    for path in sorted(p for p in folder.glob('*.json') if not p.name.startswith('.')):
+        try:
+            content = read_json(path)
+            name = file_name(content.get('imagePath') or path.stem)
+            size = stated_size(content.get('imageHeight'), content.get('imageWidth'))
+            shapes = [(shape, str(shape['label'])) for shape in content['shapes']]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            faults.append(f'{path.name} is no labelme file: {type(error).__name__} {error}')
+            continue
+        image = AnnotatedImage(name, size, [])
+        for shape, label in shapes:
+            described = f'{path.name}: a {_kind(shape)} of {label!r}'
+            try:
+                mark = _mark(shape)
+            except KeyError as error:
+                faults.append(f'{described} has no {error}')
+            except (ValueError, TypeError) as error:
+                faults.append(f'{described}: {error}')
+            else:
+                image.shapes += [Shape(label, mark)] if mark else []
+                without_area += [] if mark else [described]
+        images.append(image)
+    if faults or not images:
+        refuse(folder, [f'has {faults[0]}', *faults[1:]] if faults else ['has no .json files'])
+    names = {shape.class_name for image in images for shape in image.shapes}
+    return Annotations(str(folder), tuple(sorted(names.difference(UNLABELLED_NAMES))), images, without_area)
+
+
+def _kind(shape: dict[str, Any]) -> str:
+    return str(shape.get('shape_type') or 'polygon')  # old versions do not write it
+
+
+def _mark(shape: dict[str, Any]) -> Mark | None:
+    """Return what marks the pixels of a shape; None if it has fewer points than its kind needs."""
+    kind, points = _kind(shape), points_of(shape['points'])
+    if kind not in (*POLYGONS, *OF_TWO_POINTS):
+        msg = f'no area; draw one of {", ".join((*POLYGONS, *OF_TWO_POINTS))}'
+        raise ValueError(msg)
+    if kind in POLYGONS or (kind == 'rectangle' and len(points) == 4):
+        return partial(inside, [points]) if len(points) > 2 else None
+    if len(points) < 2:
+        return None
+    if len(points) > 2:
+        msg = f'{len(points)} points'
+        raise ValueError(msg)
+    if kind == 'circle':
+        return partial(_disc, points)
+    (left, top), (right, bottom) = points.min(0), points.max(0)
+    if kind == 'rectangle':
+        corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+        return partial(inside, [corners])
+    return partial(_pasted, _drawn(shape['mask']), int(left), int(top))
+
+
+def _disc(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mark the pixels whose centre is no farther from the first point than the second is."""
+    centre, rim = points
+    radius = np.hypot(*(rim - centre))
+    y, x = np.ogrid[: size[0], : size[1]]
+    return np.asarray(np.hypot(x + 0.5 - centre[0], y + 0.5 - centre[1]) <= radius)
+
+
+def _drawn(text: str) -> NDArray[np.bool_]:
+    """Decode a mask that was drawn, bool (H, W), from a PNG in base64."""
+    return np.asarray(decode_image(base64.b64decode(text)).any(2))
+
+
+def _pasted(drawn: NDArray[np.bool_], left: int, top: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mark what was drawn in a part of the image whose corner is there."""
     marked = np.zeros(size, bool)
-    x, y = int(left), int(top)
-    window = marked[y : y + drawn.shape[0], x : x + drawn.shape[1]]
-    window[:] = drawn[: window.shape[0], : window.shape[1]] > 0
+    part = drawn[max(-top, 0) : max(size[0] - top, 0), max(-left, 0) : max(size[1] - left, 0)]
+    top, left = max(top, 0), max(left, 0)
+    marked[top : top + part.shape[0], left : left + part.shape[1]] = part
     return marked

@@ -82,16 +82,41 @@ def without_holes(polygon: Polygon) -> list[Polygon]:
     return [part for piece in pieces.geoms for part in without_holes(piece)]
 
 
-def inside(rings: Sequence[Sequence[float]], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mark the pixels in any of the polygons [x, y, x, y, ...]: bool of `size`, (height, width)."""
+def inside(rings: Sequence[NDArray[np.float64]], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mark the pixels in any of the polygons, float64 (N, 2) of x and y: bool of `size`, (height, width).
+
+    Points may be anywhere: time and memory depend on the image's size only.
+    """
     from pycocotools import mask
 
-    marked: NDArray[np.bool_] = mask.decode(encode(rings, size)).astype(bool)
+    clipped = [_clip(ring, size) for ring in rings]
+    codes = [ring.ravel().tolist() for ring in clipped if len(ring) >= 3]
+    if not codes:
+        return np.zeros(size, bool)
+    marked: NDArray[np.bool_] = mask.decode(encode(codes, size)).astype(bool)
     return marked
 
 
+def _clip(ring: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Clip a polygon to the image and a margin of its own size (Sutherland and Hodgman, 1974)."""
+    for axis, length in enumerate(reversed(size)):
+        for sign, limit in ((1, 2 * length), (-1, length)):
+            beyond = sign * ring[:, axis] - limit
+            if not (beyond > 0).any():
+                continue
+            points = []
+            for index, end in enumerate(ring):
+                start, before, after = ring[index - 1], beyond[index - 1], beyond[index]
+                if (before > 0) != (after > 0):
+                    points.append(start + (end - start) * (before / (before - after)))
+                if after <= 0:
+                    points.append(end)
+            ring = np.array(points).reshape(-1, 2)
+    return ring
+
+
 def encode(rings: Sequence[Sequence[float]], size: tuple[int, int]) -> dict[str, Any]:
-    """Give the pixels in any of the polygons as COCO's run-length code."""
+    """Encode the pixels in any of the polygons [x, y, x, y, ...] as COCO's run-length code."""
     from pycocotools import mask
 
     code: dict[str, Any] = mask.merge(mask.frPyObjects([list(ring) for ring in rings], *size))

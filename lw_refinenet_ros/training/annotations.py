@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The areas that somebody drew in images with a labelling tool, whatever format the tool writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PureWindowsPath
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lw_refinenet_ros.image.labels import UNLABELLED
+from lw_refinenet_ros.one_line import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+__all__ = [
+    'UNLABELLED_NAMES',
+    'AnnotatedImage',
+    'Annotations',
+    'Mark',
+    'Shape',
+    'file_name',
+    'points_of',
+    'read_json',
+    'refuse',
+    'stated_size',
+]
+
+UNLABELLED_NAMES = ('unlabelled', '__ignore__')  # ours, and that of labelme's own examples
+LISTED = 5  # faults in a message
+
+Size = tuple[int, int]  # (height, width)
+Mark = Callable[[Size], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An area of one class.
+
+    Attributes:
+        class_name: its class, or one of `UNLABELLED_NAMES`.
+        mark: returns the pixels in it, bool (H, W), of an image of that size.
+
+    """
+
+    class_name: str
+    mark: Mark
+
+
+@dataclass
+class AnnotatedImage:
+    """The shapes of one image.
+
+    Attributes:
+        file: name of the image file, without folders.
+        size: (height, width) that the shapes were drawn for; None if the tool did not store it.
+        shapes: in the order to paint them; later ones cover earlier ones.
+
+    """
+
+    file: str
+    size: Size | None
+    shapes: list[Shape]
+
+    def mask(self, size: Size, ids: Mapping[str, int]) -> NDArray[np.uint8]:
+        """Paint the shapes: uint8 (H, W) class ids, 255 where there is no shape.
+
+        Args:
+            size: of the image; `self.size` unless that is None.
+            ids: of the classes and of the `UNLABELLED_NAMES`.
+
+        """
+        mask = np.full(size, UNLABELLED, np.uint8)
+        for shape in self.shapes:
+            mask[shape.mark(size)] = ids[shape.class_name]
+        return mask
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What a labelling tool's file or folder holds.
+
+    Attributes:
+        description: the file or folder.
+        classes: names of the classes, in the order of the file, or sorted where it has none; the
+            `UNLABELLED_NAMES` are not among them.
+        images: all that the file lists, those without shapes too.
+        without_area: what was left out because it has fewer than three corners, in words.
+
+    """
+
+    description: str
+    classes: tuple[str, ...]
+    images: Sequence[AnnotatedImage]
+    without_area: Sequence[str]
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON in UTF-8, 16 or 32, with or without a byte order mark.
+
+    Raises:
+        ValueError: it is not JSON.
+        OSError: it cannot be read.
+
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        msg = f'not JSON: {error}'
+        raise ValueError(msg) from error
+
+
+def refuse(source: Path, faults: Sequence[str]) -> NoReturn:
+    """Raise a ValueError that names a file or folder and its first faults, in one line."""
+    more = f' (and {len(faults) - LISTED} more)' if len(faults) > LISTED else ''
+    msg = f'{source} {"; ".join(map(one_line, faults[:LISTED]))}{more}'
+    raise ValueError(msg)
+
+
+def file_name(path: object) -> str:
+    """Return the last part of a path that was written on any system.
+
+    Raises:
+        ValueError: there is none.
+
+    """
+    name = PureWindowsPath(path).name if isinstance(path, str) else ''  # it knows both kinds of slash
+    if not name:
+        msg = f'{path!r} is no file name'
+        raise ValueError(msg)
+    return name
+
+
+def stated_size(height: object, width: object) -> Size | None:
+    """Return (height, width), or None where a tool wrote none: null, nothing or 0.
+
+    Raises:
+        ValueError: they are no sizes.
+
+    """
+    if not (height and width):
+        return None
+    try:
+        size = int(height), int(width)  # type: ignore[call-overload]
+    except (ValueError, TypeError, OverflowError):
+        size = 0, 0
+    if min(size) < 1:
+        msg = f'{width!r}x{height!r} is no size of an image'
+        raise ValueError(msg)
+    return size
+
+
+def points_of(coordinates: object) -> NDArray[np.float64]:
+    """Return the points of [x, y, x, y, ...] or [[x, y], [x, y], ...], float64 (N, 2).
+
+    Raises:
+        ValueError: they are something else, or not finite.
+
+    """
+    try:
+        points = np.array(coordinates, float).reshape(-1, 2)
+    except (ValueError, TypeError, OverflowError) as error:
+        msg = f'{coordinates!r} are no pairs of coordinates'
+        raise ValueError(msg) from error
+    if not np.isfinite(points).all():
+        msg = f'{coordinates!r} are not finite'
+        raise ValueError(msg)
+    return points
