@@ -24,7 +24,7 @@ def main() -> None:
     segmenter = Segmenter.load()
     images = pictures(FRAMES)
     for confidence in (False, True):
-        segmenter.prepare(SIZE, confidence=confidence)
+        segmenter.prepare(segmenter.job(SIZE, confidence=confidence))
     times: dict[str, list[float]] = {}
     busy: dict[str, list[float]] = {}
 

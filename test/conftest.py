@@ -14,6 +14,13 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='session')
+def enlarging_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network with a `least_size` above that of the tests' pictures."""
+    path = tmp_path_factory.mktemp('weights') / 'enlarging.safetensors'
+    return write_tiny_weights(path, seed=1, least_size=(192, 256))
+
+
+@pytest.fixture(scope='session')
 def segmenter(tiny_weights: Path):
     """What the node runs, in this process."""
     from lw_refinenet_ros import Segmenter
@@ -21,7 +28,13 @@ def segmenter(tiny_weights: Path):
     return Segmenter.load(str(tiny_weights))
 
 
-def write_tiny_weights(path: Path, *, seed: int, names: tuple[str, ...] = ('sky', 'road', 'car')) -> Path:
+def write_tiny_weights(
+    path: Path,
+    *,
+    seed: int,
+    names: tuple[str, ...] = ('sky', 'road', 'car'),
+    least_size: tuple[int, int] = (0, 0),
+) -> Path:
     import torch
 
     from lw_refinenet_ros.model.network import build_model
@@ -29,7 +42,7 @@ def write_tiny_weights(path: Path, *, seed: int, names: tuple[str, ...] = ('sky'
 
     torch.manual_seed(seed)
     architecture = 'lw_refinenet_efficientnet_lite0'
-    model = build_model(architecture, len(names), width=8)
+    model = build_model(architecture, len(names), width=8, least_size=least_size)
     # Statistics of pictures, and no class that wins everywhere
     pictures = torch.nn.functional.interpolate(torch.randn(4, 3, 12, 16), scale_factor=8, mode='bilinear')
     for layer in model.modules():
@@ -39,8 +52,9 @@ def write_tiny_weights(path: Path, *, seed: int, names: tuple[str, ...] = ('sky'
         model.train()(pictures)
         model.decoder.classifier.bias -= model.eval()(pictures).mean((0, 2, 3))
     classes = [{'name': name, 'color': [80 * i, 40, 200 - 60 * i]} for i, name in enumerate(names)]
-    card = Card(architecture, 8, {'name': 'tiny', 'ignore': 255, 'classes': classes}, (0.5,) * 3, (0.5,) * 3)
-    save_model(path, model, card)
+    labels = {'name': 'tiny', 'ignore': 255, 'classes': classes}
+    dials = {'least_size': list(least_size)} if any(least_size) else {}
+    save_model(path, model, Card(architecture, 8, labels, (0.5,) * 3, (0.5,) * 3, dials=dials))
     return path
 
 

@@ -67,9 +67,8 @@ def test_a_batch_and_a_resized_image_are_copied_once_into_memory_that_is_kept(ti
     pytest.importorskip('openvino')
     segmenter = Segmenter.load(str(tiny_weights), engine='openvino')
     image = cv2.resize(street, (WIDTH, HEIGHT))
-    for batch, network_size in ((2, None), (1, (96, 128))):
-        segmenter.network_size = network_size
-        job = segmenter.job((HEIGHT, WIDTH), batch=batch)
+    for batch, network_size in ((2, (0, 0)), (1, (96, 128))):
+        job = segmenter.job((HEIGHT, WIDTH), network_size=network_size, batch=batch)
         first = segmenter.engine._input(job, [image] * batch)
         assert new_bytes_per_pixel(lambda job=job, n=batch: segmenter.engine._input(job, [image] * n)) < 0.1
         assert segmenter.engine._input(job, [image] * batch).ctypes.data == first.ctypes.data

@@ -85,13 +85,13 @@ def test_labels_agree_with_the_cpu_in_float32(trained, engine, precision, mapped
 
 
 @needs_cuda
-@pytest.mark.parametrize('network_size', [None, (160, 224)])
+@pytest.mark.parametrize('network_size', [(0, 0), (160, 224)])
 def test_a_batch_gives_each_image_what_it_gets_alone(trained, engine, network_size):
     segmenter = Segmenter(engine(), trained.card)
-    segmenter.network_size = network_size
-    batch = segmenter.segment_batch(trained.pictures, order='bgr', confidence=True)
+    options = {'order': 'bgr', 'network_size': network_size, 'confidence': True}
+    batch = segmenter.segment_batch(trained.pictures, **options)
     for picture, together in zip(trained.pictures, batch):
-        alone = segmenter.segment(picture, order='bgr', confidence=True)
+        alone = segmenter.segment(picture, **options)
         assert (together.label == alone.label).mean() >= AGREEMENT['fp16']
         assert np.abs(together.confidence.astype(int) - alone.confidence).mean() <= 2
 

@@ -58,9 +58,9 @@ def children(pid: int) -> set[int]:
     return found
 
 
-def test_the_demo_of_a_bag_records_every_label_with_its_stamp(bag, tmp_path, tiny_weights):
+def test_the_demo_of_a_bag_records_every_label_with_its_stamp(bag, tmp_path, enlarging_weights):
     out = tmp_path / 'out'
-    done = run(demo('--source', bag, '--weights', tiny_weights, '--output', out))
+    done = run(demo('--source', bag, '--weights', enlarging_weights, '--output', out))
     assert done.returncode == 0, done.stderr
     metrics = json.loads((out / 'metrics.json').read_text())
     assert metrics['frames_published'] == FRAMES
@@ -68,7 +68,7 @@ def test_the_demo_of_a_bag_records_every_label_with_its_stamp(bag, tmp_path, tin
     assert metrics['frames'] == metrics['frames_segmented'] >= FRAMES - 2
     assert 0 < metrics['age_ms']['p50'] <= metrics['age_ms']['p99']
     assert f'{metrics["frames_segmented"]} of {FRAMES} frames segmented' in done.stdout
-    segmenter = Segmenter.load(str(tiny_weights))
+    segmenter = Segmenter.load(str(enlarging_weights))
     with open_source(bag) as source:
         images = {f.stamp_ns: f.data.reshape(f.height, f.width, 3) for f in source}
     with open_source(out / 'labels.mcap', topic='/lw_refinenet/label') as source:

@@ -13,6 +13,7 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 from node_process import NodeProcess, pixels_of, stamp_of
 from sensor_msgs.msg import Image
 
+from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.node.parameters import PARAMETERS, refusal
 from lw_refinenet_ros.node.worker import NewestWorker
 
@@ -41,10 +42,15 @@ def gate(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def node(tiny_weights, gate):
+def segmenter(enlarging_weights):
+    return Segmenter.load(str(enlarging_weights))
+
+
+@pytest.fixture(scope='module')
+def node(enlarging_weights, gate):
     """A node with a front and a rear camera; `node.cameras` are their publishers."""
     os.environ['VIEW_GATE'] = str(gate)
-    running = NodeProcess(program=GATED, weights=str(tiny_weights), cameras=['front', 'rear'])
+    running = NodeProcess(program=GATED, weights=str(enlarging_weights), cameras=['front', 'rear'])
     running.listen('front/label', 'rear/label', 'rear/overlay/compressed', 'label_names')
     running.cameras = {}
     for name in ('front', 'rear'):
@@ -146,10 +152,12 @@ def test_frames_of_different_sizes_wait_together_and_are_segmented_each_for_itse
     node, segmenter, street, gate
 ):
     small = np.ascontiguousarray(street[:64, :96])
+    own_size = segmenter.segment(street, network_size=street.shape[:2]).label
+    assert (segmenter.segment(street).label != own_size).any(), 'enlarging shows'
     front, rear = send_together(node, gate, street, small)
-    label = pixels_of(result(node, 'rear/label', rear))
-    np.testing.assert_array_equal(label, segmenter.segment(small).label)
-    result(node, 'front/label', front)
+    for name, stamp_ns, image in (('front', front, street), ('rear', rear, small)):
+        label = pixels_of(result(node, f'{name}/label', stamp_ns))
+        np.testing.assert_array_equal(label, segmenter.segment(image).label)
     node.spin_until(lambda: batches(node) == {'front': 1, 'rear': 1}, 'no batch on /diagnostics')
 
 

@@ -48,10 +48,10 @@ def watch(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def node(tiny_weights, watch):
+def node(enlarging_weights, watch):
     running = NodeProcess(
         program=WATCHED,
-        weights=str(tiny_weights),
+        weights=str(enlarging_weights),
         network_height=96,
         network_width=128,
         **{'qos_overrides./lw_refinenet/label.publisher.reliability': 'best_effort'},

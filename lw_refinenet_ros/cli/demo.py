@@ -75,12 +75,8 @@ def run(options: argparse.Namespace) -> None:
         topic = f'/{source.topic.lstrip("/")}'
         said = f'{source.description}, {first.width}x{first.height} {first.encoding}'
     _say(f'source: {said}')
-    parameters: dict[str, str | int | float] = {
-        'weights': str(find_weights(options.weights).resolve()),
-        'network_height': first.height,  # told beforehand, the node is warm before the first frame
-        'network_width': first.width,
-        'overlay_alpha': OVERLAY_ALPHA,
-    }
+    weights = str(find_weights(options.weights).resolve())
+    parameters: dict[str, str | float] = {'weights': weights, 'overlay_alpha': OVERLAY_ALPHA}
     live = run_live(str(path), topic, bag, parameters, frames, source_topic=options.topic)
     live = replace(live, conditions={'source': said, **live.conditions, **conditions()})
     summary = summarize(live)

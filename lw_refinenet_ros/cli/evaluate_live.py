@@ -34,14 +34,7 @@ def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, 
     examples = BagExamples(bag, options.topic, masks, round(options.tolerance * 1e9))
     weights = find_weights(options.weights or DEFAULT_WEIGHTS).resolve()
     labels = LabelSet.from_dict(read_card(weights).labels)
-    with open_source(bag, topic=examples.topic) as source:
-        first = next(iter(source))
-    parameters: dict[str, str | int | float] = {
-        **given_engine_options(options),
-        'weights': str(weights),
-        'network_height': first.height,  # told beforehand, the node is warm before the first frame
-        'network_width': first.width,
-    }
+    parameters = {**given_engine_options(options), 'weights': str(weights)}
     outputs = ('label', 'confidence', 'overlay') if options.output_bag else ('label', 'confidence')
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='lw_refinenet_')))

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -116,7 +116,7 @@ def run_live(
     source: str,
     topic: str,
     bag: Path,
-    parameters: dict[str, str | int | float],
+    parameters: Mapping[str, str | int | float],
     frames: int | None,
     *,
     source_topic: str | None = None,
@@ -162,6 +162,11 @@ def run_live(
             str(bag.resolve()),
             '--log',
             str(log),
+            '--first-frame-of',
+            source,
+            '--first-frame-to',
+            topic,
+            *(('--topic', source_topic) if source_topic else ()),
             '--outputs',
             *outputs,
         )

@@ -46,7 +46,7 @@ def segment_with(segmenter: Segmenter, *, confidence: bool = True) -> Segment:
 
     def segment(example: Example) -> Labelled:
         image, order = example.image
-        segmenter.prepare((image.shape[0], image.shape[1]), order=order, confidence=confidence)
+        segmenter.prepare(segmenter.job((image.shape[0], image.shape[1]), order, confidence=confidence))
         started = time.perf_counter()
         result = segmenter.segment(image, order=order, confidence=confidence)
         return Labelled(result.label, result.confidence, (time.perf_counter() - started) * 1e3)

@@ -8,7 +8,7 @@ import importlib.util
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import cv2
 import numpy as np
@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from lw_refinenet_ros.image.frame import Frame, FrameError
 
-__all__ = ['ENCODINGS', 'MAX_SIDE', 'Order', 'Pixels', 'pixels', 'rgb', 'to_rgb']
+__all__ = ['ENCODINGS', 'MAX_SIDE', 'ORDERS', 'Order', 'Pixels', 'pixels', 'rgb', 'to_rgb']
 
 Order = Literal['rgb', 'bgr']
+ORDERS: tuple[Order, ...] = get_args(Order)
 MAX_SIDE = 16384  # pixels; no camera comes near, a damaged header may
 
 

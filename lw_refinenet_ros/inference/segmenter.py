@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lw_refinenet_ros.image.encodings import MAX_SIDE
+from lw_refinenet_ros.image.encodings import MAX_SIDE, ORDERS
 from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import Engine, Job, Pixels
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.image.encodings import Order
 
 __all__ = ['Segmentation', 'Segmenter', 'find_weights']
+
+Size = tuple[int, int]  # (height, width)
+OWN_SIZE: Size = (0, 0)  # the image's, enlarged to the weights' least size
 
 
 def find_weights(weights: str) -> Path:
@@ -85,15 +88,12 @@ class Segmenter:
         card: what the weights file says of itself.
         labels: names and colours of the classes.
         engine: what runs the network.
-        network_size: (height, width) that images are resized to for the network; None is the image's own,
-            enlarged to the network's `least_size` if it is smaller.
 
     """
 
     def __init__(self, engine: Engine, card: Card) -> None:
         self.engine, self.card = engine, card
         self.labels = LabelSet.from_dict(card.labels)
-        self.network_size: tuple[int, int] | None = None
 
     @classmethod
     def load(
@@ -123,51 +123,67 @@ class Segmenter:
         made = make_engine(network, card, device=device, engine=engine, precision=precision, threads=threads)
         return cls(made, card)
 
-    def prepare(
-        self, image_size: tuple[int, int], *, order: Order = 'rgb', confidence: bool = False, batch: int = 1
-    ) -> None:
-        """Compile and warm up for batches of images of (height, width): the first is as fast as the next."""
-        self.engine.prepare(self.job(image_size, order, confidence=confidence, batch=batch))
-
-    def segment(
-        self, image: Pixels, *, order: Order = 'rgb', confidence: bool = False, out: Pixels | None = None
-    ) -> Segmentation:
-        """Segment one image.
+    def job(
+        self,
+        image_size: Size,
+        order: Order = 'rgb',
+        *,
+        network_size: Size = OWN_SIZE,
+        confidence: bool = False,
+        batch: int = 1,
+    ) -> Job:
+        """Return what has to be done for images of one size; it travels with them to `run`.
 
         Args:
-            image: uint8 (H, W, 3), any strides; read in place where its pixels lie side by side.
-            order: of its channels, 'rgb' or 'bgr'.
-            confidence: whether to give the confidence too.
-            out: uint8 (H, W), C-contiguous: the label is written there instead of to new memory.
+            image_size: (height, width) of the images, in pixels.
+            order: of their channels, 'rgb' or 'bgr'.
+            network_size: (height, width) that the network sees. (0, 0) is the image's own size, enlarged to
+                the weights' `least_size` if it is smaller; one 0 follows from the other by the image's shape.
+            confidence: whether the confidence is computed too.
+            batch: images that run together.
 
         Raises:
-            ValueError: the image or `out` is of another type or shape.
+            ValueError: the network would see an image of more than `MAX_SIDE` pixels a side.
 
         """
-        outs = None if out is None else [out]
-        return self.segment_batch([image], order=order, confidence=confidence, outs=outs)[0]
+        (height, width), (wanted_height, wanted_width) = image_size, network_size
+        if not (wanted_height or wanted_width):
+            size = enlarged(image_size, self.card.least_size)
+        else:
+            size = (
+                wanted_height or max(round(height * wanted_width / width), 1),
+                wanted_width or max(round(width * wanted_height / height), 1),
+            )
+        if not all(0 < side <= MAX_SIDE for side in size):
+            msg = (
+                f'the network would see the {width}x{height} image at {size[1]}x{size[0]}; 1 to {MAX_SIDE} '
+                'pixels a side are possible: choose another network_height and network_width'
+            )
+            raise ValueError(msg)
+        return Job(image_size, size, order, confidence, batch)
 
-    def segment_batch(
-        self,
-        images: Sequence[Pixels],
-        *,
-        order: Order = 'rgb',
-        confidence: bool = False,
-        outs: Sequence[Pixels] | None = None,
+    def prepare(self, job: Job) -> None:
+        """Compile and warm up for a job, so that its first run takes no longer than the next."""
+        self.engine.prepare(job)
+
+    def run(
+        self, job: Job, images: Sequence[Pixels], outs: Sequence[Pixels] | None = None
     ) -> list[Segmentation]:
-        """Segment images of one size together.
+        """Do a job.
 
         Args:
-            images: uint8 (H, W, 3) each, any strides.
-            order: of their channels, 'rgb' or 'bgr'.
-            confidence: whether to give the confidences too.
+            job: from `job`, for these images.
+            images: `job.batch` of uint8 (H, W, 3), any strides; read in place where pixels are adjacent.
             outs: uint8 (H, W) for each image, C-contiguous: its label is written there.
 
         Raises:
-            ValueError: an image or an `out` is of another type or shape, or there are none.
+            ValueError: an image or an `out` has another type or shape than the job, or their number differs.
 
         """
-        size = _size_of(images)
+        size = job.image_size
+        if len(images) != job.batch or _size_of(images) != size:
+            msg = f'the job is for {job.batch} images of {size[1]}x{size[0]}, not for these {len(images)}'
+            raise ValueError(msg)
         labels = [np.empty(size, np.uint8) for _ in images] if outs is None else list(outs)
         if len(labels) != len(images):
             msg = f'{len(labels)} outs for {len(images)} images; one each is needed'
@@ -176,20 +192,68 @@ class Segmenter:
             if label.shape != size or label.dtype != np.uint8 or not label.flags.c_contiguous:
                 msg = f'out is {label.dtype} {label.shape}; contiguous uint8 {size} is needed'
                 raise ValueError(msg)
-        sure: list[Pixels] | None = [np.empty(size, np.uint8) for _ in images] if confidence else None
-        job = self.job(size, order, confidence=confidence, batch=len(images))
-        self.engine.run(job, [_packed(image) for image in images], labels, sure)
+        confidences = [np.empty(size, np.uint8) for _ in images] if job.confidence else None
+        self.engine.run(job, [_packed(image) for image in images], labels, confidences)
         return [
-            Segmentation(image, order, label, sure[index] if sure else None, self.labels)
+            Segmentation(image, job.order, label, confidences[index] if confidences else None, self.labels)
             for index, (image, label) in enumerate(zip(images, labels))
         ]
 
-    def job(
-        self, image_size: tuple[int, int], order: Order = 'rgb', *, confidence: bool = False, batch: int = 1
-    ) -> Job:
-        """Give the shape of the work on images of (height, width); and the size the network sees."""
-        size = self.network_size or enlarged(image_size, self.card.least_size)
-        return Job(image_size, size, order, confidence, batch)
+    def segment(
+        self,
+        image: Pixels,
+        *,
+        order: Order = 'rgb',
+        network_size: Size = OWN_SIZE,
+        confidence: bool = False,
+        out: Pixels | None = None,
+    ) -> Segmentation:
+        """Segment one image.
+
+        Args:
+            image: uint8 (H, W, 3), any strides; read in place where its pixels are adjacent.
+            order: of its channels, 'rgb' or 'bgr'.
+            network_size: see `job`.
+            confidence: whether to return the confidence too.
+            out: uint8 (H, W), C-contiguous: the label is written there instead of to new memory.
+
+        Raises:
+            ValueError: the image or `out` has another type or shape, or `order` is unknown.
+
+        """
+        outs = None if out is None else [out]
+        return self.segment_batch(
+            [image], order=order, network_size=network_size, confidence=confidence, outs=outs
+        )[0]
+
+    def segment_batch(
+        self,
+        images: Sequence[Pixels],
+        *,
+        order: Order = 'rgb',
+        network_size: Size = OWN_SIZE,
+        confidence: bool = False,
+        outs: Sequence[Pixels] | None = None,
+    ) -> list[Segmentation]:
+        """Segment images of one size together.
+
+        Args:
+            images: uint8 (H, W, 3) each, any strides.
+            order: of their channels, 'rgb' or 'bgr'.
+            network_size: see `job`.
+            confidence: whether to return the confidences too.
+            outs: uint8 (H, W) for each image, C-contiguous: its label is written there.
+
+        Raises:
+            ValueError: an image or an `out` has another type or shape, there are none, or `order` is unknown.
+
+        """
+        if order not in ORDERS:
+            msg = f'order {order!r} is unknown: choose one of {", ".join(ORDERS)}'
+            raise ValueError(msg)
+        size = _size_of(images)
+        job = self.job(size, order, network_size=network_size, confidence=confidence, batch=len(images))
+        return self.run(job, images, outs)
 
 
 def _size_of(images: Sequence[Pixels]) -> tuple[int, int]:

@@ -10,17 +10,18 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from lw_refinenet_ros.image.frame import parse_compressed_image, parse_image
 from lw_refinenet_ros.node.camera_outputs import CameraOutputs
-from lw_refinenet_ros.node.diagnostics import WARMING_UP
-from lw_refinenet_ros.node.inference_thread import Arrival
 from lw_refinenet_ros.node.statistics import Statistics
 from lw_refinenet_ros.node.subscription import FollowingSubscription
+from lw_refinenet_ros.node.worker import Arrival
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rclpy.lifecycle import LifecycleNode
 
     from lw_refinenet_ros.image.frame import Frame
     from lw_refinenet_ros.inference.engine import Job
-    from lw_refinenet_ros.node.inference_thread import InferenceThread
+    from lw_refinenet_ros.node.parameters import Settings
 
 __all__ = ['Camera']
 
@@ -35,20 +36,21 @@ class Camera:
         node: that subscribes and publishes.
         name: becomes part of the topics; empty for the only camera.
         transport: 'raw' or 'compressed'.
+        settings: returns what the parameters say now.
 
     Attributes:
         name: as above.
         parse: makes a frame of a serialized image.
         outputs: what is published.
         statistics: of its frames since the node was configured.
-        batch: how many cameras' frames the last one was segmented with, itself included; 0 before the first.
-        age_ms: of the last result when it was out, by its stamp and the node's clock; None before the first.
 
     """
 
-    def __init__(self, node: LifecycleNode, name: str, transport: str) -> None:
+    def __init__(
+        self, node: LifecycleNode, name: str, transport: str, settings: Callable[[], Settings]
+    ) -> None:
         self.name = name
-        self._node = node
+        self._node, self._settings = node, settings
         prefix = f'{name}/' if name else ''
         compressed = transport == 'compressed'
         # Remapping `image` moves no `image/compressed`: the name is resolved first.
@@ -59,10 +61,8 @@ class Camera:
         self.parse = parse_compressed_image if compressed else parse_image
         self.outputs = CameraOutputs(node, prefix)
         self.statistics = Statistics()
-        self.batch = 0
-        self.age_ms: float | None = None
         self._complaint = ''  # of the last second's worst frame
-        self._inference: InferenceThread | None = None
+        self._offer: Callable[[Camera, Arrival], str] | None = None
         self._next_due = 0.0  # when max_rate lets the next frame in, monotonic seconds
 
     # In the executor's thread
@@ -72,17 +72,27 @@ class Camera:
         """The topic of the images, resolved."""
         return self._subscription.topic
 
-    def listen(self, inference: InferenceThread) -> None:
-        """Hand frames to the inference thread from now on."""
-        self._inference = inference
+    def listen(
+        self,
+        offer: Callable[[Camera, Arrival], str],
+        call: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """Hand frames to the inference thread from now on.
+
+        Args:
+            offer: takes the newest frame and returns the fate of one that waited, or an empty string.
+            call: runs a task in the inference thread.
+
+        """
+        self._offer = offer
         self._subscription.open()
-        self.outputs.points.listen(inference.call)
+        self.outputs.points.listen(call)
 
     def stop(self) -> None:
         """Listen no more."""
         self._subscription.close()
         self.outputs.points.stop()
-        self._inference = None
+        self._offer = None
 
     def close(self) -> None:
         """Let go of everything."""
@@ -91,7 +101,7 @@ class Camera:
 
     def follow(self) -> None:
         """Listen to what is published and wanted now, as reliably as it is offered."""
-        if self._inference is not None:
+        if self._offer is not None:
             self._subscription.follow()
             self.outputs.points.follow()
 
@@ -116,10 +126,11 @@ class Camera:
     def values(self) -> dict[str, str]:
         """Give what the diagnostics show beside the statistics."""
         points = self.outputs.points
-        values = {'topic': self.topic, 'batch': str(self.batch)}
+        values = {'topic': self.topic, 'batch': str(self.statistics.batch)}
         values |= {'points published': str(points.published), 'points without depth': str(points.unpaired)}
-        if self.age_ms is not None and abs(self.age_ms) < OTHER_CLOCK_MS:
-            values['age_ms'] = f'{self.age_ms:.1f}'
+        age_ms = self.statistics.age_ms
+        if age_ms is not None and abs(age_ms) < OTHER_CLOCK_MS:
+            values['age_ms'] = f'{age_ms:.1f}'
         return values
 
     # In the subscription's thread
@@ -130,9 +141,9 @@ class Camera:
         self.statistics.count('received')
         if lost:
             self.statistics.count('lost', lost)
-        if self._inference is None:
+        if self._offer is None:
             return
-        settings = self._inference.settings
+        settings = self._settings()
         if not settings.enabled:
             self.statistics.count('disabled')
             return
@@ -142,8 +153,9 @@ class Camera:
                 return
             period = 1 / settings.max_rate
             self._next_due = max(self._next_due, now - period) + period
-        if self._inference.offer(self, Arrival(cdr, now)):
-            self.statistics.count(WARMING_UP if self._inference.warming_up else 'superseded')
+        fate = self._offer(self, Arrival(cdr, now))
+        if fate:
+            self.statistics.count(fate)
 
     # In the inference thread
 

@@ -10,17 +10,33 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 if TYPE_CHECKING:
     from lw_refinenet_ros.node.statistics import Statistics
 
-__all__ = ['FATES', 'READY', 'WARMING_UP', 'build_status', 'read_status']
+__all__ = [
+    'FATES',
+    'LOST',
+    'READY',
+    'RECEIVED',
+    'SUPERSEDED',
+    'WARMING_UP',
+    'Status',
+    'build_status',
+    'read_status',
+]
+
+# Message, all values, frames by fate, and percentiles of each stage in milliseconds.
+Status = tuple[str, dict[str, str], dict[str, int], dict[str, dict[str, float]]]
 
 READY = 'ready'
+RECEIVED = 'received'
+LOST = 'lost'
 WARMING_UP = 'warming up'
+SUPERSEDED = 'superseded'
 # What becomes of a frame, always listed; 'bad: REASON' is added when it happens.
 FATES = (
-    'received',
+    RECEIVED,
     'segmented',
-    'superseded',
-    'lost',
-    'warming up',
+    SUPERSEDED,
+    LOST,
+    WARMING_UP,
     'skipped',
     'disabled',
     'unwatched',
@@ -56,10 +72,8 @@ def build_status(
     )
 
 
-def read_status(
-    message: DiagnosticArray, name: str
-) -> tuple[str, dict[str, str], dict[str, int], dict[str, dict[str, float]]] | None:
-    """Read what `build_status` wrote: message, all values, frames by fate and stages in milliseconds."""
+def read_status(message: DiagnosticArray, name: str) -> Status | None:
+    """Read what `build_status` wrote; None if the message has no status of that name."""
     for status in message.status:
         if status.name != name:
             continue

@@ -9,10 +9,11 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lw_refinenet_ros.image.encodings import Order, pixels
+from lw_refinenet_ros.image.encodings import ORDERS, pixels
 from lw_refinenet_ros.image.frame import Frame, FrameError
 from lw_refinenet_ros.image.labels import UNLABELLED
-from lw_refinenet_ros.node.worker import NewestWorker
+from lw_refinenet_ros.node.diagnostics import SUPERSEDED, WARMING_UP
+from lw_refinenet_ros.node.worker import Arrival, NewestWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,23 +23,14 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.node.camera import Camera
     from lw_refinenet_ros.node.parameters import Settings
 
-__all__ = ['MAX_BATCH', 'Arrival', 'InferenceThread']
+__all__ = ['MAX_BATCH', 'InferenceThread']
 
 MAX_BATCH = 4  # frames: each size of a batch is compiled for itself, and engines keep only some
-ORDERS: tuple[Order, ...] = ('rgb', 'bgr')
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A serialized image and when it came, in seconds of the monotonic clock."""
-
-    cdr: bytes
-    received: float
 
 
 @dataclass(frozen=True)
 class _Viewed:
-    """A frame whose pixels were looked at, and what is wanted of it."""
+    """A frame as a view of its pixels, and the job that is to be done for it."""
 
     camera: Camera
     arrival: Arrival
@@ -46,6 +38,7 @@ class _Viewed:
     image: Pixels
     wanted: set[str]
     job: Job
+    compiled: bool  # whether the graph of its job had to be compiled first
     view_s: float
 
 
@@ -56,7 +49,7 @@ class InferenceThread:
 
     Args:
         segmenter: the model to begin with.
-        settings: what the parameters say; may be replaced at any time.
+        settings: returns what the parameters say now.
         announce: publishes the names of a model's classes.
 
     Attributes:
@@ -67,9 +60,12 @@ class InferenceThread:
     """
 
     def __init__(
-        self, segmenter: Segmenter, settings: Settings, announce: Callable[[Segmenter], None]
+        self,
+        segmenter: Segmenter,
+        settings: Callable[[], Settings],
+        announce: Callable[[Segmenter], None],
     ) -> None:
-        self.segmenter, self.settings = segmenter, settings
+        self.segmenter, self._settings = segmenter, settings
         self.warming_up = False
         self.failure = ''
         self._announce = announce
@@ -86,7 +82,7 @@ class InferenceThread:
     def start(self) -> None:
         """Start the thread, and compile at once if the size that the network sees is known."""
         self._worker = NewestWorker(self._segment)
-        size = self.settings.network_size(0, 0)
+        size = self._settings().network_size
         if all(size):
             self.warming_up = True
             self._worker.call(lambda: self._warm_up(size))
@@ -98,9 +94,11 @@ class InferenceThread:
             self._worker = None
         self._swap()
 
-    def offer(self, camera: Camera, arrival: Arrival) -> bool:
-        """Hand over a camera's newest frame; whether one that waited was superseded."""
-        return self._worker is not None and self._worker.offer(camera, arrival) is not None
+    def offer(self, camera: Camera, arrival: Arrival) -> str:
+        """Hand over a camera's newest frame; return the fate of one that waited, or an empty string."""
+        if self._worker is None or self._worker.offer(camera, arrival) is None:
+            return ''
+        return WARMING_UP if self.warming_up else SUPERSEDED
 
     def call(self, task: Callable[[], None]) -> None:
         """Run a task in the thread, before the next frames; without the thread, never."""
@@ -130,11 +128,12 @@ class InferenceThread:
             self._announce(self.segmenter)
 
     def _warm_up(self, size: tuple[int, int]) -> None:
-        """Compile for images of the network's own size, whatever else they may be, until the first comes."""
+        """Compile for images of the size that the network sees, until the first frame comes."""
         try:
             for confidence, order in itertools.product((False, True), ORDERS):
                 if self._worker is None or not self._worker.waiting:
-                    self.segmenter.prepare(size, order=order, confidence=confidence)
+                    job = self.segmenter.job(size, order, network_size=size, confidence=confidence)
+                    self.segmenter.prepare(job)
         except Exception as error:  # the first frame will try again
             self.failure = f'warming up failed: {type(error).__name__}: {error}'
         finally:
@@ -142,7 +141,7 @@ class InferenceThread:
 
     def _segment(self, arrivals: list[tuple[Camera, Arrival]]) -> None:
         """Segment frames and publish what is wanted of them; a bad frame costs only itself."""
-        settings = self.settings
+        settings = self._settings()
         groups: dict[Job, list[_Viewed]] = {}
         for camera, arrival in arrivals:
             try:
@@ -169,7 +168,7 @@ class InferenceThread:
         camera.drop('failed', f'{type(error).__name__}: {error}')
 
     def _view(self, camera: Camera, arrival: Arrival, settings: Settings) -> _Viewed | None:
-        """Look at a frame's pixels; None if nobody wants anything of it."""
+        """View a frame's pixels and make its job; None if none of its outputs has a subscriber."""
         started = time.monotonic()
         wanted = camera.outputs.wanted()
         if not wanted:
@@ -180,26 +179,27 @@ class InferenceThread:
         if 'points' in wanted:
             camera.outputs.points.expect(frame.stamp_ns)
         confidence = camera.outputs.need_confidence(wanted) or settings.min_confidence > 0
-        self.segmenter.network_size = settings.network_size(frame.height, frame.width)
-        job = self.segmenter.job((frame.height, frame.width), order, confidence=confidence)
-        if self._jobs.get(camera) != job:
+        job = self.segmenter.job(
+            (frame.height, frame.width), order, network_size=settings.network_size, confidence=confidence
+        )
+        compiled = self._jobs.get(camera) != job
+        if compiled:
             camera.log_change(frame, job)
             self._jobs[camera] = job
             self.warming_up = True
             for needed in self.jobs():
                 if replace(needed, batch=1) == job:
-                    self.segmenter.engine.prepare(needed)
+                    self.segmenter.prepare(needed)
             self.warming_up = False
-        return _Viewed(camera, arrival, frame, image, wanted, job, time.monotonic() - started)
+        return _Viewed(camera, arrival, frame, image, wanted, job, compiled, time.monotonic() - started)
 
     def _segment_batch(self, batch: list[_Viewed], settings: Settings) -> None:
         started = time.monotonic()
-        job = batch[0].job
-        results = self.segmenter.segment_batch(
+        job = replace(batch[0].job, batch=len(batch))
+        results = self.segmenter.run(
+            job,
             [viewed.image for viewed in batch],
-            order=job.order,
-            confidence=job.confidence,
-            outs=[viewed.camera.outputs.label_memory(*job.image_size) for viewed in batch],
+            [viewed.camera.outputs.label_memory(*job.image_size) for viewed in batch],
         )
         self.failure = ''
         inferred = time.monotonic()
@@ -216,6 +216,8 @@ class InferenceThread:
                 'publish': published - inferred,
             }
             seconds |= {'wait': total - sum(seconds.values()), 'total': total}
-            camera.statistics.segmented({stage: value * 1e3 for stage, value in seconds.items()})
-            camera.batch = len(batch)
-            camera.age_ms = (camera.now_ns() - frame.stamp_ns) / 1e6
+            camera.statistics.segmented(
+                {} if viewed.compiled else {stage: value * 1e3 for stage, value in seconds.items()},
+                batch=len(batch),
+                age_ms=(camera.now_ns() - frame.stamp_ns) / 1e6,
+            )

@@ -220,8 +220,15 @@ class ModelSwap:
         for job in request.jobs():  # another model may see the same images at another size
             if self._request is not request:
                 return None
-            segmenter.network_size = request.settings.network_size(*job.image_size)
-            segmenter.prepare(job.image_size, order=job.order, confidence=job.confidence, batch=job.batch)
+            segmenter.prepare(
+                segmenter.job(
+                    job.image_size,
+                    job.order,
+                    network_size=request.settings.network_size,
+                    confidence=job.confidence,
+                    batch=job.batch,
+                )
+            )
         return segmenter
 
 

@@ -20,6 +20,7 @@ __all__ = ['PARAMETERS', 'TRANSPORTS', 'Parameter', 'Settings', 'declare', 'refu
 
 TRANSPORTS = ('raw', 'compressed')
 NO_TYPE = 'an empty list has no type in ROS; write [""]'
+BY_IMAGE = '0 keeps the shape of the image; both 0 its size, enlarged to what the weights were trained on.'
 CAMERA_NAME = re.compile(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', re.ASCII)
 
 
@@ -49,8 +50,8 @@ PARAMETERS = (
     ),
     Parameter('image_transport', 'raw', 'How the images come.', choices=TRANSPORTS, read_only=True),
     Parameter('autostart', True, 'Configure and activate without a lifecycle manager.', read_only=True),
-    Parameter('network_height', 0, "Height the network sees, in pixels; 0 is the image's.", (0, MAX_SIDE)),
-    Parameter('network_width', 0, "Width the network sees, in pixels; 0 is the image's.", (0, MAX_SIDE)),
+    Parameter('network_height', 0, f'Height the network sees, in pixels; {BY_IMAGE}', (0, MAX_SIDE)),
+    Parameter('network_width', 0, f'Width the network sees, in pixels; {BY_IMAGE}', (0, MAX_SIDE)),
     Parameter(
         'overlay_alpha',
         0.5,
@@ -88,9 +89,10 @@ class Settings:
         chosen['overlay_classes'] = tuple(name for name in chosen['overlay_classes'] if name)
         return cls(**chosen)
 
-    def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """Give the (height, width) that the network sees of images of a size; each may be the image's own."""
-        return self.network_height or height, self.network_width or width
+    @property
+    def network_size(self) -> tuple[int, int]:
+        """The (height, width) that the network sees, as `Segmenter.job` takes it."""
+        return self.network_height, self.network_width
 
 
 def declare(node: Node) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records what the node publishes, and when each result arrived; a process of its own in a live run.
 
-It says `ready` on standard output once the node is active and warm, and ends when standard
-input is closed and nothing more arrives.
+It writes `ready` to standard output once the node is active and has compiled for the images that will
+come, and ends when standard input is closed and nothing more arrives.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import json
 import sys
 import threading
 import time
+from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -22,16 +24,20 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from lw_refinenet_ros.image.frame import parse_image
-from lw_refinenet_ros.node.diagnostics import read_status
+from lw_refinenet_ros.node.diagnostics import LOST, RECEIVED, SUPERSEDED, WARMING_UP, Status, read_status
 from lw_refinenet_ros.node.memory import keep_large_allocations
+from lw_refinenet_ros.node.outputs import header_of
 from lw_refinenet_ros.node.qos import recorded
 from lw_refinenet_ros.node.ros_context import ros_context
 from lw_refinenet_ros.sources.bag_writer import BagWriter
+from lw_refinenet_ros.sources.opening import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rosbags.interfaces import Qos
+
+    from lw_refinenet_ros.image.frame import Frame
 
 __all__ = ['main']
 
@@ -45,13 +51,15 @@ class Recorder(Node):  # type: ignore[misc]
     Attributes:
         arrivals: stamp and arrival (monotonic), both in ns, of every label.
         status: the node's last diagnostics, None before the first.
+        recording: whether results are written; those that come before are left out.
 
     """
 
     def __init__(self, node: str, bag: BagWriter, outputs: Sequence[str]) -> None:
         super().__init__('lw_refinenet_recorder')
         self.arrivals: list[tuple[int, int]] = []
-        self.status: tuple[str, dict[str, str], dict[str, int], dict[str, dict[str, float]]] | None = None
+        self.recording = False
+        self.status: Status | None = None
         self.status_time = self.last_arrival = time.monotonic()
         self._name, self._bag = f'{node}: segmentation', bag
         self._offered: dict[str, list[Qos]] = {}
@@ -64,6 +72,8 @@ class Recorder(Node):  # type: ignore[misc]
 
     def _writer(self, topic: str) -> Callable[[bytes], None]:
         def write(cdr: bytes) -> None:
+            if not self.recording:
+                return
             self.last_arrival = time.monotonic()
             arrival_ns = time.monotonic_ns()
             stamp_ns = parse_image(cdr).stamp_ns
@@ -82,6 +92,36 @@ class Recorder(Node):  # type: ignore[misc]
             self.status, self.status_time = status, time.monotonic()
 
 
+def _warm_up(recorder: Recorder, executor: SingleThreadedExecutor, first: Frame, topic: str) -> None:
+    """Show the node a first image until it has compiled for it: a camera runs before the drive begins."""
+    publisher = recorder.create_publisher(Image, topic, QoSProfile(depth=1))
+    message = Image(height=first.height, width=first.width, encoding=first.encoding, step=first.step)
+    message.header, message.is_bigendian = header_of(first), int(first.is_bigendian)
+    message.data = array('B', first.data.tobytes())
+    fates: dict[str, int] = {}
+    while rclpy.ok() and not _settled(fates):
+        publisher.publish(message)
+        fates = _next_fates(recorder, executor)
+    recorder.destroy_publisher(publisher)
+    before: dict[str, int] = {}
+    while rclpy.ok() and before != fates:
+        before, fates = fates, _next_fates(recorder, executor)
+
+
+def _next_fates(recorder: Recorder, executor: SingleThreadedExecutor) -> dict[str, int]:
+    """Return the frames by fate of the node's next diagnostics, which come once a second."""
+    last = recorder.status_time
+    while rclpy.ok() and recorder.status_time == last:
+        executor.spin_once(timeout_sec=0.1)
+    return recorder.status[2] if recorder.status else {}
+
+
+def _settled(fates: dict[str, int]) -> bool:
+    """Whether a frame has come to its end, be it a bad one."""
+    waiting = {RECEIVED, LOST, SUPERSEDED, WARMING_UP}
+    return any(count for fate, count in fates.items() if fate not in waiting)
+
+
 def _wait_for_end(finish: threading.Event) -> None:
     sys.stdin.read()
     finish.set()
@@ -96,7 +136,12 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument(
         '--log', type=Path, required=True, help='JSON of arrivals and of what the node counted'
     )
+    parser.add_argument('--first-frame-of', required=True, metavar='SOURCE', help='to warm the node up with')
+    parser.add_argument('--first-frame-to', required=True, metavar='TOPIC', help='that the node listens to')
+    parser.add_argument('--topic', help="the source's image topic, if it has several")
     options = parser.parse_args(args)
+    with open_source(options.first_frame_of, topic=options.topic) as source:
+        first = next(iter(source))
     keep_large_allocations()
     finish = threading.Event()
     threading.Thread(target=_wait_for_end, args=(finish,), daemon=True).start()
@@ -106,19 +151,23 @@ def main(args: list[str] | None = None) -> int:
         recorder = Recorder(options.node, bag, options.outputs)
         executor = SingleThreadedExecutor()
         executor.add_node(recorder)
-        ready, ended = False, 0.0
+        while not (recorder.status and recorder.status[1].get('state') == 'active'):
+            executor.spin_once(timeout_sec=0.1)
+        _warm_up(recorder, executor, first, options.first_frame_to)
+        counted = recorder.status[2]
+        recorder.recording = True
+        sys.stdout.write('ready\n')
+        sys.stdout.flush()
+        ended = 0.0
         while True:
             executor.spin_once(timeout_sec=0.1)
-            if not ready and recorder.status and recorder.status[1].get('state') == 'active':
-                ready = True
-                sys.stdout.write('ready\n')
-                sys.stdout.flush()
             if finish.is_set():
                 ended = ended or time.monotonic()
                 settled = max(ended, recorder.last_arrival) + QUIET_S
                 if time.monotonic() > settled and recorder.status_time > settled - QUIET_S / 3:
                     break
-        _, values, fates, stages = recorder.status or ('', {}, {}, {})
+        _, values, fates, stages = recorder.status
+        fates = {fate: count - counted.get(fate, 0) for fate, count in fates.items()}
         log = {'arrivals': recorder.arrivals, 'values': values, 'fates': fates, 'stages_ms': stages}
         options.log.write_text(json.dumps(log))
         executor.shutdown()

@@ -103,11 +103,13 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             return FAILURE
         self._swap.serving = candidate.weights
         transport = self._values['image_transport']
-        self._cameras = [Camera(self, name, transport) for name in self._values['cameras']]
+        self._cameras = [
+            Camera(self, name, transport, self._current_settings) for name in self._values['cameras']
+        ]
         # Not lifecycle publishers: the names are known, and useful, before the node is active.
         latched = quality(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
         self._label_publishers = LabelPublishers(self, latched)
-        self._inference = InferenceThread(segmenter, self._settings, self._announce)
+        self._inference = InferenceThread(segmenter, self._current_settings, self._announce)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -116,7 +118,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         assert self._inference is not None
         self._inference.start()
         for camera in self._cameras:
-            camera.listen(self._inference)
+            camera.listen(self._inference.offer, self._inference.call)
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -198,9 +200,10 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
                 self._swap.begin(request, {name: self._values[name] for name in FALLBACK})
         self._values = values
         self._settings = Settings.from_values(values)
-        if self._inference is not None:
-            self._inference.settings = self._settings
         return ''
+
+    def _current_settings(self) -> Settings:
+        return self._settings
 
     def _candidate(self, weights: str) -> Candidate | None:
         """Load and check weights; what comes already is not loaded again, and None means what serves."""

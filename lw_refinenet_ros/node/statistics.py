@@ -21,6 +21,9 @@ class Statistics:
 
     Attributes:
         last_received: when the last frame came, in seconds of the monotonic clock; 0 before the first.
+        batch: how many cameras' frames the last one was segmented with, itself included; 0 before the first.
+        age_ms: of the last result when it was published, by its stamp and the node's clock; None before the
+            first.
 
     """
 
@@ -29,7 +32,9 @@ class Statistics:
         self._fates: Counter[str] = Counter()
         self._stages_ms: dict[str, deque[float]] = {stage: deque(maxlen=WINDOW) for stage in STAGES}
         self._finished: deque[float] = deque(maxlen=WINDOW)
-        self.last_received = 0.0  # monotonic seconds
+        self.last_received = 0.0
+        self.batch = 0
+        self.age_ms: float | None = None
 
     def count(self, fate: str, frames: int = 1) -> None:
         """Count frames by what became of them."""
@@ -38,10 +43,19 @@ class Statistics:
             if fate == 'received':
                 self.last_received = time.monotonic()
 
-    def segmented(self, stages_ms: dict[str, float]) -> None:
-        """Count one segmented frame with the time that each of `STAGES` took, in milliseconds."""
+    def segmented(self, stages_ms: dict[str, float], *, batch: int, age_ms: float) -> None:
+        """Count one segmented frame.
+
+        Args:
+            stages_ms: the time that each of `STAGES` took, in milliseconds; empty for a frame whose graph had
+                to be compiled first, since that is no latency of the node.
+            batch: frames that it was segmented with, itself included.
+            age_ms: of the result when it was published, by its stamp.
+
+        """
         with self._lock:
             self._fates['segmented'] += 1
+            self.batch, self.age_ms = batch, age_ms
             for stage, value in stages_ms.items():
                 self._stages_ms[stage].append(value)
             self._finished.append(time.monotonic())

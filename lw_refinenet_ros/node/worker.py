@@ -5,15 +5,24 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ['NewestWorker']
+__all__ = ['Arrival', 'NewestWorker']
 
 K = TypeVar('K')
 T = TypeVar('T')
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A serialized image and when it came, in seconds of the monotonic clock."""
+
+    cdr: bytes
+    received: float
 
 
 class NewestWorker(Generic[K, T]):
