@@ -232,4 +232,4 @@ def test_diagnostics_tell_rate_latencies_engine_and_model(node, street):
 
 def test_the_parameter_file_says_the_defaults():
     document = yaml.safe_load((Path(__file__).parents[1] / 'config/segmentation.yaml').read_text())
-    assert document['/**']['ros__parameters'] == {p.name: p.default for p in PARAMETERS}
+    assert document['/**/lw_refinenet']['ros__parameters'] == {p.name: p.default for p in PARAMETERS}

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import signal
 import sys
+from typing import NoReturn
 
 __all__ = ['main']
 
@@ -15,6 +17,9 @@ def main() -> None:
     """Run the node until it is interrupted."""
     # The imports take seconds and leave nothing to clean up: an interrupt may end them as the system does.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    own = list(itertools.takewhile(lambda argument: argument != '--ros-args', sys.argv[1:]))
+    if own:
+        _explain(own)
     from lw_refinenet_ros.node import segmentation_node
 
     segmentation_node.main()
@@ -24,6 +29,17 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _explain(arguments: list[str]) -> NoReturn:
+    """Print the usage, for it was asked for or arguments are wrong, and end the process."""
+    from lw_refinenet_ros.node.parameters import usage
+
+    if {'-h', '--help'} & set(arguments):
+        sys.stdout.write(f'{usage()}\n')
+        sys.exit()
+    sys.stderr.write(f'{usage()}\nsegmentation_node: unknown without --ros-args: {" ".join(arguments)}\n')
+    sys.exit(2)
 
 
 if __name__ == '__main__':

@@ -1,59 +1,115 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bounds on the parameter files that the node is started with: rcl's own parser has none."""
+"""The parameter files that the node is started with: bounded, and only with names that it knows."""
 
 from __future__ import annotations
 
-import stat
+import re
+from difflib import get_close_matches
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import yaml
+from lw_refinenet_ros.bounded_yaml import read_yaml
+from lw_refinenet_ros.one_line import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
-__all__ = ['MAX_BYTES', 'MAX_DEPTH', 'check_parameter_files']
+__all__ = ['MAX_BYTES', 'ParameterFiles', 'unknown_name']
 
 MAX_BYTES = 256 << 10  # a whole robot's parameters; rcl takes seconds for that many, minutes for a megabyte
-MAX_DEPTH = 32  # of mappings and sequences in each other
-
-FLAG = '--params-file'
-LOADER = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)  # only its events are used: nothing is built
+FILE_FLAG, PARAMETER_FLAGS, PARAMETERS_KEY = '--params-file', ('-p', '--param'), 'ros__parameters'
+WILDCARDS = {'*': r'/\w+', '**': r'(/\w+)*'}
 
 
-def check_parameter_files(arguments: Sequence[str]) -> None:
-    """Check each file that follows `--params-file`.
+class ParameterFiles:
+    """What a command line says of parameters.
+
+    Args:
+        arguments: of the process, with each `--params-file FILE` and `-p NAME:=VALUE`.
 
     Raises:
-        ValueError: one cannot be read, is not a regular file, too large, nested too deeply or not YAML.
+        ValueError: a file cannot be read, is not a regular file, too large, nested too deeply or not YAML.
 
     """
-    for flag, name in pairwise(arguments):
-        if flag == FLAG:
-            _check(Path(name))
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        given = list(pairwise(arguments))
+        self._files = {name: _read(name) for flag, name in given if flag == FILE_FLAG}
+        rules = [rule.partition(':=')[0] for flag, rule in given if flag in PARAMETER_FLAGS]
+        self._arguments = [name for name in rules if ':' not in name]
+
+    def check(self, node: str, known: Collection[str], declared: Callable[[str], bool]) -> list[str]:
+        """Compare the names with those of a node.
+
+        Args:
+            node: its fully qualified name.
+            known: names of its own parameters, to suggest.
+            declared: tells whether the node has a parameter of a name.
+
+        Returns:
+            a line for each file without a section for the node, and for unknown names where they may be meant
+            for other nodes: in a section that names no node, or given to every process by a launch file.
+
+        Raises:
+            ValueError: a section that names the node has unknown parameters.
+
+        """
+        warnings = []
+
+        def unknown(names: Collection[str], where: str) -> str:
+            lines = [
+                unknown_name(n, known) for n in names if not (declared(n) or n.startswith('qos_overrides.'))
+            ]
+            return one_line(f'{where}: {"; ".join(lines)}; there are {", ".join(known)}') if lines else ''
+
+        for file, content in self._files.items():
+            sections = list(_sections(content))
+            ours = [section for section in sections if re.fullmatch(_pattern(section[0]), node)]
+            if not ours:
+                listed = ', '.join(key for key, _ in sections) or 'none'
+                warnings.append(one_line(f'{file} has no section for {node}; it has those of {listed}'))
+            for key, names in ours:
+                fault = unknown(names, f'{file}: {key}')
+                if fault and key.rpartition('/')[2] not in WILDCARDS:
+                    raise ValueError(fault)
+                warnings.append(fault)
+        warnings.append(unknown(self._arguments, 'command line'))
+        return [warning for warning in warnings if warning]
 
 
-def _check(path: Path) -> None:
+def unknown_name(name: str, known: Collection[str]) -> str:
+    """Say that a name is unknown, and the most similar known one."""
+    similar = get_close_matches(name, known, 1)
+    return f'no parameter is called {name!r}' + (f', did you mean {similar[0]!r}?' if similar else '')
+
+
+def _read(file: str) -> Any:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            msg = f'{path} is not a regular file; give a YAML file of parameters'
-            raise ValueError(msg)
-        with path.open('rb') as file:
-            content = file.read(MAX_BYTES + 1)
+        return read_yaml(file, MAX_BYTES)
     except OSError as error:
-        msg = f'{path}: {error.strerror}; give a YAML file of parameters'
+        msg = f'{file}: {error.strerror}; give a YAML file of parameters'
         raise ValueError(msg) from error
-    if len(content) > MAX_BYTES:
-        msg = f'{path} is larger than the {MAX_BYTES} bytes that a parameter file may have'
-        raise ValueError(msg)
-    depth = 0
-    try:
-        for event in yaml.parse(content, Loader=LOADER):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                msg = f'{path} is nested more than {MAX_DEPTH} levels deep'
-                raise ValueError(msg)
-    except yaml.YAMLError as error:
-        msg = f'{path} is not YAML: {" ".join(str(error).split())}'
-        raise ValueError(msg) from error
+
+
+def _sections(content: Any, name: str = '') -> Iterator[tuple[str, list[str]]]:
+    """Yield each node's name in a file, wildcards included, and the names of its parameters."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if key == PARAMETERS_KEY:
+                yield name, list(_names(value))
+            else:
+                yield from _sections(value, f'{name}/{str(key).strip("/")}')
+
+
+def _names(content: Any, prefix: str = '') -> Iterator[str]:
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _names(value, f'{prefix}.{key}' if prefix else str(key))
+    elif prefix:
+        yield prefix
+
+
+def _pattern(section: str) -> str:
+    """Return the regular expression of the nodes that a section is for."""
+    tokens = section.strip('/').split('/')
+    return ''.join(WILDCARDS.get(token, '/' + re.escape(token)) for token in tokens)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,13 @@ from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-__all__ = ['PARAMETERS', 'TRANSPORTS', 'Parameter', 'Settings', 'declare', 'refusal']
+__all__ = ['PARAMETERS', 'TRANSPORTS', 'Parameter', 'Settings', 'declare', 'refusal', 'usage']
 
 TRANSPORTS = ('raw', 'compressed')
+USAGE = (
+    'usage: segmentation_node [-h] [--ros-args [--params-file FILE] [-p NAME:=VALUE] [-r FROM:=TO] ...]\n\n'
+    'Segments the images of the topic `image` and publishes labels and overlays, as parameters say.'
+)
 NO_TYPE = 'an empty list has no type in ROS; write [""]'
 BY_IMAGE = '0 keeps the shape of the image; both 0 its size, enlarged to what the weights were trained on.'
 CAMERA_NAME = re.compile(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', re.ASCII)
@@ -34,6 +39,11 @@ class Parameter:
     range: tuple[float, float] | None = None
     choices: tuple[str, ...] = ()
     read_only: bool = False
+
+    @property
+    def explanation(self) -> str:
+        """The description with the choices, if there are any."""
+        return self.description + (f' One of: {", ".join(self.choices)}.' if self.choices else '')
 
 
 PARAMETERS = (
@@ -95,6 +105,12 @@ class Settings:
         return self.network_height, self.network_width
 
 
+def usage() -> str:
+    """Return how the node is started, with its parameters and their defaults."""
+    rows = [f'  {p.name:16} {json.dumps(p.default):9} {p.explanation}' for p in PARAMETERS]
+    return '\n'.join([USAGE, '', 'Parameters and their defaults:', *rows])
+
+
 def declare(node: Node) -> dict[str, Any]:
     """Declare every parameter and give the values they start with.
 
@@ -104,10 +120,7 @@ def declare(node: Node) -> dict[str, Any]:
 
     """
     for parameter in PARAMETERS:
-        choices = f' One of: {", ".join(parameter.choices)}.' if parameter.choices else ''
-        descriptor = ParameterDescriptor(
-            description=parameter.description + choices, read_only=parameter.read_only
-        )
+        descriptor = ParameterDescriptor(description=parameter.explanation, read_only=parameter.read_only)
         if parameter.range is not None:
             low, high = parameter.range
             if isinstance(parameter.default, int):

@@ -33,8 +33,8 @@ from lw_refinenet_ros.node.model_swap import (
     load_candidate,
     make_segmenter,
 )
-from lw_refinenet_ros.node.parameter_files import check_parameter_files
-from lw_refinenet_ros.node.parameters import Settings, declare, refusal
+from lw_refinenet_ros.node.parameter_files import ParameterFiles
+from lw_refinenet_ros.node.parameters import PARAMETERS, Settings, declare, refusal
 from lw_refinenet_ros.node.ros_context import ros_context
 from lw_refinenet_ros.node.shared_memory import fitting_profile
 from lw_refinenet_ros.node.statistics import Statistics
@@ -312,14 +312,17 @@ def main(args: list[str] | None = None) -> None:
     with ExitStack() as stack:
         stack.enter_context(suppress(KeyboardInterrupt))
         try:
-            check_parameter_files(sys.argv if args is None else args)
+            files = ParameterFiles(sys.argv if args is None else args)
             started = stack.enter_context(ros_context(args))
             with fitting_profile() as what_was_done:
                 node = SegmentationNode()
+            names = [parameter.name for parameter in PARAMETERS]
+            warnings = files.check(node.get_fully_qualified_name(), names, node.has_parameter)
         except (ParameterException, ValueError) as error:
             sys.exit(f'segmentation_node: {one_line(str(error))}')
-        if what_was_done:
-            node.get_logger().warning(what_was_done)
+        for warning in [*warnings, what_was_done]:
+            if warning:
+                node.get_logger().warning(warning)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         try:
