@@ -64,13 +64,13 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__('lw_refinenet')
+        self._swap = ModelSwap(self.create_guard_condition(self._end_swap).trigger)
         self._inference: InferenceThread | None = None
         self._cameras: list[Camera] = []
         self._label_publishers: LabelPublishers | None = None
         self._fault = ''  # why the node could not be configured
         self._values = declare(self)
         self._settings = Settings.from_values(self._values)
-        self._swap = ModelSwap(self.create_guard_condition(self._end_swap).trigger)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # The steady clock: simulated time may stop, and its absence is worth reporting.
         self.create_timer(
