@@ -4,28 +4,39 @@
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    SetLaunchConfiguration,
+)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
 
 from launch import LaunchDescription
 
 SHARE = Path(get_package_share_directory('lw_refinenet_ros'))
 
 
+def name_cameras(context):
+    """Return what names the cameras where neither the argument nor a parameter file does."""
+    named = LaunchConfiguration('cameras').perform(context) or 'params_file' in context.launch_configurations
+    return [] if named else [SetLaunchConfiguration('cameras', 'front,rear')]
+
+
 def generate_launch_description():
-    """Give segmentation.launch.py with two cameras for a default."""
+    """Return segmentation.launch.py with two cameras by default."""
     return LaunchDescription(
         [
             DeclareLaunchArgument(
                 'cameras',
-                default_value='front,rear',
-                description='Names of the cameras, separated by commas: the labels are ~/NAME/label.',
+                default_value='',
+                description=(
+                    'Names of the cameras, separated by commas: the labels are ~/NAME/label. Empty is as in '
+                    'params_file if it is given, else front,rear.'
+                ),
             ),
-            DeclareLaunchArgument(
-                'image',
-                default_value='/{camera}/image_raw',
-                description="Topic of each camera's images; {camera} stands for its name.",
-            ),
+            OpaqueFunction(function=name_cameras),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(str(SHARE / 'launch/segmentation.launch.py'))
             ),

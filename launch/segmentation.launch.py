@@ -12,6 +12,7 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import LaunchDescription
+from lw_refinenet_ros.node.parameter_files import ParameterFiles
 
 NODE = 'lw_refinenet'
 VIEWS = ('overlay', 'color')
@@ -20,30 +21,45 @@ OLD = os.environ.get('ROS_DISTRO') in {'humble', 'iron', 'jazzy'}
 PROFILE_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE' if OLD else 'FASTDDS_DEFAULT_PROFILES_FILE'
 
 ARGUMENTS = {
-    'image': ('/camera/image_raw', 'Topic of the images to segment; {camera} stands for each of `cameras`.'),
-    'cameras': ('', 'Names of several cameras, separated by commas; empty is one without a name.'),
+    'image': (
+        '',
+        'Topic of the images; empty is /camera/image_raw, with several cameras /{camera}/image_raw.',
+    ),
+    'cameras': ('', 'Names of several cameras, separated by commas; empty is as in params_file.'),
     'image_transport': ('', 'raw, or compressed for the topic with /compressed; empty is as in params_file.'),
     'weights': ('', 'Weights file, or the name of a shipped one; empty is as in params_file.'),
     'device': ('', 'auto, cuda or cpu; empty is as in params_file.'),
     'params_file': (str(CONFIG / 'segmentation.yaml'), 'Parameters of the node.'),
     'namespace': ('', 'Namespace of the node.'),
-    'use_sim_time': ('false', 'Take the time from /clock.'),
-    'log_level': ('info', 'debug, info, warn or error.'),
+    'use_sim_time': ('', 'Take the time from /clock: true or false; empty is as in params_file.'),
+    'log_level': ('info', 'Of the node: debug, info, warn, error or fatal.'),
     'rviz': ('false', 'Show camera, overlay and labels in RViz.'),
 }
 BOOLEAN = ['true', 'false', 'True', 'False']
 CHOICES = {
-    'use_sim_time': BOOLEAN,
+    'use_sim_time': [*BOOLEAN, ''],
     'rviz': BOOLEAN,
     'log_level': ['debug', 'info', 'warn', 'error', 'fatal'],
 }
 
 
-def check(params_file, names):
-    """Refuse in one line what would be ignored, or end the node in its first moment."""
-    if not Path(params_file).is_file():
-        msg = f'params_file {params_file!r} is not a file: give a YAML file of parameters'
+def camera_images(image, cameras):
+    """Return the topic of each camera's images by the name that the node gives it."""
+    if not cameras:
+        image = image or '/camera/image_raw'
+        if '{camera}' in image:
+            msg = f'image {image!r} needs `cameras`, whose names take the place of {{camera}}'
+            raise RuntimeError(msg)
+        return {'image': image}
+    image = image or '/{camera}/image_raw'
+    if '{camera}' not in image and len(cameras) > 1:
+        msg = f'image {image!r} would be one topic for {len(cameras)} cameras: write /{{camera}}/image_raw'
         raise RuntimeError(msg)
+    return {f'{name}/image': image.replace('{camera}', name) for name in cameras}
+
+
+def check(names):
+    """Refuse in one line what would end the node in its first moment."""
     for name in names:
         if not re.fullmatch(r'[\w/~]+', name, re.ASCII):
             msg = f'{name!r} cannot be part of a topic: use letters, digits, _ and /'
@@ -51,39 +67,47 @@ def check(params_file, names):
 
 
 def start(context):
-    """Give the node and, with its topics, RViz."""
+    """Return the node and, with its topics, RViz."""
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    cameras = [name.strip() for name in values['cameras'].split(',') if name.strip()]
-    images = {f'{name}/image': values['image'].replace('{camera}', name) for name in cameras}
     namespace = values['namespace'].strip('/')
-    check(values['params_file'], [values['image'].replace('{camera}', ''), *cameras, namespace or '/'])
+    path = [name for name in (namespace, NODE) if name]
+    params_file = str(Path(values['params_file']).expanduser())
+    try:
+        files = ParameterFiles(['--params-file', params_file])
+    except ValueError as error:
+        msg = f'params_file: {error}'
+        raise RuntimeError(msg) from error
+    cameras = [name.strip() for name in values['cameras'].split(',') if name.strip()]
     parameters = {name: values[name] for name in ('weights', 'device', 'image_transport') if values[name]}
     if cameras:
         parameters['cameras'] = cameras
+    else:
+        cameras = [name for name in files.value('/' + '/'.join(path), 'cameras') or () if name]
+    if values['use_sim_time']:
+        parameters['use_sim_time'] = values['use_sim_time'].lower() == 'true'
+    use_sim_time = parameters.get('use_sim_time', files.value('/' + '/'.join(path), 'use_sim_time'))
+    images = camera_images(values['image'], cameras)
+    check([*cameras, *images.values(), namespace or '/'])
     node = Node(
         package='lw_refinenet_ros',
         executable='segmentation_node',
         name=NODE,
         namespace=values['namespace'],
-        parameters=[
-            values['params_file'],
-            parameters | {'use_sim_time': values['use_sim_time'].lower() == 'true'},
-        ],
-        remappings=list((images or {'image': values['image']}).items()),
-        arguments=['--ros-args', '--log-level', values['log_level']],
+        parameters=[params_file, *([parameters] if parameters else [])],
+        remappings=list(images.items()),
+        # Of the node alone: what rcl and rmw say at debug level would bury it.
+        arguments=['--ros-args', '--log-level', f'{".".join(path).replace("/", ".")}:={values["log_level"]}'],
         output='screen',
     )
     # RViz shows the first camera; its configuration names the topics of a node without a namespace.
-    names = [namespace, NODE, *cameras[:1]]
-    prefix = '/' + '/'.join(name for name in names if name)
-    shown = next(iter(images.values()), values['image'])
+    prefix = '/' + '/'.join([*path, *cameras[:1]])
     rviz = Node(
         package='rviz2',
         executable='rviz2',
         arguments=['-d', str(CONFIG / 'segmentation.rviz')],
-        parameters=[{'use_sim_time': values['use_sim_time'].lower() == 'true'}],
+        parameters=[{'use_sim_time': bool(use_sim_time)}],
         remappings=[
-            ('/camera/image_raw', shown),
+            ('/camera/image_raw', next(iter(images.values()))),
             *((f'/{NODE}/{view}', f'{prefix}/{view}') for view in VIEWS),
         ],
         condition=IfCondition(values['rviz']),
@@ -92,7 +116,7 @@ def start(context):
 
 
 def generate_launch_description():
-    """Give the arguments, the transport that large images need, and what is started."""
+    """Return the arguments, the transport that large images need, and what is started."""
     profile = str(CONFIG / 'fastdds_large_images_network.xml')
     return LaunchDescription(
         [

@@ -32,6 +32,7 @@ def play(context):
     source = values['source']
     what = [f'camera:{source}'] if source.isdecimal() else [source, '--loop']
     command = [str(COMMAND), 'play', *what, '--output-topic', values['image'], '--wait-for-subscriber']
+    command.append('--exit-zero')  # a player that was interrupted has not died
     return [ExecuteProcess(cmd=command, name='player', output='screen', on_exit=end_if_it_failed)]
 
 

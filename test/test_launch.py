@@ -115,7 +115,9 @@ def test_every_argument_is_described(prefix, monkeypatch, file):
     [
         ('segmentation', 'use_sim_time:=maybe', '"use_sim_time" provided value "maybe" is not valid'),
         ('segmentation', 'log_level:=loud', '"log_level" provided value "loud" is not valid'),
-        ('segmentation', 'params_file:=/none.yaml', "params_file '/none.yaml' is not a file"),
+        ('segmentation', 'params_file:=/none.yaml', 'params_file: /none.yaml: No such file or directory'),
+        ('segmentation', 'image:=/{camera}/view', "image '/{camera}/view' needs `cameras`"),
+        ('multi_camera', 'image:=/view', "image '/view' would be one topic for 2 cameras"),
         ('segmentation', 'image:=a b', "'a b' cannot be part of a topic"),
         ('multi_camera', 'cameras:=front,re ar', "'re ar' cannot be part of a topic"),
         ('webcam', 'rviz:=perhaps', '"rviz" provided value "perhaps" is not valid'),
@@ -137,35 +139,74 @@ def test_a_source_that_cannot_be_played_ends_the_launch(launch, tmp_path):
     assert not processes_of(process)
 
 
-def test_a_video_is_segmented_under_the_names_that_were_asked_for_until_an_interrupt(
-    launch, tiny_weights, street, tmp_path
-):
-    video = tmp_path / 'street.avi'
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*'MJPG'), 10, street.shape[1::-1])
+@pytest.fixture
+def client():
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node('client', context=context, use_global_arguments=False)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    yield node
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
+def spin_until(client, process, condition):
+    end = time.monotonic() + PATIENCE_S
+    while not condition() and process.poll() is None and time.monotonic() < end:
+        client.executor.spin_once(timeout_sec=0.1)
+
+
+def interrupt(process):
+    """End a launch as a terminal does, and return what it printed."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert 'Traceback' not in output, output
+    assert 'process has died' not in output, output
+    assert not processes_of(process)
+    return output
+
+
+@pytest.fixture
+def video(street, tmp_path):
+    path = tmp_path / 'street.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, street.shape[1::-1])
     for _ in range(10):
         writer.write(street)
     writer.release()
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    client = rclpy.create_node('client', context=context, use_global_arguments=False)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(client)
+    return path
+
+
+@pytest.mark.parametrize(('file', 'source'), [('webcam', 'source'), ('replay', 'bag')])
+def test_a_video_is_segmented_under_the_names_that_were_asked_for_until_an_interrupt(
+    launch, client, tiny_weights, street, video, file, source
+):
     labels = []
     client.create_subscription(Image, '/robot/lw_refinenet/label', labels.append, 1)
     names = ('namespace:=/robot', 'image:=/robot/view', f'weights:={tiny_weights}', 'rviz:=false')
-    process = launch('webcam.launch.py', f'source:={video}', *names)
-    end = time.monotonic() + PATIENCE_S
-    try:
-        while not labels and process.poll() is None and time.monotonic() < end:
-            executor.spin_once(timeout_sec=0.1)
-    finally:
-        executor.shutdown()
-        client.destroy_node()
-        rclpy.try_shutdown(context=context)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    output, _ = process.communicate(timeout=PATIENCE_S)
+    loop = ('loop:=true',) if file == 'replay' else ()
+    process = launch(f'{file}.launch.py', f'{source}:={video}', *names, *loop)
+    spin_until(client, process, lambda: labels)
+    output = interrupt(process)
     assert labels, output
     assert (labels[0].height, labels[0].width) == street.shape[:2]
-    assert 'Traceback' not in output
-    assert not processes_of(process)
+
+
+@pytest.mark.parametrize('file', ['segmentation', 'multi_camera'])
+def test_the_parameter_file_says_cameras_and_the_clock(
+    launch, client, tiny_weights, tmp_path, monkeypatch, file
+):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    values = f'weights: {tiny_weights}\n    use_sim_time: true\n    cameras: [left, right]'
+    (tmp_path / 'my.yaml').write_text(f'lw_refinenet:\n  ros__parameters:\n    {values}\n')
+    process = launch(
+        f'{file}.launch.py', 'params_file:=~/my.yaml', 'image:=/{camera}/view', 'log_level:=debug'
+    )
+    topics = ['/left/view', '/right/view', '/clock']
+    spin_until(client, process, lambda: all(map(client.count_subscribers, topics)))
+    seen = [topic for topic in topics if client.count_subscribers(topic)]
+    output = interrupt(process)
+    assert seen == topics, output
+    assert '[DEBUG]' not in output.replace('[lw_refinenet]', '')

@@ -47,11 +47,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--loop', action='store_true', help='begin again at the end')
     parser.add_argument('--clock', action='store_true', help="publish the frames' stamps on /clock")
     parser.add_argument('--wait-for-subscriber', action='store_true', help='begin when somebody listens')
+    parser.add_argument(
+        '--exit-zero', action='store_true', help='exit with 0 when interrupted, as launch expects of a node'
+    )
     parser.add_argument('--log', type=Path, help='JSON lines: stamp_ns, due_ns, sent_ns of every frame')
 
 
 def run(options: argparse.Namespace) -> int:
     """Play until the end, or until interrupted; what cannot be read is told and passed over."""
+    try:
+        status = _play(options)
+    except KeyboardInterrupt:
+        if not options.exit_zero:
+            raise
+        status = INTERRUPTED
+    return 0 if status == INTERRUPTED and options.exit_zero else status
+
+
+def _play(options: argparse.Namespace) -> int:
     if not 0 < options.rate < math.inf:
         msg = f'--rate {options.rate} must be above 0'
         raise ValueError(msg)

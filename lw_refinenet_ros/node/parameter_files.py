@@ -34,9 +34,15 @@ class ParameterFiles:
 
     def __init__(self, arguments: Sequence[str]) -> None:
         given = list(pairwise(arguments))
-        self._files = {name: _read(name) for flag, name in given if flag == FILE_FLAG}
+        self._files = {name: list(_sections(_read(name))) for flag, name in given if flag == FILE_FLAG}
         rules = [rule.partition(':=')[0] for flag, rule in given if flag in PARAMETER_FLAGS]
         self._arguments = [name for name in rules if ':' not in name]
+
+    def value(self, node: str, name: str) -> Any:
+        """Return the value that the files give to a node's parameter, None if they give none."""
+        every = (section for sections in self._files.values() for section in sections)
+        given = [values[name] for key, values in every if _is_for(key, node) and name in values]
+        return given[-1] if given else None  # the last wins
 
     def check(self, node: str, known: Collection[str], declared: Callable[[str], bool]) -> list[str]:
         """Compare the names with those of a node.
@@ -62,9 +68,8 @@ class ParameterFiles:
             ]
             return one_line(f'{where}: {"; ".join(lines)}; there are {", ".join(known)}') if lines else ''
 
-        for file, content in self._files.items():
-            sections = list(_sections(content))
-            ours = [section for section in sections if re.fullmatch(_pattern(section[0]), node)]
+        for file, sections in self._files.items():
+            ours = [section for section in sections if _is_for(section[0], node)]
             if not ours:
                 listed = ', '.join(key for key, _ in sections) or 'none'
                 warnings.append(one_line(f'{file} has no section for {node}; it has those of {listed}'))
@@ -91,25 +96,27 @@ def _read(file: str) -> Any:
         raise ValueError(msg) from error
 
 
-def _sections(content: Any, name: str = '') -> Iterator[tuple[str, list[str]]]:
-    """Yield each node's name in a file, wildcards included, and the names of its parameters."""
+def _sections(content: Any, name: str = '') -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each node's name in a file, wildcards included, and its parameters."""
     if isinstance(content, dict):
         for key, value in content.items():
             if key == PARAMETERS_KEY:
-                yield name, list(_names(value))
+                yield name, dict(_values(value))
             else:
                 yield from _sections(value, f'{name}/{str(key).strip("/")}')
 
 
-def _names(content: Any, prefix: str = '') -> Iterator[str]:
+def _values(content: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Yield each parameter's name and value; one in a mapping is called MAPPING.NAME."""
     if isinstance(content, dict):
         for key, value in content.items():
-            yield from _names(value, f'{prefix}.{key}' if prefix else str(key))
+            yield from _values(value, f'{prefix}.{key}' if prefix else str(key))
     elif prefix:
-        yield prefix
+        yield prefix, content
 
 
-def _pattern(section: str) -> str:
-    """Return the regular expression of the nodes that a section is for."""
+def _is_for(section: str, node: str) -> bool:
+    """Tell whether a section, which may have wildcards, is for a node."""
     tokens = section.strip('/').split('/')
-    return ''.join(WILDCARDS.get(token, '/' + re.escape(token)) for token in tokens)
+    pattern = ''.join(WILDCARDS.get(token, '/' + re.escape(token)) for token in tokens)
+    return bool(re.fullmatch(pattern, node))
