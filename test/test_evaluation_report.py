@@ -114,6 +114,28 @@ def test_figures_of_each_of_several_bags_and_what_they_were_made_with_are_at_the
     assert '0123456789ab' in checker.texts
     assert 'second' in checker.texts
     assert [worst.score.name for worst in whole.worst] == ['first/11', 'second/11', 'first/10']
+    assert checker.texts.count('Recordings: 1 first, 2 second.') == 2  # under mIoU and latency
+    assert len(checker.all('polyline')) == 4
+    assert 'at 11.0 s' in checker.texts
+
+
+def test_frames_where_all_is_right_are_not_among_the_worst(tmp_path, street):
+    def segment_all_right(example):
+        return segment(replace(example, name='0'))
+
+    found = evaluate(Made(street), segment_all_right, LABELS, worst=3)
+    assert 'Worst frames' not in Checker(write(tmp_path / 'report.html', found)).texts
+    found = evaluate(Made(street), segment, LABELS, worst=20)
+    checker = Checker(write(tmp_path / 'report.html', found))
+    assert len(checker.all('figure')) == Made.length - 1
+    assert '100%' not in ' '.join(text for text in checker.texts if 'lowest' in text)
+
+
+def test_charts_of_a_folder_count_its_frames(tmp_path, street, monkeypatch):
+    monkeypatch.setattr(Made, 'consecutive', False)
+    texts = Checker(write(tmp_path / 'report.html', evaluate(Made(street), segment, LABELS))).texts
+    assert texts.count('frame') == 2
+    assert 'time, s' not in texts
 
 
 def test_the_difference_is_red_where_the_prediction_is_wrong_and_grey_without_truth(found):
@@ -145,12 +167,18 @@ addEventListener('load', async () => {
     const returned = new Promise(done => frame.contentWindow.addEventListener('hashchange', done));
     back.click();
     await returned;
+    const box = page.querySelector('.scroller'), hint = page.querySelector('.hint');
+    const visible = () => getComputedStyle(hint).visibility === 'visible';
+    const whole = box.scrollWidth <= box.clientWidth + 1 && !visible();
+    box.style.width = '100px';
+    frame.contentWindow.dispatchEvent(new Event('resize'));
+    const cut = visible();
     const [text, card] = ['color', 'backgroundColor'].map(name => {
       const [r, g, b] = getComputedStyle(page.querySelector('section'))[name].match(/\d+/g).map(Number);
       return 0.3 * r + 0.6 * g + 0.1 * b;
     });
     seen.push({
-      contrast: Math.abs(text - card) > 150, dark: card < 128,
+      whole, cut, contrast: Math.abs(text - card) > 150, dark: card < 128,
       returned: Math.abs(page.querySelector('#timeline').getBoundingClientRect().top) < 800,
       scrolls: page.documentElement.scrollWidth > frame.clientWidth,
       loaded: [...page.images].every(image => image.naturalWidth > 0),
@@ -177,5 +205,6 @@ def test_in_a_browser_a_mark_leads_to_its_frame_and_back_on_a_phone_and_on_a_des
     browser = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert 'CONSOLE' not in browser.stderr
     wanted = {'scrolls': False, 'loaded': True, 'reached': True, 'opened': True, 'closed': True}
+    wanted |= {'whole': True, 'cut': True}
     wanted |= {'contrast': True, 'dark': scheme == 'dark', 'returned': True}
     assert json.loads(unescape(re.search('<title>(.*?)</title>', browser.stdout)[1])) == [wanted, wanted]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import base64
+import itertools
 import json
 import re
 import shutil
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lw_refinenet_ros.evaluation.charts import MOST_POINTS, age_chart, age_histogram
+from lw_refinenet_ros.evaluation.charts import MOST_POINTS, age_chart, age_histogram, change_chart
 from lw_refinenet_ros.evaluation.report import LegendEntry, Sample, legend_entries, write_report
 from lw_refinenet_ros.image.labels import LabelSet
 
@@ -175,6 +176,26 @@ def test_thinning_keeps_the_extremes_and_the_order_of_time():
     assert (np.diff(times) >= 0).all()
     assert abs(times[heights.argmin()] - 12.34) < 0.01
     assert abs(times[heights.argmax()] - 43.21) < 0.01
+
+
+def test_recordings_are_not_joined_but_numbered_and_named_one_frame_apart():
+    points = [(0.0, 41.0), (0.5, 42.0), (1.0, 43.0), (70.0, 44.0), (70.5, 45.0)]
+    chart = age_chart(points, [], recordings=[('monday <m>', 3), ('tuesday', 2)])
+    lines = [line.split() for line in re.findall('points="(.*?)"', chart)]
+    assert [[float(p.split(',')[0]) for p in line] for line in lines] == [[0, 25, 50], [75, 100]]
+    assert re.findall('class="start-name".*?>(.*?)<', chart) == ['1', '2']
+    assert 'Recordings: 1 monday &lt;m&gt;, 2 tuesday.' in chart
+    assert re.findall('class="x"[^>]*>(.*?)<', chart) == ['0', '0.5', '1', '1.5', '2']
+
+
+@pytest.mark.parametrize('places', [(0.0, 0.1, 0.2), (1.0, 2.0, 3.0), (5.0,), (0.0, 0.04, 9.0)])
+def test_bars_of_frames_do_not_overlap(places):
+    chart = change_chart([(place, 0.1) for place in places])
+    bars = [tuple(map(float, bar)) for bar in re.findall('class="bar" x="(.*?)%" width="(.*?)%"', chart)]
+    assert len(bars) == len(places)
+    assert all(left + width <= right for (left, width), (right, _) in itertools.pairwise(bars))
+    assert bars[0][0] >= 0
+    assert sum(bars[-1]) <= 100
 
 
 def test_a_few_outliers_do_not_flatten_the_rest_and_are_told():

@@ -7,8 +7,10 @@ size on a phone and on a desk. Colours come from the page's style sheet.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -16,13 +18,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-__all__ = ['age_chart', 'age_histogram', 'change_chart', 'score_chart']
+__all__ = ['TIME', 'age_chart', 'age_histogram', 'change_chart', 'score_chart']
 
 HEIGHT = 240
 MOST_POINTS = 600  # more cannot be told apart on a screen and make the file slow
 BINS = 80
+LEAST_APART = 4.0  # per cent of the width between two numbers of recordings
+MOST_WIDE = 12.0  # per cent of the width for a bar, so that a few frames do not fill the plot
+TIME = 'time, s'
+
+Point = tuple[float, float]
+Recordings = Sequence[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -69,46 +77,184 @@ def _age_axis(ages_ms: Sequence[float], what: str) -> Axis:
     return Axis(f'{what}, ms', min(*ages_ms, 0.0), step * math.ceil(high / step))
 
 
+class Plot:
+    """Marks between two axes, with gridlines, ticks and names, as one SVG."""
+
+    def __init__(self, x: Axis, y: Axis) -> None:
+        self.x, self.y = x, y
+        self._marks: list[str] = []
+
+    def add(self, mark: str) -> None:
+        """Add SVG that is placed by `across` and `down`."""
+        self._marks.append(mark)
+
+    def across(self, value: float) -> str:
+        """Return the place of a value of the horizontal axis."""
+        return f'{self.x.percent(value)}%'
+
+    def down(self, value: float) -> str:
+        """Return the place of a value of the vertical axis, counted from the top."""
+        return f'{100 - self.y.percent(value):.2f}%'
+
+    def line(self, tracks: Sequence[Sequence[Point]]) -> None:
+        """Join the points of each track; tracks are not joined."""
+        lines = []
+        for track in tracks:
+            points = ' '.join(f'{self.x.percent(x)},{round(100 - self.y.percent(y), 2)}' for x, y in track)
+            lines.append(f'<polyline class="line" points="{points}" vector-effect="non-scaling-stroke"/>')
+        self.add(f'<svg viewBox="0 0 100 100" preserveAspectRatio="none">{"".join(lines)}</svg>')
+
+    def dots(self, tracks: Sequence[Sequence[Point]]) -> None:
+        """Mark every point; those above the upper end lie on it, as triangles."""
+        radius = 2 if sum(map(len, tracks)) > 50 else 4
+        for x, y in itertools.chain.from_iterable(tracks):
+            if y > self.y.high:
+                self.add(f'<svg class="over" x="{self.across(x)}"><path d="M0-1 5 8H-5z"/></svg>')
+            else:
+                self.add(f'<circle class="dot" cx="{self.across(x)}" cy="{self.down(y)}" r="{radius}"/>')
+
+    def bar(self, left: float, width: float, ends: tuple[float, float], kind: str, title: str = '') -> None:
+        """Draw a bar: left edge and width in per cent of the plot, ends as values of the vertical axis."""
+        bottom, top = (100 - self.y.percent(end) for end in sorted(ends))
+        named = f'<title>{title}</title>' if title else ''
+        self.add(
+            f'<rect class="{kind}" x="{left:.2f}%" width="{width:.3f}%"'
+            f' y="{top:.2f}%" height="{bottom - top:.2f}%">{named}</rect>'
+        )
+
+    def levels(self, values: Sequence[float], name: str) -> None:
+        """Draw horizontal lines, and name them above the plot, where no point is hidden."""
+        for at in map(self.down, values):
+            self.add(f'<line class="level" x2="100%" y1="{at}" y2="{at}"/>')
+        self.add(f'<text class="level-name" x="100%" y="-16" text-anchor="end">{name}</text>')
+
+    def upright(self, value: float, name: str, anchor: str, shift: int) -> None:
+        """Draw a vertical line and name it."""
+        at = self.across(value)
+        self.add(
+            f'<line class="level" y2="100%" x1="{at}" x2="{at}"/>'
+            f'<text class="level-name" text-anchor="{anchor}" x="{at}" dx="{shift}" y="12">{name}</text>'
+        )
+
+    def starts(self, places: Sequence[float]) -> None:
+        """Mark and number where each of several recordings starts."""
+        last = -100.0
+        for number, place in enumerate(places, 1):
+            at = self.across(place)
+            self.add(f'<line class="start" x1="{at}" x2="{at}" y2="100%"/>')
+            if self.x.percent(place) - last >= LEAST_APART:
+                self.add(f'<text class="start-name" x="{at}" dx="4" y="100%" dy="-5">{number}</text>')
+                last = self.x.percent(place)
+
+    def svg(self, message: str) -> str:
+        """Return the plot, described in words for those who do not see it."""
+        grid = []
+        for value in self.y.ticks(8):
+            at = self.down(value)
+            grid.append(
+                f'<line class="grid" x2="100%" y1="{at}" y2="{at}"/>'
+                f'<text class="y" x="-8" y="{at}">{_number(value)}</text>'
+            )
+        for value in self.x.ticks(5):
+            at = self.across(value)
+            grid.append(
+                f'<line class="grid" x1="{at}" x2="{at}" y2="100%"/>'
+                f'<text class="x" x="{at}" y="100%" dy="18">{_number(value)}</text>'
+            )
+        return (
+            f'<svg class="plot" role="img" aria-label="{escape(message)}" height="{HEIGHT}">{"".join(grid)}'
+            f'<text class="y-name" x="-48" y="-20">{self.y.label}</text>'
+            f'<text class="name" x="100%" y="100%" dy="38">{self.x.label}</text>{"".join(self._marks)}</svg>'
+        )
+
+
+class _Tracks:
+    """The points of each recording, one recording after the other, one frame's time apart.
+
+    Args:
+        points: horizontal place, from the start of its recording, and value, recording after recording.
+        recordings: name and number of points of each; empty: all are of one.
+
+    Attributes:
+        names: of several recordings.
+        starts: where each of several recordings starts.
+        all: the points of each recording, in the order given.
+        drawn: those of them that are drawn, from left to right.
+
+    """
+
+    def __init__(self, points: Sequence[Point], recordings: Recordings) -> None:
+        several = len(recordings) > 1
+        self.names = [name for name, _ in recordings] if several else []
+        self.starts: list[float] = []
+        self.all: list[list[Point]] = []
+        left, end = iter(points), 0.0
+        for count in [count for _, count in recordings] if several else [len(points)]:
+            track = list(itertools.islice(left, count))
+            places = np.array([x for x, _ in track])
+            shift = end - places.min(initial=np.inf) if several and track else 0.0
+            self.all.append([(x + shift, y) for x, y in track])
+            self.starts.append(end)
+            if track:
+                steps = np.diff(np.sort(places))
+                end = places.max() + shift + (float(np.median(steps)) if steps.size else 1.0)
+        most = MOST_POINTS / max(1, len(points))
+        self.drawn = [_thinned(sorted(track), math.floor(most * len(track))) for track in self.all]
+
+    @property
+    def points(self) -> list[Point]:
+        """All points."""
+        return list(itertools.chain.from_iterable(self.all))
+
+    def mark(self, plot: Plot) -> None:
+        """Mark where recordings start, if there are several."""
+        if self.names:
+            plot.starts(self.starts)
+
+    def note(self) -> list[str]:
+        """Return the names that belong to the numbers."""
+        named = ', '.join(f'{number} {name}' for number, name in enumerate(self.names, 1))
+        return [f'Recordings: {named}.'] if named else []
+
+
 def age_chart(
-    ages: Sequence[tuple[float, float]], misses: Sequence[tuple[float, str]], what: str = 'age'
+    ages: Sequence[Point],
+    misses: Sequence[tuple[float, str]],
+    what: str = 'age',
+    x_name: str = TIME,
+    recordings: Recordings = (),
 ) -> str:
     """Draw the age of each result over time, with the median and p95, and a mark per frame without a result.
 
     Args:
-        ages: time in s and age in ms of each result.
+        ages: time in s, or number of the frame, and age in ms of each result.
         misses: time in s and fate of each frame that got none.
         what: 'age' or 'latency'.
+        x_name: of the horizontal axis.
+        recordings: name and number of results of each of several recordings, whose times start anew.
 
     """
     if not ages and not misses:
         return '<p class="empty">No frame was published.</p>'
-    ages = sorted(ages)
-    times = [time for time, _ in ages] + [time for time, _ in misses]
-    x = Axis('time, s', min(*times, 0.0), max(*times, 1.0))
+    tracks = _Tracks(ages, recordings)
+    times = [time for time, _ in tracks.points] + [time for time, _ in misses]
+    x = Axis(x_name, min(*times, 0.0), max(*times, 1.0), whole=x_name != TIME)
     strips = ''.join(_strip(x, fate, misses) for fate in sorted({fate for _, fate in misses}))
     if not ages:
         return f'{strips}<p class="empty">No result arrived.</p>'
     values = [age for _, age in ages]
-    y = _age_axis(values, what)
-    drawn = _thinned(ages)
-    line = ' '.join(f'{x.percent(t)},{round(100 - y.percent(age), 2)}' for t, age in drawn)
-    line = f'<polyline class="line" points="{line}" vector-effect="non-scaling-stroke"/>'
-    marks = [f'<svg viewBox="0 0 100 100" preserveAspectRatio="none">{line}</svg>']
-    for t, age in drawn:
-        if age > y.high:
-            marks.append(f'<svg class="over" x="{x.percent(t)}%"><path d="M0-1 5 8H-5z"/></svg>')
-        else:
-            at = f'cx="{x.percent(t)}%" cy="{100 - y.percent(age):.2f}%"'
-            marks.append(f'<circle class="dot" {at} r="{2 if len(drawn) > 50 else 4}"/>')
+    plot = Plot(x, _age_axis(values, what))
+    tracks.mark(plot)
+    plot.line(tracks.drawn)
+    plot.dots(tracks.drawn)
     median, p95 = np.percentile(values, (50, 95))
-    levels = [100 - y.percent(value) for value in (median, p95)]
-    marks.append(_levels(levels, f'median {_rough(median)} ms, p95 {_rough(p95)} ms'))
+    plot.levels((median, p95), f'median {_rough(median)} ms, p95 {_rough(p95)} ms')
     spread = f'median {_rough(median)} ms, 95% within {_rough(p95)} ms'
-    said = f'{what.capitalize()} of {len(ages)} results over time: {spread}'
-    notes = _outliers(values, y, 'marked ▲ at the upper edge')
-    if drawn is not ages:
+    notes = [*tracks.note(), *_outliers(values, plot.y, 'marked ▲ at the upper edge')]
+    if sum(map(len, tracks.drawn)) < len(ages):
         notes.insert(0, f'Of {len(ages)} results the lowest and the highest of each short span are drawn.')
-    return strips + _plot(said, x, y, ''.join(marks)) + _note(notes)
+    message = f'{what.capitalize()} of {len(ages)} results over time: {spread}'
+    return strips + plot.svg(message) + _note(notes)
 
 
 def age_histogram(ages_ms: Sequence[float], what: str = 'age') -> str:
@@ -120,119 +266,90 @@ def age_histogram(ages_ms: Sequence[float], what: str = 'age') -> str:
     edges = [width * i for i in range(math.floor(x.low / width), math.ceil(x.high / width) + 1)]
     x = Axis(x.label, edges[0], edges[-1])
     counts = np.histogram(np.minimum(ages_ms, x.high), edges)[0].tolist()
-    y = Axis('results', 0, 1.1 * max(counts), whole=True)
-    bars = []
+    plot = Plot(x, Axis('results', 0, 1.1 * max(counts), whole=True))
     for left, right, count in zip(edges, edges[1:], counts):
         if count:
             over = right == edges[-1] and max(ages_ms) > right
             span = f'{_number(left)} ms and more' if over else f'{_number(left)} to {_number(right)} ms'
-            top = 100 - y.percent(count)
-            bars.append(
-                f'<rect class="bar{" over" * over}" x="{x.percent(left)}%" width="{90 / len(counts):.3f}%"'
-                f' y="{top:.2f}%" height="{100 - top:.2f}%"><title>{span}: {count}</title></rect>'
-            )
+            kind = 'bar over' if over else 'bar'
+            plot.bar(x.percent(left), 90 / len(counts), (0, count), kind, f'{span}: {count}')
     median, p95 = np.percentile(ages_ms, (50, 95))
-    for name, value, anchor, shift in (('median', median, 'end', -5), ('p95', p95, 'start', 5)):
-        at = f'{x.percent(value)}%'
-        bars.append(
-            f'<line class="level" y2="100%" x1="{at}" x2="{at}"/>'
-            f'<text class="level-name" text-anchor="{anchor}" x="{at}" dx="{shift}" y="12">{name}</text>'
-        )
+    plot.upright(median, 'median', 'end', -5)
+    plot.upright(p95, 'p95', 'start', 5)
     spread = f'median {_rough(median)} ms, 95% within {_rough(p95)} ms'
-    said = f'{what.capitalize()} of {len(ages_ms)} results: {spread}'
-    return _plot(said, x, y, ''.join(bars)) + _note(_outliers(ages_ms, x, 'counted in the last bar'))
+    message = f'{what.capitalize()} of {len(ages_ms)} results: {spread}'
+    return plot.svg(message) + _note(_outliers(ages_ms, x, 'counted in the last bar'))
 
 
 def score_chart(
-    scores: Sequence[tuple[float, float]], marked: Mapping[float, tuple[float, str, str]], x_name: str
+    scores: Sequence[Point],
+    marked: Mapping[int, tuple[str, str]],
+    x_name: str = TIME,
+    recordings: Recordings = (),
 ) -> str:
     """Draw a ratio of each frame, with the mean, and a link for each marked frame.
 
     Args:
         scores: place of a frame (s, or its number) and its ratio, as fractions of 1.
-        marked: by place, the ratio, the id in the page that the mark leads to, and the frame's name.
+        marked: by index in `scores`, the id in the page that the mark leads to, and the frame's name.
         x_name: of the horizontal axis.
+        recordings: name and number of frames of each of several recordings, whose places start anew.
 
     """
     if not scores:
         return '<p class="empty">No frame was scored.</p>'
-    scores = sorted(scores)
-    x = Axis(x_name, min(scores[0][0], 0), max(scores[-1][0], 1))
+    tracks = _Tracks(scores, recordings)
+    places = [place for place, _ in tracks.points]
+    x = Axis(x_name, min(*places, 0), max(*places, 1), whole=x_name != TIME)
     lowest, highest = (pick(value for _, value in scores) for pick in (min, max))
     low, high = 10 * min(9, math.floor(10 * lowest)), 10 * min(10, math.floor(10 * highest) + 1)
-    y = Axis('mIoU, %', low, high)
-    drawn = _thinned(scores)
-    line = ' '.join(f'{x.percent(place)},{round(100 - y.percent(100 * value), 2)}' for place, value in drawn)
-    line = f'<polyline class="line" points="{line}" vector-effect="non-scaling-stroke"/>'
-    marks = [f'<svg viewBox="0 0 100 100" preserveAspectRatio="none">{line}</svg>']
-    for place, value in drawn:
-        at = f'cx="{x.percent(place)}%" cy="{100 - y.percent(100 * value):.2f}%"'
-        marks.append(f'<circle class="dot" {at} r="{2 if len(drawn) > 50 else 4}"/>')
+    plot = Plot(x, Axis('mIoU, %', low, high))
+    drawn = [[(place, 100 * value) for place, value in track] for track in tracks.drawn]
+    tracks.mark(plot)
+    plot.line(drawn)
+    plot.dots(drawn)
     mean = sum(value for _, value in scores) / len(scores)
-    marks.append(_levels([100 - y.percent(100 * mean)], f'mean {mean:.1%}'))
-    for place, (value, target, name) in marked.items():
-        at = f'cx="{x.percent(place)}%" cy="{100 - y.percent(100 * value):.2f}%"'
-        said = escape(f'{name}: {value:.1%}')
-        marks.append(
-            f'<a href="#{target}" aria-label="{said}"><title>{said}</title>'
+    plot.levels([100 * mean], f'mean {mean:.1%}')
+    for index, (target, name) in marked.items():
+        place, value = tracks.points[index]
+        at = f'cx="{plot.across(place)}" cy="{plot.down(100 * value)}"'
+        label = escape(f'{name}: {value:.1%}')
+        plot.add(
+            f'<a href="#{target}" aria-label="{label}"><title>{label}</title>'
             f'<circle class="reach" {at} r="16"/><circle class="mark" {at} r="6"/></a>'
         )
-    said = f'mIoU of {len(scores)} frames: mean {mean:.1%}, lowest {lowest:.1%}'
-    return _plot(said, x, y, ''.join(marks))
+    message = f'mIoU of {len(scores)} frames: mean {mean:.1%}, lowest {lowest:.1%}'
+    return plot.svg(message) + _note(tracks.note())
 
 
-def change_chart(changes: Sequence[tuple[float, float]]) -> str:
-    """Draw a bar per frame: time in s and difference of a ratio; what is below 0 is worse."""
+def change_chart(changes: Sequence[Point], x_name: str = TIME, recordings: Recordings = ()) -> str:
+    """Draw a bar per frame; what is below 0 is worse.
+
+    Args:
+        changes: place of a frame (s, or its number) and the difference of a ratio.
+        x_name: of the horizontal axis.
+        recordings: name and number of frames of each of several recordings, whose places start anew.
+
+    """
     if not changes:
         return '<p class="empty">No frame is in both.</p>'
-    changes = sorted(changes)
-    drawn = _thinned(changes)
-    low, high = min(changes[0][0], 0), max(changes[-1][0], 1)
-    half = (high - low) / len(drawn) / 2
-    x = Axis('time, s', low - half, high + half)  # a bar in full for the first and the last
-    width = max(0.2, 60 / len(drawn))
-    reach = max(1.0, *(abs(100 * value) for _, value in changes))
-    y = Axis('points', -1.1 * reach, 1.1 * reach)
-    zero = 100 - y.percent(0)
-    marks = []
+    tracks = _Tracks(changes, recordings)
+    drawn = list(itertools.chain.from_iterable(tracks.drawn))
+    places = np.array([place for place, _ in drawn])
+    gaps = np.diff(places)
+    gap = float(gaps[gaps > 0].min(initial=np.inf))
+    half = gap / 2 if np.isfinite(gap) else 0.5
+    low, high = places.min() - half, places.max() + half  # a bar in full for the first and the last
+    x = Axis(x_name, low, high, whole=x_name != TIME)
+    width = min(MOST_WIDE, max(0.2, 120 * half / (high - low)))
+    reach = max(1.0, *(abs(100 * value) for _, value in drawn))
+    plot = Plot(x, Axis('points', -1.1 * reach, 1.1 * reach))
+    tracks.mark(plot)
     for place, value in drawn:
-        end = 100 - y.percent(100 * value)
-        kind, at = ('over', zero) if value < 0 else ('bar', end)
-        marks.append(
-            f'<rect class="{kind}" x="{x.percent(place) - width / 2:.2f}%" width="{width:.2f}%"'
-            f' y="{at:.2f}%" height="{abs(zero - end):.2f}%"/>'
-        )
+        kind = 'over' if value < 0 else 'bar'
+        plot.bar(x.percent(place) - width / 2, width, (0, 100 * value), kind)
     better = sum(value > 0 for _, value in changes)
-    said = f'Change of {len(changes)} frames: {better} better'
-    return _plot(said, x, y, ''.join(marks))
-
-
-def _plot(said: str, x: Axis, y: Axis, marks: str) -> str:
-    """Frame marks with gridlines, ticks and the names of the axes."""
-    grid = []
-    for value in y.ticks(8):
-        at = f'{100 - y.percent(value):.2f}%'
-        grid.append(
-            f'<line class="grid" x2="100%" y1="{at}" y2="{at}"/>'
-            f'<text class="y" x="-8" y="{at}">{_number(value)}</text>'
-        )
-    for value in x.ticks(5):
-        at = f'{x.percent(value)}%'
-        grid.append(
-            f'<line class="grid" x1="{at}" x2="{at}" y2="100%"/>'
-            f'<text class="x" x="{at}" y="100%" dy="18">{_number(value)}</text>'
-        )
-    return (
-        f'<svg class="plot" role="img" aria-label="{escape(said)}" height="{HEIGHT}">{"".join(grid)}'
-        f'<text class="y-name" x="-48" y="-20">{y.label}</text>'
-        f'<text class="name" x="100%" y="100%" dy="38">{x.label}</text>{marks}</svg>'
-    )
-
-
-def _levels(percents: Sequence[float], name: str) -> str:
-    """Draw horizontal lines, counted from the top, and name them above the plot, where no point is hidden."""
-    lines = ''.join(f'<line class="level" x2="100%" y1="{at:.2f}%" y2="{at:.2f}%"/>' for at in percents)
-    return f'{lines}<text class="level-name" x="100%" y="-16" text-anchor="end">{name}</text>'
+    return plot.svg(f'Change of {len(changes)} frames: {better} better') + _note(tracks.note())
 
 
 def _strip(x: Axis, fate: str, misses: Sequence[tuple[float, str]]) -> str:
@@ -248,12 +365,12 @@ def _strip(x: Axis, fate: str, misses: Sequence[tuple[float, str]]) -> str:
     return f'<p class="strip">{said}</p><svg class="strip" role="img" aria-label="{said}">{marks}</svg>'
 
 
-def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+def _thinned(points: Sequence[Point], most: int) -> Sequence[Point]:
     """Keep the lowest and the highest of each run of points, so that no extreme is lost."""
-    if len(points) <= MOST_POINTS:
+    if len(points) <= most:
         return points
-    kept: list[tuple[float, float]] = []
-    for part in np.array_split(np.arange(len(points)), MOST_POINTS // 2):
+    kept: list[Point] = []
+    for part in np.array_split(np.arange(len(points)), max(1, most // 2)):
         run = [points[i] for i in part]
         kept += sorted({min(run, key=lambda p: p[1]), max(run, key=lambda p: p[1])})
     return kept

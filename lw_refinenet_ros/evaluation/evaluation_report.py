@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lw_refinenet_ros.evaluation.charts import age_chart, age_histogram, score_chart
+from lw_refinenet_ros.evaluation.charts import TIME, age_chart, age_histogram, score_chart
 from lw_refinenet_ros.evaluation.files import write_text
 from lw_refinenet_ros.evaluation.page import page
 from lw_refinenet_ros.evaluation.parts import conditions_section, header, picture, section, tiles
@@ -92,16 +93,25 @@ def _classes(labels: LabelSet, summary: Mapping[str, Any]) -> str:
 
 def _timeline(found: Evaluation) -> str:
     """Draw each frame's mIoU over time, or by its number where frames do not follow each other."""
-    scored = [(index, frame) for index, frame in enumerate(found.frames) if frame.scored]
-    if not scored:
+    points: list[tuple[float, float]] = []
+    at: dict[str, int] = {}
+    recordings: list[tuple[str, int]] = []
+    counts = [(name, scored) for name, scored, _ in found.recordings] or [('', len(found.frames))]
+    frames = iter(found.frames)
+    for name, count in counts:
+        before = len(points)
+        for number, frame in enumerate(itertools.islice(frames, count), 1):
+            if frame.scored:
+                at[frame.name] = len(points)
+                points.append((frame.time_s if found.consecutive else float(number), frame.miou))
+        recordings.append((name, len(points) - before))
+    if not points:
         return ''
-    places = {frame.name: frame.time_s if found.consecutive else index + 1.0 for index, frame in scored}
     marked = {
-        places[worst.score.name]: (worst.score.miou, f'worst-{rank}', worst.score.name)
-        for rank, worst in enumerate(found.worst, 1)
+        at[worst.score.name]: (f'worst-{rank}', worst.score.name)
+        for rank, worst in enumerate(_wrong_frames(found), 1)
     }
-    points = [(places[frame.name], frame.miou) for _, frame in scored]
-    chart = score_chart(points, marked, 'time, s' if found.consecutive else 'frame')
+    chart = score_chart(points, marked, _axis(found), recordings)
     about = 'Mean IoU of each frame, over the classes in it. Select a marked frame to see it.'
     return section('<span id="timeline">Frame by frame</span>', about, chart)
 
@@ -126,9 +136,19 @@ def _bags(bags: Mapping[str, Mapping[str, Any]]) -> str:
     return section('Bags', 'Each by itself; the other figures are of all together.', table) if bags else ''
 
 
+def _axis(found: Evaluation) -> str:
+    """Return what the frames are placed by in charts."""
+    return TIME if found.consecutive else 'frame'
+
+
+def _wrong_frames(found: Evaluation) -> list[Worst]:
+    """Return the worst frames, without those where every pixel is right."""
+    return [worst for worst in found.worst if worst.score.miou < 1]
+
+
 def _worst(found: Evaluation) -> str:
     figures = []
-    for rank, worst in enumerate(found.worst, 1):
+    for rank, worst in enumerate(_wrong_frames(found), 1):
         name = escape(worst.score.name)
         shown = [
             ('Image', worst.image),
@@ -171,7 +191,7 @@ def _worst_classes(labels: LabelSet, score: FrameScore) -> str:
     ratios = sorted(
         (part / whole, name)
         for part, whole, name in zip(score.intersection, score.union, labels.names)
-        if whole
+        if part < whole
     )
     return escape('; lowest: ' + ', '.join(f'{name} {ratio:.0%}' for ratio, name in ratios[:3]))
 
@@ -211,6 +231,7 @@ def _confusion(labels: LabelSet, summary: Mapping[str, Any]) -> str:
         f'<div class="scroller" tabindex="0" role="group" aria-label="Confusion matrix">'
         f'<table class="matrix">'
         f'<thead><tr><th></th>{head}</tr></thead><tbody>\n{"".join(rows)}\n</tbody></table></div>'
+        '<p class="note hint">Scroll sideways for more columns →</p>'
     )
     about = 'What the pixels of each true class (rows) were taken for (columns), in % of the true class.'
     return section('Confusion', about, table)
@@ -244,9 +265,12 @@ def _latency(found: Evaluation) -> str:
     times = found.stages_ms.get('inference')
     if not times:
         return ''
-    points = list(zip(found.times_s, times))
+    places = found.times_s if found.consecutive else range(1, len(times) + 1)
+    points = list(zip(map(float, places), times))
+    recordings = [(name, segmented) for name, _, segmented in found.recordings]
+    chart = age_chart(points, (), 'latency', _axis(found), recordings)
     content = (
-        f'<h3>Latency over the recording</h3>{age_chart(points, (), "latency")}'
+        f'<h3>Latency over the recording</h3>{chart}'
         f'<h3>Distribution</h3>{age_histogram(list(times), "latency")}'
     )
     return section('Latency', 'From the pixels of a frame to its labels and confidence.', content)

@@ -15,14 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ['merge']
 
-GAP_S = 1.0  # between two recordings on the axis of time
-
 
 def merge(parts: Mapping[str, Evaluation], *, worst: int = 0) -> Evaluation:
     """Add evaluations up, in their order; frames and problems get the name of their part in front.
 
     What is counted are integers, so that the figures do not depend on who counted which part. No label is
-    compared across the end of a recording. On the axis of time the recordings lie one after the other.
+    compared across the end of a recording, and times stay those of the recording.
 
     Args:
         parts: evaluations of the same classes, by name; one or more.
@@ -33,7 +31,6 @@ def merge(parts: Mapping[str, Evaluation], *, worst: int = 0) -> Evaluation:
     description = '; '.join(part.description for part in parts.values())
     total = Evaluation(first.labels, description, first.consecutive)
     counts = ('pairs', 'compared', 'same', 'threes', 'flickers')
-    end_s = 0.0
     for name, part in parts.items():
         total.confusion.matrix += part.confusion.matrix
         total.boundary.counts += part.boundary.counts
@@ -47,22 +44,21 @@ def merge(parts: Mapping[str, Evaluation], *, worst: int = 0) -> Evaluation:
         _extend(total.frames_alone, part.frames_alone, f'{name}/')
         _extend(total.masks_alone, part.masks_alone, f'{name}/')
         _extend(total.problems, part.problems, f'{name}: ')
-        shift_s = end_s - min((*part.times_s, 0.0))
         for frame in part.frames:
-            total.frames.append(_moved(frame, name, shift_s))
+            total.frames.append(_named(frame, name))
         moved = [
-            replace(each, score=_moved(each.score, name, shift_s), place=total.position + each.place)
+            replace(each, score=_named(each.score, name), place=total.position + each.place)
             for each in part.worst
         ]
         total.worst = sorted([*total.worst, *moved], key=lambda each: each.key)[:worst]
         total.position += part.position
-        total.times_s.extend(shift_s + time_s for time_s in part.times_s)
-        end_s = max((end_s, *total.times_s)) + GAP_S
+        total.times_s.extend(part.times_s)
+        total.recordings.append((name, len(part.frames), part.segmented))
     return total
 
 
-def _moved(frame: FrameScore, name: str, shift_s: float) -> FrameScore:
-    return replace(frame, name=f'{name}/{frame.name}', time_s=frame.time_s + shift_s)
+def _named(frame: FrameScore, name: str) -> FrameScore:
+    return replace(frame, name=f'{name}/{frame.name}')
 
 
 def _extend(ours: Listed, theirs: Listed, prefix: str) -> None:

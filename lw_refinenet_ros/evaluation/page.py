@@ -80,6 +80,8 @@ tbody tr:last-child > * { border-bottom: 0; }
 .level { stroke: var(--level); stroke-width: 1.5; stroke-dasharray: 6 4; }
 .plot .level-name { fill: var(--level); font-weight: 600; stroke: var(--card); stroke-width: 4px;
   paint-order: stroke; stroke-linejoin: round; }
+.start { stroke: var(--quiet); }
+.plot .start-name { font-weight: 600; stroke: var(--card); stroke-width: 4px; paint-order: stroke; }
 .strip { font-size: .8rem; color: var(--quiet); width: calc(100% - 3.75rem); margin: 0 .75rem 0 3rem; }
 p.strip { margin-top: .9rem; color: var(--miss); font-weight: 600; }
 svg.strip { display: block; height: 14px; background: var(--page); border-radius: 3px; overflow: visible; }
@@ -99,6 +101,8 @@ a:hover .mark, a:focus-visible .mark { r: 9px; }
   font-size: .9rem; }
 .key .swatch { margin-right: .35rem; }
 .scroller { overflow-x: auto; margin-top: .75rem; }
+.scroller.cut { mask-image: linear-gradient(to right, #000 calc(100% - 3.5rem), #0000); }
+.hint { visibility: hidden; } .scroller.cut + .hint { visibility: visible; }
 .matrix { width: auto; font-size: .85rem; font-variant-numeric: tabular-nums; }
 .matrix th, .matrix td { border: 0; padding: .3rem .4rem; text-align: center; min-width: 2.4rem;
   overflow-wrap: normal; white-space: nowrap; vertical-align: middle; color: var(--ink); }
@@ -121,7 +125,7 @@ a:hover .mark, a:focus-visible .mark { r: 9px; }
 .problems { margin: .75rem 0 0; padding-left: 1.2rem; overflow-wrap: anywhere; }
 .changes th, .changes td { font-variant-numeric: tabular-nums; }
 .changes td { white-space: nowrap; }
-.by-class th { overflow-wrap: normal; }
+.by-class th, .by-class td, .changes thead th { overflow-wrap: normal; }
 .better { color: var(--good); } .worse { color: var(--miss); }
 @media (max-width: 42rem) {
   main { padding: 1.5rem .75rem 2rem; }
@@ -129,7 +133,8 @@ a:hover .mark, a:focus-visible .mark { r: 9px; }
   .pair { grid-template-columns: 1fr; gap: .35rem; }
   .more { display: none; }
   .changes { font-size: .85rem; }
-  .changes td { padding-right: .4rem; }
+  .changes th, .changes td { padding-right: .4rem; }
+  .by-class { font-size: .8rem; } .by-class thead th { font-size: .75rem; }
   .changes td.interval { white-space: normal; }
   .five { grid-template-columns: 1fr 1fr; }
   .five > :first-child { grid-area: 1 / 1 / 2 / -1; }
@@ -138,7 +143,7 @@ a:hover .mark, a:focus-visible .mark { r: 9px; }
 }
 """
 
-# Enlarges the picture that was clicked; a click or Escape closes it.
+# Enlarges the picture that was clicked; a click or Escape closes it. Marks a table that is cut at the right.
 SCRIPT = """
 const dialog = document.querySelector('dialog');
 document.addEventListener('click', event => {
@@ -148,6 +153,12 @@ document.addEventListener('click', event => {
     dialog.showModal();
   } else if (dialog.open) dialog.close();
 });
+for (const box of document.querySelectorAll('.scroller')) {
+  const mark = () => box.classList.toggle('cut', box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  box.addEventListener('scroll', mark);
+  addEventListener('resize', mark);
+  mark();
+}
 """
 
 

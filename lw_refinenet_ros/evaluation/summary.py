@@ -78,6 +78,7 @@ def evaluation_summary(
         },
         'problems': _listed(found.problems, MOST_NAMED),
         **({'bags': {name: core_metrics(part) for name, part in parts.items()}} if parts else {}),
+        'consecutive': found.consecutive,
         'classes': list(found.labels.names),
         'confusion_matrix': confusion.matrix.tolist(),
         'conditions': dict(conditions),

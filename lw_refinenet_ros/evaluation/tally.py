@@ -146,6 +146,8 @@ class Evaluation:
         times_s: when each segmented frame was, by its stamp, from the first.
         worst: the worst frames, worst first.
         problems: what could not be used.
+        recordings: of several recordings, the name of each, how many of its frames were scored, and how many
+            segmented; their times start anew.
 
     """
 
@@ -163,6 +165,7 @@ class Evaluation:
     times_s: array[float] = field(default_factory=lambda: array('d'))
     worst: list[Worst] = field(default_factory=list)
     problems: Listed = field(default_factory=Listed)
+    recordings: list[tuple[str, int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         count = len(self.labels.names)
