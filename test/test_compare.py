@@ -21,6 +21,7 @@ from lw_refinenet_ros.evaluation.comparison_report import (
     IGNORED,
     MENDED,
     WRONG,
+    comparison_headline,
     write_comparison_report,
 )
 from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
@@ -86,6 +87,54 @@ def test_blocks_of_frames_that_change_alike_make_the_interval_wider():
     frames, blocks = compare(*pair).classes[0], compare(*pair, block_s=10).classes[0]
     assert blocks.difference == frames.difference
     assert blocks.high - blocks.low > 2 * (frames.high - frames.low)
+
+
+def several(right, *, counts):
+    """An evaluation of several bags, as it is written; their stamps overlap."""
+    made = evaluation(right)
+    names = [f'bag{bag}/{frame}' for bag, count in enumerate(counts) for frame in range(count)]
+    stamps_ns = [frame * 10**9 for count in counts for frame in range(count)]
+    bags = {f'bag{bag}': {'frames': count} for bag, count in enumerate(counts)}
+    return {**made, 'bags': bags, 'per_frame': {**made['per_frame'], 'name': names, 'stamp_ns': stamps_ns}}
+
+
+def test_fewer_than_ten_frames_or_blocks_give_no_interval_and_say_so():
+    before = random_rights(1, 40)
+    pair = evaluation(before), evaluation(before + 20)
+    for count, block_s, reason in (
+        (9, 0, 'too few frames for an interval: 9, and 10 are needed'),
+        (40, 5, 'too few blocks of 5 s for an interval: 8, and 10 are needed'),
+        (40, 100, 'too few blocks of 100 s for an interval: 1, and 10 are needed'),
+    ):
+        found = compare(evaluation(before[:count]), evaluation(before[:count] + 20), block_s=block_s)
+        assert (found.miou.low, found.miou.high, found.miou.verdict) == (None, None, 'unsure')
+        assert found.miou.difference == pytest.approx(0.015)
+        assert f'({reason}), no sure change' in comparison_headline(found)
+        assert {change.verdict for change in found.classes} == {'unsure'}
+    assert compare(*pair, block_s=4).miou.verdict == 'better'
+
+
+def test_a_block_holds_frames_of_one_recording_only():
+    counts = (4, 4, 4, 4, 4)
+    right = random_rights(1, sum(counts))
+    found = compare(several(right, counts=counts), several(right + 20, counts=counts), block_s=2)
+    assert found.drawn == 10
+    assert [frame.recording for frame in found.frames][3:5] == ['bag0', 'bag1']
+
+
+def test_images_of_a_folder_have_no_blocks_and_are_counted_in_the_chart(tmp_path, capsys):
+    folder = [{**evaluation([300, 400, 500]), 'consecutive': False} for _ in range(2)]
+    with pytest.raises(ValueError, match='--block 2 is for recordings'):
+        compare(*folder, block_s=2)
+    paths = [tmp_path / f'{name}.json' for name in 'ab']
+    for path, content in zip(paths, folder):
+        path.write_text(json.dumps(content))
+    report = tmp_path / 'c.html'
+    assert main(['compare', *map(str, paths), '--report', str(report)]) == 0
+    assert 'before    after   points  95% interval' in capsys.readouterr().out
+    texts = Checker(report.read_text()).texts
+    assert 'frame' in texts
+    assert 'time, s' not in texts
 
 
 def test_the_frames_that_changed_most_are_named_and_those_of_one_only_too():
@@ -269,6 +318,7 @@ addEventListener('load', async () => {
       scrolls: page.documentElement.scrollWidth > frame.clientWidth,
       loaded: [...page.images].every(image => image.naturalWidth > 0),
       reached: frame.contentWindow.location.hash === '#changed-1',
+      verdict: page.querySelector('.by-class td:last-child').getClientRects().length > 0,
       opened, closed: !page.querySelector('dialog').open,
     });
   }
@@ -297,4 +347,5 @@ def test_a_browser_leads_from_a_frame_to_its_pictures_on_a_phone_and_on_a_desk(t
     browser = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert 'CONSOLE' not in browser.stderr
     wanted = {'scrolls': False, 'loaded': True, 'reached': True, 'opened': True, 'closed': True}
+    wanted['verdict'] = True
     assert json.loads(unescape(re.search('<title>(.*?)</title>', browser.stdout)[1])) == [wanted, wanted]

@@ -64,15 +64,19 @@ def run(options: argparse.Namespace) -> None:
     else:
         before, after = read_evaluation(Path(options.before)), read_evaluation(Path(options.after))
     found = compare(before, after, block_s=options.block)
+    print(f'  {"":<16}{"before":>9}{"after":>9}{"points":>9}  {"95% interval":<16}')
     for change in found.classes:
         values = ''.join(
             f'{"absent" if value is None else f"{value:.1%}":>9}' for value in (change.before, change.after)
         )
         interval = '' if change.low is None else f'{points(change.low)} to {points(change.high)}'
         print(f'  {change.name:<16}{values}{points(change.difference):>9}  {interval:<16}  {change.verdict}')
-    print('changed most:')
-    for frame in found.most_changed(MOST_FRAMES):
-        print(f'  {frame.name:<24}{frame.before:7.1%}{frame.after:9.1%}{points(frame.difference):>9}')
+    most_changed = found.most_changed(MOST_FRAMES)
+    width = max(map(len, ('changed most', *(frame.name for frame in most_changed))))
+    print(f'  {"changed most":<{width}}{"before":>9}{"after":>9}{"points":>9}')
+    for frame in most_changed:
+        values = f'{frame.before:9.1%}{frame.after:9.1%}{points(frame.difference):>9}'
+        print(f'  {frame.name:<{width}}{values}')
     for name, names in ((options.before, found.only_before), (options.after, found.only_after)):
         if names:
             print(f'only in {name}: {len(names)} frames, {", ".join(names[:3])}')

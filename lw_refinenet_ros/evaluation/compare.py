@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ __all__ = ['Change', 'Comparison', 'FrameChange', 'compare', 'read_evaluation']
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 SEED = 0  # the same two files give the same interval
+LEAST_DRAWN = 10  # frames or blocks: an interval of fewer would be too narrow, and of one has no width
 MOST_SAVED = 20  # frames that changed most
 CHUNK = 200  # resamples at a time: memory stays small with many frames
 
@@ -52,11 +53,21 @@ class FrameChange:
     stamp_ns: int
     before: float
     after: float
+    recording: str = ''
 
     @property
     def difference(self) -> float:
         """After minus before."""
         return self.after - self.before
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the frame as plain values."""
+        return {
+            'name': self.name,
+            'stamp_ns': self.stamp_ns,
+            'before': self.before,
+            'after': self.after,
+        }
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,9 @@ class Comparison:
         classes: IoU of each class.
         frames: every frame of both, in order of time.
         only_before, only_after: names of frames that only one of them has.
+        drawn: how many frames, or blocks of frames, the intervals were drawn from.
+        block_s: length of these blocks in s; 0: single frames were drawn.
+        consecutive: whether the frames follow each other in time.
 
     """
 
@@ -76,6 +90,17 @@ class Comparison:
     frames: Sequence[FrameChange]
     only_before: Sequence[str]
     only_after: Sequence[str]
+    drawn: int
+    block_s: float
+    consecutive: bool
+
+    @property
+    def too_few(self) -> str:
+        """Why there is no interval, if there are too few frames or blocks for one; else ''."""
+        if self.drawn >= LEAST_DRAWN:
+            return ''
+        blocks = f'blocks of {self.block_s:g} s' if self.block_s else 'frames'
+        return f'too few {blocks} for an interval: {self.drawn}, and {LEAST_DRAWN} are needed'
 
     def most_changed(self, count: int) -> list[FrameChange]:
         """Give the frames whose mIoU changed most, either way."""
@@ -88,7 +113,9 @@ class Comparison:
             'miou': _plain(self.miou),
             'per_class_iou': {change.name: _plain(change) for change in self.classes},
             'frames': len(self.frames),
-            'most_changed': [asdict(frame) for frame in self.most_changed(MOST_SAVED)],
+            'drawn': self.drawn,
+            'least_drawn': LEAST_DRAWN,
+            'most_changed': [frame.to_dict() for frame in self.most_changed(MOST_SAVED)],
             'frames_only_before': list(self.only_before),
             'frames_only_after': list(self.only_after),
         }
@@ -133,7 +160,8 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, block_s: flo
 
     Frames are drawn with replacement, the same for both, and the IoUs computed from the sums of their
     counts, 2000 times; the interval holds the middle 95 % of the differences. Neighbouring frames of a video
-    are alike, which makes that interval too narrow: with `block_s` what is drawn are blocks of frames.
+    are alike, which makes that interval too narrow: with `block_s` what is drawn are blocks of frames. Of
+    fewer than 10 frames or blocks there is no interval.
 
     Args:
         before: an evaluation, as `read_evaluation` gives it.
@@ -141,12 +169,17 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, block_s: flo
         block_s: length in s of the blocks that are drawn; 0 draws single frames.
 
     Raises:
-        ValueError: the classes differ, or no frame is in both.
+        ValueError: the classes differ, no frame is in both, or blocks are asked for of frames that do not
+            follow each other.
 
     """
     if before['classes'] != after['classes']:
         ours, theirs = ', '.join(before['classes']), ', '.join(after['classes'])
         msg = f'the classes differ and cannot be compared: {ours}; and {theirs}'
+        raise ValueError(msg)
+    consecutive = all(evaluation.get('consecutive', True) for evaluation in (before, after))
+    if block_s and not consecutive:
+        msg = f'--block {block_s:g} is for recordings: images of a folder do not follow each other in time'
         raise ValueError(msg)
     rows = [_rows(evaluation) for evaluation in (before, after)]
     both = [key for key in rows[0] if key in rows[1]]
@@ -156,11 +189,14 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, block_s: flo
         raise ValueError(msg)
     counts = np.array([[_counts(e, r[key]) for key in both] for e, r in zip((before, after), rows)], np.int64)
     # (2 evaluations, frames, intersection and union, classes)
-    stamps = np.array([stamp_ns for stamp_ns, _ in both])
-    drawn = _blocks(counts, stamps, block_s)
+    recordings = _recordings(before)
+    blocks = _blocks(counts, [(recordings[rows[0][key]], key[0]) for key in both], block_s)
     totals = _ious(counts.sum(axis=1))
-    differences = _bootstrap(drawn)
-    low, high = _interval(differences)
+    low: Sequence[float | None]
+    high: Sequence[float | None]
+    low = high = [None] * (len(before['classes']) + 1)
+    if blocks.shape[1] >= LEAST_DRAWN:
+        low, high = _interval(_bootstrap(blocks))
     classes = [
         _change(name, totals[:, index], low[index], high[index])
         for index, name in enumerate(before['classes'])
@@ -168,7 +204,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, block_s: flo
     means = np.array([_mean(row) for row in totals])
     miou = _change('mIoU', means, low[-1], high[-1])
     frames = [
-        FrameChange(name, stamp_ns, float(a), float(b))
+        FrameChange(name, stamp_ns, float(a), float(b), recordings[rows[0][stamp_ns, name]])
         for (stamp_ns, name), a, b in zip(both, *(map(_mean, _ious(side)) for side in counts))
     ]
     return Comparison(
@@ -177,12 +213,22 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, block_s: flo
         frames,
         [name for stamp_ns, name in rows[0] if (stamp_ns, name) not in rows[1]],
         [name for stamp_ns, name in rows[1] if (stamp_ns, name) not in rows[0]],
+        blocks.shape[1],
+        block_s,
+        consecutive,
     )
 
 
 def _rows(evaluation: Mapping[str, Any]) -> dict[tuple[int, str], int]:
     frames = evaluation['per_frame']
     return {key: row for row, key in enumerate(zip(frames['stamp_ns'], frames['name']))}
+
+
+def _recordings(evaluation: Mapping[str, Any]) -> list[str]:
+    """Return the recording that each row of an evaluation is of; '' where there is only one."""
+    counts = {name: figures['frames'] for name, figures in evaluation.get('bags', {}).items()}
+    names = [name for name, count in counts.items() for _ in range(count)]
+    return names or [''] * len(evaluation['per_frame']['name'])
 
 
 def _counts(evaluation: Mapping[str, Any], row: int) -> tuple[list[int], list[int]]:
@@ -202,13 +248,28 @@ def _mean(ious: npt.NDArray[np.float64]) -> float:
 
 
 def _blocks(
-    counts: npt.NDArray[np.int64], stamps: npt.NDArray[np.int64], block_s: float
+    counts: npt.NDArray[np.int64], places: Sequence[tuple[str, int]], block_s: float
 ) -> npt.NDArray[np.int64]:
-    """Sum the counts of the frames that are drawn together."""
+    """Sum the counts of the frames that are drawn together: of one recording, and of `block_s` seconds of it.
+
+    Args:
+        counts: (2, frames, 2, classes).
+        places: recording and stamp in ns of each frame.
+        block_s: length; 0 draws single frames.
+
+    Returns:
+        (2, blocks, 2, classes).
+
+    """
     if not block_s:
         return counts
-    _, block = np.unique((stamps - stamps.min()) // round(block_s * 1e9), return_inverse=True)
-    summed = np.zeros((2, block.max() + 1, *counts.shape[2:]), np.int64)
+    first_ns: dict[str, int] = {}
+    for recording, stamp_ns in places:
+        first_ns[recording] = min(stamp_ns, first_ns.get(recording, stamp_ns))
+    keys = [(recording, (ns - first_ns[recording]) // round(block_s * 1e9)) for recording, ns in places]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    block = np.array([numbers[key] for key in keys])
+    summed = np.zeros((2, len(numbers), *counts.shape[2:]), np.int64)
     for side, of in zip(summed, counts):
         np.add.at(side, block, of)
     return summed

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lw_refinenet_ros.evaluation.charts import change_chart
+from lw_refinenet_ros.evaluation.charts import TIME, change_chart
 from lw_refinenet_ros.evaluation.files import write_text
 from lw_refinenet_ros.evaluation.page import page
 from lw_refinenet_ros.evaluation.parts import conditions_section, header, picture, section, tiles
@@ -43,7 +44,7 @@ def comparison_headline(found: Comparison) -> str:
     miou = found.miou
     counts = {verdict: sum(change.verdict == verdict for change in found.classes) for verdict in SAID}
     return (
-        f'mIoU {points(miou.difference)} points ({_interval(miou)}), {SAID[miou.verdict]}; '
+        f'mIoU {points(miou.difference)} points ({found.too_few or _interval(miou)}), {SAID[miou.verdict]}; '
         f'{counts["better"]} classes better, {counts["worse"]} worse, {counts["unsure"]} unsure'
     )
 
@@ -68,6 +69,7 @@ def write_comparison_report(
 
     """
     miou = found.miou
+    interval = found.too_few or f'95% interval {_interval(miou)}'
     rows = [
         *(
             (f'Mean IoU {when}', _percent(value), provenance(of) or name)
@@ -75,7 +77,7 @@ def write_comparison_report(
                 ('before', 'after'), (miou.before, miou.after), names, conditions
             )
         ),
-        ('Difference', f'{points(miou.difference)} points', f'95% interval {_interval(miou)}'),
+        ('Difference', f'{points(miou.difference)} points', interval),
         (
             'Frames in both',
             str(len(found.frames)),
@@ -101,20 +103,20 @@ def _classes(found: Comparison) -> str:
             f'<tr><th scope="row">{escape(change.name)}</th>{values}'
             f'<td class="{change.verdict}">{points(change.difference)}</td>'
             f'<td class="interval">{_interval(change).replace(" to", "&nbsp;to")}</td>'  # two lines at most
-            f'<td class="{change.verdict} more">{SAID[change.verdict]}</td></tr>'
+            f'<td class="{change.verdict}">{change.verdict}</td></tr>'
         )
-    names = ('Class', 'Before', 'After', 'Points', '95% interval')
-    head = ''.join(f'<th scope="col">{name}</th>' for name in names) + '<th class="more"></th>'
+    names = ('Class', 'Before', 'After', 'Points', '95% interval', 'Verdict')
+    head = ''.join(f'<th scope="col">{name}</th>' for name in names)
     body = f'<thead><tr>{head}</tr></thead><tbody>\n{"".join(rows)}\n</tbody>'
     table = f'<table class="changes by-class">{body}</table>'
-    about = 'IoU of each class, the worst change first. It is sure where the interval does not hold 0.'
+    sure = found.too_few or 'It is sure where the interval does not hold 0'
+    about = f'IoU of each class, the worst change first. {sure[0].upper()}{sure[1:]}.'
     return section('Classes', about, table)
 
 
 def _frames(found: Comparison, shown: Mapping[str, int]) -> str:
-    first_ns = min(frame.stamp_ns for frame in found.frames)
-    places = [((frame.stamp_ns - first_ns) / 1e9, frame.difference) for frame in found.frames]
-    chart = change_chart([place for place in places if place[1] == place[1]])
+    places, recordings = _places(found)
+    chart = change_chart(places, TIME if found.consecutive else 'frame', recordings)
     rows = ''.join(
         f'<tr><th scope="row">{_link(frame.name, shown)}</th>'
         f'<td>{frame.before:.1%}</td><td>{frame.after:.1%}</td>'
@@ -125,6 +127,20 @@ def _frames(found: Comparison, shown: Mapping[str, int]) -> str:
     table = f'<table class="changes"><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>'
     about = "Difference of each frame's mIoU in percentage points; above 0 is better."
     return section('Frames', about, f'{chart}<h3>Changed most</h3>{table}')
+
+
+def _places(found: Comparison) -> tuple[list[tuple[float, float]], list[tuple[str, int]]]:
+    """Return where the frames lie in a chart, with their differences, and how many are of each recording."""
+    places: list[tuple[float, float]] = []
+    counts: dict[str, int] = {}
+    first_ns: dict[str, int] = {}
+    for number, frame in enumerate(found.frames, 1):
+        start_ns = first_ns.setdefault(frame.recording, frame.stamp_ns)
+        if not math.isnan(frame.difference):
+            place = (frame.stamp_ns - start_ns) / 1e9 if found.consecutive else float(number)
+            places.append((place, frame.difference))
+            counts[frame.recording] = counts.get(frame.recording, 0) + 1
+    return places, list(counts.items())
 
 
 def _link(name: str, shown: Mapping[str, int]) -> str:
