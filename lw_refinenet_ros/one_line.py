@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages about damaged files, whatever these contain, as one line of a log."""
+"""Messages as one line, whatever the names in them contain."""
 
-__all__ = ['one_line']
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+__all__ = ['one_line', 'printable', 'unknown']
 
 LONGEST = 500  # characters
 
@@ -9,6 +14,25 @@ LONGEST = 500  # characters
 def one_line(text: str) -> str:
     """Give text without line breaks and control characters, its middle left out if it is very long."""
     words = ' '.join(text.split())
-    line = ''.join(c if c.isprintable() else '\N{REPLACEMENT CHARACTER}' for c in words)
+    line = printable(words)
     half = LONGEST // 2
     return line if len(line) <= LONGEST else f'{line[:half]} ... {line[-half:]}'
+
+
+def printable(text: str) -> str:
+    """Return text with U+FFFD for every character that a terminal might act on or cannot encode."""
+    return ''.join(c if c.isprintable() else '\N{REPLACEMENT CHARACTER}' for c in text)
+
+
+def unknown(what: str, name: object, known: Collection[str]) -> str:
+    """Return the line that refuses an unknown name: the nearest known one, and all of them.
+
+    Args:
+        what: is named, such as 'engine'.
+        name: as it was given.
+        known: names that there are.
+
+    """
+    nearest = difflib.get_close_matches(str(name).casefold(), known, 1)
+    hint = f'did you mean {nearest[0]!r}? ' if nearest else ''
+    return one_line(f'unknown {what} {name!r}: {hint}known are {", ".join(known)}')

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the files that come with the package are: weights, configuration, launch files."""
 
+import os
 from pathlib import Path
 
-__all__ = ['DEFAULT_WEIGHTS', 'share_path']
+from lw_refinenet_ros.one_line import unknown
+
+__all__ = ['DEFAULT_WEIGHTS', 'find_weights', 'share_path']
 
 PACKAGE = 'lw_refinenet_ros'
 DEFAULT_WEIGHTS = 'camvid'
@@ -27,6 +30,31 @@ def share_path(relative: str) -> Path:
     looked = ', '.join(map(str, candidates)) or 'no folder at all: the package is not installed whole'
     message = f'{relative!r} is not among the files of {PACKAGE}; looked for {looked}'
     raise FileNotFoundError(message)
+
+
+def find_weights(weights: str) -> Path:
+    """Return the path of a weights file: a shipped one by its name, or a file.
+
+    Raises:
+        ValueError: no shipped file has the name, or the home directory in a path does not exist.
+
+    """
+    try:
+        path = Path(weights).expanduser()
+    except RuntimeError as error:
+        msg = f'{weights}: there is no such home directory; give the whole path'
+        raise ValueError(msg) from error
+    runs = [path / f'{name}.safetensors' for name in ('best', 'last')]
+    if trained := [file for file in runs if os.path.isfile(file)]:  # noqa: PTH113 (takes any name)
+        msg = f'{weights} is the folder of a training run: did you mean {trained[0]}?'
+        raise ValueError(msg)
+    if '/' in weights or weights.endswith('.safetensors'):
+        return path
+    shipped = {file.stem: file for file in sorted(share_path('weights').glob('*.safetensors'))}
+    if weights not in shipped:
+        msg = f'{unknown("weights", weights, tuple(shipped))}; a file is given by its path'
+        raise ValueError(msg)
+    return shipped[weights]
 
 
 def _share_folders() -> list[Path]:

@@ -60,5 +60,5 @@ def test_live_and_offline_labels_of_a_frame_are_identical_and_so_are_the_figures
 
 
 def test_live_without_a_bag_is_refused(tmp_path, capsys):
-    assert main(['evaluate', '--images', str(tmp_path), '--labels', str(tmp_path), '--live']) == 1
+    assert main(['evaluate', '--images', str(tmp_path), '--labels', str(tmp_path), '--live']) == 2
     assert '--live needs a --bag' in capsys.readouterr().err

@@ -255,14 +255,15 @@ def test_a_bag_that_cannot_be_read_is_named_and_the_others_are_scored(three_bags
 def test_options_that_do_not_go_together_are_refused_before_the_work(three_bags, arguments, tmp_path, capsys):
     for more, complaint in (
         (['--output-bag', tmp_path / 'x.mcap'], 'of several bags, give a folder'),
-        (['--bag', three_bags[0]], 'is given twice'),
-        (['--jobs', 0], '--jobs 0 must be 1 or more'),
+        (['--rate', 2], '--rate is the speed of --live'),
         (['--live'], '--live plays one --bag'),
     ):
-        assert main(arguments(three_bags, *more)) == 1
+        assert main(arguments(three_bags, *more)) == 2
         said = capsys.readouterr().err
         assert complaint in said
         assert 'evaluated' not in said
+    assert main(arguments(three_bags, '--bag', three_bags[0])) == 1
+    assert 'is given twice' in capsys.readouterr().err
     (tmp_path / 'masks' / 'bag0').mkdir(parents=True)
     assert main(arguments(three_bags, '--labels', tmp_path / 'masks')) == 1
     assert 'there is no folder' in capsys.readouterr().err

@@ -36,8 +36,18 @@ def test_a_network_comes_back_as_it_was_stored(tiny_weights, tmp_path):
 
 @pytest.mark.parametrize('name', ['', 'no_such', 'x' * 300, 'a\0b'])
 def test_a_name_that_no_shipped_weights_have_is_refused_however_long_it_is(name):
-    with pytest.raises(ValueError, match='no weights are called'):
+    with pytest.raises(ValueError, match='unknown weights '):
         find_weights(name)
+
+
+def test_the_nearest_shipped_name_and_the_file_of_a_run_are_suggested(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"unknown weights 'Camvit': did you mean 'camvid'\? known are camvid, "
+    ):
+        find_weights('Camvit')
+    (tmp_path / 'last.safetensors').write_bytes(b'')
+    with pytest.raises(ValueError, match=f'did you mean {tmp_path}/last.safetensors'):
+        find_weights(str(tmp_path))
 
 
 def test_values_that_float16_cannot_hold_are_not_stored_and_the_old_file_stays(tiny_weights, tmp_path):

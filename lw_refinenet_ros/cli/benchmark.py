@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lw_refinenet_ros.cli.options import Progress, image_size
+from lw_refinenet_ros.cli.options import Progress, image_size, number
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[(480, 640)],
         help='one or several WxH (default: 640x480)',
     )
-    parser.add_argument('--threads', type=int, default=0, help='CPU threads; 0 is all cores (default: 0)')
-    parser.add_argument('--rounds', type=int, default=20, help='timings of each (default: 20)')
+    parser.add_argument(
+        '--threads', type=number(int, 0), default=0, help='CPU threads; 0 is all cores (default: 0)'
+    )
+    parser.add_argument('--rounds', type=number(int, 1), default=20, help='timings of each (default: 20)')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the table there')
     parser.add_argument(
         '--save',
@@ -53,9 +55,6 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import load_model
 
-    if options.rounds < 1:
-        msg = f'--rounds {options.rounds} must be at least 1'
-        raise ValueError(msg)
     if options.threads:
         torch.set_num_threads(options.threads)
     network, card = load_model(find_weights(options.weights))

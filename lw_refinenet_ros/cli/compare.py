@@ -7,7 +7,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lw_refinenet_ros.cli.options import Progress, add_engine_arguments, add_mask_arguments, load_segmenter
+from lw_refinenet_ros.cli.options import (
+    Progress,
+    UsageError,
+    add_engine_arguments,
+    add_mask_arguments,
+    load_segmenter,
+    number,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--report', type=Path, metavar='FILE.html', help='write a report there')
     parser.add_argument(
         '--block',
-        type=float,
+        type=number(float, 0),
         default=0.0,
         metavar='S',
         help='draw blocks of frames of so many seconds: for videos, whose neighbours are alike (default: 0)',
@@ -99,15 +106,9 @@ def run(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse before the work what would fail after it."""
-    if options.block < 0:
-        msg = f'--block {options.block} must be 0 or more'
-        raise ValueError(msg)
-    if options.tolerance < 0:
-        msg = f'--tolerance {options.tolerance} must be 0 or more'
-        raise ValueError(msg)
     if bool(options.bag or options.images) != bool(options.labels):
         msg = 'to compare two weights, give a --bag or --images, and --labels; to compare two JSONs, neither'
-        raise ValueError(msg)
+        raise UsageError(msg)
     if options.images and (options.topic or not Path(options.labels).is_dir()):
         msg = f'--images takes no --topic and a folder of --labels, which {options.labels!r} is not'
         raise ValueError(msg)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lw_refinenet_ros.cli.options import NODE
+from lw_refinenet_ros.cli.options import NODE, number
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--output', type=Path, default=Path('demo_output'), help='folder (default: demo_output)'
     )
     parser.add_argument(
-        '--seconds', type=float, default=10.0, help='of a camera to record first (default: 10)'
+        '--seconds',
+        type=number(float, 0, above=True),
+        default=10.0,
+        help='of a camera to record first (default: 10)',
     )
 
 

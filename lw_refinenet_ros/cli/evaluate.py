@@ -9,7 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lw_refinenet_ros.cli.options import Progress, add_engine_arguments, add_mask_arguments
+from lw_refinenet_ros.cli.options import (
+    Progress,
+    UsageError,
+    add_engine_arguments,
+    add_mask_arguments,
+    number,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -52,7 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='keep there what was done, until all is: the same command goes on after an interruption',
     )
     parser.add_argument(
-        '--jobs', type=int, metavar='N', help='bags at once, each in a process of its own (default: 1)'
+        '--jobs',
+        type=number(int, 1),
+        metavar='N',
+        help='bags at once, each in a process of its own (default: 1)',
     )
     parser.add_argument(
         '--ray',
@@ -63,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--live', action='store_true', help='play the bag through the node over DDS and score what arrives'
     )
     parser.add_argument(
-        '--rate', type=float, default=1.0, help='speed of --live; 2 is twice as fast (default: 1)'
+        '--rate', type=number(float, 0, above=True), help='speed of --live; 2 is twice as fast (default: 1)'
     )
     add_engine_arguments(parser)
 
@@ -119,28 +128,25 @@ def _check(options: argparse.Namespace) -> None:
     if options.images and (options.topic or not Path(options.labels).is_dir()):
         msg = f'--images takes no --topic and a folder of --labels, which {options.labels!r} is not'
         raise ValueError(msg)
-    if options.live and not (options.bag and options.rate > 0):
-        msg = '--live needs a --bag and a --rate above 0'
-        raise ValueError(msg)
+    if options.live and not options.bag:
+        msg = '--live needs a --bag'
+        raise UsageError(msg)
+    if options.rate is not None and not options.live:
+        msg = '--rate is the speed of --live: give that too'
+        raise UsageError(msg)
     if options.live and (several or options.resume or options.jobs or options.ray):
         msg = '--live plays one --bag, without --resume, --jobs and --ray'
-        raise ValueError(msg)
+        raise UsageError(msg)
     if (options.jobs or options.ray) and not options.bag:
         msg = '--jobs and --ray are for bags: a folder of images is evaluated by one process'
-        raise ValueError(msg)
-    if options.jobs is not None and options.jobs < 1:
-        msg = f'--jobs {options.jobs} must be 1 or more'
-        raise ValueError(msg)
-    if options.tolerance < 0:
-        msg = f'--tolerance {options.tolerance} must be 0 or more'
-        raise ValueError(msg)
+        raise UsageError(msg)
     for path in (options.json, options.report, options.output_bag, options.resume):
         if path and not path.absolute().parent.is_dir():
             msg = f'{path} cannot be written: there is no folder {path.parent}'
             raise ValueError(msg)
     if several and options.output_bag and options.output_bag.suffix == '.mcap':
         msg = f'--output-bag {options.output_bag}: of several bags, give a folder'
-        raise ValueError(msg)
+        raise UsageError(msg)
 
 
 def _class_rows(summary: dict[str, Any]) -> list[str]:

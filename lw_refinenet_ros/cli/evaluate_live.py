@@ -30,6 +30,7 @@ __all__ = ['evaluate_live']
 def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, dict[str, str], LiveRun]:
     """Play, record, and score what arrived; give that, what it was made with, and the records."""
     (bag,) = options.bag
+    rate = options.rate or 1.0
     masks = Path(options.labels) if Path(options.labels).is_dir() else str(options.labels)
     examples = BagExamples(bag, options.topic, masks, round(options.tolerance * 1e9))
     weights = find_weights(options.weights or DEFAULT_WEIGHTS).resolve()
@@ -46,12 +47,12 @@ def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, 
             parameters,
             examples.length,
             source_topic=examples.topic,
-            rate=options.rate,
+            rate=rate,
             outputs=outputs,
         )
         arrived = {result.stamp_ns for result in live.results}
         found = evaluate(examples, _lookup(stack, recorded, arrived), labels, worst=worst)
-    made_with = {**live.conditions, 'rate': f'{options.rate:g} times the recorded one, over DDS'}
+    made_with = {**live.conditions, 'rate': f'{rate:g} times the recorded one, over DDS'}
     return found, made_with, live
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lw_refinenet_ros.cli.options import Progress, add_engine_arguments, load_segmenter
+from lw_refinenet_ros.cli.options import Progress, UsageError, add_engine_arguments, load_segmenter, number
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -54,24 +53,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_argument_group('which frames')
     which.add_argument('--topic', help="the bag's image topic, if it has several")
     which.add_argument(
-        '--every', type=_number(int, 1), metavar='N', help=f'every N-th frame (default: {EVERY})'
+        '--every', type=number(int, 1), metavar='N', help=f'every N-th frame (default: {EVERY})'
     )
     which.add_argument(
         '--different',
-        type=_number(float, 0, 1),
+        type=number(float, 0, 1),
         metavar='D',
         help='only frames unlike all taken before: grey thumbnails differ by more than D of 1 in the mean '
         '(try 0.05; without --every, every frame is looked at)',
     )
     which.add_argument(
-        '--start', type=_number(float, 0), default=0.0, metavar='S', help='begin S seconds after the first'
+        '--start', type=number(float, 0), default=0.0, metavar='S', help='begin S seconds after the first'
     )
-    which.add_argument('--end', type=_number(float, 0), metavar='S', help='stop S seconds after the first')
-    which.add_argument('--limit', type=_number(int, 1), metavar='N', help='take at most N frames')
+    which.add_argument('--end', type=number(float, 0), metavar='S', help='stop S seconds after the first')
+    which.add_argument('--limit', type=number(int, 1), metavar='N', help='take at most N frames')
     written = parser.add_argument_group('what is written')
     written.add_argument(
         '--min-confidence',
-        type=_number(float, 0, 1),
+        type=number(float, 0, 1),
         default=0.0,
         metavar='C',
         help='pixels of less confidence, from 0 to 1, are left to you: 255, unlabelled (default: 0)',
@@ -81,30 +80,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     written.add_argument(
         '--simplify',
-        type=_number(float, 0),
+        type=number(float, 0),
         default=1.0,
         metavar='PIXELS',
         help='how coarse polygons may be; 0 keeps every corner of a pixel (default: 1)',
     )
     written.add_argument('--png', action='store_true', help='images as PNG instead of JPEG of quality 95')
     add_engine_arguments(parser)
-
-
-def _number(kind: type[int | float], least: float, most: float = float('inf')) -> Callable[[str], float]:
-    """Give a parser of numbers from `least` to `most`."""
-
-    def parse(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = kind(-1)
-        if not least <= value <= most:
-            limit = f' to {most:g}' if most < float('inf') else ' on'
-            msg = f'{text!r} is not {"an integer" if kind is int else "a number"} from {least:g}{limit}'
-            raise argparse.ArgumentTypeError(msg)
-        return value
-
-    return parse
 
 
 def run(options: argparse.Namespace) -> None:
@@ -123,7 +105,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(msg)
     if options.images:
         msg = '--images goes with --from-coco or --from-labelme; a folder to label is the first argument'
-        raise ValueError(msg)
+        raise UsageError(msg)
     _draft(options)
 
 

@@ -3,31 +3,18 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import keyword
 import os
 import sys
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from typing import TextIO, cast
 
-from lw_refinenet_ros import __version__
+from lw_refinenet_ros.cli.options import UsageError
+from lw_refinenet_ros.cli.parser import parse
+from lw_refinenet_ros.cli.terminal import Harmless
 
 __all__ = ['main']
 
-COMMANDS = (
-    'info',
-    'segment',
-    'evaluate',
-    'compare',
-    'play',
-    'label',
-    'train',
-    'import',
-    'receptive-field',
-    'export',
-    'quantize',
-    'benchmark',
-    'demo',
-)
+BROKEN_PIPE = 141  # as of every program that SIGPIPE ends
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,33 +22,36 @@ def main(arguments: list[str] | None = None) -> int:
     # Their complaints about damaged files would stand beside our one line that says it.
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-    try:
-        options = _parser().parse_args(arguments)
-        status: int = options.run(options) or 0
-    except (ValueError, OSError) as error:
-        print(f'lw_refinenet: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('lw_refinenet: interrupted', file=sys.stderr)
-        return 130
-    return status
+    out, err = (cast('TextIO', Harmless(stream)) for stream in (sys.stdout, sys.stderr))
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            options = parse(sys.argv[1:] if arguments is None else arguments)
+            status: int = options.run(options) or 0
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _discard_output()
+            return BROKEN_PIPE
+        except (ValueError, OSError) as error:
+            print(f'lw_refinenet: {_words(error)}', file=sys.stderr)
+            return 2 if isinstance(error, UsageError) else 1
+        except KeyboardInterrupt:
+            print('lw_refinenet: interrupted', file=sys.stderr)
+            return 130
+        return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    """Give the parser of all commands; their modules are light until they run."""
-    parser = argparse.ArgumentParser(
-        prog='lw_refinenet', description='Semantic segmentation with Light-Weight RefineNet.'
-    )
-    parser.add_argument('--version', action='version', version=f'lw_refinenet_ros {__version__}')
-    commands = parser.add_subparsers(metavar='COMMAND', required=True)
-    for name in COMMANDS:
-        file = f'{name}_' if keyword.iskeyword(name) else name.replace('-', '_')
-        module = importlib.import_module(f'lw_refinenet_ros.cli.{file}')
-        description = (module.__doc__ or '').strip()
-        command = commands.add_parser(name, help=description.splitlines()[0], description=description)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
-    return parser
+def _words(error: ValueError | OSError) -> str:
+    """Say an error; the lines of one that lists several faults are indented, so that none looks like ours."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f'{os.fsdecode(error.filename)}: {error.strerror}'
+    return '\n  '.join(text.splitlines()) or type(error).__name__
+
+
+def _discard_output() -> None:
+    """Let what is still buffered go nowhere: who read it has ended, and Python would complain at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == '__main__':

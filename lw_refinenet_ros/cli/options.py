@@ -1,31 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several commands share, and their progress line."""
+"""Options that several commands share, and the types of values: a wrong value is wrong usage."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
-import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lw_refinenet_ros.cli.terminal import Progress
+from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
+from lw_refinenet_ros.one_line import unknown
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
-__all__ = ['NODE', 'Progress', 'add_engine_arguments', 'add_mask_arguments', 'image_size', 'load_segmenter']
+__all__ = [
+    'NODE',
+    'Progress',
+    'UsageError',
+    'add_engine_arguments',
+    'add_mask_arguments',
+    'add_selection_arguments',
+    'file_ending_in',
+    'given_engine_options',
+    'image_size',
+    'load_segmenter',
+    'number',
+    'one_of',
+    'path',
+    'source',
+]
 
 NODE = '/lw_refinenet'  # by default, whose topics the labels go to
-REDRAW_S = 0.2  # on a terminal
-LINE_S = 10.0  # in a log
+
+
+class UsageError(ValueError):
+    """Options that do not go together; the message says what would."""
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser, *, weights: bool = True) -> None:
     """Add what everything that runs a network takes; the defaults are `Segmenter.load`'s."""
     if weights:
         parser.add_argument('--weights', metavar='NAME|FILE', help='shipped name or file (default: camvid)')
-    parser.add_argument('--device', help='auto, cuda or cpu (default: auto)')
-    parser.add_argument('--engine', help='auto, torch or openvino (default: auto)')
-    parser.add_argument('--precision', help='auto, fp32, bf16, fp16 or int8 (default: auto)')
-    parser.add_argument('--threads', type=int, help='CPU threads; 0 is all cores (default: 0)')
+    values = {'device': DEVICES, 'engine': ENGINES, 'precision': PRECISIONS}
+    for name, known in values.items():
+        choice = f'{", ".join(known[:-1])} or {known[-1]}'
+        parser.add_argument(f'--{name}', type=one_of(name, known), help=f'{choice} (default: auto)')
+    parser.add_argument(
+        '--threads', type=number(int, 0), metavar='N', help='CPU threads; 0 is all cores (default: 0)'
+    )
 
 
 def add_mask_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -40,10 +66,33 @@ def add_mask_arguments(parser: argparse.ArgumentParser, *, required: bool) -> No
     parser.add_argument('--topic', help="the bag's image topic (default: the only one)")
     parser.add_argument(
         '--tolerance',
-        type=float,
+        type=number(float, 0),
         default=0.01,
         metavar='S',
         help='how far apart the stamps of a frame and its mask may be (default: 0.01)',
+    )
+
+
+def add_selection_arguments(parser: argparse._ActionsContainer, *, every: str) -> None:
+    """Add what chooses frames by their number and time.
+
+    Args:
+        parser: or a group of its arguments.
+        every: the default of --every, for its help; None is what the command gets.
+
+    """
+    parser.add_argument(
+        '--every', type=number(int, 1), metavar='N', help=f'every N-th frame (default: {every})'
+    )
+    parser.add_argument(
+        '--start',
+        type=number(float, 0),
+        default=0.0,
+        metavar='S',
+        help='begin S seconds after the first frame',
+    )
+    parser.add_argument(
+        '--end', type=number(float, 0), metavar='S', help='stop S seconds after the first frame'
     )
 
 
@@ -62,6 +111,68 @@ def load_segmenter(options: argparse.Namespace) -> Segmenter:
     return segmenter
 
 
+def number(
+    kind: type[int | float], least: float, most: float = math.inf, *, above: bool = False
+) -> Callable[[str], float]:
+    """Return a parser of finite numbers from `least` to `most`; with `above`, `least` itself is refused."""
+    limits = f'above {least:g}' if above else f'from {least:g}'
+    limits += f' to {most:g}' if most < math.inf else '' if above else ' on'
+    what = f'{"an integer" if kind is int else "a number"} {limits}'
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (least <= value <= most and math.isfinite(value)) or (above and value == least):
+            msg = f'{text!r} is not {what}'
+            raise argparse.ArgumentTypeError(msg)
+        return value
+
+    return parse
+
+
+def one_of(what: str, known: Sequence[str]) -> Callable[[str], str]:
+    """Return a parser of a name among those that are known."""
+
+    def parse(text: str) -> str:
+        if text not in known:
+            raise argparse.ArgumentTypeError(unknown(what, text, known))
+        return text
+
+    return parse
+
+
+def path(text: str) -> Path:
+    """Parse a path of a file or folder; ~ is the home directory, which shells leave in --option=~/x."""
+    if not text.strip():
+        msg = 'is empty: give the path of a file or folder'
+        raise argparse.ArgumentTypeError(msg)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        msg = f'{text!r}: there is no such home directory; give the whole path'
+        raise argparse.ArgumentTypeError(msg) from error
+
+
+def source(text: str) -> str:
+    """Parse what `open_source` takes: a path, or camera:N."""
+    return text if text.startswith('camera:') else str(path(text))
+
+
+def file_ending_in(*suffixes: str) -> Callable[[str], Path]:
+    """Return a parser of the path of a file to write, whose name must end in one of these."""
+
+    def parse(text: str) -> Path:
+        file = path(text)
+        if file.suffix.lower() not in suffixes:
+            msg = f'{text!r} must end in {" or ".join(suffixes)}'
+            raise argparse.ArgumentTypeError(msg)
+        return file
+
+    return parse
+
+
 def image_size(text: str) -> tuple[int, int]:
     """Parse WIDTHxHEIGHT into (height, width)."""
     width, _, height = text.partition('x')
@@ -69,35 +180,3 @@ def image_size(text: str) -> tuple[int, int]:
         msg = f'{text!r} is not WIDTHxHEIGHT, such as 640x480'
         raise argparse.ArgumentTypeError(msg)
     return int(height), int(width)
-
-
-class Progress:
-    """One line on standard error that shows how far a long work is; a line now and then in a log."""
-
-    def __init__(self, what: str, total: int | None = None) -> None:
-        self._what, self._total = what, total
-        self._started = self._shown = time.monotonic()
-        self._ended = False
-        self._terminal = sys.stderr.isatty()
-
-    def show_of(self, done: int, total: int | None) -> None:
-        """Show that `done` of so many are done, where the total becomes known on the way."""
-        self._total = total
-        self.show(done)
-
-    def show(self, done: int, note: str = '') -> None:
-        """Show that `done` of the total are done."""
-        now = time.monotonic()
-        if self._ended:
-            return
-        last = self._ended = self._total is not None and done >= self._total
-        if now - self._shown < (REDRAW_S if self._terminal else LINE_S) and not last:
-            return
-        self._shown = now
-        left = ''
-        if self._total and 0 < done < self._total:
-            left = f', {(now - self._started) / done * (self._total - done):.0f} s left'
-        of = f'/{self._total}' if self._total is not None else ''
-        end = '\n' if last or not self._terminal else ''
-        start = '\r\x1b[K' if self._terminal else ''
-        print(f'{start}{self._what} {done}{of}{left}{note}', end=end, file=sys.stderr, flush=True)

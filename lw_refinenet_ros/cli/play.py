@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import select
 import sys
@@ -14,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lw_refinenet_ros.cli.options import Progress
+from lw_refinenet_ros.cli.options import Progress, UsageError, number
 
 if TYPE_CHECKING:
     import argparse
@@ -42,8 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FROM:=TO',
         help='publish a topic under another name; repeatable',
     )
-    parser.add_argument('--rate', type=float, default=1.0, help='speed; 2 is twice as fast (default: 1)')
-    parser.add_argument('--start', type=float, default=0.0, metavar='S', help='begin S seconds later')
+    parser.add_argument(
+        '--rate',
+        type=number(float, 0, above=True),
+        default=1.0,
+        help='speed; 2 is twice as fast (default: 1)',
+    )
+    parser.add_argument(
+        '--start', type=number(float, 0), default=0.0, metavar='S', help='begin S seconds later'
+    )
     parser.add_argument('--loop', action='store_true', help='begin again at the end')
     parser.add_argument('--clock', action='store_true', help="publish the frames' stamps on /clock")
     parser.add_argument('--wait-for-subscriber', action='store_true', help='begin when somebody listens')
@@ -65,16 +71,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _play(options: argparse.Namespace) -> int:
-    if not 0 < options.rate < math.inf:
-        msg = f'--rate {options.rate} must be above 0'
-        raise ValueError(msg)
-    if not 0 <= options.start < math.inf:
-        msg = f'--start {options.start} must be 0 or more'
-        raise ValueError(msg)
     topics: list[str | None] = options.topics or [options.topic]
     if len(topics) > 1 and options.output_topic:
         msg = '--output-topic names one topic: use --remap FROM:=TO for each of several'
-        raise ValueError(msg)
+        raise UsageError(msg)
     from lw_refinenet_ros.sources.opening import open_source
 
     problems: set[str] = set()
@@ -121,7 +121,7 @@ def _remapped(topics: list[str], rules: list[str]) -> list[str]:
         old, found, new = rule.partition(':=')
         if not (found and old and new):
             msg = f'--remap {rule!r} is not FROM:=TO'
-            raise ValueError(msg)
+            raise UsageError(msg)
         if old not in topics:
             msg = f'--remap {rule!r}: {old!r} is not played, only {", ".join(topics)}'
             raise ValueError(msg)

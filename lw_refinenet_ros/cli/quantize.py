@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lw_refinenet_ros.cli.options import Progress
+from lw_refinenet_ros.cli.options import Progress, number
 
 if TYPE_CHECKING:
     import argparse
@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('weights', metavar='NAME|FILE', help='shipped name or file')
     parser.add_argument('--data', required=True, metavar='BAG|FOLDER', help='frames of what it will see')
     parser.add_argument('--topic', help="a bag's image topic, if it has several")
-    parser.add_argument('--frames', type=int, default=64, help='spread over the data (default: 64)')
+    parser.add_argument(
+        '--frames', type=number(int, 1), default=64, help='spread over the data (default: 64)'
+    )
     parser.add_argument(
         '--float',
         action='append',
@@ -46,9 +48,6 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
     from lw_refinenet_ros.model.weights import load_model, save_model
 
-    if options.frames < 1:
-        msg = f'--frames {options.frames} must be at least 1'
-        raise ValueError(msg)
     network, card = load_model(find_weights(options.weights))
     images = _frames(options.data, options.topic, options.frames)
     quantization = find_quantization(network, card, images, options.keep_float)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lw_refinenet_ros.cli.options import Progress, add_engine_arguments, load_segmenter
+from lw_refinenet_ros.cli.options import Progress, add_engine_arguments, load_segmenter, number
 
 if TYPE_CHECKING:
     import argparse
@@ -17,9 +17,13 @@ __all__ = ['add_arguments', 'run']
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument('sources', nargs='+', metavar='SOURCE', help='image, folder, video, bag or camera:N')
-    parser.add_argument('--output', type=Path, required=True, help='folder for labels/ and overlays/')
+    parser.add_argument(
+        '--output', type=Path, required=True, metavar='DIR', help='folder for labels/ and overlays/'
+    )
     parser.add_argument('--topic', help="a bag's image topic, if it has several")
-    parser.add_argument('--alpha', type=float, default=0.5, help='opacity of the overlay (default: 0.5)')
+    parser.add_argument(
+        '--alpha', type=number(float, 0, 1), default=0.5, help='opacity of the overlay (default: 0.5)'
+    )
     add_engine_arguments(parser)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import Engine, Job, Pixels
 from lw_refinenet_ros.model.network import enlarged
 from lw_refinenet_ros.model.weights import Card, load_model
-from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, share_path
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -27,21 +26,6 @@ __all__ = ['Segmentation', 'Segmenter', 'find_weights']
 
 Size = tuple[int, int]  # (height, width)
 OWN_SIZE: Size = (0, 0)  # the image's, enlarged to the weights' least size
-
-
-def find_weights(weights: str) -> Path:
-    """Give the path of a weights file: the name of one that is shipped, or a file."""
-    if '/' in weights or weights.endswith('.safetensors'):
-        try:
-            return Path(weights).expanduser()
-        except RuntimeError as error:
-            msg = f'{weights}: there is no such home directory; give the whole path'
-            raise ValueError(msg) from error
-    try:
-        return share_path(f'weights/{weights}.safetensors')
-    except OSError as error:  # not there, or too long a name for any file
-        msg = f'no weights are called {weights!r}: {error}'
-        raise ValueError(msg) from error
 
 
 @dataclass(frozen=True)
