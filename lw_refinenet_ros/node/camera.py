@@ -63,6 +63,7 @@ class Camera:
         self.statistics = Statistics()
         self._complaint = ''  # of the last second's worst frame
         self._offer: Callable[[Camera, Arrival], str] | None = None
+        self._logged = {''}  # warnings that the log has seen, each once, without their figures
         self._next_due = 0.0  # when max_rate lets the next frame in, monotonic seconds
 
     # In the executor's thread
@@ -87,6 +88,8 @@ class Camera:
         self._offer = offer
         self._subscription.open()
         self.outputs.points.listen(call)
+        outputs = ', '.join(self.outputs.topics)
+        self._node.get_logger().info(f'segmenting {self.topic} ({self._type}) for subscribers of {outputs}')
 
     def stop(self) -> None:
         """Listen no more."""
@@ -108,8 +111,17 @@ class Camera:
     def warning(self) -> str:
         """Say in one line what is wrong with this camera, or give an empty string."""
         complaint, self._complaint = self._complaint, ''
-        if complaint:
+        if complaint:  # which is in the log
             return complaint
+        warning = self._missing()
+        cause = ''.join(character for character in warning if not character.isdigit())
+        if cause not in self._logged and time.monotonic() - self._subscription.since > SILENCE_S:
+            self._logged.add(cause)
+            self._node.get_logger().warning(warning)
+        return warning
+
+    def _missing(self) -> str:
+        """Return in one line what the camera or the points lack, or an empty string."""
         types = {publisher.topic_type for publisher in self._node.get_publishers_info_by_topic(self.topic)}
         if not types:
             return f'nobody publishes {self.topic}'

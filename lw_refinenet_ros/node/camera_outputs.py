@@ -60,6 +60,11 @@ class CameraOutputs:
         self._jpeg = JpegOutput(publisher(CompressedImage, JPEG))
         self.points = PointsOutput(node, prefix, publisher(PointCloud2, POINTS))
 
+    @property
+    def topics(self) -> list[str]:
+        """The topics of all outputs, resolved."""
+        return [publisher.topic_name for publisher in self._publishers]
+
     def close(self) -> None:
         """Let go of the publishers."""
         for publisher in self._publishers:
