@@ -1,23 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Light-Weight RefineNet as a ROS 2 node, and without ROS on files and recorded bags."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lw_refinenet_ros.inference.segmenter import Segmentation, Segmenter
+from lw_refinenet_ros.lazy import lazy_exports
 
-__all__ = ['Segmentation', 'Segmenter', '__version__']
+if TYPE_CHECKING:
+    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.inference.engine import EngineError
+    from lw_refinenet_ros.inference.segmenter import Segmentation, Segmenter
+    from lw_refinenet_ros.model.weights import WeightsError
+
+__all__ = ['EngineError', 'LabelSet', 'Segmentation', 'Segmenter', 'WeightsError', '__version__']
 
 __version__ = '0.1.0'
 
-
-def __getattr__(name: str) -> object:
-    """Import the segmenter when it is first asked for: the package alone takes no network library."""
-    if name in {'Segmentation', 'Segmenter'}:
-        from lw_refinenet_ros.inference import segmenter
-
-        return getattr(segmenter, name)
-    msg = f'module {__name__!r} has no attribute {name!r}'
-    raise AttributeError(msg)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        'EngineError': 'lw_refinenet_ros.inference.engine',
+        'LabelSet': 'lw_refinenet_ros.image.labels',
+        'Segmentation': 'lw_refinenet_ros.inference.segmenter',
+        'Segmenter': 'lw_refinenet_ros.inference.segmenter',
+        'WeightsError': 'lw_refinenet_ros.model.weights',
+    },
+)

@@ -32,13 +32,14 @@ def share_path(relative: str) -> Path:
     raise FileNotFoundError(message)
 
 
-def find_weights(weights: str) -> Path:
+def find_weights(weights: str | os.PathLike[str]) -> Path:
     """Return the path of a weights file: a shipped one by its name, or a file.
 
     Raises:
         ValueError: no shipped file has the name, or the home directory in a path does not exist.
 
     """
+    weights = os.fspath(weights)
     try:
         path = Path(weights).expanduser()
     except RuntimeError as error:

@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 import ctypes
+import operator
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lw_refinenet_ros.image.as_image import as_image
 from lw_refinenet_ros.image.encodings import MAX_SIDE, ORDERS
 from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.inference.choice import make_engine
-from lw_refinenet_ros.inference.engine import Engine, Job, Pixels
+from lw_refinenet_ros.inference.engine import Engine, EngineError, Job, Pixels
 from lw_refinenet_ros.model.network import enlarged
-from lw_refinenet_ros.model.weights import Card, load_model
+from lw_refinenet_ros.model.weights import Card, WeightsError, load_model
+from lw_refinenet_ros.one_line import unknown
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 
 if TYPE_CHECKING:
@@ -33,7 +37,7 @@ class Segmentation:
     """What one image shows.
 
     Attributes:
-        image: uint8 (H, W, 3), as it was given.
+        image: uint8 (H, W, 3), the one that was given where it was of that form.
         order: of the image's channels.
         label: uint8 (H, W) class ids; 255 is unlabelled.
         confidence: uint8 (H, W), 255 is certain; None if not asked for.
@@ -79,10 +83,13 @@ class Segmenter:
         self.engine, self.card = engine, card
         self.labels = LabelSet.from_dict(card.labels)
 
+    def __repr__(self) -> str:
+        return f'<Segmenter {self.card.architecture}, {self.labels.name}, {self.engine.description}>'
+
     @classmethod
     def load(
         cls,
-        weights: str = DEFAULT_WEIGHTS,
+        weights: str | os.PathLike[str] = DEFAULT_WEIGHTS,
         *,
         device: str = 'auto',
         engine: str = 'auto',
@@ -103,7 +110,15 @@ class Segmenter:
             EngineError: this machine cannot do what was asked for.
 
         """
-        network, card = load_model(find_weights(weights))
+        try:
+            network, card = load_model(find_weights(weights))
+        except ValueError as error:  # as one kind, whether the name or the file is at fault
+            raise WeightsError(str(error)) from error
+        try:
+            threads = operator.index(threads)
+        except TypeError as error:
+            msg = f'threads={threads!r} must be a whole number; 0 is all cores'
+            raise EngineError(msg) from error
         made = make_engine(network, card, device=device, engine=engine, precision=precision, threads=threads)
         return cls(made, card)
 
@@ -185,7 +200,7 @@ class Segmenter:
 
     def segment(
         self,
-        image: Pixels,
+        image: Any,
         *,
         order: Order = 'rgb',
         network_size: Size = OWN_SIZE,
@@ -195,7 +210,8 @@ class Segmenter:
         """Segment one image.
 
         Args:
-            image: uint8 (H, W, 3), any strides; read in place where its pixels are adjacent.
+            image: uint8 (H, W, 3), any strides; read in place where its pixels are adjacent. Grey, RGBA and
+                Pillow images are taken too, see `as_image`.
             order: of its channels, 'rgb' or 'bgr'.
             network_size: see `job`.
             confidence: whether to return the confidence too.
@@ -212,7 +228,7 @@ class Segmenter:
 
     def segment_batch(
         self,
-        images: Sequence[Pixels],
+        images: Sequence[Any],
         *,
         order: Order = 'rgb',
         network_size: Size = OWN_SIZE,
@@ -222,7 +238,8 @@ class Segmenter:
         """Segment images of one size together.
 
         Args:
-            images: uint8 (H, W, 3) each, any strides.
+            images: uint8 (H, W, 3) each, any strides, or what `segment` takes besides; (N, H, W, 3) is N of
+                them.
             order: of their channels, 'rgb' or 'bgr'.
             network_size: see `job`.
             confidence: whether to return the confidences too.
@@ -233,11 +250,11 @@ class Segmenter:
 
         """
         if order not in ORDERS:
-            msg = f'order {order!r} is unknown: choose one of {", ".join(ORDERS)}'
-            raise ValueError(msg)
-        size = _size_of(images)
-        job = self.job(size, order, network_size=network_size, confidence=confidence, batch=len(images))
-        return self.run(job, images, outs)
+            raise ValueError(unknown('order', order, ORDERS))
+        arrays = [as_image(image, order) for image in images]
+        size = _size_of(arrays)
+        job = self.job(size, order, network_size=network_size, confidence=confidence, batch=len(arrays))
+        return self.run(job, arrays, outs)
 
 
 def _size_of(images: Sequence[Pixels]) -> tuple[int, int]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,11 @@ class Card:
         return len(self.labels['classes'])
 
 
-def save_model(path: Path, model: Network, card: Card, dtype: torch.dtype = torch.float16) -> None:
+def save_model(
+    path: str | os.PathLike[str], model: Network, card: Card, dtype: torch.dtype = torch.float16
+) -> None:
     """Store a network with its card; the file appears whole or not at all."""
+    path = Path(path)
     tensors = {
         name: (t.to(dtype) if t.is_floating_point() else t).detach().cpu().contiguous()
         for name, t in model.state_dict().items()
@@ -101,13 +105,14 @@ def is_weights_file(path: Path) -> bool:
         return False
 
 
-def read_card(path: Path) -> Card:
+def read_card(path: str | os.PathLike[str]) -> Card:
     """Read what a weights file says of itself, without its tensors.
 
     Raises:
         WeightsError: the file is missing, not safetensors, truncated, or says nothing usable.
 
     """
+    path = Path(path)
     try:
         check_file(path)
     except OSError as error:
@@ -159,7 +164,7 @@ def _check(card: Card) -> None:
             raise ValueError(msg)
 
 
-def load_model(path: Path) -> tuple[Network, Card]:
+def load_model(path: str | os.PathLike[str]) -> tuple[Network, Card]:
     """Load a network from its weights file.
 
     Returns:
@@ -169,6 +174,7 @@ def load_model(path: Path) -> tuple[Network, Card]:
         WeightsError: the file cannot be used, or its tensors do not fit the architecture it names.
 
     """
+    path = Path(path)
     card = read_card(path)
     try:
         with torch.device('meta'):  # the tensors come from the file

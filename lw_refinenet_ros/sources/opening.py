@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -15,7 +16,7 @@ __all__ = ['open_source']
 
 
 def open_source(
-    source: str | Path,
+    source: str | os.PathLike[str],
     *,
     topic: str | None = None,
     on_error: OnError | None = None,
@@ -34,7 +35,7 @@ def open_source(
         SourceError: it does not exist, or is none of these, or cannot be opened.
 
     """
-    text = str(source)
+    text = os.fspath(source)
     if text.startswith('camera:'):
         number = text.removeprefix('camera:')
         if not (number.isascii() and number.isdecimal()):
