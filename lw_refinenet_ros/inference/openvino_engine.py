@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The OpenVINO engine: camera bytes in, labels out, in one graph on the CPU."""
+"""The OpenVINO engine: camera bytes through a compiled graph to logits, and those to labels, on the CPU."""
 
 from __future__ import annotations
 
