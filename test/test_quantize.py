@@ -3,6 +3,9 @@
 
 import dataclasses
 import importlib.util
+import os
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -68,6 +71,42 @@ def test_int8_gives_nearly_the_labels_of_float_but_is_not_float(quantized):
     rounded = load(quantized, precision='int8').segment(picture(), confidence=True)
     assert (rounded.label == exact.label).mean() > 0.8
     assert np.abs(rounded.confidence.astype(int) - exact.confidence).mean() > 0.1
+
+
+@pytest.mark.parametrize('isa', ['', 'AVX2'])
+def test_the_largest_products_of_int8_add_up_on_every_cpu(isa):
+    """Without VNNI they are added in pairs in 16 bits; ONEDNN_MAX_CPU_ISA makes a newer CPU do so too."""
+    env = os.environ | ({'ONEDNN_MAX_CPU_ISA': isa} if isa else {})
+    subprocess.run([sys.executable, '-c', LARGEST_PRODUCTS], env=env, check=True)
+
+
+LARGEST_PRODUCTS = """
+import numpy as np, openvino as ov, torch
+from openvino import opset13 as ops
+from torch import nn
+from lw_refinenet_ros.inference.openvino_graph import add_network
+from lw_refinenet_ros.model.rewrite import trace
+
+class Sums(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(64, 64, 1, bias=False)
+        alternating = torch.tensor([1.0, 0.004]).repeat(32)
+        rows = torch.stack([torch.ones(64), -torch.ones(64), alternating, -alternating]).repeat(16, 1)
+        self.layer.weight.data = rows.view(64, 64, 1, 1)
+
+    def forward(self, image):
+        return self.layer(image)
+
+image = ops.parameter([1, 64, 8, 8], np.float32)
+activation = {'source': 'image', 'consumers': ['layer'], 'low': [0.0], 'high': [255.0]}
+ranges = {'activations': [activation], 'weights': ['layer']}
+sums = add_network(trace(Sums()), image.output(0), ranges)
+compiled = ov.Core().compile_model(ov.Model([sums], [image]), 'CPU')
+result = compiled(np.full((1, 64, 8, 8), 255, np.float32))[0]
+for row, expected in enumerate(255 * np.array([64, -64, 32, -32])):
+    np.testing.assert_allclose(result[:, row::4], expected, rtol=0.01)
+"""
 
 
 def test_an_activation_is_kept_within_its_range(quantized):

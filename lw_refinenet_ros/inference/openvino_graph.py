@@ -43,6 +43,9 @@ def add_network(
         return _Builder(network, quantization or {}).run(image)
 
 
+KERNEL_INPUTS = 4  # channels whose weights an int8 kernel keeps side by side
+
+
 class _Builder(fx.Interpreter):
     """Runs a network's own forward pass on graph nodes in place of tensors.
 
@@ -137,15 +140,38 @@ def _convolution(layer: nn.Conv2d, x: ov.Output, *, int8: bool) -> ov.Output:
     if layer.groups > 1:
         weight = weight.reshape(layer.groups, -1, *weight.shape[1:])
     kernel: Any = ops.constant(np.ascontiguousarray(weight)).output(0)
-    if int8:  # symmetric, a range for each output channel
-        inner = tuple(range(1 if layer.groups == 1 else 2, weight.ndim))
-        largest = np.maximum(np.abs(weight).max(inner, keepdims=True), np.float32(1e-6))
-        kernel = _round(kernel, -largest, largest, 255)
+    if int8:
+        reach = _reach(weight, 1 if layer.groups == 1 else 2)
+        kernel = _round(kernel, -reach, reach, 255)
     convolve = ops.convolution if layer.groups == 1 else ops.group_convolution
     y = convolve(x, kernel, stride, begin, end, dilations)
     if layer.bias is not None:
         y = ops.add(y, layer.bias.detach().numpy().reshape(1, -1, 1, 1))
     return y.output(0)
+
+
+def _reach(weight: np.ndarray, inputs: int) -> np.ndarray:
+    """Return how far the levels of the weights of each output channel reach, from -127 to 127.
+
+    To the largest weight, or further: without VNNI, kernels multiply the activations of two neighbouring
+    input channels, up to 255 each, and add the products in 16 bits, which saturate where the weights of both
+    add up to more than 128. Here none do, on any CPU, so that all give the same labels.
+
+    Args:
+        weight: float32 (outputs, inputs, height, width), before them the groups if there are any.
+        inputs: the axis of the input channels.
+
+    """
+    inner = tuple(range(inputs, weight.ndim))
+    largest = np.maximum(np.abs(weight).max(inner, keepdims=True), np.float32(1e-6))
+    if weight.shape[inputs] < KERNEL_INPUTS:  # the taps of so few lie side by side: any two may be added
+        return np.asarray(2 * largest)
+    odd = [(0, weight.shape[inputs] % 2 if axis == inputs else 0) for axis in range(weight.ndim)]
+    padded = np.pad(weight, odd)
+    pairs = [padded.take(range(first, padded.shape[inputs], 2), inputs) for first in (0, 1)]
+    added = [np.maximum(sign * pairs[0], 0) + np.maximum(sign * pairs[1], 0) for sign in (1, -1)]
+    most = np.maximum(*added).max(inner, keepdims=True)
+    return np.asarray(np.maximum(largest, most * np.float32(127 / 127.5)))  # half a level more, if rounded up
 
 
 def _interpolate(x: ov.Output, *, size: torch.Size, mode: str, align_corners: bool, **_: object) -> ov.Output:
