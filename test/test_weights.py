@@ -2,6 +2,9 @@
 """Weights files: written whole, read with every fault named."""
 
 import json
+import resource
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -59,6 +62,22 @@ def test_values_that_float16_cannot_hold_are_not_stored_and_the_old_file_stays(t
         save_model(path, network, card)
     assert path.read_bytes() == tiny_weights.read_bytes()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_an_error_of_the_disk_that_names_the_file(tiny_weights, tmp_path):
+    path = tmp_path / 'new.safetensors'
+    program = (
+        'import sys, pathlib\nfrom lw_refinenet_ros.model.weights import load_model, save_model\n'
+        'save_model(pathlib.Path(sys.argv[2]), *load_model(pathlib.Path(sys.argv[1])))\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', program, tiny_weights, path],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+    )
+    assert done.stderr.splitlines()[-1] == f"OSError: [Errno 27] File too large: '{path}'"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.model.bounds import check_file, parse_json
@@ -93,7 +93,8 @@ def save_model(
             raise WeightsError(msg)
     header = {ENTRY: json.dumps(asdict(card), ensure_ascii=False)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: save_file(tensors, file, metadata=header))
+    content = save(tensors, metadata=header)  # save_file has errors of its own for those of the disk
+    write_atomically(path, lambda file: file.write_bytes(content))
 
 
 def is_weights_file(path: Path) -> bool:
