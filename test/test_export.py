@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.inference.onnx_file import write_onnx
 from lw_refinenet_ros.model.network import build_model
-from lw_refinenet_ros.model.weights import Card, load_model
+from lw_refinenet_ros.model.weights import Card, load_model, save_model
 
 needs_onnx = pytest.mark.skipif(importlib.util.find_spec('onnx') is None, reason='onnx is not installed')
 
@@ -52,6 +53,21 @@ def test_the_file_says_how_to_use_it(tiny_weights, tmp_path, capsys):
     card = load_model(tiny_weights)[1]
     assert about['mean'] == list(card.mean)
     assert [c['name'] for c in about['labels']['classes']] == ['sky', 'road', 'car']
+
+
+@needs_onnx
+def test_the_shape_that_is_printed_is_that_of_the_file(tiny_weights, tmp_path, capsys):
+    import onnx
+
+    network, card = load_model(tiny_weights)
+    weights, output = tmp_path / 'large.safetensors', tmp_path / 'a.onnx'
+    save_model(weights, network, replace(card, dials={'least_size': (96, 160)}))
+    assert main(['export', str(weights), '--output', str(output), '--size', '64x32']) == 0
+    (image,) = onnx.load(output).graph.input
+    height, width = (dimension.dim_value for dimension in image.type.tensor_type.shape.dim[2:])
+    said, error = capsys.readouterr()
+    assert f'image (N, 3, {height}, {width}) float32' in said
+    assert f'64x32 images have to be enlarged to {width}x{height}' in error
 
 
 def test_without_onnx_one_line_says_what_to_install(tiny_weights, tmp_path, capsys, monkeypatch):

@@ -20,7 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('weights', metavar='NAME|FILE', help='shipped name or file')
     parser.add_argument('--output', type=Path, required=True, help='the .onnx file to write')
     parser.add_argument(
-        '--size', type=image_size, default=(480, 640), help="the network's input, WxH (default: 640x480)"
+        '--size',
+        type=image_size,
+        default=(480, 640),
+        metavar='WxH',
+        help="images; the file's input is larger if the weights enlarge such images (default: 640x480)",
     )
 
 
@@ -31,10 +35,15 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.model.weights import load_model
 
     network, card = load_model(find_weights(options.weights))
-    write_onnx(network, card, options.output, options.size)
-    height, width = options.size
+    height, width = write_onnx(network, card, options.output, options.size)
     print(
         f'{options.output}: image (N, 3, {height}, {width}) float32 to logits of {card.num_classes} classes'
     )
+    if (height, width) != options.size:
+        print(
+            f'{options.size[1]}x{options.size[0]} images have to be enlarged to {width}x{height}: '
+            "the weights' least size",
+            file=sys.stderr,
+        )
     if card.quantization:
         print('its int8 ranges were left out: the file is float32', file=sys.stderr)

@@ -32,7 +32,7 @@ OPSET = 18  # the first whose Resize may leave the batch alone
 IR = 8
 
 
-def write_onnx(network: Network, card: Card, path: Path, image_size: tuple[int, int]) -> None:
+def write_onnx(network: Network, card: Card, path: Path, image_size: tuple[int, int]) -> tuple[int, int]:
     """Write a network to a file.
 
     Its input `image` is float32 (N, 3, H, W), normalised RGB, already enlarged to the network's
@@ -44,6 +44,9 @@ def write_onnx(network: Network, card: Card, path: Path, image_size: tuple[int, 
         card: what its weights file says of it.
         path: of the file.
         image_size: (height, width) of the images, before they are enlarged.
+
+    Returns:
+        (height, width) of the file's input.
 
     Raises:
         ValueError: onnx is not installed.
@@ -74,6 +77,7 @@ def write_onnx(network: Network, card: Card, path: Path, image_size: tuple[int, 
     onnx.helper.set_model_props(model, {name: json.dumps(v, ensure_ascii=False) for name, v in about.items()})
     onnx.checker.check_model(model, full_check=True)
     write_atomically(path, lambda file: onnx.save(model, str(file)))
+    return height, width
 
 
 class _Value:
