@@ -2,17 +2,18 @@
 """'auto' uses what a benchmark on this machine found, and says so."""
 
 import json
+from dataclasses import replace
 
+import cv2
 import pytest
 
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
-from lw_refinenet_ros.inference.measured import Choice, fastest, measured_path, save_measured
+from lw_refinenet_ros.inference.measured import Choice, measured_path, read_measured, save_measured
+from lw_refinenet_ros.model.weights import load_model, save_model
 
 ARCHITECTURE = 'lw_refinenet_efficientnet_lite0'
-ANY = Choice('auto', 'auto', 'auto')
 TORCH, OPENVINO = Choice('torch', 'cpu', 'fp32'), Choice('openvino', 'cpu', 'fp32')
-INT8 = Choice('openvino', 'cpu', 'int8')
 
 
 @pytest.fixture(autouse=True)
@@ -29,20 +30,11 @@ def test_auto_takes_the_fastest_that_was_measured(tiny_weights):
     assert (asked.name, asked.precision) == ('openvino', 'fp32')
 
 
-def test_what_is_asked_for_comes_first():
-    save_measured(ARCHITECTURE, [INT8, TORCH, OPENVINO])
-    assert fastest(ARCHITECTURE, ANY, int8=True) == INT8
-    assert fastest(ARCHITECTURE, ANY, int8=False) == TORCH
-    assert fastest(ARCHITECTURE, ANY._replace(engine='openvino'), int8=False) == OPENVINO
-    assert fastest(ARCHITECTURE, ANY._replace(precision='bf16'), int8=False) is None
-    assert fastest('lw_refinenet_resnet50', ANY, int8=False) is None
-
-
 def test_each_architecture_keeps_its_own():
     save_measured(ARCHITECTURE, [TORCH])
     save_measured('lw_refinenet_resnet50', [OPENVINO])
-    assert fastest(ARCHITECTURE, ANY, int8=False) == TORCH
-    assert fastest('lw_refinenet_resnet50', ANY, int8=False) == OPENVINO
+    assert read_measured(ARCHITECTURE) == [TORCH]
+    assert read_measured('lw_refinenet_resnet50') == [OPENVINO]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +49,7 @@ def test_each_architecture_keeps_its_own():
 def test_a_file_of_another_machine_or_a_damaged_one_is_not_used(spoil):
     save_measured(ARCHITECTURE, [TORCH])
     measured_path().write_text(spoil(measured_path().read_text()))
-    assert fastest(ARCHITECTURE, ANY, int8=False) is None
+    assert read_measured(ARCHITECTURE) == []
 
 
 def test_the_command_measures_prints_stores_and_saves(tiny_weights, tmp_path, capsys):
@@ -76,4 +68,21 @@ def test_the_command_measures_prints_stores_and_saves(tiny_weights, tmp_path, ca
         (row for name, row in rows.items() if name != 'published pipeline'), key=lambda r: r['p50_ms']
     )
     assert f"'auto' takes {quickest['name']}" in capsys.readouterr().out
-    assert fastest(ARCHITECTURE, ANY, int8=False) == Choice(*quickest['name'].split())
+    assert read_measured(ARCHITECTURE)[0] == Choice(*quickest['name'].split())
+
+
+def test_an_int8_with_other_labels_is_not_kept_for_auto(tiny_weights, street, tmp_path, capsys):
+    network, card = load_model(tiny_weights)
+    narrow = {'source': 'image', 'consumers': ['encoder_stem_1_rewritten'], 'low': [-1e-3], 'high': [1e-3]}
+    accuracy = {'frames': 1, 'agreement': 1.0}
+    quantization = {'activations': [narrow], 'weights': [], 'accuracy': accuracy}
+    weights = tmp_path / 'int8.safetensors'
+    save_model(weights, network, replace(card, quantization=quantization))
+    image = tmp_path / 'street.png'
+    cv2.imwrite(str(image), street)
+    command = ['benchmark', '--weights', str(weights), '--size', '64x48', '--rounds', '1', '--threads', '1']
+    assert main([*command, '--image', str(image), '--save']) == 0
+    assert "openvino cpu int8 is not for 'auto': it gives " in capsys.readouterr().out
+    kept = read_measured(ARCHITECTURE)
+    assert kept
+    assert 'int8' not in {choice.precision for choice in kept}

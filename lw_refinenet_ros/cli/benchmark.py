@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
+    from lw_refinenet_ros.inference.engine import Pixels
+    from lw_refinenet_ros.inference.measured import Choice
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
 __all__ = ['add_arguments', 'run']
@@ -37,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--threads', type=number(int, 0), default=0, help='CPU threads; 0 is all cores (default: 0)'
     )
     parser.add_argument('--rounds', type=number(int, 1), default=20, help='timings of each (default: 20)')
+    parser.add_argument(
+        '--image', metavar='FILE', help='of what it will see: int8 is judged by its labels there as well'
+    )
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the table there')
     parser.add_argument(
         '--save',
@@ -47,14 +54,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure all in turn, size by size, and print a table."""
+    import cv2
+    import numpy as np
     import torch
 
     from lw_refinenet_ros.cli.info import machine
     from lw_refinenet_ros.evaluation.files import write_json
+    from lw_refinenet_ros.inference.choice import choose, machine_here
     from lw_refinenet_ros.inference.measured import Choice, save_measured
     from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import load_model
 
+    picture = _read(options.image) if options.image else _blobs()
     if options.threads:
         torch.set_num_threads(options.threads)
     network, card = load_model(find_weights(options.weights))
@@ -62,42 +73,63 @@ def run(options: argparse.Namespace) -> None:
     print(f'{card.architecture}, {card.num_classes} classes; {machine()}')
     tables = []
     for size in options.size:
-        rows = _measure(network, card, segmenters, size, options.rounds)
+        image = np.asarray(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
+        rows = _measure(network, card, segmenters, image, options.rounds)
         _show(size, rows)
         tables.append({'size': list(size), 'rows': rows})
     if options.json:
         about = {'machine': machine(), 'architecture': card.architecture, 'rounds': options.rounds}
         write_json(options.json, about | {'tables': tables})
     if options.save:
-        rows = [row for row in tables[0]['rows'] if row['name'] != UPSTREAM]
-        rows.sort(key=lambda row: row['p50_ms'])
-        path = save_measured(card.architecture, [Choice(*row['name'].split()) for row in rows])
-        print(f"{path}: 'auto' takes {rows[0]['name']} for {card.architecture} on this machine")
+        path = save_measured(card.architecture, _fastest_first(tables[0]['rows'], judged=bool(options.image)))
+        choice, why = choose(Choice('auto', 'auto', 'auto'), card, machine_here(card.architecture))
+        print(f"{path}: 'auto' takes {' '.join(choice)} for {card.architecture} on this machine: {why}")
+
+
+def _fastest_first(rows: list[dict[str, Any]], *, judged: bool) -> list[Choice]:
+    """Return what may serve; of int8 that was judged, only what gives the labels of float32."""
+    from lw_refinenet_ros.inference.choice import LEAST_AGREEMENT
+    from lw_refinenet_ros.inference.measured import Choice
+
+    choices = []
+    for row in sorted(rows, key=lambda row: row['p50_ms']):
+        if row['name'] == UPSTREAM:
+            continue
+        choice = Choice(*row['name'].split())
+        if judged and choice.precision == 'int8' and row['agreement'] < LEAST_AGREEMENT:
+            print(
+                f"{row['name']} is not for 'auto': it gives {row['agreement']:.2%} of float32's labels on "
+                f'this image, less than {LEAST_AGREEMENT:.0%}: quantize with frames of what it will see'
+            )
+            continue
+        choices.append(choice)
+    return choices
 
 
 def _segmenters(weights: str, threads: int) -> dict[str, Segmenter]:
     """Make every engine there is here, by engine, device and precision; `info` says why others are not."""
+    from lw_refinenet_ros.inference.choice import machine_here
     from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS, EngineError
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
+    native = machine_here().openvino
     found = {}
-    for engine in ENGINES[1:]:
-        for device in DEVICES[1:]:
-            for precision in PRECISIONS[1:]:
-                try:
-                    segmenter = Segmenter.load(
-                        weights, engine=engine, device=device, precision=precision, threads=threads
-                    )
-                except EngineError:
-                    continue
-                found[f'{engine} {device} {precision}'] = segmenter
+    for engine, device, precision in itertools.product(ENGINES[1:], DEVICES[1:], PRECISIONS[1:]):
+        name = f'{engine} {device} {precision}'
+        if name == 'torch cpu bf16' and native and precision not in native:
+            print(f'{name} is left out: this CPU has no bf16, and PyTorch takes seconds to emulate it')
+            continue
+        with suppress(EngineError):
+            found[name] = Segmenter.load(
+                weights, engine=engine, device=device, precision=precision, threads=threads
+            )
     return found
 
 
 def _measure(
-    network: Any, card: Any, segmenters: dict[str, Segmenter], size: tuple[int, int], rounds: int
+    network: Any, card: Any, segmenters: dict[str, Segmenter], image: Pixels, rounds: int
 ) -> list[dict[str, Any]]:
-    """Time everything on images of (height, width): a row each, milliseconds, and the stages' medians."""
+    """Time everything on an image: a row each, milliseconds, and the stages' medians."""
     import time
 
     import numpy as np
@@ -105,7 +137,7 @@ def _measure(
     from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.inference.baseline import UpstreamPipeline, time_interleaved
 
-    image = _picture(size)
+    height, width = image.shape[:2]
     upstream = UpstreamPipeline(network, card, LabelSet.from_dict(card.labels))
     stages: dict[str, list[tuple[float, float]]] = {name: [] for name in segmenters}
 
@@ -118,7 +150,7 @@ def _measure(
 
     calls: dict[str, Callable[[], object]] = {UPSTREAM: lambda: upstream(image)}
     calls |= {name: lambda name=name: whole(name) for name in segmenters}  # type: ignore[misc]
-    progress = Progress(f'{size[1]}x{size[0]}: round', rounds)
+    progress = Progress(f'{width}x{height}: round', rounds)
     times = time_interleaved(calls, rounds, progress.show)
     labels = {name: segmenter.segment(image).label for name, segmenter in segmenters.items()}
     rows = []
@@ -146,10 +178,21 @@ def _show(size: tuple[int, int], rows: list[dict[str, Any]]) -> None:
         print(shown)
 
 
-def _picture(size: tuple[int, int]) -> Any:
-    """Give a picture of smooth blobs, uint8 (H, W, 3): what pixels hold hardly matters to the time."""
+def _read(path: str) -> Pixels:
+    import cv2
+    import numpy as np
+
+    image = cv2.imread(path, cv2.IMREAD_COLOR)
+    if image is None:
+        msg = f'--image {path} cannot be read as an image'
+        raise ValueError(msg)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _blobs() -> Pixels:
+    """Paint smooth blobs, uint8 (H, W, 3): what pixels hold hardly matters to the time."""
     import cv2
     import numpy as np
 
     noise = np.random.default_rng(0).integers(0, 255, (9, 12, 3), np.uint8)
-    return cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC), np.uint8)

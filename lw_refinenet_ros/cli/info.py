@@ -124,6 +124,7 @@ def _about_architecture(name: str, size: tuple[int, int]) -> list[tuple[str, str
 
 
 def _about_weights(weights: str, size: tuple[int, int]) -> list[tuple[str, str]]:
+    from lw_refinenet_ros.inference.choice import accuracy_of_int8
     from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import load_model
 
@@ -146,6 +147,8 @@ def _about_weights(weights: str, size: tuple[int, int]) -> list[tuple[str, str]]
         rows.append((f'  {index}', f'{swatch}{entry["name"]}  rgb{color}{shown}'))
     rows += [(name, f'{value:.1%}') for name, value in card.metrics.items() if isinstance(value, float)]
     rows += [(name, str(value)) for name, value in card.training.items() if not isinstance(value, dict)]
+    if card.quantization:
+        rows.append(('int8', f'{len(card.quantization["weights"])} convolutions; {accuracy_of_int8(card)}'))
     rows.append(('source', card.source))
     return rows
 

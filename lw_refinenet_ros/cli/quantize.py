@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lw_refinenet_ros.cli.options import Progress, number
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from lw_refinenet_ros.inference.engine import Pixels
+    from lw_refinenet_ros.inference.segmenter import Segmenter
+
+    Examples = Sequence[tuple[Pixels, Pixels | None]]  # RGB, and its mask
 
 __all__ = ['add_arguments', 'run']
 
@@ -26,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--frames', type=number(int, 1), default=64, help='spread over the data (default: 64)'
     )
     parser.add_argument(
+        '--held-out',
+        type=Path,
+        metavar='FOLDER',
+        help='images/ and labels/ to measure the accuracy on (default: frames of --data between the others)',
+    )
+    parser.add_argument(
         '--float',
         action='append',
         choices=('first', 'last'),
@@ -37,53 +47,100 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the same weights with ranges; tell how well their labels agree on the frames."""
+    """Write the same weights with ranges, and what int8 costs on frames that the ranges are not from."""
     import dataclasses
 
-    import numpy as np
     import torch
 
-    from lw_refinenet_ros.inference.choice import make_engine
+    from lw_refinenet_ros.inference.choice import LEAST_AGREEMENT, make_engine
     from lw_refinenet_ros.inference.quantize import find_quantization
     from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
     from lw_refinenet_ros.model.weights import load_model, save_model
 
     network, card = load_model(find_weights(options.weights))
-    images = _frames(options.data, options.topic, options.frames)
+    images = _frames(options.data, options.topic, options.frames if options.held_out else 2 * options.frames)
+    if options.held_out:
+        held_out = _examples(options.held_out, card.labels)
+    else:
+        images, held_out = images[::2], [(image, None) for image in images[1::2]]
+    if not held_out:
+        msg = f'{options.data}: ranges from one frame have to be tried on another; 2 or more are needed'
+        raise ValueError(msg)
     quantization = find_quantization(network, card, images, options.keep_float)
     card = dataclasses.replace(card, quantization=quantization)
-    halves = all(torch.equal(t, t.half().float()) for t in network.parameters())  # as it was stored
-    save_model(options.output, network, card, torch.float16 if halves else torch.float32)
-    segmenters = [
+    exact, rounded = (
         Segmenter(
             make_engine(network, card, device='cpu', engine='openvino', precision=precision, threads=0), card
         )
         for precision in ('fp32', 'int8')
-    ]
-    same = []
-    progress = Progress('comparing with float32: frame', len(images))
-    for index, image in enumerate(images):
-        one, other = (segmenter.segment(image).label for segmenter in segmenters)
-        same.append((one == other).mean())
-        progress.show(index + 1)
-    rounded = len(quantization['weights'])
-    print(
-        f'{options.output}: {rounded} convolutions in int8, ranges from {len(images)} frames; '
-        f'{np.mean(same):.2%} of their pixels get the label that float32 gives'
     )
+    accuracy = quantization['accuracy'] = _accuracy(exact, rounded, held_out)
+    halves = all(torch.equal(t, t.half().float()) for t in network.parameters())  # as it was stored
+    save_model(options.output, network, card, torch.float16 if halves else torch.float32)
+    mious = (
+        f', a mIoU of {accuracy["miou"]:.1%} for {accuracy["float_miou"]:.1%}' if 'miou' in accuracy else ''
+    )
+    print(
+        f'{options.output}: {len(quantization["weights"])} convolutions in int8, ranges from {len(images)} '
+        f'frames; on {len(held_out)} others {accuracy["agreement"]:.2%} of the pixels get the label that '
+        f'float32 gives{mious}'
+    )
+    if accuracy['agreement'] < LEAST_AGREEMENT:
+        msg = (
+            f"{options.output}: that is less than {LEAST_AGREEMENT:.0%}, so 'auto' runs its float weights; "
+            'try more --frames of what it will see, --float first or --float last'
+        )
+        raise ValueError(msg)
     print('measure it with `lw_refinenet evaluate` and `lw_refinenet benchmark`', file=sys.stderr)
 
 
 def _frames(data: str, topic: str | None, count: int) -> list[Pixels]:
-    """Give up to `count` frames, spread evenly, as RGB."""
+    """Return up to `count` frames, spread evenly, as RGB."""
     from lw_refinenet_ros.image.encodings import pixels
     from lw_refinenet_ros.sources.opening import open_source
 
     with open_source(data, topic=topic) as source:
-        every = max((source.length or 0) // count, 1)
+        length = source.length or count
+        chosen = {index * length // min(count, length) for index in range(min(count, length))}
         images: list[Pixels] = []
         for index, frame in enumerate(source):
-            if index % every == 0 and len(images) < count:
+            if index in chosen:
                 image, order = pixels(frame)
                 images.append(image[..., ::-1].copy() if order == 'bgr' else image.copy())
+            if len(images) == len(chosen):
+                break
     return images
+
+
+def _examples(folder: Path, labels: dict[str, Any]) -> Examples:
+    """Read the images and masks of a folder, which must be of the weights' classes."""
+    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.training.dataset import find_pairs, read_pair
+
+    pairs = find_pairs(folder)
+    if pairs.labels.names != LabelSet.from_dict(labels).names:
+        msg = f'{folder}: its classes are {", ".join(pairs.labels.names)}, not those of the weights'
+        raise ValueError(msg)
+    return [read_pair(image, mask) for image, mask in zip(pairs.images, pairs.masks)]
+
+
+def _accuracy(exact: Segmenter, rounded: Segmenter, examples: Examples) -> dict[str, Any]:
+    """Measure what `Card.quantization` holds as `accuracy`."""
+    import numpy as np
+
+    from lw_refinenet_ros.evaluation.metrics import Confusion
+
+    same = []
+    counts = [Confusion(len(exact.labels.names)) for _ in range(2)]
+    progress = Progress('comparing with float32: frame', len(examples))
+    for index, (image, mask) in enumerate(examples):
+        one, other = (segmenter.segment(image).label for segmenter in (exact, rounded))
+        same.append((one == other).mean())
+        if mask is not None:
+            for confusion, label in zip(counts, (one, other)):
+                confusion.update(label, mask)
+        progress.show(index + 1)
+    accuracy = {'frames': len(examples), 'agreement': round(float(np.mean(same)), 5)}
+    if not np.isnan(counts[0].miou):
+        accuracy |= {'float_miou': round(counts[0].miou, 4), 'miou': round(counts[1].miou, 4)}
+    return accuracy

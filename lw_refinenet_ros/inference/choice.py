@@ -1,22 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which engine runs a network on this machine."""
+"""Which engine runs a network on this machine, and why."""
 
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS, EngineError
-from lw_refinenet_ros.inference.measured import Choice, fastest
+from lw_refinenet_ros.inference.measured import Choice, read_measured
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lw_refinenet_ros.inference.engine import Engine
     from lw_refinenet_ros.model.network import Network
     from lw_refinenet_ros.model.weights import Card
 
-__all__ = ['make_engine']
+__all__ = ['LEAST_AGREEMENT', 'Here', 'accuracy_of_int8', 'choose', 'machine_here', 'make_engine']
+
+LEAST_AGREEMENT = 0.98  # of int8's labels with those of float32, for 'auto' to take int8
+MOST_MIOU_LOST = 0.005  # likewise, where that was measured
+
+MEASURED = 'the fastest here by `lw_refinenet benchmark --save`'
+
+
+@dataclass(frozen=True)
+class Here:
+    """What the choice depends on besides the request and the weights.
+
+    Attributes:
+        cuda: whether PyTorch finds a CUDA device.
+        openvino: the precisions that OpenVINO computes natively on this CPU; none where it is not installed.
+        measured: what `benchmark --save` measured for the network's architecture, fastest first.
+
+    """
+
+    cuda: bool
+    openvino: frozenset[str]
+    measured: Sequence[Choice] = ()
 
 
 def make_engine(
@@ -24,13 +48,66 @@ def make_engine(
 ) -> Engine:
     """Choose and make an engine; what is not 'auto' is kept or refused, never replaced.
 
-    'auto' takes what `lw_refinenet benchmark --save` found to be the fastest here, if it did; weights
-    with int8 ranges run in OpenVINO.
-
     Raises:
         EngineError: this machine cannot do what was asked for.
 
     """
+    if threads < 0:
+        msg = f'threads={threads} must be 0 (all cores) or more'
+        raise EngineError(msg)
+    choice, why = choose(Choice(engine, device, precision), card, machine_here(card.architecture))
+    made = _make(network, card, choice, threads)
+    made.description += f'; {why}'
+    return made
+
+
+def choose(wanted: Choice, card: Card, here: Here) -> tuple[Choice, str]:
+    """Return what runs weights on a machine, and why that.
+
+    What was measured there comes first, then what is usually the fastest: CUDA in fp16, OpenVINO, PyTorch.
+    'auto' takes int8 only on a CPU without native bf16, and where the weights file says that int8 keeps
+    the accuracy.
+
+    Args:
+        wanted: 'auto' is anything, the rest is kept.
+        card: what the weights file says.
+        here: the machine.
+
+    Raises:
+        EngineError: the machine cannot do what is wanted.
+
+    """
+    _check(wanted, card, here)
+    if 'auto' not in wanted:
+        return wanted, 'asked for'
+    against_int8 = '' if wanted.precision == 'int8' else _against_int8(card, here)
+    note = f'; int8 is not used: {against_int8}' if against_int8 and card.quantization else ''
+    for choice in here.measured:
+        if not _fits(choice, wanted) or (choice.precision == 'int8' and against_int8):
+            continue
+        asked = ' '.join(value for value in wanted if value != 'auto')
+        return choice, f'{MEASURED}{f", of {asked}" if asked else ""}{note}'
+    engine, device, precision = wanted
+    if device == 'auto':
+        device = 'cuda' if here.cuda and engine != 'openvino' and precision != 'int8' else 'cpu'
+    if engine == 'auto':
+        engine = 'openvino' if device == 'cpu' and here.openvino else 'torch'
+    if precision != 'auto':
+        return Choice(engine, device, precision), f'{precision} was asked for'
+    if engine == 'torch':
+        return Choice(engine, device, 'fp16' if device == 'cuda' else 'fp32'), 'the default there'
+    if not against_int8:
+        return Choice(
+            engine, device, 'int8'
+        ), f'no native bf16, and int8 is accurate: {accuracy_of_int8(card)}'
+    if 'bf16' in here.openvino:
+        return Choice(engine, device, 'bf16'), 'native here'
+    return Choice(engine, device, 'fp32'), f'no native bf16{note}'
+
+
+def _check(wanted: Choice, card: Card, here: Here) -> None:
+    """Refuse what is unknown, or what the machine or the weights do not have."""
+    engine, device, precision = wanted
     for name, value, known in (
         ('device', device, DEVICES),
         ('engine', engine, ENGINES),
@@ -39,16 +116,12 @@ def make_engine(
         if value not in known:
             msg = f'{name} {value!r} is unknown: choose one of {", ".join(known)}'
             raise EngineError(msg)
-    if threads < 0:
-        msg = f'threads={threads} must be 0 (all cores) or more'
-        raise EngineError(msg)
-    if device == 'cuda' and not torch.cuda.is_available():
+    if device == 'cuda' and not here.cuda:
         msg = (
             "device 'cuda' was asked for, but PyTorch finds no CUDA device: install a CUDA build or use 'cpu'"
         )
         raise EngineError(msg)
-    has_openvino = _has_openvino()
-    if engine == 'openvino' and not has_openvino:
+    if engine == 'openvino' and not here.openvino:
         msg = "engine 'openvino' is not installed: pip install openvino, or use 'torch'"
         raise EngineError(msg)
     if engine == 'openvino' and device == 'cuda':
@@ -57,43 +130,68 @@ def make_engine(
     if precision == 'int8' and not card.quantization:
         msg = "precision 'int8' needs ranges, and these weights have none: run `lw_refinenet quantize`"
         raise EngineError(msg)
-    if card.quantization and precision in ('auto', 'int8'):
-        if engine == 'torch' or device == 'cuda' or not has_openvino:
-            msg = (
-                f'these weights have int8 ranges, which only OpenVINO on the CPU can use, not '
-                f'{"this machine without it" if not has_openvino else f"{engine!r} on {device!r}"}: '
-                "use engine 'openvino' or precision 'fp32'"
-            )
-            raise EngineError(msg)
-        device, engine = 'cpu', 'openvino'
-    measured = fastest(card.architecture, Choice(engine, device, precision), int8=bool(card.quantization))
-    note = ''
-    if measured and 'auto' in (engine, device, precision):
-        engine, device, precision = measured
-        note = '; the fastest here by `lw_refinenet benchmark --save`'
-    made = _make(network, card, device=device, engine=engine, precision=precision, threads=threads)
-    made.description += note
-    return made
+    if precision == 'int8' and (engine == 'torch' or device == 'cuda' or 'int8' not in here.openvino):
+        where = 'this machine without it' if not here.openvino else f'engine {engine!r} on {device!r}'
+        msg = (
+            f"precision 'int8' runs in OpenVINO on the CPU, not on {where}: use engine 'openvino', or "
+            "precision 'auto', which takes the float weights"
+        )
+        raise EngineError(msg)
 
 
-def _make(network: Network, card: Card, *, device: str, engine: str, precision: str, threads: int) -> Engine:
-    """Make an engine; 'auto' takes what is usually the fastest."""
-    if device == 'auto':
-        device = 'cuda' if torch.cuda.is_available() and engine != 'openvino' else 'cpu'
-    if engine == 'auto':
-        engine = 'openvino' if device == 'cpu' and _has_openvino() else 'torch'
-    if engine == 'openvino':
+def _fits(choice: Choice, wanted: Choice) -> bool:
+    return all(want in ('auto', has) for want, has in zip(wanted, choice))
+
+
+def _against_int8(card: Card, here: Here) -> str:
+    """Return why 'auto' does not take int8; nothing if it does."""
+    accuracy = card.quantization.get('accuracy', {})
+    if not card.quantization:
+        return 'the weights have no ranges'
+    if 'int8' not in here.openvino:
+        return 'it runs in OpenVINO only'
+    if 'bf16' in here.openvino:
+        return 'bf16 is native here'
+    if not accuracy:
+        return accuracy_of_int8(card)
+    if accuracy['agreement'] < LEAST_AGREEMENT:
+        return f'{accuracy_of_int8(card)}, less than {LEAST_AGREEMENT:.0%}'
+    if 'miou' in accuracy and accuracy['float_miou'] - accuracy['miou'] > MOST_MIOU_LOST:
+        return f'{accuracy_of_int8(card)}, more than {100 * MOST_MIOU_LOST:g} points less'
+    return ''
+
+
+def accuracy_of_int8(card: Card) -> str:
+    """Return in words what `Card.quantization` says of the accuracy."""
+    accuracy = card.quantization.get('accuracy')
+    if not accuracy:
+        return 'its accuracy was not measured; `lw_refinenet quantize` does'
+    agreement = f"it gives float32's label on {accuracy['agreement']:.2%} of the pixels"
+    if 'miou' not in accuracy:
+        return agreement
+    return f'{agreement} and a mIoU of {accuracy["miou"]:.1%} for {accuracy["float_miou"]:.1%}'
+
+
+def machine_here(architecture: str = '') -> Here:
+    """Look what is here for a network of an architecture."""
+    if importlib.util.find_spec('openvino') is None:
+        native: frozenset[str] = frozenset()
+    else:
+        from lw_refinenet_ros.inference.openvino_engine import native_precisions
+
+        native = native_precisions()
+    return Here(torch.cuda.is_available(), native, read_measured(architecture))
+
+
+def _make(network: Network, card: Card, choice: Choice, threads: int) -> Engine:
+    if choice.engine == 'openvino':
         from lw_refinenet_ros.inference.openvino_engine import OpenVINOEngine
 
-        return OpenVINOEngine(network, card, precision=precision, threads=threads)
-    if device == 'cuda':
+        return OpenVINOEngine(network, card, precision=choice.precision, threads=threads)
+    if choice.device == 'cuda':
         from lw_refinenet_ros.inference.cuda_engine import CudaEngine
 
-        return CudaEngine(network, card, precision=precision)
+        return CudaEngine(network, card, precision=choice.precision)
     from lw_refinenet_ros.inference.torch_engine import TorchEngine
 
-    return TorchEngine(network, card, device=device, precision=precision, threads=threads)
-
-
-def _has_openvino() -> bool:
-    return importlib.util.find_spec('openvino') is not None
+    return TorchEngine(network, card, device=choice.device, precision=choice.precision, threads=threads)

@@ -35,7 +35,7 @@ class CudaEngine:
     Args:
         network: in evaluation mode; it is copied.
         card: what its weights file says.
-        precision: 'auto' (fp16), 'fp16', 'bf16' or 'fp32'; weights are converted once.
+        precision: 'fp16', 'bf16' or 'fp32'; weights are converted once.
         mapped: whether the device reads frames and writes labels in page-locked memory of the host, in
             place; None does so on integrated GPUs, whose memory is the host's.
         triton: whether Triton's kernels are used where they run.
@@ -53,11 +53,11 @@ class CudaEngine:
         network: Network,
         card: Card,
         *,
-        precision: str = 'auto',
+        precision: str = 'fp16',
         mapped: bool | None = None,
         triton: bool = True,
     ) -> None:
-        self.precision = 'fp16' if precision == 'auto' else precision
+        self.precision = precision
         if self.precision not in DTYPES:
             msg = f"precision {precision!r} does not run on 'cuda': use {', '.join(DTYPES)}"
             raise EngineError(msg)

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ['Choice', 'fastest', 'measured_path', 'save_measured']
+__all__ = ['Choice', 'measured_path', 'read_measured', 'save_measured']
 
 
 class Choice(NamedTuple):
-    """An engine as `make_engine` takes it."""
+    """An engine, a device and a precision, each of which may be 'auto' where it is a wish."""
 
     engine: str
     device: str
@@ -24,13 +24,13 @@ class Choice(NamedTuple):
 
 
 def measured_path() -> Path:
-    """Give the file in the user's cache."""
+    """Return the file in the user's cache."""
     cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     return Path(cache) / 'lw_refinenet_ros' / 'fastest.json'
 
 
 def save_measured(architecture: str, choices: list[Choice]) -> Path:
-    """Keep the order in which engines run an architecture, fastest first; give the file.
+    """Keep the order in which engines run an architecture, fastest first; return the file.
 
     Raises:
         OSError: the user's cache cannot be written.
@@ -44,26 +44,13 @@ def save_measured(architecture: str, choices: list[Choice]) -> Path:
     return path
 
 
-def fastest(architecture: str, wanted: Choice, *, int8: bool) -> Choice | None:
-    """Give the fastest that was measured with this hardware and these versions.
-
-    Args:
-        architecture: of the network.
-        wanted: what it must be; 'auto' is anything.
-        int8: whether the weights have the ranges for it.
-
-    """
-    for row in _read(measured_path()).get(architecture, []):
-        choice = Choice(*row)
-        if choice.precision == 'int8' and not int8:
-            continue
-        if all(want in ('auto', has) for want, has in zip(wanted, choice)):
-            return choice
-    return None
+def read_measured(architecture: str) -> list[Choice]:
+    """Return what was measured for an architecture with this hardware and these versions, fastest first."""
+    return [Choice(*row) for row in _read(measured_path()).get(architecture, [])]
 
 
 def _read(path: Path) -> dict[str, list[list[str]]]:
-    """Give what is kept, if it is of this machine; an unreadable file is as good as none."""
+    """Return what is kept, if it is of this machine; an unreadable file is as good as none."""
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
         known = content['fastest'] if content['machine'] == _machine() else {}

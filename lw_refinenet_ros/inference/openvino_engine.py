@@ -12,7 +12,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from lw_refinenet_ros.inference.engine import EngineError, Job, Pixels
+from lw_refinenet_ros.inference.engine import PRECISIONS, EngineError, Job, Pixels
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.inference.upsample import upsample
 from lw_refinenet_ros.model.rewrite import rewrite_for_cpu
@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.model.network import Network
     from lw_refinenet_ros.model.weights import Card
 
-__all__ = ['OpenVINOEngine']
+__all__ = ['OpenVINOEngine', 'native_precisions']
 
 KEPT_JOBS = 8  # compiled graphs; the least recently used goes first
-WHY = {'int8': 'the weights have its ranges', 'bf16': 'native here', 'fp32': 'no native bf16'}
+
+
+def native_precisions() -> frozenset[str]:
+    """Return the precisions that this CPU computes natively in OpenVINO."""
+    able = ov.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+    return frozenset({'fp32'} | {name.lower() for name in ('BF16', 'INT8') if name in able})
 
 
 class OpenVINOEngine:
@@ -43,27 +48,20 @@ class OpenVINOEngine:
     def __init__(self, network: Network, card: Card, *, precision: str, threads: int) -> None:
         self._network, self._card = rewrite_for_cpu(network), card
         self._core = ov.Core()
-        able = self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
-        bf16 = 'BF16' in able
-        usable = [
-            *(['int8'] if card.quantization and 'INT8' in able else []),
-            *(['bf16'] if bf16 else []),
-            'fp32',
-        ]  # fastest first
-        self.precision = usable[0] if precision == 'auto' else precision
-        if self.precision not in usable:
+        native = native_precisions()
+        if precision not in native:
+            usable = (name for name in PRECISIONS if name in native and (name != 'int8' or card.quantization))
             msg = f'precision {precision!r} is not native to this CPU in OpenVINO: use {", ".join(usable)}'
             raise EngineError(msg)
-        why = WHY[self.precision] if precision == 'auto' else 'asked for'
-        self._quantization = card.quantization if self.precision == 'int8' else None
-        hint = 'f32' if self.precision == 'fp32' or not bf16 else 'bf16'
+        self.precision = precision
+        self._quantization = card.quantization if precision == 'int8' else None
+        hint = 'bf16' if precision != 'fp32' and 'bf16' in native else 'f32'
         self._config = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': hint}
         if threads:
             self._config['INFERENCE_NUM_THREADS'] = str(threads)
-        self.description = (
-            f'OpenVINO {ov.get_version().split("-")[0]} on CPU, {self.precision} ({why}), '
-            f'{threads or "all"} threads'
-        )
+        version = ov.get_version().split('-')[0]
+        counted = f'{threads} thread{"s" * (threads > 1)}' if threads else 'all threads'
+        self.description = f'OpenVINO {version} on CPU, {precision}, {counted}'
         self._compiled: OrderedDict[Job, ov.InferRequest] = OrderedDict()
         self._batch = np.empty((0, 0, 0, 3), np.uint8)  # images that were resized, or that lay apart
 

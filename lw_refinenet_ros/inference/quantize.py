@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,7 @@ def find_quantization(
         raise ValueError(msg)
     os.environ.setdefault('NNCF_DISABLE_TELEMETRY', '1')
     nncf: Any = importlib.import_module('nncf')
+    nncf.set_log_level(logging.WARNING)  # or it lists every layer that stays in float
     rewritten = rewrite_for_cpu(network)
     size = enlarged((images[0].shape[0], images[0].shape[1]), network.least_size)
     parameter = ops.parameter([1, 3, *size], np.float32, name='image')

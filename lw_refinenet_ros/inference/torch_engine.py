@@ -37,7 +37,7 @@ class TorchEngine:
 
     def __init__(self, network: Network, card: Card, *, device: str, precision: str, threads: int) -> None:
         self.device = device
-        self.precision = precision if precision != 'auto' else 'fp16' if device == 'cuda' else 'fp32'
+        self.precision = precision
         if self.precision not in DTYPES or (device == 'cpu' and self.precision == 'fp16'):
             msg = f'precision {precision!r} does not run on {device!r}: use fp32 or bf16'
             raise EngineError(msg)

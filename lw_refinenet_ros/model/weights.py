@@ -48,7 +48,9 @@ class Card:
         quantization: what runs in int8, as `lw_refinenet quantize` found it; empty for float weights alone.
             `activations` lists {source, consumers, low, high}: the values that those nodes of the rewritten
             network take from that node lie in that range; `weights` names the convolutions whose weights
-            are rounded, each output channel within its largest absolute value.
+            are rounded, each output channel in a range of its own. `accuracy` is what that costs on frames
+            that the ranges are not from: `frames`, `agreement` (the share of their pixels with the label of
+            float32) and, if they had masks, `miou` and `float_miou`; fractions of 1.
 
     """
 
@@ -162,6 +164,12 @@ def _check(card: Card) -> None:
         bounded = all(abs(value) < MAX_NUMBER for value in (*item['low'], *item['high']))
         if not (low < high and bounded and item['source'] and item['consumers']):
             msg = f'its int8 range of {item["source"]!r} must be finite with low < high, and have consumers'
+            raise ValueError(msg)
+    accuracy = card.quantization.get('accuracy')
+    if accuracy is not None:
+        mious = ('miou', 'float_miou') if 'miou' in accuracy else ()
+        if not all(0 <= accuracy[name] <= 1 for name in ('agreement', *mious)):
+            msg = f'its int8 accuracy {accuracy} must be of fractions of 1'
             raise ValueError(msg)
 
 
