@@ -12,7 +12,9 @@ from lw_refinenet_ros.cli.options import (
     UsageError,
     add_engine_arguments,
     add_mask_arguments,
+    label_set,
     load_segmenter,
+    mask_map,
     number,
 )
 
@@ -106,7 +108,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse before the work what would fail after it."""
-    if bool(options.bag or options.images) != bool(options.labels):
+    if bool(options.bag or options.images) != bool(options.labels) or (options.map and not options.labels):
         msg = 'to compare two weights, give a --bag or --images, and --labels; to compare two JSONs, neither'
         raise UsageError(msg)
     if options.images and (options.topic or not Path(options.labels).is_dir()):
@@ -129,6 +131,8 @@ def _evaluate(
     from lw_refinenet_ros.evaluation.side_by_side import evaluate_both
     from lw_refinenet_ros.evaluation.summary import evaluation_summary
 
+    masks = Path(options.labels) if Path(options.labels).is_dir() else options.labels
+    meet = mask_map(options, label_set(options.before), masks)
     segmenters = [
         load_segmenter(argparse.Namespace(**{**vars(options), 'weights': name}))
         for name in (options.before, options.after)
@@ -138,7 +142,6 @@ def _evaluate(
         msg = f'the classes differ and cannot be compared: {", ".join(ours)}; and {", ".join(theirs)}'
         raise ValueError(msg)
     labels = segmenters[1].labels
-    masks = Path(options.labels) if Path(options.labels).is_dir() else options.labels
     examples = (
         FolderExamples.find(options.images, Path(options.labels))
         if options.images
@@ -152,11 +155,14 @@ def _evaluate(
         labels,
         pictures=PICTURES if options.report else 0,
         progress=Progress('evaluated', examples.length and 2 * examples.length).show,
+        masks=meet,
     )
     made = conditions()
     summaries = []
     for name, segmenter, found in ((options.before, before, first), (options.after, after, second)):
         about = {'source': found.description, **describe_segmenter(segmenter, name), **made}
+        if meet:
+            about['map'] = meet.description
         summaries.append(evaluation_summary(found, about))
     problems = list(dict.fromkeys([*first.problems.first, *second.problems.first]))
     return summaries[0], summaries[1], pictures, labels, problems

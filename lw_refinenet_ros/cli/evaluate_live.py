@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.live import run_live
-from lw_refinenet_ros.cli.options import NODE, given_engine_options
+from lw_refinenet_ros.cli.options import NODE, given_engine_options, label_set, mask_map
 from lw_refinenet_ros.evaluation.evaluate import Labelled, Segment, evaluate
 from lw_refinenet_ros.evaluation.examples import BagExamples, Example, LabelStream
-from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.evaluation.provenance import describe_weights
 from lw_refinenet_ros.inference.segmenter import find_weights
-from lw_refinenet_ros.model.weights import read_card
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 from lw_refinenet_ros.sources.opening import open_source
 
@@ -34,7 +33,8 @@ def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, 
     masks = Path(options.labels) if Path(options.labels).is_dir() else str(options.labels)
     examples = BagExamples(bag, options.topic, masks, round(options.tolerance * 1e9))
     weights = find_weights(options.weights or DEFAULT_WEIGHTS).resolve()
-    labels = LabelSet.from_dict(read_card(weights).labels)
+    labels = label_set(str(weights))
+    meet = mask_map(options, labels, masks)
     parameters = {**given_engine_options(options), 'weights': str(weights)}
     outputs = ('label', 'confidence', 'overlay') if options.output_bag else ('label', 'confidence')
     with ExitStack() as stack:
@@ -51,8 +51,13 @@ def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, 
             outputs=outputs,
         )
         arrived = {result.stamp_ns for result in live.results}
-        found = evaluate(examples, _lookup(stack, recorded, arrived), labels, worst=worst)
-    made_with = {**live.conditions, 'rate': f'{rate:g} times the recorded one, over DDS'}
+        found = evaluate(examples, _lookup(stack, recorded, arrived), labels, worst=worst, masks=meet)
+    made_with = {
+        **live.conditions,
+        **describe_weights(options.weights or DEFAULT_WEIGHTS),
+        **({'map': meet.description} if meet else {}),
+        'rate': f'{rate:g} times the recorded one, over DDS',
+    }
     return found, made_with, live
 
 

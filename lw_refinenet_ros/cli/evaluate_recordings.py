@@ -8,11 +8,19 @@ import os
 import shutil
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.conditions import conditions
-from lw_refinenet_ros.cli.options import NODE, Progress, given_engine_options, load_segmenter
+from lw_refinenet_ros.cli.options import (
+    NODE,
+    Progress,
+    given_engine_options,
+    label_set,
+    load_segmenter,
+    mask_map,
+)
 from lw_refinenet_ros.evaluation.merge import merge
 from lw_refinenet_ros.evaluation.parallel import evaluate_in_processes
 from lw_refinenet_ros.evaluation.ray_cluster import evaluate_on_ray
@@ -48,10 +56,12 @@ def evaluate_recordings(
     """
     if options.resume:
         _keep_state(options.resume, stack)
-    segmenter = load_segmenter(options)
     bags = [path.absolute() for path in options.bag or ()]
     at_once = max(1, min(options.jobs or 1, len(bags)))
-    tasks = _tasks(options, bags, _engine(options, segmenter, at_once), worst)
+    tasks = _tasks(options, bags, worst)
+    segmenter = load_segmenter(options)
+    engine = _engine(options, segmenter, at_once)
+    tasks = [replace(task, engine=engine) for task in tasks]
     results: list[Done | Failed]
     if options.ray:
         shown = Progress('bags evaluated', len(tasks))
@@ -65,13 +75,14 @@ def evaluate_recordings(
             shown = Progress('evaluated' if len(tasks) == 1 else f'{task.name}: evaluated')
             results.append(run_task(task, shown.show_of, segmenter))
     found, made_with, parts = _joined(results, worst)
-    return found, {**made_with, 'weights': options.weights or DEFAULT_WEIGHTS}, parts  # as it was given
+    made_with |= {'weights': options.weights or DEFAULT_WEIGHTS}  # as it was given
+    if tasks[0].masks:
+        made_with['map'] = tasks[0].masks.description
+    return found, made_with, parts
 
 
-def _tasks(
-    options: argparse.Namespace, bags: Sequence[Path], engine: dict[str, str | int], worst: int
-) -> list[Task]:
-    """Give a task for each bag, or one for the folder of images."""
+def _tasks(options: argparse.Namespace, bags: Sequence[Path], worst: int) -> list[Task]:
+    """Return a task for each bag, or one for the folder of images; what their engine is comes later."""
     if len(set(bags)) < len(bags):
         msg = f'--bag {next(bag for bag in bags if bags.count(bag) > 1)} is given twice'
         raise ValueError(msg)
@@ -88,6 +99,7 @@ def _tasks(
             msg = f'--output-bag {output}: the folder cannot be made: {error.strerror or error}'
             raise ValueError(msg) from error
     made = conditions()
+    classes = label_set(options.weights)
     tasks = []
     for name, path in zip(names, bags or [options.images.absolute()]):
         masks = labels / name if isinstance(labels, Path) and len(bags) > 1 else labels
@@ -100,12 +112,13 @@ def _tasks(
             topic=options.topic,
             labels=masks,
             tolerance_ns=round(options.tolerance * 1e9) if bags else None,
-            engine=engine,
+            engine={},
             worst=worst,
             output=output / f'{name}.mcap' if output and len(bags) > 1 else output,
             node=NODE,
             state=options.resume.absolute() if options.resume else None,
             versions=f'{made["versions"]}, {made.get("commit", "no commit")}',
+            masks=mask_map(options, classes, masks),
         )
         tasks.append(task)
     return tasks

@@ -15,6 +15,8 @@ from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
 from lw_refinenet_ros.one_line import unknown
 
 if TYPE_CHECKING:
+    from lw_refinenet_ros.evaluation.mask_map import MaskMap
+    from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
 __all__ = [
@@ -27,7 +29,9 @@ __all__ = [
     'file_ending_in',
     'given_engine_options',
     'image_size',
+    'label_set',
     'load_segmenter',
+    'mask_map',
     'number',
     'one_of',
     'path',
@@ -70,6 +74,12 @@ def add_mask_arguments(parser: argparse.ArgumentParser, *, required: bool) -> No
         default=0.01,
         metavar='S',
         help='how far apart the stamps of a frame and its mask may be (default: 0.01)',
+    )
+    parser.add_argument(
+        '--map',
+        type=path,
+        metavar='FILE',
+        help='YAML of MASK CLASS: CLASS OF THE WEIGHTS, for masks of other classes than those',
     )
 
 
@@ -171,6 +181,29 @@ def file_ending_in(*suffixes: str) -> Callable[[str], Path]:
         return file
 
     return parse
+
+
+def label_set(weights: str | None) -> LabelSet:
+    """Return the classes of weights, by name or path, without loading the network."""
+    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.inference.segmenter import find_weights
+    from lw_refinenet_ros.model.weights import read_card
+    from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
+
+    return LabelSet.from_dict(read_card(find_weights(weights or DEFAULT_WEIGHTS)).labels)
+
+
+def mask_map(options: argparse.Namespace, labels: LabelSet, masks: str | Path) -> MaskMap | None:
+    """Return how the masks, a topic or a folder, meet the classes of the weights.
+
+    Raises:
+        ValueError: they are of other classes, and --map does not say how these meet.
+
+    """
+    from lw_refinenet_ros.evaluation.mask_map import map_for_masks
+
+    folders = () if isinstance(masks, str) else tuple(dict.fromkeys((masks, Path(options.labels))))
+    return map_for_masks(labels, folders, options.map)
 
 
 def image_size(text: str) -> tuple[int, int]:

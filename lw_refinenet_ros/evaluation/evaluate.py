@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,6 +19,7 @@ from lw_refinenet_ros.evaluation.tally import Evaluation, FrameScore, Listed, Wo
 from lw_refinenet_ros.image.encodings import to_rgb
 
 if TYPE_CHECKING:
+    from lw_refinenet_ros.evaluation.mask_map import MaskMap
     from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
@@ -75,6 +76,7 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     found: Evaluation | None = None,
     save: Callable[[Evaluation], None] | None = None,
+    masks: MaskMap | None = None,
 ) -> Evaluation:
     """Segment every frame and score those that have a mask.
 
@@ -89,6 +91,7 @@ def evaluate(
         progress: is told how many frames are done.
         found: what an interrupted evaluation of the same had counted: it goes on from there.
         save: is given the evaluation after every frame.
+        masks: how masks of other classes meet those of the labels.
 
     """
     found = found or begin(examples, labels)
@@ -98,7 +101,7 @@ def evaluate(
             if example is None:
                 break
             if result is not None:
-                _take(found, example, result, worst)
+                _take(found, example, result, worst, masks)
                 if each is not None:
                     each(example, result)
             found.position = example.index + 1
@@ -133,7 +136,7 @@ def _read(examples: Examples, start: int) -> Generator[_Read, None, None]:
     yield tuple(problems), None
 
 
-def _take(found: Evaluation, example: Example, result: Labelled, worst: int) -> None:
+def _take(found: Evaluation, example: Example, result: Labelled, worst: int, masks: MaskMap | None) -> None:
     """Count one frame."""
     found.first_ns = example.stamp_ns if found.first_ns is None else found.first_ns
     time_s = (example.stamp_ns - found.first_ns) / 1e9
@@ -145,18 +148,26 @@ def _take(found: Evaluation, example: Example, result: Labelled, worst: int) -> 
     started = time.perf_counter()
     if found.consecutive:
         found.stability.update(example.stamp_ns, result.label)
-    score = _score(found, example, result, time_s)
+    if example.truth is None:
+        return
+    truth, label = example.truth, result.label
+    if masks is not None:
+        try:
+            truth, label = masks.truth(truth), masks.prediction(label)
+        except ValueError as error:
+            found.problems.add(f'mask of {example.name}: {error}')
+            return
+    score = _score(found, example, replace(result, label=label), truth, time_s)
     if score is None:
         return
     found.time('score', (time.perf_counter() - started) * 1e3)
     if found.wants(score, example.index, worst):
-        found.keep_worst(_keep(score, example, result), worst)
+        found.keep_worst(_keep(score, replace(example, truth=truth), result), worst)
 
 
-def _score(found: Evaluation, example: Example, result: Labelled, time_s: float) -> FrameScore | None:
-    truth = example.truth
-    if truth is None:
-        return None
+def _score(
+    found: Evaluation, example: Example, result: Labelled, truth: npt.NDArray[np.uint8], time_s: float
+) -> FrameScore | None:
     if truth.shape != result.label.shape:
         ours, theirs = (f'{shape[1]}x{shape[0]}' for shape in (result.label.shape, truth.shape))
         found.problems.add(f'mask of {example.name} is {theirs} and its frame {ours}: give one of its size')

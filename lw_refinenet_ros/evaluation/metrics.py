@@ -14,8 +14,9 @@ from lw_refinenet_ros.image.labels import UNLABELLED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ['Confusion', 'count_pairs', 'mean_of_known', 'percentiles', 'ratio']
+__all__ = ['Confusion', 'count_pairs', 'id_list', 'mean_of_known', 'percentiles', 'ratio']
 
+MOST_IDS = 10  # that a message names
 MOST_COUNTED = 1 << 24  # pixels at a time: OpenCV gives the counts as float32, which holds no more exactly
 
 
@@ -64,9 +65,8 @@ class Confusion:
         for what, counts in (('label', pairs.sum(axis=0)), ('truth', pairs.sum(axis=1))):
             strays = np.flatnonzero(counts[self.num_classes : UNLABELLED]) + self.num_classes
             if strays.size:
-                msg = (
-                    f'the {what} holds id {strays[0]}; there are {self.num_classes} classes, and {UNLABELLED}'
-                )
+                named = id_list(strays.tolist())
+                msg = f'the {what} holds {named}; there are {self.num_classes} classes, and {UNLABELLED}'
                 raise ValueError(msg)
         classes = self.num_classes
         image = Confusion(classes)
@@ -131,6 +131,12 @@ class Confusion:
         """Mean IoU weighted by each class's share of the true pixels."""
         weighted = self._true * np.nan_to_num(self.iou)
         return float(ratio(weighted.sum(), self.matrix.sum()))
+
+
+def id_list(ids: Sequence[int]) -> str:
+    """Name class ids, all of them unless they are many."""
+    more = f' and {len(ids) - MOST_IDS} more' if len(ids) > MOST_IDS else ''
+    return f'{"id" if len(ids) == 1 else "ids"} {", ".join(map(str, ids[:MOST_IDS]))}{more}'
 
 
 def count_pairs(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -17,6 +17,7 @@ from lw_refinenet_ros.image.encodings import to_rgb
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.evaluation.examples import Example, Examples
+    from lw_refinenet_ros.evaluation.mask_map import MaskMap
     from lw_refinenet_ros.evaluation.tally import Evaluation
     from lw_refinenet_ros.image.labels import LabelSet
 
@@ -56,6 +57,7 @@ def evaluate_both(
     *,
     pictures: int = 0,
     progress: Callable[[int], None] | None = None,
+    masks: MaskMap | None = None,
 ) -> tuple[Evaluation, Evaluation, list[ChangedFrame]]:
     """Evaluate one after the other, as `evaluate` does; the frames are read twice.
 
@@ -66,6 +68,7 @@ def evaluate_both(
         labels: the classes of both.
         pictures: how many frames to keep of those whose mIoU changes most; so many are in memory.
         progress: is told how many of twice the frames are done.
+        masks: how masks of other classes meet those of the labels.
 
     Returns:
         both evaluations, and the frames that changed most, those first.
@@ -77,7 +80,7 @@ def evaluate_both(
         if progress is not None:
             progress(count + done)
 
-    first = evaluate(examples, before, labels, progress=tell)
+    first = evaluate(examples, before, labels, progress=tell, masks=masks)
     count = first.position
     mious = {(score.stamp_ns, score.name): score.miou for score in first.frames}
     second = begin(examples, labels)
@@ -98,12 +101,13 @@ def evaluate_both(
         elif kept:
             heapq.heappushpop(kept, entry)
 
-    evaluate(examples, after, labels, each=look, progress=tell, found=second)
+    evaluate(examples, after, labels, each=look, progress=tell, found=second, masks=masks)
     changed = []
     for _, _, was, now, example, result in sorted(kept, key=lambda entry: entry[:2], reverse=True):
         again = before(example)
         if again is not None:
-            changed.append(_pictures(example, was, now, again, result))
+            truth = masks.truth(example.truth) if masks and example.truth is not None else example.truth
+            changed.append(_pictures(replace(example, truth=truth), was, now, again, result))
     return first, second, changed
 
 

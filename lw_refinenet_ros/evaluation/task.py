@@ -23,6 +23,7 @@ from lw_refinenet_ros.sources.source import SourceError
 if TYPE_CHECKING:
     from rosbags.interfaces import Qos
 
+    from lw_refinenet_ros.evaluation.mask_map import MaskMap
     from lw_refinenet_ros.evaluation.tally import Evaluation
 
 __all__ = ['THREADS_DO_NOT_MATTER', 'Done', 'Failed', 'Progress', 'Task', 'run_task']
@@ -48,6 +49,7 @@ class Task:
         node: the name that its topics begin with.
         state: a folder to keep the state in, or None: nothing is kept.
         versions: of what the figures depend on: the state of another version is refused.
+        masks: how masks of other classes meet those of the weights.
 
     """
 
@@ -62,6 +64,7 @@ class Task:
     node: str
     state: Path | None
     versions: str
+    masks: MaskMap | None = None
 
     def open(self) -> BagExamples | FolderExamples:
         """Find the frames and their masks.
@@ -151,6 +154,7 @@ def run_task(task: Task, progress: Progress, segmenter: Segmenter | None = None)
                 progress=lambda done: progress(done, examples.length),
                 found=found,
                 save=save,
+                masks=task.masks,
             )
             save(found, is_done=True)
     weights = str(task.engine.get('weights', DEFAULT_WEIGHTS))
@@ -178,6 +182,7 @@ def _key(task: Task, source: str, engine: str) -> dict[str, str]:
         'weights': file_digest(weights)[:12],
         'engine': engine,
         'versions': task.versions,
+        **({'map': task.masks.description} if task.masks else {}),
         'results': f'{task.worst} worst frames, {"a bag" if task.output else "no bag"}',
     }
 

@@ -20,7 +20,7 @@ from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.image.encodings import Order, Pixels, to_rgb
 from lw_refinenet_ros.one_line import one_line
 
-__all__ = ['UNLABELLED', 'LabelSet', 'read_label_png', 'write_label_png']
+__all__ = ['UNLABELLED', 'LabelSet', 'find_classes', 'read_label_png', 'write_label_png']
 
 UNLABELLED = 255  # the id of a pixel without a class
 LONGEST_NAME = 100  # characters
@@ -201,6 +201,12 @@ class LabelSet:
             raise ValueError(msg)
         marks[[index for index, name in enumerate(self.names) if name in painted]] = 0
         return marks
+
+
+def find_classes(folder: Path) -> Path | None:
+    """Return the `classes.yaml` in a folder of images or masks, or in the one above it; None without one."""
+    candidates = (folder / 'classes.yaml', folder.parent / 'classes.yaml')
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def _check(what: str, array: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.image.encodings import Pixels, to_rgb
-from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet
+from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet, find_classes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,12 +90,6 @@ def write_palette_png(path: Path, label: NDArray[np.uint8], labels: LabelSet) ->
     buffer = io.BytesIO()
     image.save(buffer, 'png')
     write_atomically(path, lambda file: file.write_bytes(buffer.getvalue()))
-
-
-def find_classes(folder: Path) -> Path | None:
-    """Find `classes.yaml` in a folder or in the one above it, where training looks for it."""
-    candidates = (folder / 'classes.yaml', folder.parent / 'classes.yaml')
-    return next((path for path in candidates if path.is_file()), None)
 
 
 def make_label_set(name: str, names: tuple[str, ...]) -> LabelSet:

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the classes of masks meet the classes of the weights that are scored on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lw_refinenet_ros.bounded_yaml import read_yaml
+from lw_refinenet_ros.evaluation.metrics import id_list
+from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet, find_classes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ['MaskMap', 'map_for_masks']
+
+NO_CLASS = -1  # of an id that the masks may not hold
+MOST_LISTED = 12  # classes of a label set that are named in an error
+NAMED_UNLABELLED = ('unlabelled', 'unlabeled')
+
+Ids = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class MaskMap:
+    """The class of the weights that each id of a mask stands for.
+
+    Several ids may stand for one class. A class of the weights that no id stands for cannot be scored: where
+    it is predicted, the prediction is 255, which misses the true class and is no class's false positive.
+
+    Attributes:
+        targets: of each mask id from 0 to 255, the id of the weights' class, 255 for unlabelled, or -1 where
+            masks may not hold the id.
+        file: where that is written.
+        rules: what it says, in one line.
+
+    """
+
+    targets: tuple[int, ...]
+    file: str
+    rules: str
+
+    @property
+    def description(self) -> str:
+        """File and rules in one line."""
+        return f'{self.file}: {self.rules}'
+
+    @classmethod
+    def from_yaml(cls, path: Path, labels: LabelSet, theirs: LabelSet | None) -> MaskMap:
+        """Read a YAML mapping of mask classes, by name or id, to classes of the weights, by name.
+
+        Mask classes that it leaves out keep their name, if the weights have a class of that name.
+
+        Args:
+            path: of the YAML file; 255 and 'unlabelled' as values leave pixels without truth.
+            labels: the classes of the weights.
+            theirs: the classes of the masks; None: not known, and the file names ids only.
+
+        Raises:
+            ValueError: the file is not such a mapping, names an unknown class, or leaves out a class of the
+                masks that the weights do not have.
+            OSError: it cannot be read.
+
+        """
+        entries = read_yaml(path)
+        if not (isinstance(entries, dict) and entries):
+            msg = f'{path} must be a mapping of mask classes, by name or id, to classes of the weights'
+            raise ValueError(msg)
+        targets = [NO_CLASS] * 256
+        targets[UNLABELLED] = UNLABELLED
+        names = theirs.names if theirs else ()
+        for index, name in enumerate(names):
+            if name in labels.names:
+                targets[index] = labels.names.index(name)
+        for key, value in entries.items():
+            targets[_mask_id(path, key, theirs)] = _weights_id(path, key, value, labels)
+        left_out = [name for name, target in zip(names, targets) if target < 0]
+        if left_out:
+            msg = (
+                f'{path} does not say what becomes of {_listed(left_out)}: '
+                'write a class of the weights, or 255 for unlabelled'
+            )
+            raise ValueError(msg)
+        rules = ', '.join(f'{key} → {value}' for key, value in entries.items())
+        return cls(tuple(targets), str(path), rules)
+
+    def truth(self, mask: Ids) -> Ids:
+        """Return the ids of the weights' classes, uint8 (H, W).
+
+        Raises:
+            ValueError: the mask holds ids that stand for nothing; names them.
+
+        """
+        targets = np.array(self.targets)
+        present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+        strays = present[targets[present] < 0]
+        if strays.size:
+            msg = f'the truth holds {id_list(strays.tolist())}, which {self.file} does not map'
+            raise ValueError(msg)
+        return targets.astype(np.uint8)[mask]
+
+    def prediction(self, label: Ids) -> Ids:
+        """Return a predicted label with 255 where its class is none that the masks can hold, uint8 (H, W)."""
+        ids = np.full(256, UNLABELLED, np.uint8)
+        reached = sorted({target for target in self.targets if target >= 0})
+        ids[reached] = reached
+        return ids[label]
+
+
+def map_for_masks(labels: LabelSet, folders: tuple[Path, ...], file: Path | None = None) -> MaskMap | None:
+    """Return how masks meet the classes of the weights; None where both have the same classes.
+
+    Args:
+        labels: the classes of the weights.
+        folders: where `classes.yaml` is looked for, in each and in the one above it.
+        file: of the mapping.
+
+    Raises:
+        ValueError: the masks are of other classes and there is no mapping, or it does not fit.
+        OSError: a file cannot be read.
+
+    """
+    path = next(filter(None, map(find_classes, folders)), None)
+    theirs = LabelSet.from_yaml(path) if path else None
+    if file is not None:
+        return MaskMap.from_yaml(file, labels, theirs)
+    if theirs is not None and theirs.names != labels.names:
+        msg = (
+            f'the masks of {folders[0]} are of other classes than the weights: {path} lists '
+            f'{_listed(theirs.names)}; the weights have {_listed(labels.names)}: '
+            'say with --map FILE how they meet, or use weights of these classes'
+        )
+        raise ValueError(msg)
+    return None
+
+
+def _mask_id(path: Path, key: Any, theirs: LabelSet | None) -> int:
+    if type(key) is int and 0 <= key <= UNLABELLED:
+        return key
+    if theirs is None:
+        msg = f'{path}: {key!r} is no id from 0 to 255, and no classes.yaml with the masks gives it one'
+        raise ValueError(msg)
+    if key not in theirs.names:
+        msg = f'{path}: the masks have no class {key!r}: they have {_listed(theirs.names)}'
+        raise ValueError(msg)
+    return theirs.names.index(key)
+
+
+def _weights_id(path: Path, key: Any, value: Any, labels: LabelSet) -> int:
+    if value in labels.names:
+        return labels.names.index(value)
+    if value == UNLABELLED or value in NAMED_UNLABELLED:
+        return UNLABELLED
+    msg = (
+        f'{path}: {key!r} is mapped to {value!r}, which is no class of the weights: '
+        f'they have {_listed(labels.names)}; 255 is unlabelled'
+    )
+    raise ValueError(msg)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f' and {len(names) - MOST_LISTED} more' if len(names) > MOST_LISTED else ''
+    return ', '.join(names[:MOST_LISTED]) + more
