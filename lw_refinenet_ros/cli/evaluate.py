@@ -16,6 +16,8 @@ from lw_refinenet_ros.cli.options import (
     add_mask_arguments,
     number,
 )
+from lw_refinenet_ros.cli.outputs import BAG, JSON, REPORT, Declared, Output
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.evaluation.tally import Evaluation
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
-__all__ = ['add_arguments', 'run', 'score', 'tell']
+__all__ = ['add_arguments', 'outputs', 'run', 'score', 'tell']
 
 WORST = 8  # frames shown in the report
 
@@ -75,6 +77,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--rate', type=number(float, 0, above=True), help='speed of --live; 2 is twice as fast (default: 1)'
     )
     add_engine_arguments(parser)
+
+
+def outputs(options: argparse.Namespace) -> Declared:
+    """Declare what is written and what is read."""
+    written = [Output('--json', options.json, JSON), Output('--report', options.report, REPORT)]
+    bags = options.bag or ()
+    if options.output_bag and len(bags) > 1:
+        from lw_refinenet_ros.cli.evaluate_recordings import names_of
+
+        if options.output_bag.suffix == '.mcap':
+            msg = f'--output-bag {options.output_bag}: of several bags, give a folder'
+            raise UsageError(msg)
+        files = [options.output_bag / f'{name}.mcap' for name in names_of(bags)]
+    else:
+        files = [options.output_bag]
+    written += [Output('--output-bag', file, BAG) for file in files]
+    return written, [*bags, options.images, options.labels, options.weights or DEFAULT_WEIGHTS]
 
 
 def run(options: argparse.Namespace) -> None:
@@ -139,13 +158,6 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(msg)
     if (options.jobs or options.ray) and not options.bag:
         msg = '--jobs and --ray are for bags: a folder of images is evaluated by one process'
-        raise UsageError(msg)
-    for path in (options.json, options.report, options.output_bag, options.resume):
-        if path and not path.absolute().parent.is_dir():
-            msg = f'{path} cannot be written: there is no folder {path.parent}'
-            raise ValueError(msg)
-    if several and options.output_bag and options.output_bag.suffix == '.mcap':
-        msg = f'--output-bag {options.output_bag}: of several bags, give a folder'
         raise UsageError(msg)
 
 

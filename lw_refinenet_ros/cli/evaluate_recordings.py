@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.evaluation.tally import Evaluation
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
-__all__ = ['evaluate_recordings']
+__all__ = ['evaluate_recordings', 'names_of']
 
 
 def evaluate_recordings(
@@ -86,18 +86,12 @@ def _tasks(options: argparse.Namespace, bags: Sequence[Path], worst: int) -> lis
     if len(set(bags)) < len(bags):
         msg = f'--bag {next(bag for bag in bags if bags.count(bag) > 1)} is given twice'
         raise ValueError(msg)
-    names = _names(bags or [options.images])
+    names = names_of(bags or [options.images])
     labels = Path(options.labels).absolute() if Path(options.labels).is_dir() else options.labels
     if bags and isinstance(labels, str) and not labels.startswith('/'):
         msg = f'--labels {labels}: there is no such folder, and a topic begins with /'
         raise ValueError(msg)
     output = options.output_bag.absolute() if options.output_bag else None
-    if output and len(bags) > 1:
-        try:
-            output.mkdir(exist_ok=True)
-        except OSError as error:
-            msg = f'--output-bag {output}: the folder cannot be made: {error.strerror or error}'
-            raise ValueError(msg) from error
     made = conditions()
     classes = label_set(options.weights)
     tasks = []
@@ -124,7 +118,7 @@ def _tasks(options: argparse.Namespace, bags: Sequence[Path], worst: int) -> lis
     return tasks
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
+def names_of(paths: Sequence[Path]) -> list[str]:
     """Give each recording a name that no other has and that a file can have."""
     names: list[str] = []
     for path in paths:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.options import image_size
+from lw_refinenet_ros.cli.outputs import ONNX, Declared, Output
 
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ['add_arguments', 'run']
+__all__ = ['add_arguments', 'outputs', 'run']
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='WxH',
         help="images; the file's input is larger if the weights enlarge such images (default: 640x480)",
     )
+
+
+def outputs(options: argparse.Namespace) -> Declared:
+    """Declare what is written and what is read."""
+    return [Output('--output', options.output, ONNX)], [options.weights]
 
 
 def run(options: argparse.Namespace) -> None:

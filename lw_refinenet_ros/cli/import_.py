@@ -9,12 +9,14 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lw_refinenet_ros.cli.outputs import WEIGHTS, Declared, Output
+
 if TYPE_CHECKING:
     import argparse
 
     from lw_refinenet_ros.image.labels import LabelSet
 
-__all__ = ['add_arguments', 'read_checkpoint', 'run']
+__all__ = ['add_arguments', 'outputs', 'read_checkpoint', 'run']
 
 LABEL_SETS = ('voc', 'nyu40', 'person_part', 'context', 'camvid', 'cityscapes')
 
@@ -29,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f'{", ".join(LABEL_SETS)} or a .yaml (default: that with as many classes)',
     )
     parser.add_argument('--architecture', metavar='NAME', help='(default: the one whose tensors are alike)')
+
+
+def outputs(options: argparse.Namespace) -> Declared:
+    """Declare what is written and what is read."""
+    return [Output('--output', options.output, WEIGHTS)], [options.checkpoint, options.labels]
 
 
 def run(options: argparse.Namespace) -> None:

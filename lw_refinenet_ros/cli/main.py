@@ -9,6 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import TextIO, cast
 
 from lw_refinenet_ros.cli.options import UsageError
+from lw_refinenet_ros.cli.outputs import check_outputs
 from lw_refinenet_ros.cli.parser import parse
 from lw_refinenet_ros.cli.terminal import Harmless
 
@@ -26,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     with redirect_stdout(out), redirect_stderr(err):
         try:
             options = parse(sys.argv[1:] if arguments is None else arguments)
+            if options.outputs:
+                check_outputs(*options.outputs(options))
             status: int = options.run(options) or 0
             sys.stdout.flush()
         except BrokenPipeError:

@@ -78,7 +78,7 @@ def _usage(action: argparse.Action) -> str:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Parse a command line; `run` of the result takes the result and gives an exit status.
+    """Parse a command line; `outputs` and `run` of the result take the result.
 
     Raises:
         SystemExit: with 2 after wrong usage; with 0 after --help and --version.
@@ -108,6 +108,6 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         description = (module.__doc__ or '').strip()
         command = subparsers.add_parser(name, help=description.splitlines()[0], description=description)
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, outputs=getattr(module, 'outputs', None))
         commands[name] = command
     return parser, commands

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.options import Progress, UsageError, number
+from lw_refinenet_ros.cli.outputs import LOG, Declared, Output
 
 if TYPE_CHECKING:
     import argparse
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.node.player import Sent
     from lw_refinenet_ros.sources.source import SourceError
 
-__all__ = ['add_arguments', 'run']
+__all__ = ['add_arguments', 'outputs', 'run']
 
 INTERRUPTED = 130
 
@@ -57,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--exit-zero', action='store_true', help='exit with 0 when interrupted, as launch expects of a node'
     )
     parser.add_argument('--log', type=Path, help='JSON lines: stamp_ns, due_ns, sent_ns of every frame')
+
+
+def outputs(options: argparse.Namespace) -> Declared:
+    """Declare what is written and what is read."""
+    return [Output('--log', options.log, LOG)], [options.source]
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lw_refinenet_ros.cli.options import Progress, number
+from lw_refinenet_ros.cli.options import Progress, number, source
+from lw_refinenet_ros.cli.outputs import WEIGHTS, Declared, Output
 
 if TYPE_CHECKING:
     import argparse
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
 
     Examples = Sequence[tuple[Pixels, Pixels | None]]  # RGB, and its mask
 
-__all__ = ['add_arguments', 'run']
+__all__ = ['add_arguments', 'outputs', 'run']
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument('weights', metavar='NAME|FILE', help='shipped name or file')
-    parser.add_argument('--data', required=True, metavar='BAG|FOLDER', help='frames of what it will see')
+    parser.add_argument(
+        '--data', type=source, required=True, metavar='BAG|FOLDER', help='frames of what it will see'
+    )
     parser.add_argument('--topic', help="a bag's image topic, if it has several")
     parser.add_argument(
         '--frames', type=number(int, 1), default=64, help='spread over the data (default: 64)'
@@ -44,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='convolution to keep in float, if int8 loses too much; may be given twice',
     )
     parser.add_argument('--output', type=Path, required=True, help='the .safetensors file to write')
+
+
+def outputs(options: argparse.Namespace) -> Declared:
+    """Declare what is written and what is read."""
+    return [Output('--output', options.output, WEIGHTS)], [options.weights, options.data]
 
 
 def run(options: argparse.Namespace) -> None:

@@ -6,7 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from lw_refinenet_ros.cli.options import Progress, image_size
+from lw_refinenet_ros.cli.options import Progress, file_ending_in, image_size
+from lw_refinenet_ros.cli.outputs import PICTURE, Declared, Output
+from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[np.uint8]
 
-__all__ = ['add_arguments', 'run']
+__all__ = ['add_arguments', 'outputs', 'run']
 
 TITLES = {'encoder': 'after the encoder', 'sum': 'after the sum', 'pooling': 'after CRP'}
 PANEL = 360  # pixels a panel is wide
@@ -36,11 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--size', type=image_size, metavar='WxH', help="(default: the first image's)")
     parser.add_argument(
         '--output',
-        type=Path,
+        type=file_ending_in('.png'),
         metavar='FILE',
         default=Path('receptive_field.png'),
         help='(default: %(default)s)',
     )
+
+
+def outputs(options: argparse.Namespace) -> Declared:
+    """Declare what is written and what is read."""
+    return [Output('--output', options.output, PICTURE)], [*options.images, options.weights]
 
 
 def run(options: argparse.Namespace) -> None:
@@ -52,11 +59,11 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.model.receptive_field import influences, side_of_influence
     from lw_refinenet_ros.model.weights import load_model
 
+    height, width = options.size or _read(options.images[0]).shape[:2]
+    images = [_read(path, (width, height)) for path in options.images]
     network, card = load_model(find_weights(options.weights))
     network.requires_grad_(requires_grad=False)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (card.mean, card.std))
-    height, width = options.size or _read(options.images[0]).shape[:2]
-    images = [_read(path, (width, height)) for path in options.images]
     total: dict[tuple[str, int], torch.Tensor] = {}
     progress = Progress('images:', len(images))
     for index, image in enumerate(images):
@@ -75,11 +82,17 @@ def run(options: argparse.Namespace) -> None:
                 [_panel(images[0], total[s, stride].numpy(), side, stride, s) for s, side in sides.items()]
             )
         )
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(options.output), cv2.vconcat(rows)):
-        msg = f'{options.output} could not be written: give it a name that ends in .png'
-        raise OSError(msg)
+    _write(options.output, cast('Pixels', cv2.cvtColor(cv2.vconcat(rows), cv2.COLOR_BGR2RGB)))
     print(options.output)
+
+
+def _write(path: Path, picture: Pixels) -> None:
+    """Write RGB as a PNG that says what made it, so that the next one may take its place."""
+    from PIL import Image, PngImagePlugin
+
+    about = PngImagePlugin.PngInfo()
+    about.add_text('Software', 'lw_refinenet_ros')
+    write_atomically(path, lambda file: Image.fromarray(picture).save(file, 'png', pnginfo=about))
 
 
 def _read(path: Path, size: tuple[int, int] | None = None) -> Pixels:

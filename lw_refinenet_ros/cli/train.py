@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lw_refinenet_ros.cli.options import Progress
+from lw_refinenet_ros.cli.outputs import TRAINING, WEIGHTS, Declared, Output
 from lw_refinenet_ros.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.training.dataset import Pairs
     from lw_refinenet_ros.training.train import Validate
 
-__all__ = ['add_arguments', 'run']
+__all__ = ['add_arguments', 'outputs', 'run']
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             name, type=type(dial.default), default=dial.default, help=f'(default: {dial.default})'
         )
+
+
+def outputs(options: argparse.Namespace) -> Declared:
+    """Declare what is written and what is read."""
+    files = {'best.safetensors': WEIGHTS, 'last.safetensors': WEIGHTS, **TRAINING}
+    written = [Output('--output', options.output / name, kind) for name, kind in files.items()]
+    return written, [*options.data, options.val, options.classes, options.init, options.encoder]
 
 
 def run(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys import Stores, get_typestore
 
@@ -25,11 +25,25 @@ if TYPE_CHECKING:
 
     from lw_refinenet_ros.image.frame import Frame
 
-__all__ = ['BagWriter']
+__all__ = ['BagWriter', 'holds_results']
 
 LEVEL = (
     1  # of zstd: labels shrink as with its default of 3, overlays by 10 % less and in two thirds of the time
 )
+
+
+RESULTS = ('label', 'confidence', 'color', 'overlay')  # the last parts of the topics of results
+
+
+def holds_results(path: Path) -> bool:
+    """Return whether a file is a bag that was written by a `BagWriter` and holds nothing but results."""
+    try:
+        with path.open('rb') as file:
+            written_here = b'rosbags-' in file.read(64)  # the library, which the header names
+        with Reader(path) as bag:
+            return written_here and all(each.topic.rsplit('/', 1)[-1] in RESULTS for each in bag.connections)
+    except Exception:  # damaged files make rosbags raise nearly anything
+        return False
 
 
 class BagWriter:

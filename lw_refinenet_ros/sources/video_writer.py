@@ -17,9 +17,19 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ['VideoWriter']
+__all__ = ['VideoWriter', 'is_overlay']
 
+MADE_BY = 'lw_refinenet_ros'  # in the comment of the file
 TICKS = 90_000  # per second, as MPEG counts
+
+
+def is_overlay(path: Path) -> bool:
+    """Return whether a file is a video that was written by a `VideoWriter`."""
+    try:
+        with av.open(str(path)) as container:
+            return container.metadata.get('comment') == MADE_BY
+    except (OSError, av.FFmpegError):
+        return False
 
 
 class VideoWriter:
@@ -45,6 +55,7 @@ class VideoWriter:
             self._container = stack.enter_context(
                 av.open(str(file), 'w', format='mp4', options={'movflags': '+faststart'})
             )
+            self._container.metadata['comment'] = MADE_BY
             stack.push(self._finish)
             self._stack = stack.pop_all()
         return self

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Outputs are declared before the work: none replaces an input, another output or a file of another kind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lw_refinenet_ros.resources import find_weights
+
+__all__ = [
+    'BAG',
+    'JSON',
+    'LOG',
+    'ONNX',
+    'PICTURE',
+    'REPORT',
+    'TRAINING',
+    'OVERLAY',
+    'WEIGHTS',
+    'Declared',
+    'Kind',
+    'Output',
+    'check_outputs',
+]
+
+LEAST_FREE = 2**20  # bytes that must be free before the work begins
+RESULTS = ('.json', '.html')  # in folders of images and bags: read by nobody; of another kind, they are kept
+HEAD = 4096  # bytes of a file that tell its kind
+
+
+# What a command writes, and the files, folders and shipped weights that it reads
+Declared = tuple[Sequence['Output'], Sequence['str | Path | None']]
+
+
+class Kind(NamedTuple):
+    """A kind of file that commands write.
+
+    Attributes:
+        name: with its article, as in 'x.json is not NAME'.
+        is_ours: whether a file is of this kind and was written by a command, so that another may replace it.
+
+    """
+
+    name: str
+    is_ours: Callable[[Path], bool]
+
+
+class Output(NamedTuple):
+    """A file that a command will write.
+
+    Attributes:
+        option: that names it, for messages.
+        path: of the file; None: it was not asked for.
+        kind: what it will be.
+
+    """
+
+    option: str
+    path: Path | None
+    kind: Kind
+
+
+def check_outputs(outputs: Sequence[Output], inputs: Sequence[str | Path | None]) -> None:
+    """Refuse outputs that would replace something else or cannot be written.
+
+    Files are told apart by what they are, not by how they are named: links, relative paths and hard links of
+    an input are that input.
+
+    Args:
+        outputs: all files that will be written.
+        inputs: files and folders that are read, in any depth; names of shipped weights too. Other names, as
+            of topics and cameras, are passed over.
+
+    Raises:
+        ValueError: one would; the line names it and what it would replace.
+
+    """
+    places: dict[str, Output] = {}
+    found: dict[tuple[int, int], Output] = {}
+    for output in outputs:
+        if output.path is None:
+            continue
+        place = os.path.realpath(output.path).casefold()  # on some file systems capitals are the same
+        if place in places:
+            other = places[place].option
+            msg = f'{output.option} {output.path} is the output of {other} too: name another file'
+            raise ValueError(msg)
+        places[place] = output
+        _check_place(output)
+        if output.path.exists():
+            status = output.path.stat()
+            found[status.st_dev, status.st_ino] = output
+    if found:
+        for file in _files(inputs):
+            status = file.stat()
+            if taken := found.get((status.st_dev, status.st_ino)):
+                msg = f'{taken.option} {taken.path} would replace the input {file}: name another file'
+                raise ValueError(msg)
+    for output in found.values():
+        assert output.path is not None
+        if output.path.stat().st_size and not output.kind.is_ours(output.path):
+            msg = (
+                f'{output.option} {output.path} exists and is not {output.kind.name} of this command: '
+                f'name another file, or remove it'
+            )
+            raise ValueError(msg)
+
+
+def _check_place(output: Output) -> None:
+    """Check that a file can be written there, without leaving a trace."""
+    path = Path(output.path or '')
+    if path.is_dir():
+        msg = f'{output.option} {path} is a folder: name a file in it'
+        raise ValueError(msg)
+    if path.exists() and not path.is_file():
+        msg = f'{output.option} {path} is not a regular file: name another'
+        raise ValueError(msg)
+    folder = next(each for each in path.absolute().parents if os.path.lexists(each))
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:  # made without a name where the system can
+            os.posix_fallocate(file.fileno(), 0, LEAST_FREE)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that reserves nothing
+            return
+        msg = f'{output.option} {path} cannot be written: {folder}: {error.strerror}'
+        raise ValueError(msg) from error
+
+
+def _files(inputs: Iterable[str | Path | None]) -> Iterator[Path]:
+    """List the files that are read, those below folders too."""
+    for each in inputs:
+        if not each:
+            continue
+        path = Path(each)
+        if not os.path.lexists(path):
+            try:
+                path = find_weights(str(each))
+            except (ValueError, OSError):
+                continue
+        below = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+        read = (file for file in below if file.suffix.lower() not in RESULTS)
+        yield from (file for file in (path, *read) if file.is_file())
+
+
+def _begins(*starts: bytes) -> Callable[[Path], bool]:
+    return lambda path: _head(path).startswith(starts)
+
+
+def _holds(mark: bytes) -> Callable[[Path], bool]:
+    return lambda path: mark in _head(path)
+
+
+def _head(path: Path) -> bytes:
+    with path.open('rb') as file:
+        return file.read(HEAD)
+
+
+def _is_weights(path: Path) -> bool:
+    from lw_refinenet_ros.model.weights import is_weights_file
+
+    return is_weights_file(path)
+
+
+def _is_bag(path: Path) -> bool:
+    from lw_refinenet_ros.sources.bag_writer import holds_results
+
+    return holds_results(path)
+
+
+def _is_video(path: Path) -> bool:
+    from lw_refinenet_ros.sources.video_writer import is_overlay
+
+    return is_overlay(path)
+
+
+JSON = Kind('the JSON', _begins(b'{\n  "miou": ', b'{\n  "machine": '))
+REPORT = Kind('a report', _holds(b'<meta name="generator" content="lw_refinenet_ros">'))
+BAG = Kind('a bag of results', _is_bag)
+WEIGHTS = Kind('a weights file', _is_weights)
+ONNX = Kind('an ONNX file', _holds(b'\x12\x10lw_refinenet_ros'))  # its producer
+PICTURE = Kind('a picture', _holds(b'Software\0lw_refinenet_ros'))
+OVERLAY = Kind('a video', _is_video)
+TRAINING = {
+    'state.safetensors': Kind('the state', _holds(b'"state"')),
+    'log.csv': Kind('the log', _begins(b'epoch,')),
+    'curves.svg': Kind('a chart', _begins(b'<svg')),
+}
+LOG = Kind('a log', _begins(b'{"stamp_ns": '))
