@@ -114,10 +114,9 @@ def test_topics_that_are_missing_or_many_are_listed(tmp_path):
     text = error_of(tmp_path / 'two', topic='/c')
     assert text.endswith("no image topic '/c': its image topics are /a/image, /b/image")
     write_rosbag2(tmp_path / 'none', StoragePlugin.MCAP, [])
-    assert error_of(tmp_path / 'none').endswith('no image topic to segment: its image topics are none')
-    assert 'are none' in error_of(tmp_path / 'none', topic='/unknown')
-    write_rosbag2(tmp_path / 'label', StoragePlugin.MCAP, ['/label'])
-    assert error_of(tmp_path / 'label').endswith('its image topics are /label')
+    topics = 'its topics are /unknown (made_up_msgs/msg/Nobody)'
+    assert error_of(tmp_path / 'none').endswith(f'no image topic: {topics}')
+    assert error_of(tmp_path / 'none', topic='/unknown').endswith(f"no image topic '/unknown': {topics}")
 
 
 def test_compressed_images_are_decoded(tmp_path):
@@ -367,7 +366,7 @@ def test_a_broken_image_is_named_and_can_be_passed_over(tmp_path):
 
 def test_what_is_no_source_is_said_in_one_line(tmp_path):
     assert error_of(tmp_path / 'x.bag') == f'{tmp_path / "x.bag"} does not exist'
-    assert error_of(tmp_path) == f'{tmp_path} has no images'
+    assert error_of(tmp_path) == f'{tmp_path} has no images and no bag'
     (tmp_path / 'a.txt').write_text('x')
     assert 'is no bag, video, folder of images or image: known are .db3, .mcap' in error_of(
         tmp_path / 'a.txt'
@@ -378,6 +377,6 @@ def test_what_is_no_source_is_said_in_one_line(tmp_path):
         for content in (b'', b'nonsense' * 100):
             (tmp_path / name).write_bytes(content)
             assert error_of(tmp_path / name).startswith(f'{tmp_path / name} cannot be read as a bag: ')
-    assert error_of(tmp_path).endswith('3 bag files and no metadata.yaml: run ros2 bag reindex')
+    assert error_of(tmp_path).endswith('several recordings, choose one: x.mcap, y.db3, z.bag')
     cv2.imwrite(str(tmp_path / 'x.png'), picture(0))
     assert error_of(tmp_path / 'x.png', topic='/image').endswith("is not a bag and has no topic '/image'")

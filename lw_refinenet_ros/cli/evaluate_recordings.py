@@ -27,7 +27,7 @@ from lw_refinenet_ros.evaluation.ray_cluster import evaluate_on_ray
 from lw_refinenet_ros.evaluation.task import THREADS_DO_NOT_MATTER, Done, Failed, Task, run_task
 from lw_refinenet_ros.inference.segmenter import find_weights
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
-from lw_refinenet_ros.sources.bag import BAG_SUFFIXES
+from lw_refinenet_ros.sources.bag_files import BAG_SUFFIXES
 
 if TYPE_CHECKING:
     import argparse

@@ -93,7 +93,8 @@ def _play(options: argparse.Namespace) -> int:
 
     with ExitStack() as stack:
         sources = [
-            stack.enter_context(open_source(options.source, topic=topic, on_error=tell)) for topic in topics
+            stack.enter_context(open_source(options.source, topic=topic, on_error=tell, results=True))
+            for topic in topics
         ]
         names = [options.output_topic or source.topic.removesuffix('/compressed') for source in sources]
         names = _remapped(names, options.remap)

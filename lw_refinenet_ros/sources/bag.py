@@ -3,31 +3,45 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator
-from contextlib import closing
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from rosbags import rosbag1, rosbag2
-from rosbags.interfaces import Connection, ConnectionExtRosbag2
-from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 
 from lw_refinenet_ros.image.frame import FrameError, parse_compressed_image, parse_image, parse_stamp
-from lw_refinenet_ros.sources.scanned_bag import ScannedBag
+from lw_refinenet_ros.one_line import one_line
+from lw_refinenet_ros.sources.bag_files import BagFiles
+from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
 from lw_refinenet_ros.sources.source import OnError, Source, SourceError, SourceFrame, StampNames
-from lw_refinenet_ros.sources.zstd import MAGIC, zstd
+from lw_refinenet_ros.sources.unpacking import ZSTD_MAGIC, unpack
 
-__all__ = ['BAG_SUFFIXES', 'BagSource']
+if TYPE_CHECKING:
+    from lw_refinenet_ros.sources.storage import Messages, Topic
 
-BAG_SUFFIXES = ('.db3', '.mcap', '.bag')
+__all__ = ['BagSource']
 
 _PARSERS = {
     'sensor_msgs/msg/Image': parse_image,
     'sensor_msgs/msg/CompressedImage': parse_compressed_image,
 }
-_RESULTS = ('/label', '/confidence', '/color', '/overlay')  # what a segmenter publishes, not what it sees
+_SERIALIZATIONS = ('cdr', 'ros1')
+# Images that our node publishes below its name, and what else tells that a name is one of our nodes.
+_RESULTS = ('/label', '/confidence', '/color', '/overlay')
+_INFOS = ('/label_names', '/label_info')
+_NODE = 'lw_refinenet'
+_DEPTH = '/compressedDepth'  # no image that OpenCV decodes
+
+
+class _Message(NamedTuple):
+    """A message of the topic: its number, where it stands, its log time in ns, its type and its CDR."""
+
+    number: int
+    where: str
+    log_ns: int
+    msgtype: str
+    cdr: bytes | memoryview
 
 
 class BagSource(Source):
@@ -36,10 +50,11 @@ class BagSource(Source):
     A frame's stamp is its header's.
 
     Args:
-        path: a rosbag2 directory, a bare .db3 or .mcap file, or a ROS 1 .bag file.
+        path: a file of a bag (.db3, .mcap, ROS 1's .bag), or a folder of the files of one recording.
         topic: of Image or CompressedImage; None: the only one that is no segmenter's result.
         on_error: see `Source`.
         leave_out: topics that are not chosen unless they are asked for.
+        results: whether a segmenter's result is chosen too, where there is nothing else.
 
     Raises:
         SourceError: the bag cannot be read, or there is no such topic or more than one.
@@ -52,71 +67,70 @@ class BagSource(Source):
         topic: str | None = None,
         on_error: OnError | None = None,
         leave_out: Collection[str] = (),
+        *,
+        results: bool = False,
     ) -> None:
         super().__init__(f'bag {path}', on_error=on_error)
         self._path = path
         # ROS 1 messages are rewritten as CDR by the ROS 2 definitions, whose header has no sequence number.
-        self._ros1 = get_typestore(Stores.ROS2_HUMBLE) if path.suffix == '.bag' else None
-        self._fault = ''  # of the index
-        self._reader: rosbag1.Reader | rosbag2.Reader | ScannedBag
-        # Damaged files make rosbags raise nearly anything, here and while reading.
+        self._ros1 = get_typestore(Stores.ROS2_HUMBLE)
         try:
-            self._reader = rosbag1.Reader(path) if self._ros1 else rosbag2.Reader(path)
-            self._stack.enter_context(self._reader)
-        except Exception as error:
-            self._fault = _one_line(error)
-            self._reader = self._without_index(error)
-        images = [connection for connection in self._reader.connections if connection.msgtype in _PARSERS]
+            self._bag = BagFiles(path)
+        except (ValueError, OSError) as error:
+            msg = f'{path} cannot be read as a bag: {one_line(str(error))}'
+            raise SourceError(msg) from error
+        self._stack.callback(self._bag.close)
+        counts = self._bag.counts
+        images = [
+            each for each in counts if each.msgtype in _PARSERS and each.serialization in _SERIALIZATIONS
+        ]
         try:
-            self.topic = self._choose(topic, sorted({connection.topic for connection in images}), leave_out)
+            self.topic = self._choose(
+                topic, sorted({each.name for each in images}), leave_out, results=results
+            )
         except SourceError:
             self.close()
             raise
-        self._connections = [connection for connection in images if connection.topic == self.topic]
-        self.length = sum(connection.msgcount for connection in self._connections)
-        self.offered = tuple(
-            profile
-            for connection in self._connections
-            if isinstance(connection.ext, ConnectionExtRosbag2)
-            for profile in connection.ext.offered_qos_profiles
-        )
-        duration_ns = self._reader.duration
-        if self.length > 1 and duration_ns > 0:
-            self.rate_hz = (self.length - 1) * 1e9 / duration_ns
+        self._topics = [each for each in images if each.name == self.topic]
+        self.length = sum(counts[each] for each in self._topics)
+        self.offered = tuple(profile for each in self._topics for profile in each.offered)
+        if self.length > 1 and self._bag.duration_ns > 0:
+            self.rate_hz = (self.length - 1) * 1e9 / self._bag.duration_ns
 
-    def _without_index(self, error: Exception) -> ScannedBag:
-        """Open a bag that cannot be opened otherwise; `error` says why."""
-        try:
-            bag = self._stack.enter_context(closing(ScannedBag(self._path)))
-        except Exception:
-            bag = None
-        if bag is None or not any(connection.msgtype in _PARSERS for connection in bag.connections):
-            self.close()
-            msg = f'{self._path} cannot be read as a bag: {_one_line(error)}'
-            raise SourceError(msg) from error
-        return bag
-
-    def _choose(self, topic: str | None, images: list[str], leave_out: Collection[str]) -> str:
-        """Give the topic to read."""
-        names = ', '.join(images) or 'none'
+    def _choose(
+        self, topic: str | None, images: list[str], leave_out: Collection[str], *, results: bool
+    ) -> str:
+        """Return the topic to read."""
+        if not images and self._bag.fault:
+            msg = f'{self._path} cannot be read as a bag: {one_line(self._bag.fault)}'
+            raise SourceError(msg)
         if topic is not None:
             if topic not in images:
-                msg = f'{self._path} has no image topic {topic!r}: its image topics are {names}'
+                msg = f'{self._path} has no image topic {topic!r}: {self._listed(images)}'
                 raise SourceError(msg)
             return topic
-        seen = [
-            name
-            for name in images
-            if name not in leave_out
-            and not name.removesuffix('/compressed').endswith((*_RESULTS, '/compressedDepth'))
-        ]
+        left = [name for name in images if name not in leave_out]
+        ours = _results([each.name for each in self._bag.counts])
+        seen = [name for name in left if name not in ours and not name.endswith(_DEPTH)]
+        if not seen and results:
+            seen = left
+        if not seen and left:
+            msg = f'{self._path} has only depth and results of a segmenter, choose one: {", ".join(left)}'
+            raise SourceError(msg)
         if not seen:
-            msg = f'{self._path} has no image topic to segment: its image topics are {names}'
+            msg = f'{self._path} has no image topic: {self._listed(images)}'
             raise SourceError(msg)
         if len(seen) > 1:
             msg = f'{self._path} has several image topics, choose one: {", ".join(seen)}'
             raise SourceError(msg)
         return seen[0]
+
+    def _listed(self, images: Sequence[str]) -> str:
+        """Say which topics there are: of images or, if there are none, all."""
+        if images:
+            return f'its image topics are {", ".join(images)}'
+        topics = [f'{topic.name} ({_described(topic)})' for topic in self._bag.counts]
+        return one_line(f'its topics are {", ".join(topics)}' if topics else 'it has no topics at all')
 
     def __iter__(self) -> Iterator[SourceFrame]:
         names = StampNames()
@@ -124,66 +138,84 @@ class BagSource(Source):
             try:
                 name = names.name(parse_stamp(cdr), index)
                 frame = _PARSERS[msgtype](cdr)
-            except FrameError as error:
-                self._report(SourceError(f'{where}: {_one_line(error)}'), error)
+            except (FrameError, MemoryError) as error:
+                self._report(SourceError(f'{where}: {_said(error)}'), error)
             else:
                 yield SourceFrame.of(frame, log_ns=log_ns, name=name, where=where)
 
     def stamps(self) -> Iterator[int]:
         """Read the headers alone: the stamp in ns of every frame, decoded or not."""
-        for _, where, _, _, cdr in self._messages():
+        for message in self._messages():
             try:
-                stamp_ns = parse_stamp(cdr)
+                stamp_ns = parse_stamp(message.cdr)
             except FrameError as error:
-                self._report(SourceError(f'{where}: {_one_line(error)}'), error)
+                self._report(SourceError(f'{message.where}: {_said(error)}'), error)
             else:
                 yield stamp_ns
 
-    def _messages(self) -> Iterator[tuple[int, str, int, str, bytes | memoryview]]:
-        """Read the messages of the topic: index, where it stands, log time, type and CDR."""
-        for index, (connection, log_ns, raw) in enumerate(self._logged()):
+    def _messages(self) -> Iterator[_Message]:
+        """Read the messages of the topic."""
+        for index, (topic, log_ns, raw) in enumerate(self._logged()):
             where = f'{self._path}: message {index} of {self.topic}, logged at {log_ns} ns'
-            cdr: bytes | memoryview
             try:
-                if self._ros1:
-                    cdr = self._ros1.ros1_to_cdr(raw, connection.msgtype)
-                else:  # without metadata.yaml nobody has said that messages are compressed
-                    cdr = zstd.decompress(raw) if raw[:4] == MAGIC else raw
-            except (SerdeError, zstd.ZstdError) as error:
-                self._report(SourceError(f'{where}: {_one_line(error)}'), error)
+                cdr = self._cdr(topic, raw)
+            except Exception as error:  # damaged ones make rosbags raise nearly anything
+                self._report(SourceError(f'{where}: {_said(error)}'), error)
             else:
-                yield index, where, log_ns, connection.msgtype, cdr
+                yield _Message(index, where, log_ns, topic.msgtype, cdr)
 
-    def _logged(self) -> Iterator[tuple[Connection, int, bytes]]:
-        """Read connection, log time and content by the index and, where it fails, the rest without."""
-        times_ns = array('q')
-        fault, cause = self._fault, None
-        if not isinstance(self._reader, ScannedBag):
+    def _logged(self) -> Messages:
+        """Read them as they are in the file, and tell in the end what is damaged."""
+        messages = self._bag.messages(self._topics)
+        read = 0
+        while True:
             try:
-                for entry in self._reader.messages(connections=self._connections):
-                    times_ns.append(entry[1])
-                    yield entry
-            except Exception as error:
-                fault, cause = _one_line(error), error
-            else:
-                if len(times_ns) == self.length:
-                    return
-                fault = f'its index promises {self.length} and leads to {len(times_ns)}'
-        read, known = len(times_ns), Counter(times_ns)
-        try:
-            with closing(ScannedBag(self._path)) as bag:
-                for entry in bag.messages(self._connections):
-                    if known[entry[1]]:
-                        known[entry[1]] -= 1
-                    else:
-                        read += 1
-                        yield entry
-        except Exception as error:
-            fault, cause = _one_line(error), error
-        msg = f'{self._path} is damaged, {read} messages of {self.topic} could be read: {fault}'
-        self._report(SourceError(msg), cause)
+                message = next(messages, None)
+            except (ValueError, OSError, MemoryError) as error:
+                msg = (
+                    f'{self._path} is damaged, {read} messages of {self.topic} could be read: {_said(error)}'
+                )
+                self._report(SourceError(msg), error)
+                return
+            if message is None:
+                return
+            read += 1
+            yield message
+
+    def _cdr(self, topic: Topic, raw: bytes) -> bytes | memoryview:
+        """Return the CDR of a message that may be compressed, or serialized by ROS 1."""
+        if topic.serialization == 'ros1':
+            return self._ros1.ros1_to_cdr(raw, topic.msgtype)
+        # Only metadata.yaml would say that messages are compressed.
+        return unpack(raw, 'zstd' if raw[:4] == ZSTD_MAGIC else '', MAX_MESSAGE_BYTES)
 
 
-def _one_line(error: Exception) -> str:
+def _results(names: Collection[str]) -> set[str]:
+    """Return those of the topics that a segmenter of ours published.
+
+    A camera's topic may be called /camera/color: what tells ours is the node's name, the names of classes
+    that it publishes beside its images, or that all four images are there.
+    """
+    parents = Counter(name.rpartition('/')[0] for name in names if name.endswith(_RESULTS))
+    nodes = {parent for parent, count in parents.items() if count == len(_RESULTS)}
+    nodes |= {name.rpartition('/')[0] for name in names if name.endswith(_INFOS)}
+    return {
+        name
+        for name in names
+        if _NODE in name.split('/')[:-1] or any(name.startswith(f'{n}/') for n in nodes)
+    }
+
+
+def _described(topic: Topic) -> str:
+    """Say of which type a topic is."""
+    known = topic.msgtype or 'of a type that the bag does not tell'
+    return (
+        known if topic.serialization in _SERIALIZATIONS else f'{known}, serialized as {topic.serialization}'
+    )
+
+
+def _said(error: BaseException) -> str:
     """Say an error of any library in one line."""
-    return ' '.join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError):
+        return 'there is not enough memory for it'
+    return one_line(str(error)) or type(error).__name__

@@ -18,7 +18,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from lw_refinenet_ros.files import naming, new_folders, put_in_place
 from lw_refinenet_ros.sources.source import SourceError
-from lw_refinenet_ros.sources.zstd import zstd
+from lw_refinenet_ros.sources.unpacking import zstd
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection, Qos

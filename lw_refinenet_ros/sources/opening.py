@@ -4,15 +4,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from lw_refinenet_ros.sources.bag import BAG_SUFFIXES, BagSource
+from lw_refinenet_ros.files import regular_file
+from lw_refinenet_ros.sources.bag import BagSource
+from lw_refinenet_ros.sources.bag_files import BAG_SUFFIXES, bag_suffix, bags_in
+from lw_refinenet_ros.sources.bag_metadata import METADATA
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, ImageSource, images_in
 from lw_refinenet_ros.sources.source import OnError, Source, SourceError
 from lw_refinenet_ros.sources.video import VIDEO_SUFFIXES, CameraSource, VideoSource
 
 __all__ = ['open_source']
+
+_PART = re.compile(r'(.+)_([0-9]{1,9})\..+')  # of a recording: bag_12.db3.zstd
 
 
 def open_source(
@@ -21,15 +27,18 @@ def open_source(
     topic: str | None = None,
     on_error: OnError | None = None,
     leave_out: Collection[str] = (),
+    results: bool = False,
 ) -> Source:
     """Open a source of frames.
 
     Args:
-        source: a bag (rosbag2 directory, .db3, .mcap, ROS 1 .bag), a video file, a folder of images, an image
-            file, or `camera:N`.
+        source: a bag (a folder with or without metadata.yaml, that file itself, .db3, .mcap, ROS 1's .bag and
+            .bag.active, any of them with .zstd), a video file, a folder of images, an image file, or
+            `camera:N`.
         topic: of a bag, the image topic to read; None: the only one there is besides a segmenter's results.
         on_error: takes what cannot be read, see `Source`.
         leave_out: topics of a bag that are not chosen unless they are asked for.
+        results: whether a segmenter's result is chosen too, where there is nothing else.
 
     Raises:
         SourceError: it does not exist, or is none of these, or cannot be opened.
@@ -48,24 +57,17 @@ def open_source(
     if not path.exists():
         msg = f'{text} does not exist'
         raise SourceError(msg)
-    bag = path if path.suffix in BAG_SUFFIXES or (path / 'metadata.yaml').exists() else None
-    images: list[Path] = []
-    if bag is None and path.is_dir():
-        images = images_in(path)
-        files = [file for suffix in BAG_SUFFIXES for file in path.glob(f'*{suffix}')]
-        if len(files) == 1 and not images:
-            bag = files[0]
-        elif not images:
-            what = (
-                f'{len(files)} bag files and no metadata.yaml: run ros2 bag reindex' if files else 'no images'
-            )
-            msg = f'{text} has {what}'
-            raise SourceError(msg)
-    if bag is not None:
-        return BagSource(bag, topic, on_error, leave_out)
+    if path.name == METADATA:
+        path = path.parent
+    if path.is_dir():
+        return _open_folder(path, topic, on_error, leave_out, results=results)
+    try:
+        regular_file(path)
+    except ValueError as error:
+        raise SourceError(str(error)) from error
+    if bag_suffix(path):
+        return BagSource(path, topic, on_error, leave_out, results=results)
     _refuse_topic(text, topic)
-    if images:
-        return ImageSource(f'folder {text}', images, on_error)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageSource(f'image {text}', [path], on_error)
     if path.suffix.lower() in VIDEO_SUFFIXES:
@@ -73,6 +75,46 @@ def open_source(
     known = ', '.join((*BAG_SUFFIXES, *VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
     msg = f'{text} is no bag, video, folder of images or image: known are {known}'
     raise SourceError(msg)
+
+
+def _open_folder(
+    folder: Path,
+    topic: str | None,
+    on_error: OnError | None,
+    leave_out: Collection[str],
+    *,
+    results: bool,
+) -> Source:
+    """Open a bag of any number of files, or a folder of images."""
+    bags = bags_in(folder)
+    if (folder / METADATA).exists() or _are_one(bags):
+        return BagSource(folder, topic, on_error, leave_out, results=results)
+    images = images_in(folder)
+    if images:
+        _refuse_topic(str(folder), topic)
+        return ImageSource(f'folder {folder}', images, on_error)
+    if bags:
+        names = ', '.join(path.name for path in bags)
+        msg = f'{folder} has no metadata.yaml and several recordings, choose one: {names}'
+        raise SourceError(msg)
+    msg = f'{folder} has no images and no bag'
+    raise SourceError(msg)
+
+
+def _are_one(bags: Sequence[Path]) -> bool:
+    """Tell whether these are one recording: a file, or parts of one format with rising numbers from 0.
+
+    A recorder that keeps the last parts only removes the first: then the name of the folder is to be theirs.
+    """
+    if len(bags) < 2:
+        return bool(bags)
+    parts = [_PART.fullmatch(path.name) for path in bags]
+    if not all(parts) or len({bag_suffix(path) for path in bags}) > 1:
+        return False
+    names = {re.sub(r'\d+', '0', part[1]) for part in parts if part}  # ROS 1 writes the time into them too
+    numbers = [int(part[2]) for part in parts if part]
+    first = numbers[0] if names == {re.sub(r'\d+', '0', bags[0].absolute().parent.name)} else 0
+    return len(names) == 1 and numbers == list(range(first, first + len(bags)))
 
 
 def _refuse_topic(source: str, topic: str | None) -> None:

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An mcap file (https://mcap.dev/spec)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Hashable, Iterator
+from io import SEEK_CUR
+from pathlib import Path
+from typing import BinaryIO
+from zlib import crc32
+
+from lw_refinenet_ros.sources.bag_metadata import normal_type, offered_qos
+from lw_refinenet_ros.sources.chunked_file import Chunk, ChunkedFile, Index, Record, u16, u32, u64
+from lw_refinenet_ros.sources.limits import MAX_CHUNK_BYTES
+from lw_refinenet_ros.sources.storage import Message, Topic, Wanted
+from lw_refinenet_ros.sources.unpacking import unpack, unpack_part
+
+__all__ = ['McapFile']
+
+# Kinds of records.
+_FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _CHUNK_INDEX, _STATISTICS = 2, 3, 4, 5, 6, 8, 11
+_LAST_KIND = 0x0F  # of those the specification has
+_FOOTER_HEAD = struct.pack('<BQ', _FOOTER, 20)
+
+
+class McapFile(ChunkedFile):
+    """One pass over an mcap file."""
+
+    MAGIC = b'\x89MCAP0\r\n'
+    CHUNK = _CHUNK
+    DEFINITIONS = (_SCHEMA, _CHANNEL)
+
+    def __init__(self, path: Path, wanted: Wanted) -> None:
+        super().__init__(path, wanted)
+        self._types: dict[int, str] = {}
+
+    @classmethod
+    def _index(cls, file: BinaryIO, size: int) -> Index | None:
+        end = size - len(_FOOTER_HEAD) - 20 - len(cls.MAGIC)
+        if end < len(cls.MAGIC):
+            return None
+        file.seek(end)
+        footer = file.read()
+        start = u64(footer, len(_FOOTER_HEAD))
+        if (
+            not footer.startswith(_FOOTER_HEAD)
+            or footer[-8:] != cls.MAGIC
+            or not len(cls.MAGIC) <= start < end
+        ):
+            return None
+        types: dict[int, str] = {}
+        topics: dict[Hashable, Topic] = {}
+        chunks: list[Chunk] = []
+        statistics = b''
+        file.seek(start)
+        try:
+            for record in cls._records(file, end):
+                body = record.body
+                if record.kind == _SCHEMA:
+                    types[u16(body, 0)] = _string(body, 2)
+                elif record.kind == _CHANNEL:
+                    topics[u16(body, 0)] = _topic(body, types)
+                elif record.kind == _CHUNK_INDEX:
+                    chunks.append(Chunk(u64(body, 0), u64(body, 16)))
+                elif record.kind == _STATISTICS:
+                    statistics = body
+            *_, first_ns, last_ns, length = struct.unpack_from('<QHIIIIQQI', statistics)
+            counts: dict[Hashable, int] = dict(struct.iter_unpack('<HQ', statistics[46 : 46 + length]))
+        except (ValueError, struct.error):
+            return None
+        return Index(topics, counts, first_ns, last_ns, chunks) if set(counts) <= set(topics) else None
+
+    @classmethod
+    def _records(
+        cls, file: BinaryIO, size: int, kinds: Collection[int] = range(256), done: Collection[int] = ()
+    ) -> Iterator[Record]:
+        while (offset := file.tell()) < size:
+            head = file.read(9)
+            kind, length = head[0], u64(head, 1)
+            if not 0 < kind <= _LAST_KIND:
+                msg = f'byte {offset} begins no record'
+                raise ValueError(msg)
+            there = min(length, size - file.tell())
+            if kind not in kinds or offset in done:
+                file.seek(there, SEEK_CUR)
+                continue
+            body = file.read(min(there, MAX_CHUNK_BYTES))
+            file.seek(there - len(body), SEEK_CUR)
+            whole = len(head) == 9 and len(body) == length
+            yield Record(offset, kind, {}, body, whole)
+            if kind == _FOOTER and whole:
+                return
+
+    def _unpacked(self, chunk: Record) -> bytes:
+        size, crc = struct.unpack_from('<QI', chunk.body, 16)
+        compression = _string(chunk.body, 28)
+        packed = chunk.body[40 + len(compression) :]
+        limit = min(size, MAX_CHUNK_BYTES)
+        if not chunk.whole:
+            return unpack_part(packed, compression, limit)
+        content = unpack(packed, compression, limit)
+        if len(content) != size:
+            msg = f'{size} bytes are promised and {len(content)} are there'
+            raise ValueError(msg)
+        if crc and crc32(content) != crc:
+            msg = 'its checksum is wrong'
+            raise ValueError(msg)
+        return content
+
+    def _take(self, record: Record) -> Message | None:
+        body = record.body
+        if record.kind == _SCHEMA:
+            self._types[u16(body, 0)] = _string(body, 2)
+        elif record.kind == _CHANNEL:
+            self._define(u16(body, 0), _topic(body, self._types))
+        elif record.kind == _MESSAGE and (u16(body, 0) in self._chosen or u16(body, 0) not in self.topics):
+            return Message(self.topics[u16(body, 0)], u64(body, 6), body[22:])
+        return None
+
+    def _fault_of_end(self, last: Record | None, size: int, *, indexed: bool) -> str:
+        ended = indexed or (last is not None and last.kind == _FOOTER and last.whole)
+        return '' if ended else f'it ends at byte {size} without an index'
+
+
+def _topic(channel: bytes, types: dict[int, str]) -> Topic:
+    """Read a channel. One without a schema has no type here; the schema's encoding does not matter to us."""
+    name = _string(channel, 4)
+    at = 8 + len(name.encode())
+    serialization = _string(channel, at)
+    at += 4 + len(serialization.encode())
+    end, at = at + 4 + u32(channel, at), at + 4
+    offered = ''
+    while at < end:
+        key = _string(channel, at)
+        at += 4 + len(key.encode())
+        value = _string(channel, at)
+        at += 4 + len(value.encode())
+        if key == 'offered_qos_profiles':
+            offered = value
+    return Topic(name, normal_type(types.get(u16(channel, 2), '')), serialization, offered_qos(offered))
+
+
+def _string(body: bytes, offset: int) -> str:
+    start = offset + 4
+    return body[start : start + u32(body, offset)].decode()
