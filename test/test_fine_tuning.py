@@ -93,7 +93,9 @@ def test_other_classes_replace_the_head_and_what_is_known_is_kept(bag, tmp_path,
     assert here('label', bag, '--out', out, '--every', 4, '--weights', tiny_weights, '--engine', 'torch') == 0
     train = ('train', '--init', tiny_weights, '--data', out, '--output', run, *TINY)
     assert here(*train, '--encoder-rate', 0, '--decoder-rate', 0) == 0
-    said = capsys.readouterr().out
+    said, warned = capsys.readouterr()
+    assert 'warning: no mask contains forklift, pallet' in warned
+    assert 'pairs, 4 classes, on cpu; lw_refinenet_efficientnet_lite0; 1 epochs of' in said
     head = 'taken, but for its head, which is replaced for other classes; '
     assert f'{head}kept: car, sky; new: forklift, pallet; left out: road' in said
     assert read_card(run / 'last.safetensors').labels['name'] == 'yard'

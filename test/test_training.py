@@ -112,7 +112,8 @@ def test_the_best_validation_is_kept_beside_the_last(data, tmp_path):
 
 def test_another_configuration_does_not_take_up_a_run(data, tmp_path):
     trainer(data, tmp_path / 'run', replace(CONFIG, epochs=1)).train()
-    with pytest.raises(ValueError, match='other epochs, seed'):
+    hint = 'other epochs, seed: .* --init .*run/last.safetensors starts from its weights'
+    with pytest.raises(ValueError, match=hint):
         trainer(data, tmp_path / 'run', replace(CONFIG, epochs=2, seed=1))
 
 

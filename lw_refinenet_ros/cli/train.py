@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import operator
 import shlex
 import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,18 +29,30 @@ __all__ = ['add_arguments', 'outputs', 'run']
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments: those of the run, and one for every dial of `TrainingConfig`."""
+    """Add this command's arguments: those of the run, and one for every option of `TrainingConfig`."""
     parser.add_argument(
         '--data',
         type=Path,
         required=True,
         action='append',
+        metavar='DIR',
         help='folder with images/ and labels/; repeatable',
     )
-    parser.add_argument('--val', type=Path, help='the same for validation; without it nothing is validated')
-    parser.add_argument('--classes', type=Path, help='classes.yaml (default: in the data folder or above it)')
     parser.add_argument(
-        '--output', type=Path, required=True, help='folder of the run; an unfinished run in it goes on'
+        '--val', type=Path, metavar='DIR', help='the same for validation; without it nothing is validated'
+    )
+    parser.add_argument(
+        '--classes',
+        type=Path,
+        metavar='FILE',
+        help='classes.yaml (default: in the data folder or above it)',
+    )
+    parser.add_argument(
+        '--output',
+        type=Path,
+        required=True,
+        metavar='DIR',
+        help='folder of the run; an unfinished run in it is resumed',
     )
     parser.add_argument(
         '--init', metavar='NAME|FILE', help='weights to start from (default: ImageNet encoder)'
@@ -49,11 +63,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights whose encoder alone is taken: ours, or of a MobileNet-v2 with torchvision's names",
     )
     parser.add_argument('--device', default='auto', help='auto, cuda or cpu (default: auto)')
-    parser.add_argument('--about', default='', help="the data's name and licence, for the weights file")
-    for dial in fields(TrainingConfig):
-        name = f'--{dial.name.replace("_", "-")}'
-        parser.add_argument(
-            name, type=type(dial.default), default=dial.default, help=f'(default: {dial.default})'
+    parser.add_argument(
+        '--about', default='', metavar='TEXT', help="the data's name and licence, for the weights file"
+    )
+    training = parser.add_argument_group('training')
+    for option in fields(TrainingConfig):
+        training.add_argument(
+            f'--{option.name.replace("_", "-")}',
+            type=type(option.default),
+            default=option.default,
+            metavar='NAME' if isinstance(option.default, str) else 'N',
+            help=f'{option.metadata["help"]} (default: {option.default})',
         )
 
 
@@ -65,60 +85,97 @@ def outputs(options: argparse.Namespace) -> Declared:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Check the data, then train."""
+    """Check everything that can be wrong, then train."""
     import torch
 
+    from lw_refinenet_ros.files import lock_folder, new_folders
     from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.network import build_model
     from lw_refinenet_ros.model.weights import Card, read_card
     from lw_refinenet_ros.training.train import Trainer
+    from lw_refinenet_ros.training.traps import find_traps
 
-    config = TrainingConfig(**{dial.name: getattr(options, dial.name) for dial in fields(TrainingConfig)})
+    config = TrainingConfig(**{o.name: getattr(options, o.name) for o in fields(TrainingConfig)})
+    device = _device(options.device)
     least = [config.least_height, config.least_width]
     dials: dict[str, Any] = {'least_size': least} if all(least) else {}
+    for weights in filter(None, (options.init, options.encoder)):
+        if find_weights(weights).resolve().parent == options.output.resolve():
+            msg = f'--output {options.output} holds {weights}, which training would replace: choose another'
+            raise ValueError(msg)
     if options.init:
         init = read_card(find_weights(options.init))
         config, dials = _of_the_same_build(config, init, options.init), init.dials
     pairs, held_out = _find_data(options)
-    device = options.device if options.device != 'auto' else 'cuda' if torch.cuda.is_available() else 'cpu'
-    print(f'{len(pairs)} pairs, {len(pairs.labels.names)} classes, on {device}: {asdict(config)}')
-    torch.manual_seed(config.seed)
-    model = build_model(
-        config.architecture,
-        len(pairs.labels.names),
-        width=config.width,
-        **dials,
-    )
-    if options.init:
-        _initialise(model, pairs.labels, options.init)
-        mean, std = init.mean, init.std
-    else:
-        mean, std = _initialise_encoder(model, options.encoder, pairs)
-    card = Card(
-        architecture=config.architecture,
-        width=config.width,
-        labels=pairs.labels.to_dict(),
-        mean=mean,
-        std=std,
-        training={
-            'data': options.about or ', '.join(map(str, options.data)),
-            'frames': len(pairs),
-            'init': options.init
-            or (f'the encoder of {options.encoder}' if options.encoder else 'ImageNet encoder'),
-        },
-        temperature=init.temperature if options.init else 1.0,  # until --val gives one
-        source=shlex.join(['lw_refinenet', *sys.argv[1:]]),
-        dials=dials,
-    )
-    validate = _validation(held_out, card, device) if held_out else None
-    trainer = Trainer(
-        model, card, pairs, config, options.output, device=device, validate=validate, report=_report
-    )
-    trainer.train()
-    result = options.output / ('best.safetensors' if held_out else 'last.safetensors')
-    if held_out and result.is_file():
-        _calibrate(result, held_out)
+    _report(_describe(pairs, config, device))
+    for trap in find_traps(pairs):
+        print(f'warning: {trap}', file=sys.stderr)
+    with new_folders(options.output), lock_folder(options.output):
+        torch.manual_seed(config.seed)
+        model = build_model(config.architecture, len(pairs.labels.names), width=config.width, **dials)
+        if options.init:
+            _initialise(model, pairs.labels, options.init)
+            mean, std = init.mean, init.std
+        else:
+            mean, std = _initialise_encoder(model, options.encoder, pairs)
+        card = Card(
+            architecture=config.architecture,
+            width=config.width,
+            labels=pairs.labels.to_dict(),
+            mean=mean,
+            std=std,
+            training={
+                'data': options.about or ', '.join(map(str, options.data)),
+                'frames': len(pairs),
+                'init': options.init
+                or (f'the encoder of {options.encoder}' if options.encoder else 'ImageNet encoder'),
+            },
+            temperature=init.temperature if options.init else 1.0,  # until --val gives one
+            source=shlex.join(['lw_refinenet', *sys.argv[1:]]),
+            dials=dials,
+        )
+        validate = _validation(held_out, card, device) if held_out else None
+        trainer = Trainer(
+            model, card, pairs, config, options.output, device=device, validate=validate, report=_report
+        )
+        trainer.train()
+        result = options.output / ('best.safetensors' if held_out else 'last.safetensors')
+        if held_out and result.is_file():
+            _calibrate(result, held_out)
     print(result)
+
+
+def _device(name: str) -> str:
+    """Choose 'cpu' or 'cuda'."""
+    import torch
+
+    if name not in ('auto', 'cuda', 'cpu'):
+        msg = f'--device {name!r} must be auto, cuda or cpu'
+        raise ValueError(msg)
+    available = torch.cuda.is_available()
+    if name == 'cuda' and not available:
+        msg = '--device cuda: PyTorch finds no CUDA GPU here; use --device cpu'
+        raise ValueError(msg)
+    return 'cuda' if available and name != 'cpu' else 'cpu'
+
+
+def _describe(pairs: Pairs, config: TrainingConfig, device: str) -> str:
+    """Describe a run in one line: its size, and the options that are not the defaults."""
+    crops = f'{config.batch_size} crops of {config.crop_width}x{config.crop_height}'
+    changed = [
+        f'{option.name.replace("_", "-")} {getattr(config, option.name)}'
+        for option in fields(TrainingConfig)
+        if getattr(config, option.name) != option.default
+        and option.name not in ('architecture', 'epochs', 'batch_size', 'crop_height', 'crop_width')
+    ]
+    return '; '.join(
+        [
+            f'{len(pairs)} pairs, {len(pairs.labels.names)} classes, on {device}',
+            config.architecture,
+            f'{config.epochs} epochs of {-(-len(pairs) // config.batch_size)} steps of {crops}',
+            *([', '.join(changed)] if changed else []),
+        ]
+    )
 
 
 def _calibrate(path: Path, pairs: Pairs) -> None:
@@ -155,12 +212,13 @@ def _of_the_same_build(config: TrainingConfig, init: Card, name: str) -> Trainin
 
 def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
     """Find training and validation data, and every fault of any of it at once."""
-    from lw_refinenet_ros.training.dataset import DataError, Pairs, find_pairs
+    from lw_refinenet_ros.training.dataset import DataError, find_pairs
 
-    sets, faults = [], []
+    sets: list[Pairs] = []
+    faults = []
     for folder in [*options.data, *([options.val] if options.val else [])]:
         try:
-            sets.append(find_pairs(folder, options.classes))
+            sets.append(find_pairs(folder, options.classes, Progress(f'checked in {folder}').show_of))
         except DataError as error:
             faults.append(str(error))
         else:
@@ -170,8 +228,7 @@ def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
     if faults:
         raise DataError('\n'.join(faults))
     held_out = sets.pop() if options.val else None
-    images, masks = (sum((getattr(s, what) for s in sets), ()) for what in ('images', 'masks'))
-    return Pairs(images, masks, sets[0].labels), held_out
+    return reduce(operator.add, sets), held_out
 
 
 def _initialise(model: Network, labels: LabelSet, weights: str) -> None:

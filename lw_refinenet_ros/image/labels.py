@@ -247,7 +247,8 @@ def read_label_png(path: Path | str) -> npt.NDArray[np.uint8]:
         depth, color_type = header[8:10]
         if color_type not in (0, 3) or depth > 8:
             msg = (
-                f'PNG of colour type {color_type}, {depth} bits: save class ids as 8-bit greyscale or palette'
+                f'PNG of colour type {color_type}, {depth} bits: save class ids, not RGB colours, as 8-bit '
+                'greyscale or palette'
             )
             raise ValueError(msg)
         greyscale = _png_chunk(b'IHDR', header[:9] + b'\0' + header[10:])

@@ -1,82 +1,103 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every dial of a training run and its default."""
+"""Every option of a training run: its default, its range and what it does."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
 
 __all__ = ['TrainingConfig']
+
+STRIDE = 32  # of the coarsest feature map
+
+
+def _option(default: float | str, words: str, least: float = 0, most: float = math.inf) -> Any:
+    """Declare an option; numbers below `least` or above `most` are refused."""
+    return field(default=default, metadata={'help': words, 'range': (least, most)})
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train; printed at the start and stored in the weights file.
+    """How to train; stored in the weights file. The metadata of each field says what it means.
 
-    Attributes:
-        architecture: the network, as `build_model` knows it.
-        width: channels of its decoder.
-        epochs: passes over the training images.
-        batch_size: crops per step.
-        crop_height, crop_width: pixels of a crop; smaller images are padded with unlabelled pixels.
-        least_height, least_width: smaller images are enlarged until they fill one of these; 0 is as they are.
-        min_scale, max_scale: range of the random resizing on top of that, log-uniform.
-        class_uniform: share of the crops that are taken around a pixel of a class drawn from those in the
-            image, each as likely; the others are taken anywhere.
-        jitter: strength of the random brightness, contrast, saturation and hue; 0 is none.
-        encoder_rate, decoder_rate: peak learning rates of AdamW.
-        weight_decay: of convolution weights; norms and biases have none.
-        warmup_epochs: linear rise of the rates before the polynomial (0.9) fall to zero.
-        class_weight_offset: ENet's class weights 1 / ln(offset + frequency); 0 weighs all classes alike.
-        jaccard: weight of the soft Jaccard loss (1 - IoU, averaged over classes) beside the cross-entropy.
-        hard_fraction: share of a batch's pixels, those of highest loss, that count; 1 is all.
-        ema_decay: of the averaged weights that are validated and kept.
-        validate_every: epochs between validations.
-        seed: of everything random.
-        workers: threads that prepare crops.
+    Raises:
+        ValueError: a value is out of its range, or batch normalization would see single values.
 
     """
 
-    architecture: str = 'lw_refinenet_efficientnet_lite0'
-    width: int = 96
-    epochs: int = 60
-    batch_size: int = 8
-    crop_height: int = 352
-    crop_width: int = 352
-    least_height: int = 0
-    least_width: int = 0
-    min_scale: float = 0.5
-    max_scale: float = 2.0
-    class_uniform: float = 0.0
-    jitter: float = 0.3
-    encoder_rate: float = 3e-4
-    decoder_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    warmup_epochs: float = 1.0
-    class_weight_offset: float = 1.1
-    jaccard: float = 0.0
-    hard_fraction: float = 1.0
-    ema_decay: float = 0.997
-    validate_every: int = 5
-    seed: int = 0
-    workers: int = 1
+    architecture: str = _option(
+        'lw_refinenet_efficientnet_lite0', 'network: DECODER_ENCODER; an unknown name lists all'
+    )
+    width: int = _option(96, 'channels of the decoder', 1)
+    epochs: int = _option(60, 'passes over the training images', 1)
+    batch_size: int = _option(8, 'crops per step; fewer need less memory', 1)
+    crop_height: int = _option(
+        352, 'height of a crop in pixels; smaller images are padded with unlabelled pixels', 1
+    )
+    crop_width: int = _option(352, 'width of a crop in pixels', 1)
+    least_height: int = _option(
+        0, 'images are enlarged until they have this height or the width below; 0: never'
+    )
+    least_width: int = _option(0, 'see --least-height')
+    min_scale: float = _option(0.5, 'smallest factor of random resizing, log-uniform', 0.01, 100)
+    max_scale: float = _option(2.0, 'largest factor of random resizing', 0.01, 100)
+    class_uniform: float = _option(
+        0.0,
+        'fraction of the crops taken around a pixel of a class drawn uniformly from those in the image',
+        0,
+        1,
+    )
+    jitter: float = _option(0.3, 'strength of random brightness, contrast, saturation and hue; 0: none', 0, 1)
+    encoder_rate: float = _option(3e-4, "AdamW's peak learning rate for the encoder")
+    decoder_rate: float = _option(1e-3, "AdamW's peak learning rate for the decoder")
+    weight_decay: float = _option(1e-2, 'of convolution weights; norms and biases have none')
+    warmup_epochs: float = _option(
+        1.0, 'linear rise of the learning rates before their polynomial (0.9) decay to zero'
+    )
+    class_weight_offset: float = _option(
+        1.1, "ENet's class weights are 1 / ln(offset + frequency), offset above 1; 0: all classes weigh alike"
+    )
+    jaccard: float = _option(
+        0.0, 'weight of the soft Jaccard loss (1 - IoU, mean of classes) added to the loss'
+    )
+    hard_fraction: float = _option(
+        1.0, 'fraction of the pixels of a batch, those of highest loss, that count; 1: all', 0.001, 1
+    )
+    ema_decay: float = _option(0.997, 'decay of the averaged weights, which are validated and saved', 0, 1)
+    validate_every: int = _option(5, 'epochs between validations', 1)
+    seed: int = _option(0, 'of everything random')
+    workers: int = _option(1, 'threads that prepare crops', 1)
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train anything."""
-        for name in (
-            'width',
-            'epochs',
-            'batch_size',
-            'crop_height',
-            'crop_width',
-            'validate_every',
-            'workers',
-        ):
-            if getattr(self, name) < 1:
-                msg = f'{name}={getattr(self, name)} must be at least 1'
-                raise ValueError(msg)
-        if not 0 < self.min_scale <= self.max_scale:
-            msg = f'min_scale={self.min_scale} and max_scale={self.max_scale} must be positive and in order'
+        from lw_refinenet_ros.model.network import ARCHITECTURES  # imports PyTorch, which help does not need
+
+        for option in fields(self):
+            _check_range(option, getattr(self, option.name))
+        if self.architecture not in ARCHITECTURES:
+            msg = f'architecture {self.architecture!r} must be one of {", ".join(ARCHITECTURES)}'
             raise ValueError(msg)
-        if not 0 < self.hard_fraction <= 1:
-            msg = f'hard_fraction={self.hard_fraction} must be above 0 and at most 1'
+        if self.min_scale > self.max_scale:
+            msg = f'min_scale={self.min_scale} must be at most max_scale={self.max_scale}'
             raise ValueError(msg)
+        if 0 < self.class_weight_offset <= 1:
+            msg = f'class_weight_offset={self.class_weight_offset} must be 0 or above 1'
+            raise ValueError(msg)
+        rows, columns = (-(-size // STRIDE) for size in (self.crop_height, self.crop_width))
+        if self.batch_size * rows * columns < 2:
+            msg = (
+                f'a batch of one crop of {self.crop_width}x{self.crop_height} is too small for batch '
+                f'normalization: make the crop larger than {STRIDE} pixels, or batch_size at least 2'
+            )
+            raise ValueError(msg)
+
+
+def _check_range(option: Field[Any], value: float | str) -> None:
+    least, most = option.metadata['range']
+    if isinstance(option.default, str):
+        return
+    if not (math.isfinite(value) and least <= value <= most):  # type: ignore[arg-type]
+        limits = f'from {least:g} to {most:g}' if most < math.inf else f'at least {least:g}'
+        msg = f'{option.name}={value} must be {limits}'
+        raise ValueError(msg)

@@ -10,18 +10,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lw_refinenet_ros.image.frame import decode_image
 from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet, read_label_png
 from lw_refinenet_ros.model.network import enlarged
+from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, images_in
 from lw_refinenet_ros.training.label_folder import find_classes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from lw_refinenet_ros.training.config import TrainingConfig
 
-__all__ = ['DataError', 'Pairs', 'find_pairs', 'random_crop', 'read_pair']
+__all__ = ['DataError', 'LoadedPairs', 'Pairs', 'find_pairs', 'random_crop', 'read_pair']
 
-IMAGE_SUFFIXES = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff'})
+KEPT_BYTES = 2 << 30  # of decoded images and masks: 3100 of 480x360
 Image = NDArray[np.uint8]
 
 
@@ -31,27 +34,77 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images with their masks, by name, and the classes that the masks speak of."""
+    """Images with their masks.
+
+    Attributes:
+        images: image files.
+        masks: their masks, in the same order.
+        labels: the classes of the masks.
+        counts: pixels of each id in all masks, int64 (256,).
+
+    """
 
     images: tuple[Path, ...]
     masks: tuple[Path, ...]
     labels: LabelSet
+    counts: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def __add__(self, other: Pairs) -> Pairs:
+        """Append other pairs of the same classes."""
+        return Pairs(
+            self.images + other.images, self.masks + other.masks, self.labels, self.counts + other.counts
+        )
 
-def find_pairs(folder: Path, classes: Path | None = None) -> Pairs:
+
+class LoadedPairs:
+    """Decoded pairs, kept in memory up to a limit; those beyond it are decoded again each time.
+
+    Args:
+        pairs: the files.
+        most_bytes: of pixels to keep.
+
+    """
+
+    def __init__(self, pairs: Pairs, most_bytes: int = KEPT_BYTES) -> None:
+        self._files = list(zip(pairs.images, pairs.masks))
+        self._kept: dict[int, tuple[Image, Image]] = {}
+        self._left = most_bytes
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> tuple[Image, Image]:
+        """Return an image and its mask; see `read_pair`."""
+        if index in self._kept:
+            return self._kept[index]
+        pair = read_pair(*self._files[index])
+        size = sum(array.nbytes for array in pair)
+        if size <= self._left:
+            self._left -= size
+            self._kept[index] = pair
+        return pair
+
+
+def find_pairs(
+    folder: Path, classes: Path | None = None, progress: Callable[[int, int], None] = lambda _done, _of: None
+) -> Pairs:
     """Find `images/NAME.*` with `labels/NAME.png` in a folder and check every pair.
 
     Args:
         folder: holds `images/` and `labels/`.
         classes: the label set; by default `classes.yaml` in the folder or in the one above it.
+        progress: is told how many of how many pairs are checked.
 
     Raises:
         DataError: something is missing, of another size or holds an unknown class id; all faults at once.
 
     """
+    if not (folder / 'images').is_dir():
+        msg = f'{folder} {"has no images/ folder" if folder.exists() else "does not exist"}'
+        raise DataError(msg)
     if classes is None:
         classes = find_classes(folder)
         if classes is None:
@@ -59,46 +112,67 @@ def find_pairs(folder: Path, classes: Path | None = None) -> Pairs:
             raise DataError(msg)
     try:
         labels = LabelSet.from_yaml(classes)
-    except OSError as error:
-        msg = f'{classes}: {error.strerror}'
+    except (OSError, ValueError) as error:
+        msg = f'{classes}: {error}'
         raise DataError(msg) from error
-    except ValueError as error:
-        raise DataError(str(error)) from error
-    images = sorted(p for p in (folder / 'images').glob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+    images = images_in(folder / 'images')
     if not images:
-        msg = f'{folder}/images has no images ({", ".join(sorted(IMAGE_SUFFIXES))})'
+        msg = f'{folder}/images has no images ({", ".join(IMAGE_SUFFIXES)})'
         raise DataError(msg)
     masks = [folder / 'labels' / f'{path.stem}.png' for path in images]
-    faults = [fault for pair in zip(images, masks) if (fault := _fault(*pair, len(labels.names)))]
+    counts = np.zeros(256, np.int64)
+    faults = []
+    for index, pair in enumerate(zip(images, masks)):
+        try:
+            counts += _count(*pair, len(labels.names))
+        except DataError as error:
+            faults.append(str(error))
+        progress(index + 1, len(images))
     if faults:
         msg = f'{len(faults)} of {len(images)} pairs in {folder} cannot be used:\n  ' + '\n  '.join(faults)
         raise DataError(msg)
-    return Pairs(tuple(images), tuple(masks), labels)
+    if not counts[:UNLABELLED].any():
+        msg = f'every pixel of the masks in {folder}/labels is {UNLABELLED}, unlabelled: nothing to learn'
+        raise DataError(msg)
+    return Pairs(tuple(images), tuple(masks), labels, counts)
 
 
-def _fault(image: Path, mask: Path, num_classes: int) -> str:
+def _count(image: Path, mask: Path, num_classes: int) -> NDArray[np.int64]:
+    """Check a pair and count the pixels of each id in its mask, int64 (256,)."""
     if not mask.is_file():
-        return f'{image.name}: no mask {mask}'
+        msg = f'{image.name}: no mask {mask}'
+        raise DataError(msg)
     try:
         pixels, label = read_pair(image, mask)
     except (OSError, ValueError) as error:
-        return f'{image.name}: {error}'
+        msg = f'{image.name}: {error}'
+        raise DataError(msg) from error
     if pixels.shape[:2] != label.shape:
-        return (
-            f'{image.name} is {pixels.shape[1]}x{pixels.shape[0]}, its mask {label.shape[1]}x{label.shape[0]}'
-        )
-    unknown = [int(i) for i in np.unique(label) if i >= num_classes and i != UNLABELLED]
-    if unknown:
-        return f'{mask.name} holds class ids {unknown}; known are 0 to {num_classes - 1} and {UNLABELLED}'
-    return ''
+        sizes = [f'{array.shape[1]}x{array.shape[0]}' for array in (pixels, label)]
+        msg = f'{image.name} is {sizes[0]}, its mask {sizes[1]}'
+        raise DataError(msg)
+    counts = np.bincount(label.ravel(), minlength=256)
+    if unknown := (np.flatnonzero(counts[num_classes:UNLABELLED]) + num_classes).tolist():
+        msg = f'{mask.name} holds class ids {unknown}; known are 0 to {num_classes - 1} and {UNLABELLED}'
+        raise DataError(msg)
+    return counts
 
 
 def read_pair(image: Path, mask: Path) -> tuple[Image, Image]:
-    """Read an image, uint8 (H, W, 3) RGB, and its mask, uint8 (H, W) class ids."""
-    bgr = cv2.imread(str(image), cv2.IMREAD_COLOR)
-    if bgr is None:
-        msg = f'{image} cannot be decoded as an image'
-        raise ValueError(msg)
+    """Read an image, uint8 (H, W, 3) RGB, and its mask, uint8 (H, W) class ids.
+
+    Greyscale images get three equal channels; of 16 bits the upper 8 are taken.
+
+    Raises:
+        ValueError: one of them cannot be decoded.
+        OSError: one of them cannot be read.
+
+    """
+    try:
+        bgr = decode_image(image.read_bytes())
+    except ValueError as error:
+        msg = f'{image}: {error}'
+        raise ValueError(msg) from error
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), read_label_png(mask)
 
 

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,8 +27,10 @@ from lw_refinenet_ros.image.labels import UNLABELLED
 from lw_refinenet_ros.model.network import Network
 from lw_refinenet_ros.model.weights import Card, save_model
 from lw_refinenet_ros.training.curves import draw_curves
-from lw_refinenet_ros.training.dataset import Pairs, random_crop, read_pair
+from lw_refinenet_ros.training.dataset import LoadedPairs, Pairs, random_crop
 from lw_refinenet_ros.training.depthwise import speed_up_depthwise
+from lw_refinenet_ros.training.pace import Pace, shown_duration
+from lw_refinenet_ros.training.traps import only_class
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,19 +41,28 @@ __all__ = ['Trainer']
 
 Validate = Callable[[Network], dict[str, Any]]
 
+REPORT_S = 10.0  # between two lines of progress within an epoch
+HEX = '[0-9a-f]'
+FILES = ('state.safetensors', 'last.safetensors', 'best.safetensors', 'log.csv', 'curves.svg')
+
 
 class Trainer:
     """Trains one network in a run folder: `state`, `last` and `best.safetensors`, `log.csv`, `curves.svg`.
+
+    A folder is for one process at a time: see `lock_folder`.
 
     Args:
         model: the network to start from; trained in place.
         card: what the weights files will say; `training` and `metrics` are filled in here.
         pairs: the training data.
-        config: the dials.
-        run: folder of the run; an unfinished run in it is taken up again.
+        config: the options.
+        run: folder of the run; an unfinished run in it is resumed.
         device: 'cpu' or 'cuda'.
-        validate: gives `{'miou': ..., ...}` for the averaged network; None without validation data.
+        validate: returns `{'miou': ..., ...}` of the averaged network; None without validation data.
         report: takes one line of progress.
+
+    Raises:
+        ValueError: the folder holds a run with other options, classes or images, or its state is damaged.
 
     """
 
@@ -78,7 +91,8 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(pairs) / config.batch_size)
         self.epoch = 0
         self.log: list[dict[str, Any]] = []
-        self.data = [read_pair(*pair) for pair in zip(pairs.images, pairs.masks)]
+        self.data = LoadedPairs(pairs)
+        self.pace = Pace()
         self.optimizer = torch.optim.AdamW(self._groups())
         self.weights = self._class_weights()
         self._resume()
@@ -89,27 +103,76 @@ class Trainer:
         return max((row['miou'] for row in self.log if row['miou'] is not None), default=0.0)
 
     def train(self) -> None:
-        """Run until the last epoch; state, log and weights are written after each."""
-        started, first = time.monotonic(), self.epoch
+        """Run until the last epoch; state, log and weights are written after each.
+
+        Raises:
+            ValueError: the loss is no longer finite, or memory does not suffice.
+            OSError: the disk is full or becomes so; what was saved before stays.
+
+        """
+        self._check_disk()
+        for leftover in (each for name in FILES for each in self.run.glob(f'.{name}.{HEX * 16}.tmp')):
+            leftover.unlink()  # of a process that was killed while it wrote
+        started = time.monotonic()
         with ThreadPoolExecutor(self.config.workers) as pool:
             while self.epoch < self.config.epochs:
-                loss = self._train_epoch(pool)
-                self.epoch += 1
-                metrics = self._validate()
-                spent = time.monotonic() - started
-                left = spent / (self.epoch - first) * (self.config.epochs - self.epoch)
-                row = {
-                    'epoch': self.epoch,
-                    'loss': round(loss, 4),
-                    'miou': metrics.get('miou'),
-                    'seconds': round(spent),
-                }
-                better = (row['miou'] or 0.0) > self.best_miou
-                self.log.append(row)
-                self._save(metrics, best=better)
-                shown = f'  val mIoU {row["miou"]:.1%}' if row['miou'] is not None else ''
-                done = f'epoch {self.epoch}/{self.config.epochs}'
-                self.report(f'{done}  loss {loss:.3f}{shown}  {left / 60:.0f} min left')
+                try:
+                    self._run_epoch(pool, started)
+                except (MemoryError, RuntimeError) as error:
+                    if not _is_out_of_memory(error):
+                        raise
+                    config = self.config
+                    msg = (
+                        f'out of memory in epoch {self.epoch + 1}, with {config.batch_size} crops of '
+                        f'{config.crop_width}x{config.crop_height} a step: make batch_size, the crops or the '
+                        'width of the decoder smaller'
+                    )
+                    raise ValueError(msg) from error
+
+    def _run_epoch(self, pool: ThreadPoolExecutor, started: float) -> None:
+        loss = self._train_epoch(pool)
+        self.epoch += 1
+        metrics = self._validate()
+        row = {
+            'epoch': self.epoch,
+            'loss': round(loss, 4),
+            'miou': metrics.get('miou'),
+            'seconds': round(time.monotonic() - started),
+        }
+        better = (row['miou'] or 0.0) > self.best_miou
+        self.log.append(row)
+        with self.pace.measure('save'):
+            self._save(metrics, best=better)
+        shown = f'  val mIoU {row["miou"]:.1%}' if row['miou'] is not None else ''
+        self.report(
+            f'epoch {self.epoch}/{self.config.epochs}  loss {loss:.3f}{shown}  {self._left(self.epoch)} left'
+        )
+
+    def _left(self, epoch: int, steps: int = 0) -> str:
+        """Predict how long the run will take on, after so many epochs and so many steps of the next."""
+        every = self.config.validate_every
+        validations = -(-self.config.epochs // every) - epoch // every
+        counts = {
+            'step': (self.config.epochs - epoch) * self.steps_per_epoch - steps,
+            'validation': validations if self.validate else 0,
+            'save': self.config.epochs - epoch,
+        }
+        return shown_duration(self.pace.left_s(counts))
+
+    def _check_disk(self) -> None:
+        """Refuse to begin what would fail when the first epoch is saved."""
+        values = sum(p.numel() for p in self.model.parameters())
+        # Values, average and two moments in 4 bytes, before and after; half precision: last, best, a new one
+        needed = values * (2 * 4 * 4 + 3 * 2)
+        there = sum(file.stat().st_size for name in FILES if (file := self.run / name).is_file())
+        folder = next(each for each in (self.run, *self.run.absolute().parents) if each.exists())
+        free = shutil.disk_usage(folder).free
+        if free + there < needed and self.epoch < self.config.epochs:
+            msg = (
+                f'{folder} has {free >> 20} MiB free; the files of a run need {needed >> 20}: free some, or '
+            )
+            msg += 'choose another folder'
+            raise ValueError(msg)
 
     def _groups(self) -> list[dict[str, Any]]:
         groups = []
@@ -124,15 +187,12 @@ class Trainer:
     def _class_weights(self) -> Tensor | None:
         if self.config.class_weight_offset == 0:
             return None
-        counts = np.sum(
-            [np.bincount(mask.ravel(), minlength=256)[:UNLABELLED] for _, mask in self.data], axis=0
-        )
-        counts = counts[: self.card.num_classes].astype(np.float64)
+        counts = self.pairs.counts[: self.card.num_classes].astype(np.float64)
         weights = 1 / np.log(self.config.class_weight_offset + counts / max(counts.sum(), 1))
         return torch.tensor(weights / weights.mean(), dtype=torch.float32, device=self.device)
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give (N, 3, h, w) uint8 and (N, h, w) int64 of one epoch, prepared ahead in the pool's threads."""
+        """Yield (N, 3, h, w) uint8 and (N, h, w) int64 of one epoch, prepared ahead in the pool's threads."""
         size = self.config.batch_size
         order = np.random.default_rng((self.config.seed, self.epoch)).permutation(len(self.data))
         # Every batch is full, since batch norm needs it: some images come twice in an epoch.
@@ -155,21 +215,34 @@ class Trainer:
         self.model.train()
         torch.manual_seed(self.config.seed + self.epoch)
         losses = []
-        for index, (images, labels) in enumerate(self._batches(pool)):
-            step = self.epoch * self.steps_per_epoch + index
-            for group in self.optimizer.param_groups:
-                group['lr'] = group['rate'] * self._schedule(step)
-            loss = self._loss(images.to(self.device), labels.to(self.device))
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            self._update_average(step)
-            losses.append(loss.detach())
-            if (index + 1) % 20 == 0:
+        batches = self._batches(pool)
+        reported = time.monotonic()
+        for index in range(self.steps_per_epoch):
+            with self.pace.measure('step'):
+                losses.append(self._step(self.epoch * self.steps_per_epoch + index, *next(batches)))
+            now = time.monotonic()
+            if now - reported >= REPORT_S and index + 1 < self.steps_per_epoch:
+                reported = now
                 self.report(
-                    f'epoch {self.epoch + 1}: step {index + 1}/{self.steps_per_epoch}, loss {losses[-1]:.3f}'
+                    f'epoch {self.epoch + 1}/{self.config.epochs}: step {index + 1}/{self.steps_per_epoch}, '
+                    f'loss {losses[-1]:.3f}, {self._left(self.epoch, index + 1)} left'
                 )
-        return float(torch.stack(losses).mean())
+        loss = float(torch.stack(losses).mean())
+        if not math.isfinite(loss):
+            msg = f'the loss is {loss} in epoch {self.epoch + 1}: lower the learning rates'
+            raise ValueError(msg)
+        return loss
+
+    def _step(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
+        """Train on one batch; return its loss."""
+        for group in self.optimizer.param_groups:
+            group['lr'] = group['rate'] * self._schedule(step)
+        loss = self._loss(images.to(self.device), labels.to(self.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self._update_average(step)
+        return loss.detach()
 
     def _schedule(self, step: int) -> float:
         warmup = self.config.warmup_epochs * self.steps_per_epoch
@@ -226,7 +299,13 @@ class Trainer:
         last = self.epoch == self.config.epochs
         if self.validate is None or not (last or self.epoch % self.config.validate_every == 0):
             return {}
-        metrics: dict[str, Any] = self._averaged(self.validate)
+        with self.pace.measure('validation'):
+            metrics: dict[str, Any] = self._averaged(self.validate)
+        if name := only_class(metrics.get('per_class_iou', {})):
+            self.report(
+                f'warning: the network recognizes nothing but {name}; '
+                'if that lasts, look at the masks, and at the learning rates'
+            )
         return metrics
 
     def _save(self, metrics: dict[str, Any], *, best: bool) -> None:
@@ -234,9 +313,12 @@ class Trainer:
         card = Card(**{**asdict(self.card), 'training': training, 'metrics': metrics})
         for name in ['last', *(['best'] if best else [])]:
             self._averaged(partial(self._save_weights, self.run / f'{name}.safetensors', card))
-        write_atomically(self.run / 'state.safetensors', self._write_state)
-        write_atomically(self.run / 'log.csv', self._write_log)
-        write_atomically(self.run / 'curves.svg', lambda path: _write_text(path, draw_curves(self.log)))
+        for name, content in (
+            ('state.safetensors', self._state()),
+            ('log.csv', self._table().encode()),
+            ('curves.svg', draw_curves(self.log).encode()),
+        ):
+            write_atomically(self.run / name, partial(_write, content))
 
     @staticmethod
     def _save_weights(path: Path, card: Card, model: Network) -> None:
@@ -249,30 +331,46 @@ class Trainer:
             tensors |= {f'{key}/{name}': value for key, value in self.optimizer.state[parameter].items()}
         return tensors
 
-    def _write_state(self, path: Path) -> None:
-        meta = {'epoch': self.epoch, 'log': self.log, 'config': asdict(self.config)}
-        tensors = {name: t.detach().cpu().contiguous() for name, t in self._tensors().items()}
-        save_file(tensors, path, metadata={'state': json.dumps(meta)})
+    def _made_of(self) -> dict[str, Any]:
+        """Return what must not change when a run is resumed."""
+        return {
+            **asdict(self.config),
+            'classes': self.card.labels['classes'],
+            'images': [path.name for path in self.pairs.images],
+        }
 
-    def _write_log(self, path: Path) -> None:
-        with path.open('w', newline='') as file:
-            writer = csv.DictWriter(file, ['epoch', 'loss', 'miou', 'seconds'])
-            writer.writeheader()
-            writer.writerows(self.log)
+    def _state(self) -> bytes:
+        meta = {'epoch': self.epoch, 'log': self.log, 'made_of': self._made_of()}
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self._tensors().items()}
+        content: bytes = save(tensors, metadata={'state': json.dumps(meta)})
+        return content
+
+    def _table(self) -> str:
+        text = io.StringIO(newline='')
+        writer = csv.DictWriter(text, ['epoch', 'loss', 'miou', 'seconds'])
+        writer.writeheader()
+        writer.writerows(self.log)
+        return text.getvalue()
 
     def _resume(self) -> None:
         path = self.run / 'state.safetensors'
         if not path.is_file():
             return
-        with safe_open(path, framework='pt') as file:
-            meta = json.loads(file.metadata()['state'])
-            if meta['config'] != asdict(self.config):
-                changed = [k for k, v in asdict(self.config).items() if meta['config'].get(k) != v]
-                msg = f'{self.run} holds a run with other {", ".join(changed)}: choose another folder'
-                raise ValueError(msg)
-            names = list(file.keys())
-            tensors = {name: file.get_tensor(name).to(self.device) for name in names}
-        self.epoch, self.log = meta['epoch'], meta['log']
+        try:
+            with safe_open(path, framework='pt') as file:
+                meta = json.loads(file.metadata()['state'])
+                theirs, epoch, log = meta['made_of'], int(meta['epoch']), list(meta['log'])
+                tensors = {name: file.get_tensor(name).to(self.device) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, ValueError, TypeError, KeyError) as error:
+            msg = f'{path} is not the state of a run: remove it to begin again, or choose another folder'
+            raise ValueError(msg) from error
+        if changed := [name for name, value in self._made_of().items() if theirs.get(name) != value]:
+            msg = (
+                f'{self.run} holds a run with other {", ".join(changed)}: choose another folder; '
+                f'--init {self.run}/last.safetensors starts from its weights'
+            )
+            raise ValueError(msg)
+        self.epoch, self.log = epoch, log
 
         def part(key: str) -> dict[str, Tensor]:
             return {k.removeprefix(f'{key}/'): v for k, v in tensors.items() if k.startswith(f'{key}/')}
@@ -286,15 +384,22 @@ class Trainer:
                 'exp_avg': first[name],
                 'exp_avg_sq': second[name],
             }
-        self.report(f'taking up the run in {self.run} after epoch {self.epoch}')
+        done = 'is finished' if self.epoch >= self.config.epochs else 'is resumed'
+        self.report(f'the run in {self.run} {done} after epoch {self.epoch}')
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
+def _write(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell whether memory ran out: on the CPU, PyTorch raises a plain RuntimeError."""
+    kinds = (MemoryError, torch.cuda.OutOfMemoryError)
+    return isinstance(error, kinds) or 'allocate memory' in str(error)
 
 
 def _soft_jaccard(scores: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
-    """Give 1 - the soft IoU, averaged over the classes in a batch (Rahman and Wang, ISVC 2016).
+    """Return 1 - the soft IoU, averaged over the classes in a batch (Rahman and Wang, ISVC 2016).
 
     Args:
         scores: log-softmax (N, C, H, W).

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mistakes in training data that training survives, and that make its result useless."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lw_refinenet_ros.image.labels import UNLABELLED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lw_refinenet_ros.training.dataset import Pairs
+
+__all__ = ['find_traps', 'only_class']
+
+
+def find_traps(pairs: Pairs) -> list[str]:
+    """Describe what is probably wrong with the masks, one line each; empty if nothing is."""
+    names = pairs.labels.names
+    present = np.flatnonzero(pairs.counts).tolist()
+    if len(names) == 1:
+        return [f'{names[0]!r} is the only class: every pixel will get it; add one for everything else']
+    traps = []
+    if present == [0, UNLABELLED]:
+        traps.append(
+            f'the masks hold only 0 ({names[0]!r}) and {UNLABELLED}, which is unlabelled and not trained on; '
+            f'if it was meant to be {names[1]!r}, its id is 1'
+        )
+    if absent := [name for index, name in enumerate(names) if index not in present]:
+        traps.append(
+            f'no mask contains {", ".join(absent)}: the network cannot learn '
+            f'{"it" if len(absent) == 1 else "them"}'
+        )
+    return traps
+
+
+def only_class(per_class_iou: Mapping[str, float | None]) -> str | None:
+    """Return the class of a network that labels everything alike; None if it tells classes apart.
+
+    Args:
+        per_class_iou: None for classes that are neither in the masks nor predicted.
+
+    """
+    recognized = [name for name, iou in per_class_iou.items() if iou]
+    scored = [name for name, iou in per_class_iou.items() if iou is not None]
+    return recognized[0] if len(recognized) == 1 and len(scored) > 1 else None
