@@ -48,7 +48,7 @@ def test_from_a_bag_to_a_model_of_the_users_own(bag, tmp_path, tiny_weights):
     train, val, run = (tmp_path / name for name in ('mine/train', 'mine/val', 'run'))
     weights = ('--weights', tiny_weights)
     torch_engine = ('--engine', 'torch', '--threads', 1)
-    succeeds('label', bag, '--out', train, '--every', 2, '--end', 0.5, *weights, *torch_engine)
+    succeeds('label', bag, '--output', train, '--every', 2, '--end', 0.5, *weights, *torch_engine)
     succeeds('label', bag, '--out', val, '--every', 1, '--start', 0.6, *weights, *torch_engine)
     assert sorted(int(p.stem) for p in (train / 'labels').iterdir()) == stamps(8)[:5:2]
     assert sorted(int(p.stem) for p in (val / 'labels').iterdir()) == stamps(8)[6:]
@@ -90,7 +90,9 @@ def test_other_classes_replace_the_head_and_what_is_known_is_kept(bag, tmp_path,
         '- {name: sky, color: [0, 255, 255]}\n- {name: pallet, color: [0, 255, 0]}\n'
     )
     out, run = tmp_path / 'yard', tmp_path / 'run'
-    assert here('label', bag, '--out', out, '--every', 4, '--weights', tiny_weights, '--engine', 'torch') == 0
+    assert (
+        here('label', bag, '--output', out, '--every', 4, '--weights', tiny_weights, '--engine', 'torch') == 0
+    )
     train = ('train', '--init', tiny_weights, '--data', out, '--output', run, *TINY)
     assert here(*train, '--encoder-rate', 0, '--decoder-rate', 0) == 0
     said, warned = capsys.readouterr()
@@ -132,7 +134,7 @@ def test_a_dial_that_the_weights_fix_is_refused(tmp_path, tiny_weights, capsys):
 def test_bad_pairs_of_every_folder_are_listed_before_training_begins(bag, tmp_path, tiny_weights, capsys):
     folders = [tmp_path / name for name in ('one', 'two', 'val')]
     for folder in folders:
-        command = ('label', bag, '--out', folder, '--every', 4, '--weights', tiny_weights)
+        command = ('label', bag, '--output', folder, '--every', 4, '--weights', tiny_weights)
         assert here(*command, '--engine', 'torch') == 0
     first, second = (f'{START_NS + i * STEP_NS}' for i in (0, 4))
     (folders[0] / 'labels' / f'{first}.png').unlink()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lw_refinenet label`: frames of a recording with predicted masks that training reads."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def label(tmp_path: Path, tiny_weights: Path):
 
     def run(*arguments: object, out: str = 'mine') -> int:
         engine = ['--weights', tiny_weights, '--engine', 'torch', '--threads', 1]
-        return main([*map(str, ('label', '--out', tmp_path / out, *engine, *arguments))])
+        return main([*map(str, ('label', '--output', tmp_path / out, *engine, *arguments))])
 
     return run
 
@@ -96,6 +97,34 @@ def test_a_mask_that_is_there_is_never_written_over(bag, label, tmp_path, capsys
     assert corrected.read_bytes() == b'hours of work'
     assert names(tmp_path / 'mine' / 'labels') == [START_NS + i * STEP_NS for i in (0, 2, 3, 4, 6)]
     assert 'kept as they are: 2 masks' in capsys.readouterr().out
+
+
+def test_frames_whose_stamps_repeat_are_all_taken(tmp_path, label, frames):
+    bag = record(tmp_path / 'reset', {'/camera': ('rgb8', [(0, frame) for frame in frames[:3]])})
+    assert label(bag, '--every', 1) == 0
+    assert len(list((tmp_path / 'mine' / 'labels').iterdir())) == 3
+
+
+@pytest.mark.parametrize('kind', ['masks', 'coco', 'labelme'])
+def test_the_commands_that_are_printed_can_be_pasted(bag, label, tmp_path, capsys, kind):
+    if kind != 'masks':
+        pytest.importorskip('shapely', minversion='2.1', reason='polygons need shapely 2.1')
+        pytest.importorskip('pycocotools', reason='polygons need pycocotools')
+    assert label(bag, '--limit', 1, '--format', kind, out='my labels') == 0
+    out = str(tmp_path / 'my labels')
+    commands = [shlex.split(line[9:]) for line in capsys.readouterr().out.splitlines() if line[:5] == 'then:']
+    assert len(commands) == 1 + (kind != 'masks')
+    assert all(command[0] == 'lw_refinenet' for command in commands)
+    assert ['--output', out] == commands[0][-2:] or kind == 'masks'
+    assert commands[-1][commands[-1].index('--data') + 1] == out
+
+
+def test_a_source_that_is_not_there_is_named_before_the_engine_is_loaded(label, tmp_path, capsys):
+    assert label(tmp_path / 'nope') == 1
+    error = capsys.readouterr().err
+    assert 'nope' in error
+    assert 'lw_refinenet_efficientnet_lite0 on' not in error
+    assert not (tmp_path / 'mine').exists()
 
 
 def test_pixels_of_low_confidence_are_left_to_a_person(bag, label, tmp_path, segmenter, frames):

@@ -367,12 +367,12 @@ def folder(tmp_path: Path) -> Path:
 def test_what_a_tool_exports_replaces_the_masks(folder, tmp_path, capsys):
     label = rings_in_rings()
     write_coco(tmp_path / 'exported.json', [('some/where/a.png', label)], LABELS, 0)
-    assert main(['label', '--from-coco', str(tmp_path / 'exported.json'), '--out', str(folder)]) == 0
+    assert main(['label', '--from-coco', str(tmp_path / 'exported.json'), '--output', str(folder)]) == 0
     np.testing.assert_array_equal(read_label_png(folder / 'labels' / 'a.png'), label)
     assert (read_label_png(folder / 'labels' / 'b.png') == 255).all()
     assert 'without polygons: 1 images: b' in capsys.readouterr().out
     write_labelme(folder / 'images' / 'b.json', 'b.jpg', label, LABELS, 0)
-    assert main(['label', '--from-labelme', str(folder / 'images'), '--out', str(folder)]) == 0
+    assert main(['label', '--from-labelme', str(folder / 'images'), '--output', str(folder)]) == 0
     np.testing.assert_array_equal(read_label_png(folder / 'labels' / 'b.png'), label)
     assert len(find_pairs(folder)) == 2
 
@@ -380,21 +380,21 @@ def test_what_a_tool_exports_replaces_the_masks(folder, tmp_path, capsys):
 def test_a_mask_is_never_replaced_by_one_in_which_nothing_is_marked(folder, tmp_path, capsys):
     label = rings_in_rings()
     write_coco(tmp_path / 'full.json', [('a.jpg', label), ('b.jpg', label)], LABELS, 0)
-    assert main(['label', '--from-coco', str(tmp_path / 'full.json'), '--out', str(folder)]) == 0
+    assert main(['label', '--from-coco', str(tmp_path / 'full.json'), '--output', str(folder)]) == 0
     write_coco(tmp_path / 'half.json', [('a.jpg', np.full_like(label, 255)), ('b.jpg', label)], LABELS, 0)
-    assert main(['label', '--from-coco', str(tmp_path / 'half.json'), '--out', str(folder)]) == 0
+    assert main(['label', '--from-coco', str(tmp_path / 'half.json'), '--output', str(folder)]) == 0
     np.testing.assert_array_equal(read_label_png(folder / 'labels' / 'a.png'), label)
     assert 'without polygons: 1 images: a; masks that they have stay' in capsys.readouterr().out
 
 
 def test_nothing_is_written_where_no_image_is_found(folder, tmp_path, capsys):
     write_coco(tmp_path / 'all.json', [('a.jpg', rings_in_rings())], LABELS, 0)
-    assert main(['label', '--from-coco', str(tmp_path / 'all.json'), '--out', str(tmp_path / 'n')]) == 1
+    assert main(['label', '--from-coco', str(tmp_path / 'all.json'), '--output', str(tmp_path / 'n')]) == 1
     assert f'{tmp_path}/n/images is no folder: give --images DIR' in capsys.readouterr().err
     write_coco(tmp_path / 'other.json', [('c.jpg', rings_in_rings())], LABELS, 0)
     images = ('--images', str(folder / 'images'))
     assert (
-        main(['label', '--from-coco', str(tmp_path / 'other.json'), *images, '--out', str(tmp_path / 'n')])
+        main(['label', '--from-coco', str(tmp_path / 'other.json'), *images, '--output', str(tmp_path / 'n')])
         == 1
     )
     assert 'c.jpg is not in' in capsys.readouterr().err
@@ -405,7 +405,7 @@ def test_a_data_set_of_others_gets_its_classes_from_its_polygons(folder, tmp_pat
     write_coco(tmp_path / 'theirs.json', [('a.jpg', rings_in_rings())], LABELS, 0)
     out = tmp_path / 'elsewhere' / 'new'
     images = ('--images', str(folder / 'images'))
-    assert main(['label', '--from-coco', str(tmp_path / 'theirs.json'), *images, '--out', str(out)]) == 0
+    assert main(['label', '--from-coco', str(tmp_path / 'theirs.json'), *images, '--output', str(out)]) == 0
     pairs = find_pairs(out)
     assert pairs.labels.names == LABELS.names
     np.testing.assert_array_equal(read_label_png(pairs.masks[0]), rings_in_rings())
@@ -415,10 +415,10 @@ def test_unknown_classes_and_images_are_named(folder, tmp_path, capsys):
     label = rings_in_rings()
     more = LabelSet('more', (*LABELS.names, 'forklift'), (*LABELS.colors, (1, 2, 3)))
     write_coco(tmp_path / 'a.json', [('a.jpg', label)], more, 0)
-    assert main(['label', '--from-coco', str(tmp_path / 'a.json'), '--out', str(folder)]) == 1
+    assert main(['label', '--from-coco', str(tmp_path / 'a.json'), '--output', str(folder)]) == 1
     assert 'lacks: forklift' in capsys.readouterr().err
     write_coco(tmp_path / 'b.json', [('a.jpg', label[:30]), ('z.jpg', label)], LABELS, 0)
-    assert main(['label', '--from-coco', str(tmp_path / 'b.json'), '--out', str(folder)]) == 1
+    assert main(['label', '--from-coco', str(tmp_path / 'b.json'), '--output', str(folder)]) == 1
     error = capsys.readouterr().err
     assert 'a.jpg is 80x60, its polygons are for 80x30' in error
     assert 'z.jpg is not in' in error
@@ -429,12 +429,12 @@ def test_predicted_polygons_come_back_as_the_predicted_masks(kind, tmp_path, str
     cv2.imwrite(str(tmp_path / 'one.png'), street)
     out = tmp_path / 'mine'
     engine = ['--weights', str(tiny_weights), '--engine', 'torch']
-    command = ['label', str(tmp_path / 'one.png'), '--out', str(out), '--format', kind, '--simplify', '0']
+    command = ['label', str(tmp_path / 'one.png'), '--output', str(out), '--format', kind, '--simplify', '0']
     assert main([*command, *engine]) == 0
     predicted = read_label_png(out / 'labels' / 'one.png')
     (out / 'labels' / 'one.png').unlink()
     back = ['--from-coco', out / 'annotations.json'] if kind == 'coco' else ['--from-labelme', out / 'images']
-    assert main(['label', *map(str, back), '--out', str(out)]) == 0
+    assert main(['label', *map(str, back), '--output', str(out)]) == 0
     np.testing.assert_array_equal(read_label_png(out / 'labels' / 'one.png'), predicted)
     assert len(np.unique(predicted)) > 1
     if kind == 'coco':

@@ -8,21 +8,29 @@ of the polygons becomes masks again by --from-coco or --from-labelme.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lw_refinenet_ros.cli.options import Progress, UsageError, add_engine_arguments, load_segmenter, number
+from lw_refinenet_ros.cli.options import (
+    Progress,
+    UsageError,
+    add_engine_arguments,
+    load_segmenter,
+    number,
+    path,
+    source,
+)
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    import numpy as np
-
-    from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.sources.source import SourceError
+    from lw_refinenet_ros.training.drafting import Drafts
     from lw_refinenet_ros.training.label_folder import LabelFolder
+    from lw_refinenet_ros.training.polygons import Mask
 
 __all__ = ['add_arguments', 'run']
 
@@ -32,23 +40,29 @@ COCO_FILE = 'annotations.json'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument('source', nargs='?', metavar='BAG', help='bag, video, folder of images or camera:N')
-    source.add_argument('--from-coco', type=Path, metavar='FILE', help='make masks of a COCO file')
-    source.add_argument(
-        '--from-labelme', type=Path, metavar='DIR', help="make masks of a folder of labelme's JSON files"
+    of = parser.add_mutually_exclusive_group(required=True)
+    of.add_argument(
+        'source', type=source, nargs='?', metavar='BAG', help='bag, video, folder of images or camera:N'
+    )
+    of.add_argument('--from-coco', type=path, metavar='FILE', help='make masks of a COCO file')
+    of.add_argument(
+        '--from-labelme', type=path, metavar='DIR', help="make masks of a folder of labelme's JSON files"
     )
     parser.add_argument(
-        '--out', type=Path, required=True, metavar='DIR', help='for images/, labels/, overlays/, classes.yaml'
+        '--output',
+        type=path,
+        required=True,
+        metavar='DIR',
+        help='for images/, labels/, overlays/, classes.yaml',
     )
     parser.add_argument(
         '--classes',
-        type=Path,
+        type=path,
         metavar='FILE',
         help="classes.yaml (default: that in DIR or above it; else the weights', or the polygons')",
     )
     parser.add_argument(
-        '--images', type=Path, metavar='DIR', help='images of the polygons (default: images/ in --out)'
+        '--images', type=path, metavar='DIR', help='images of the polygons (default: images/ in --output)'
     )
     which = parser.add_argument_group('which frames')
     which.add_argument('--topic', help="the bag's image topic, if it has several")
@@ -99,9 +113,9 @@ def run(options: argparse.Namespace) -> None:
     if options.source is None:
         take_back(options)
         return
-    coco = options.out / COCO_FILE
+    coco = options.output / COCO_FILE
     if options.format == 'coco' and coco.exists():
-        msg = f'{coco} is there already, and may be corrected: rename it, or choose another --out'
+        msg = f'{coco} is there already, and may be corrected: rename it, or choose another --output'
         raise ValueError(msg)
     if options.images:
         msg = '--images goes with --from-coco or --from-labelme; a folder to label is the first argument'
@@ -110,80 +124,59 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _draft(options: argparse.Namespace) -> None:
-    """Segment the chosen frames; a mask that is there already is kept, as somebody may have corrected it."""
-    import numpy as np
-
-    from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet
+    """Write the chosen frames with predicted masks; say what was written and how to go on."""
+    from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.sources.images import ImageSource
     from lw_refinenet_ros.sources.opening import open_source
     from lw_refinenet_ros.sources.selection import select
+    from lw_refinenet_ros.training.drafting import draft_masks
     from lw_refinenet_ros.training.label_folder import LabelFolder, find_classes
     from lw_refinenet_ros.training.labelme import write_labelme
 
-    segmenter = load_segmenter(options)
-    classes = options.classes or find_classes(options.out)
-    labels = LabelSet.from_yaml(classes) if classes else segmenter.labels
-    ids = _translation(segmenter.labels, labels)
     problems: list[SourceError] = []
-    taken: list[str] = []
-    kept = 0
-    counts = np.zeros(256, np.int64)
-    with open_source(options.source, topic=options.topic, on_error=problems.append) as source:
-        folder = LabelFolder(options.out, labels)
-        files = dict(source.files) if isinstance(source, ImageSource) else {}
-        progress = Progress('labelled')
-        for frame, image in select(
-            source,
+    classes = options.classes or find_classes(options.output)
+    given = LabelSet.from_yaml(classes) if classes else None
+    with open_source(options.source, topic=options.topic, on_error=problems.append) as frames_of:
+        segmenter = load_segmenter(options)
+        labels = given or segmenter.labels
+        if unknown := [name for name in labels.names if name not in segmenter.labels.names]:
+            print(f'not known to the weights, so in no predicted mask: {", ".join(unknown)}', file=sys.stderr)
+        folder = LabelFolder(options.output, labels)
+
+        def write_shapes(image: Path, mask: Mask) -> None:
+            if options.format == 'labelme':
+                write_labelme(image.with_suffix('.json'), image.name, mask, labels, options.simplify)
+
+        frames = select(
+            frames_of,
             every=options.every or (1 if options.different is not None else EVERY),
             different=options.different,
             start_s=options.start,
             end_s=options.end if options.end is not None else float('inf'),
             on_error=problems.append,
-        ):
-            file = files.get(frame.stamp_ns)
-            name = file.stem if file else str(frame.stamp_ns)
-            if folder.mask(name).exists():
-                kept += name not in taken
-                continue
-            result = segmenter.segment(image.array, order=image.order, confidence=options.min_confidence > 0)
-            label = ids[result.label]
-            if result.confidence is not None:
-                label[result.confidence < options.min_confidence * 255] = UNLABELLED
-            stored = folder.write_image(name, file or image, png=options.png)
-            if options.format == 'labelme':
-                write_labelme(stored.with_suffix('.json'), stored.name, label, labels, options.simplify)
-            folder.write_mask(name, image, label)  # last: with its mask a frame counts as done
-            taken.append(name)
-            counts += np.bincount(label.ravel(), minlength=256)
-            progress.show(len(taken))
-            if len(taken) == options.limit:
-                break
-    if not taken and not kept:
+        )
+        drafts = draft_masks(
+            frames,
+            segmenter,
+            folder,
+            files=frames_of.paths if isinstance(frames_of, ImageSource) else {},
+            min_confidence=options.min_confidence,
+            png=options.png,
+            limit=options.limit,
+            write_shapes=write_shapes,
+            progress=Progress('labelled').show,
+        )
+    if not drafts.names and not drafts.kept:
         msg = f'no frame was taken: {problems[0] if problems else "none is between --start and --end"}'
         raise ValueError(msg)
     if options.format == 'coco':
         _write_coco(folder, options.simplify)
-    for line in (*_summary(folder, len(taken), kept, counts), *_next_steps(options, folder)):
+    for line in (*_summary(folder, drafts), *_next_steps(options, folder)):
         print(line)
     if problems:
         more = f' (and {len(problems) - 1} more)' if len(problems) > 1 else ''
         msg = f'{problems[0]}{more}; what could be read was taken'
         raise ValueError(msg)
-
-
-def _translation(ours: LabelSet, theirs: LabelSet) -> np.ndarray:
-    """Give the id in the label set to write of each class of the network, uint8 (256,); 255 without one."""
-    import numpy as np
-
-    from lw_refinenet_ros.image.labels import UNLABELLED
-
-    ids = np.full(256, UNLABELLED, np.uint8)
-    for index, name in enumerate(ours.names):
-        if name in theirs.names:
-            ids[index] = theirs.names.index(name)
-    if unknown := [name for name in theirs.names if name not in ours.names]:
-        print(f'not known to the weights, so in no predicted mask: {", ".join(unknown)}', file=sys.stderr)
-    return ids
 
 
 def _write_coco(folder: LabelFolder, tolerance: float) -> None:
@@ -197,33 +190,39 @@ def _write_coco(folder: LabelFolder, tolerance: float) -> None:
     write_coco(folder.path / COCO_FILE, masks, folder.labels, tolerance)
 
 
-def _summary(folder: LabelFolder, taken: int, kept: int, counts: np.ndarray) -> Sequence[str]:
+def _summary(folder: LabelFolder, drafts: Drafts) -> Sequence[str]:
     """Say what was written, and how much of each class is in it."""
     from lw_refinenet_ros.image.labels import UNLABELLED
 
+    counts = drafts.counts
     names = {**dict(enumerate(folder.labels.names)), UNLABELLED: 'unlabelled'}
     shares = {name: counts[i] / counts.sum() for i, name in names.items() if counts[i]}
     shown = ', '.join(f'{n} {s:.1%}' for n, s in sorted(shares.items(), key=lambda item: -item[1]))
-    lines = [f'{folder.path}: {taken} frames' + (f': {shown}' if shown else '')]
-    if kept:
-        lines.append(f'kept as they are: {kept} masks that were there before')
+    lines = [f'{folder.path}: {len(drafts.names)} frames' + (f': {shown}' if shown else '')]
+    if drafts.kept:
+        lines.append(f'kept as they are: {drafts.kept} masks that were there before')
     return lines
 
 
 def _next_steps(options: argparse.Namespace, folder: LabelFolder) -> Sequence[str]:
-    """Say how to go on from here."""
-    out = folder.path
+    """Say how to go on from here; the commands can be pasted."""
+    out, images = str(folder.path), f'{folder.path}/images'
     correct = [f'correct: {out}/labels/*.png; palette indices are class ids, 255 is unlabelled']
     if options.format == 'labelme':
         names = ','.join((*folder.labels.names, 'unlabelled'))
         correct = [
-            f'correct: labelme {out}/images --nodata --labels {names!r}',
-            f'then:    lw_refinenet label --from-labelme {out}/images --out {out}',
+            f'correct: {shlex.join(["labelme", images, "--nodata", "--labels", names])}',
+            f'then:    {_command("label", "--from-labelme", images, "--output", out)}',
         ]
     elif options.format == 'coco':
         correct = [
-            f'correct: {out}/{COCO_FILE}, with {out}/images, in a tool that imports and exports COCO',
-            f'then:    lw_refinenet label --from-coco EXPORTED.json --out {out}',
+            f'correct: {out}/{COCO_FILE}, with {images}, in a tool that imports and exports COCO',
+            f'then:    {_command("label", "--from-coco", "EXPORTED.json", "--output", out)}',
         ]
-    train = f'lw_refinenet train --init {options.weights or DEFAULT_WEIGHTS} --data {out} --output RUN'
+    init = options.weights or DEFAULT_WEIGHTS
+    train = _command('train', '--init', init, '--data', out, '--output', 'RUN')
     return (f'look at: {out}/overlays', *correct, f'then:    {train}')
+
+
+def _command(*arguments: str) -> str:
+    return shlex.join(['lw_refinenet', *arguments])

@@ -37,13 +37,13 @@ def take_back(options: argparse.Namespace) -> None:
     labels = _labels(options, annotations)
     ids = {name: index for index, name in enumerate(labels.names)}
     ids |= dict.fromkeys(UNLABELLED_NAMES, UNLABELLED)
-    source = options.images or options.out / 'images'
+    source = options.images or options.output / 'images'
     if not source.is_dir():
         msg = f'{source} is no folder: give --images DIR'
         raise ValueError(msg)
     images = {path.stem: path for path in images_in(source)}
     annotated, faults = _match(annotations.images, images, source)
-    folder = LabelFolder(options.out, labels) if annotated else None
+    folder = LabelFolder(options.output, labels) if annotated else None
     written = set()
     for path, entry in annotated.items():
         try:
@@ -62,7 +62,7 @@ def take_back(options: argparse.Namespace) -> None:
         folder.write_image(path.stem, path)
         folder.write_mask(path.stem, Pixels(image, 'bgr'), mask)
         written.add(path.stem)
-    print(f'{options.out}: {len(written)} masks of {len(labels.names)} classes, to look at in overlays')
+    print(f'{options.output}: {len(written)} masks of {len(labels.names)} classes, to look at in overlays')
     if without := sorted(set(images) - written):
         print(f'without polygons: {len(without)} images: {_first(without, ", ")}; masks that they have stay')
     if few := annotations.without_area:
@@ -99,9 +99,9 @@ def _labels(options: argparse.Namespace, annotations: Annotations) -> LabelSet:
     from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.training.label_folder import find_classes, make_label_set
 
-    classes = options.classes or find_classes(options.out)
+    classes = options.classes or find_classes(options.output)
     if classes is None:
-        return make_label_set(options.out.absolute().name, annotations.classes)
+        return make_label_set(options.output.absolute().name, annotations.classes)
     labels = LabelSet.from_yaml(classes)
     if unknown := [name for name in annotations.classes if name not in labels.names]:
         names = ', '.join(unknown)

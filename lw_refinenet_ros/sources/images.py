@@ -47,6 +47,11 @@ class ImageSource(Source):
         self.files = list(zip(stamps, paths))
         self._names = _unique(stems)
 
+    @property
+    def paths(self) -> dict[str, Path]:
+        """The files by the names of their frames."""
+        return {name: path for name, (_, path) in zip(self._names, self.files)}
+
     def __iter__(self) -> Iterator[SourceFrame]:
         for (stamp_ns, path), name in zip(self.files, self._names):
             try:

@@ -46,7 +46,7 @@ class LabelFolder:
         self.path, self.labels = path, labels
         classes = find_classes(path)
         if classes is not None and LabelSet.from_yaml(classes) != labels:
-            msg = f'{classes} lists other classes than {labels.name!r}: choose another --out'
+            msg = f'{classes} lists other classes than {labels.name!r}: choose another --output'
             raise ValueError(msg)
         for name in ('images', 'labels', 'overlays'):
             (path / name).mkdir(parents=True, exist_ok=True)

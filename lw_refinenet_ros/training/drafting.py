@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames with masks that a network predicted, to be corrected and trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from lw_refinenet_ros.image.encodings import Pixels
+    from lw_refinenet_ros.inference.segmenter import Segmenter
+    from lw_refinenet_ros.sources.source import SourceFrame
+    from lw_refinenet_ros.training.label_folder import LabelFolder
+
+__all__ = ['Drafts', 'draft_masks', 'translate_ids']
+
+
+@dataclass
+class Drafts:
+    """What was written.
+
+    Attributes:
+        names: of the frames that got a mask.
+        kept: frames whose mask was there already.
+        counts: pixels of each id in the new masks, int64 (256,).
+
+    """
+
+    names: list[str] = field(default_factory=list)
+    kept: int = 0
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+
+
+def draft_masks(
+    frames: Iterable[tuple[SourceFrame, Pixels]],
+    segmenter: Segmenter,
+    folder: LabelFolder,
+    *,
+    files: Mapping[str, Path],
+    min_confidence: float = 0.0,
+    png: bool = False,
+    limit: int | None = None,
+    write_shapes: Callable[[Path, NDArray[np.uint8]], None] = lambda _image, _mask: None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Drafts:
+    """Segment frames and write images, masks and overlays.
+
+    A mask that is there already is kept, as somebody may have corrected it.
+
+    Args:
+        frames: with their pixels, as `select` yields them.
+        segmenter: predicts the masks.
+        folder: written to; its classes may be others than the segmenter's, see `translate_ids`.
+        files: image files that are copied as they are, by the names of their frames; others are encoded.
+        min_confidence: from 0 to 1; pixels of less are unlabelled.
+        png: encode images as PNG instead of JPEG.
+        limit: of frames to write.
+        write_shapes: is given the path of each written image and its mask.
+        progress: is told how many frames are written.
+
+    """
+    ids = translate_ids(segmenter.labels, folder.labels)
+    drafts = Drafts()
+    for frame, image in frames:
+        if folder.mask(frame.name).exists():
+            drafts.kept += 1
+            continue
+        result = segmenter.segment(image.array, order=image.order, confidence=min_confidence > 0)
+        mask = ids[result.label]
+        if result.confidence is not None:
+            mask[result.confidence < min_confidence * 255] = UNLABELLED
+        stored = folder.write_image(frame.name, files.get(frame.name, image), png=png)
+        write_shapes(stored, mask)
+        folder.write_mask(frame.name, image, mask)  # last: with its mask a frame counts as done
+        drafts.names.append(frame.name)
+        drafts.counts += np.bincount(mask.ravel(), minlength=256)
+        progress(len(drafts.names))
+        if len(drafts.names) == limit:
+            break
+    return drafts
+
+
+def translate_ids(ours: LabelSet, theirs: LabelSet) -> NDArray[np.uint8]:
+    """Map each class id of a network to the id of the class of that name, uint8 (256,); 255 without one."""
+    ids = np.full(256, UNLABELLED, np.uint8)
+    for index, name in enumerate(ours.names):
+        if name in theirs.names:
+            ids[index] = theirs.names.index(name)
+    return ids
