@@ -184,6 +184,13 @@ def test_every_option_has_words(capsys):
         assert ''.join(option.metadata['help'].split()) in helped, option.name
 
 
+def test_a_value_out_of_range_is_wrong_usage(data, tmp_path, capsys):
+    command = ['train', '--data', str(data), '--output', str(tmp_path / 'run'), '--epochs', '0']
+    with pytest.raises(SystemExit, match='2'):
+        main(command)
+    assert "--epochs: '0' is not an integer from 1 on" in capsys.readouterr().err
+
+
 def test_two_runs_in_one_folder_are_refused(data, tmp_path, tiny_weights, capsys):
     run = tmp_path / 'run'
     run.mkdir()
@@ -200,7 +207,7 @@ def test_the_weights_to_start_from_are_not_replaced(data, tmp_path, tiny_weights
     shutil.copy(tiny_weights, run / 'best.safetensors')
     command = ['train', '--data', str(data), '--output', str(run), *OPTIONS]
     assert main([*command, '--init', str(run / 'best.safetensors')]) == 1
-    assert 'which training would replace' in capsys.readouterr().err
+    assert 'would replace the input' in capsys.readouterr().err
     assert (run / 'best.safetensors').read_bytes() == tiny_weights.read_bytes()
 
 

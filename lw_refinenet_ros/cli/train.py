@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train or fine-tune on a folder of images and masks; an interrupted run is taken up again."""
+"""Train or fine-tune on a folder of images and masks; an interrupted run is resumed."""
 
 from __future__ import annotations
 
 import operator
 import shlex
 import sys
-from dataclasses import fields, replace
+from collections.abc import Callable
+from dataclasses import Field, fields, replace
 from functools import reduce
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lw_refinenet_ros.cli.options import Progress
+from lw_refinenet_ros.cli.options import Progress, number, one_of, path
 from lw_refinenet_ros.cli.outputs import TRAINING, WEIGHTS, Declared, Output
+from lw_refinenet_ros.inference.engine import DEVICES
 from lw_refinenet_ros.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.model.network import Network
@@ -32,24 +34,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments: those of the run, and one for every option of `TrainingConfig`."""
     parser.add_argument(
         '--data',
-        type=Path,
+        type=path,
         required=True,
         action='append',
         metavar='DIR',
         help='folder with images/ and labels/; repeatable',
     )
     parser.add_argument(
-        '--val', type=Path, metavar='DIR', help='the same for validation; without it nothing is validated'
+        '--val', type=path, metavar='DIR', help='the same for validation; without it nothing is validated'
     )
     parser.add_argument(
         '--classes',
-        type=Path,
+        type=path,
         metavar='FILE',
         help='classes.yaml (default: in the data folder or above it)',
     )
     parser.add_argument(
         '--output',
-        type=Path,
+        type=path,
         required=True,
         metavar='DIR',
         help='folder of the run; an unfinished run in it is resumed',
@@ -62,7 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='NAME|FILE',
         help="weights whose encoder alone is taken: ours, or of a MobileNet-v2 with torchvision's names",
     )
-    parser.add_argument('--device', default='auto', help='auto, cuda or cpu (default: auto)')
+    parser.add_argument(
+        '--device', type=one_of('device', DEVICES), default='auto', help='auto, cuda or cpu (default: auto)'
+    )
     parser.add_argument(
         '--about', default='', metavar='TEXT', help="the data's name and licence, for the weights file"
     )
@@ -70,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option in fields(TrainingConfig):
         training.add_argument(
             f'--{option.name.replace("_", "-")}',
-            type=type(option.default),
+            type=_type(option),
             default=option.default,
             metavar='NAME' if isinstance(option.default, str) else 'N',
             help=f'{option.metadata["help"]} (default: {option.default})',
@@ -82,6 +86,12 @@ def outputs(options: argparse.Namespace) -> Declared:
     files = {'best.safetensors': WEIGHTS, 'last.safetensors': WEIGHTS, **TRAINING}
     written = [Output('--output', options.output / name, kind) for name, kind in files.items()]
     return written, [*options.data, options.val, options.classes, options.init, options.encoder]
+
+
+def _type(option: Field[Any]) -> Callable[[str], Any]:
+    if isinstance(option.default, str):
+        return str
+    return number(int if isinstance(option.default, int) else float, *option.metadata['range'])
 
 
 def run(options: argparse.Namespace) -> None:
@@ -99,10 +109,6 @@ def run(options: argparse.Namespace) -> None:
     device = _device(options.device)
     least = [config.least_height, config.least_width]
     dials: dict[str, Any] = {'least_size': least} if all(least) else {}
-    for weights in filter(None, (options.init, options.encoder)):
-        if find_weights(weights).resolve().parent == options.output.resolve():
-            msg = f'--output {options.output} holds {weights}, which training would replace: choose another'
-            raise ValueError(msg)
     if options.init:
         init = read_card(find_weights(options.init))
         config, dials = _of_the_same_build(config, init, options.init), init.dials
@@ -149,9 +155,6 @@ def _device(name: str) -> str:
     """Choose 'cpu' or 'cuda'."""
     import torch
 
-    if name not in ('auto', 'cuda', 'cpu'):
-        msg = f'--device {name!r} must be auto, cuda or cpu'
-        raise ValueError(msg)
     available = torch.cuda.is_available()
     if name == 'cuda' and not available:
         msg = '--device cuda: PyTorch finds no CUDA GPU here; use --device cpu'
