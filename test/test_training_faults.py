@@ -262,6 +262,13 @@ def test_too_little_memory_is_named_with_the_remedy(data, tmp_path, error):
         run.train()
 
 
+def test_int8_ranges_of_the_weights_before_are_not_kept(data, tmp_path):
+    run = trainer(data, tmp_path / 'run', replace(CONFIG, epochs=1))
+    run.card = replace(run.card, quantization={'activations': [], 'weights': []})
+    run.train()
+    assert read_card(tmp_path / 'run' / 'last.safetensors').quantization == {}
+
+
 def test_a_loss_that_is_not_finite_ends_the_run(data, tmp_path):
     run = trainer(data, tmp_path / 'run')
     run._step = lambda *_: torch.tensor(float('nan'))

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -310,7 +310,8 @@ class Trainer:
 
     def _save(self, metrics: dict[str, Any], *, best: bool) -> None:
         training = dict(self.card.training, epochs_done=self.epoch, config=asdict(self.config))
-        card = Card(**{**asdict(self.card), 'training': training, 'metrics': metrics})
+        # int8 ranges that the card may have are of the weights before
+        card = replace(self.card, training=training, metrics=metrics, quantization={})
         for name in ['last', *(['best'] if best else [])]:
             self._averaged(partial(self._save_weights, self.run / f'{name}.safetensors', card))
         for name, content in (
