@@ -15,8 +15,8 @@ from recordings import START_NS, STEP_NS, pictures, record, stamps
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.image.labels import LabelSet, read_label_png
 from lw_refinenet_ros.model.weights import load_model, read_card
-from lw_refinenet_ros.training.carry_over import carry_over
 from lw_refinenet_ros.training.label_folder import write_palette_png
+from lw_refinenet_ros.training.transfer import carry_over
 
 TINY = ('--batch-size', 2, '--crop-height', 48, '--crop-width', 64, '--epochs', 1, '--warmup-epochs', 0)
 

@@ -182,7 +182,7 @@ def _describe(pairs: Pairs, config: TrainingConfig, device: str) -> str:
 
 
 def _calibrate(path: Path, pairs: Pairs) -> None:
-    """Store the temperature that fits validation images: then a confidence of 80 % is right in 80 %."""
+    """Store the temperature fitted to validation images, so that a confidence of 80 % is right in 80 %."""
     from lw_refinenet_ros.model.weights import load_model, save_model
     from lw_refinenet_ros.training.temperature import fit_temperature, sample_logits
 
@@ -198,7 +198,7 @@ def _report(line: str) -> None:
 
 
 def _of_the_same_build(config: TrainingConfig, init: Card, name: str) -> TrainingConfig:
-    """Take what is fixed by the weights to start from; a dial that was set to something else is refused."""
+    """Take what the initial weights fix; an option that was set to something else is refused."""
     fixed: dict[str, Any] = {
         'architecture': init.architecture,
         'width': init.width,
@@ -214,7 +214,7 @@ def _of_the_same_build(config: TrainingConfig, init: Card, name: str) -> Trainin
 
 
 def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
-    """Find training and validation data, and every fault of any of it at once."""
+    """Find training and validation data; report all faults of all folders at once."""
     from lw_refinenet_ros.training.dataset import DataError, find_pairs
 
     sets: list[Pairs] = []
@@ -235,18 +235,18 @@ def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
 
 
 def _initialise(model: Network, labels: LabelSet, weights: str) -> None:
-    """Start from a weights file, and say which classes it knows."""
+    """Copy the weights of a file, and report which classes it knows."""
     from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import load_model
-    from lw_refinenet_ros.training.carry_over import carry_over
+    from lw_refinenet_ros.training.transfer import carry_over
 
     trained, card = load_model(find_weights(weights))
     _report(f'{weights}: {carry_over(model, labels, trained, LabelSet.from_dict(card.labels))}')
 
 
 def _initialise_encoder(model: Network, weights: str | None, pairs: Pairs) -> Normalisation:
-    """Take an encoder trained on ImageNet; gives the normalisation of its input."""
+    """Load an encoder trained on ImageNet; return the normalisation of its input."""
     import numpy as np
     import torch
 

@@ -68,6 +68,6 @@ def _plot(top: int, title: str, points: Sequence[tuple[int, float]], last: int, 
 
 
 def _step(at_least: float) -> float:
-    """Give the next of 1, 2, 5, 10, 20… (or 0.5, 0.2…) that is not smaller."""
+    """Return the next of 1, 2, 5, 10, 20… (or 0.5, 0.2…) that is not smaller."""
     unit = 10.0 ** math.floor(math.log10(at_least))
     return next(m * unit for m in (1, 2, 5, 10, 20) if m * unit >= at_least)

@@ -30,7 +30,7 @@ class LabelFolder:
     """`images/`, `labels/`, `overlays/` and, if there is none above it, `classes.yaml`.
 
     Args:
-        path: of the folder, made if it does not exist.
+        path: of the folder, created if it does not exist.
         labels: the classes of all its masks.
 
     Attributes:
@@ -55,11 +55,11 @@ class LabelFolder:
             write_atomically(path / 'classes.yaml', lambda file: file.write_text(text, encoding='utf-8'))
 
     def mask(self, name: str) -> Path:
-        """Give the path of an image's mask; the name has no suffix."""
+        """Return the path of an image's mask; the name has no suffix."""
         return self.path / 'labels' / f'{name}.png'
 
     def write_image(self, name: str, image: Pixels | Path, *, png: bool = False) -> Path:
-        """Write an image: pixels as JPEG or PNG, a file as it is; give its path."""
+        """Write an image, pixels as JPEG or PNG and a file as it is; return its path."""
         if isinstance(image, Path):
             path, content = self.path / 'images' / f'{name}{image.suffix}', image.read_bytes()
         else:
@@ -93,7 +93,7 @@ def write_palette_png(path: Path, label: NDArray[np.uint8], labels: LabelSet) ->
 
 
 def make_label_set(name: str, names: tuple[str, ...]) -> LabelSet:
-    """Give classes that have no colours some that are far apart."""
+    """Return a label set of these classes, in colours that are far apart."""
     hues = [round(180 * (0.618034 * i % 1)) % 180 for i in range(len(names))]  # the golden ratio spreads them
     hsv = np.array([[[hue, 220, 230 - 70 * (i % 2)] for i, hue in enumerate(hues)]], np.uint8)
     colors = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0].tolist() if names else []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network that begins where another one ended, though its classes may be others."""
+"""Initialize a network with the weights of a trained one, whose classes may differ."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ HEAD = 'decoder.classifier.'
 
 @dataclass(frozen=True)
 class CarriedOver:
-    """Which classes a network begins with.
+    """How the classes of a network relate to those of the trained one.
 
     Attributes:
-        kept: it knows already from the trained network, by their names.
-        new: it begins with at random.
-        dropped: only the trained network has.
+        kept: classes of both, by name; their rows of the classifier are copied.
+        new: classes of the network alone; their rows stay random.
+        dropped: classes of the trained network alone.
 
     """
 
@@ -33,7 +33,7 @@ class CarriedOver:
     dropped: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Describe it in one line."""
         if not (self.new or self.dropped):
             return f'taken whole, with its {len(self.kept)} classes'
         groups = (('kept', self.kept), ('new', self.new), ('left out', self.dropped))
@@ -43,7 +43,7 @@ class CarriedOver:
 
 @torch.no_grad()
 def carry_over(network: Network, labels: LabelSet, trained: Network, trained_labels: LabelSet) -> CarriedOver:
-    """Take every tensor of a trained network; of the classifier, the rows of classes of the same name.
+    """Copy every tensor of a trained network; of the classifier, the rows of classes of the same name.
 
     Args:
         network: changed in place.
