@@ -21,7 +21,8 @@ from lw_refinenet_ros.model.weights import Card, load_model, read_card
 from lw_refinenet_ros.training.config import TrainingConfig
 from lw_refinenet_ros.training.dataset import DataError, find_pairs, random_crop
 from lw_refinenet_ros.training.depthwise import speed_up_depthwise
-from lw_refinenet_ros.training.train import Trainer, _soft_jaccard
+from lw_refinenet_ros.training.losses import soft_jaccard
+from lw_refinenet_ros.training.train import Trainer
 
 CLASSES = """\
 name: blocks
@@ -189,7 +190,7 @@ def test_the_soft_jaccard_loss_of_certain_predictions_is_one_minus_their_mean_io
     truth = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 255]]])
     guess = torch.tensor([[[0, 1, 1, 1], [0, 0, 0, 2]]])
     scores = torch.where(torch.nn.functional.one_hot(guess, 3).permute(0, 3, 1, 2) == 1, 0.0, -1e4)
-    loss = _soft_jaccard(scores, truth, truth != 255)
+    loss = soft_jaccard(scores, truth, truth != 255)
     assert loss.item() == pytest.approx(1 - (3 / 5 + 2 / 4) / 2)
 
 

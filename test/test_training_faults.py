@@ -281,7 +281,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from lw_refinenet_ros.training import train
+from lw_refinenet_ros.training import run_folder
 from test_training_faults import trainer
 
 def write(content, path):
@@ -290,7 +290,7 @@ def write(content, path):
         os.kill(os.getpid(), signal.SIGKILL)
     path.write_bytes(content)
 
-train._write = write
+run_folder._write = write
 run = trainer(Path(sys.argv[2]), Path(sys.argv[3]))
 run.train()
 """

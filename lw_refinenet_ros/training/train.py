@@ -3,11 +3,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,19 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
-from torch.nn import functional
 
-from lw_refinenet_ros.files import write_atomically
-from lw_refinenet_ros.image.labels import UNLABELLED
 from lw_refinenet_ros.model.network import Network
 from lw_refinenet_ros.model.weights import Card, save_model
-from lw_refinenet_ros.training.curves import draw_curves
 from lw_refinenet_ros.training.dataset import LoadedPairs, Pairs, random_crop
 from lw_refinenet_ros.training.depthwise import speed_up_depthwise
+from lw_refinenet_ros.training.losses import class_weights, segmentation_loss
 from lw_refinenet_ros.training.pace import Pace, shown_duration
+from lw_refinenet_ros.training.run_folder import RunFolder
 from lw_refinenet_ros.training.traps import only_class
 
 if TYPE_CHECKING:
@@ -42,8 +34,6 @@ __all__ = ['Trainer']
 Validate = Callable[[Network], dict[str, Any]]
 
 REPORT_S = 10.0  # between two lines of progress within an epoch
-HEX = '[0-9a-f]'
-FILES = ('state.safetensors', 'last.safetensors', 'best.safetensors', 'log.csv', 'curves.svg')
 
 
 class Trainer:
@@ -78,7 +68,7 @@ class Trainer:
         validate: Validate | None = None,
         report: Callable[[str], None] = print,
     ) -> None:
-        self.config, self.pairs, self.run = config, pairs, run
+        self.config, self.pairs, self.files = config, pairs, RunFolder(run)
         self.device, self.validate, self.report = torch.device(device), validate, report
         self.card = card
         torch.manual_seed(config.seed)
@@ -94,7 +84,9 @@ class Trainer:
         self.data = LoadedPairs(pairs)
         self.pace = Pace()
         self.optimizer = torch.optim.AdamW(self._groups())
-        self.weights = self._class_weights()
+        counts = pairs.counts[: card.num_classes]
+        weights = class_weights(counts, config.class_weight_offset)
+        self.weights = None if weights is None else weights.to(self.device)
         self._resume()
 
     @property
@@ -110,9 +102,9 @@ class Trainer:
             OSError: the disk is full or becomes so; what was saved before stays.
 
         """
-        self._check_disk()
-        for leftover in (each for name in FILES for each in self.run.glob(f'.{name}.{HEX * 16}.tmp')):
-            leftover.unlink()  # of a process that was killed while it wrote
+        if self.epoch < self.config.epochs:
+            self.files.check_space(sum(p.numel() for p in self.model.parameters()))
+        self.files.remove_leftovers()
         started = time.monotonic()
         with ThreadPoolExecutor(self.config.workers) as pool:
             while self.epoch < self.config.epochs:
@@ -159,21 +151,6 @@ class Trainer:
         }
         return shown_duration(self.pace.left_s(counts))
 
-    def _check_disk(self) -> None:
-        """Refuse to begin what would fail when the first epoch is saved."""
-        values = sum(p.numel() for p in self.model.parameters())
-        # Values, average and two moments in 4 bytes, before and after; half precision: last, best, a new one
-        needed = values * (2 * 4 * 4 + 3 * 2)
-        there = sum(file.stat().st_size for name in FILES if (file := self.run / name).is_file())
-        folder = next(each for each in (self.run, *self.run.absolute().parents) if each.exists())
-        free = shutil.disk_usage(folder).free
-        if free + there < needed and self.epoch < self.config.epochs:
-            msg = (
-                f'{folder} has {free >> 20} MiB free; the files of a run need {needed >> 20}: free some, or '
-            )
-            msg += 'choose another folder'
-            raise ValueError(msg)
-
     def _groups(self) -> list[dict[str, Any]]:
         groups = []
         for part, rate in (('encoder', self.config.encoder_rate), ('decoder', self.config.decoder_rate)):
@@ -183,13 +160,6 @@ class Trainer:
                 decay = self.config.weight_decay if decayed else 0.0
                 groups.append({'params': chosen, 'lr': rate, 'rate': rate, 'weight_decay': decay})
         return groups
-
-    def _class_weights(self) -> Tensor | None:
-        if self.config.class_weight_offset == 0:
-            return None
-        counts = self.pairs.counts[: self.card.num_classes].astype(np.float64)
-        weights = 1 / np.log(self.config.class_weight_offset + counts / max(counts.sum(), 1))
-        return torch.tensor(weights / weights.mean(), dtype=torch.float32, device=self.device)
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (N, 3, h, w) uint8 and (N, h, w) int64 of one epoch, prepared ahead in the pool's threads."""
@@ -253,29 +223,7 @@ class Trainer:
         x = ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.model.at_network_size(x)
-        logits = functional.interpolate(
-            logits.float(), size=labels.shape[-2:], mode='bilinear', align_corners=False
-        )
-        scores = logits.log_softmax(1)
-        losses = functional.nll_loss(scores, labels, self.weights, ignore_index=UNLABELLED, reduction='none')
-        counted = labels != UNLABELLED
-        loss = self._cross_entropy(losses, labels, counted)
-        if self.config.jaccard:
-            loss = loss + self.config.jaccard * _soft_jaccard(scores, labels, counted)
-        return loss
-
-    def _cross_entropy(self, losses: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
-        """Average the losses of the counted pixels: the hardest, or all by their classes' weights."""
-        if self.config.hard_fraction < 1:
-            hardest = losses[counted]
-            kept = max(1, round(self.config.hard_fraction * hardest.numel()))
-            return hardest.topk(min(kept, hardest.numel())).values.mean() if hardest.numel() else losses.sum()
-        weights = (
-            torch.ones_like(losses)
-            if self.weights is None
-            else self.weights[labels.clamp(max=len(self.weights) - 1)]
-        )
-        return losses.sum() / (weights * counted).sum().clamp(min=1)
+        return segmentation_loss(logits, labels, self.weights, self.config)
 
     @torch.no_grad()
     def _update_average(self, step: int) -> None:
@@ -313,17 +261,9 @@ class Trainer:
         # int8 ranges that the card may have are of the weights before
         card = replace(self.card, training=training, metrics=metrics, quantization={})
         for name in ['last', *(['best'] if best else [])]:
-            self._averaged(partial(self._save_weights, self.run / f'{name}.safetensors', card))
-        for name, content in (
-            ('state.safetensors', self._state()),
-            ('log.csv', self._table().encode()),
-            ('curves.svg', draw_curves(self.log).encode()),
-        ):
-            write_atomically(self.run / name, partial(_write, content))
-
-    @staticmethod
-    def _save_weights(path: Path, card: Card, model: Network) -> None:
-        save_model(path, model, card)
+            self._averaged(partial(_save_weights, self.files.path / f'{name}.safetensors', card))
+        meta = {'epoch': self.epoch, 'log': self.log, 'made_of': self._made_of()}
+        self.files.save(meta, self._tensors())
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f'model/{k}': v for k, v in self.model.state_dict().items()}
@@ -340,38 +280,20 @@ class Trainer:
             'images': [path.name for path in self.pairs.images],
         }
 
-    def _state(self) -> bytes:
-        meta = {'epoch': self.epoch, 'log': self.log, 'made_of': self._made_of()}
-        tensors = {name: t.detach().cpu().contiguous() for name, t in self._tensors().items()}
-        content: bytes = save(tensors, metadata={'state': json.dumps(meta)})
-        return content
-
-    def _table(self) -> str:
-        text = io.StringIO(newline='')
-        writer = csv.DictWriter(text, ['epoch', 'loss', 'miou', 'seconds'])
-        writer.writeheader()
-        writer.writerows(self.log)
-        return text.getvalue()
-
     def _resume(self) -> None:
-        path = self.run / 'state.safetensors'
-        if not path.is_file():
+        state = self.files.load()
+        if state is None:
             return
-        try:
-            with safe_open(path, framework='pt') as file:
-                meta = json.loads(file.metadata()['state'])
-                theirs, epoch, log = meta['made_of'], int(meta['epoch']), list(meta['log'])
-                tensors = {name: file.get_tensor(name).to(self.device) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, ValueError, TypeError, KeyError) as error:
-            msg = f'{path} is not the state of a run: remove it to begin again, or choose another folder'
-            raise ValueError(msg) from error
+        meta, stored = state
+        theirs = meta['made_of']
         if changed := [name for name, value in self._made_of().items() if theirs.get(name) != value]:
             msg = (
-                f'{self.run} holds a run with other {", ".join(changed)}: choose another folder; '
-                f'--init {self.run}/last.safetensors starts from its weights'
+                f'{self.files.path} holds a run with other {", ".join(changed)}: choose another folder; '
+                f'--init {self.files.path}/last.safetensors starts from its weights'
             )
             raise ValueError(msg)
-        self.epoch, self.log = epoch, log
+        self.epoch, self.log = meta['epoch'], meta['log']
+        tensors = {name: tensor.to(self.device) for name, tensor in stored.items()}
 
         def part(key: str) -> dict[str, Tensor]:
             return {k.removeprefix(f'{key}/'): v for k, v in tensors.items() if k.startswith(f'{key}/')}
@@ -386,34 +308,14 @@ class Trainer:
                 'exp_avg_sq': second[name],
             }
         done = 'is finished' if self.epoch >= self.config.epochs else 'is resumed'
-        self.report(f'the run in {self.run} {done} after epoch {self.epoch}')
+        self.report(f'the run in {self.files.path} {done} after epoch {self.epoch}')
 
 
-def _write(content: bytes, path: Path) -> None:
-    path.write_bytes(content)
+def _save_weights(path: Path, card: Card, model: Network) -> None:
+    save_model(path, model, card)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Tell whether memory ran out: on the CPU, PyTorch raises a plain RuntimeError."""
     kinds = (MemoryError, torch.cuda.OutOfMemoryError)
     return isinstance(error, kinds) or 'allocate memory' in str(error)
-
-
-def _soft_jaccard(scores: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
-    """Return 1 - the soft IoU, averaged over the classes in a batch (Rahman and Wang, ISVC 2016).
-
-    Args:
-        scores: log-softmax (N, C, H, W).
-        labels: int64 (N, H, W).
-        counted: bool (N, H, W), False where there is no label.
-
-    """
-    probability = scores.exp() * counted[:, None]
-    classes = scores.shape[1]
-    ids = torch.where(counted, labels, classes).ravel()
-    truth = torch.bincount(ids, minlength=classes + 1)[:classes].float()
-    own = probability.gather(1, torch.where(counted, labels, 0)[:, None])[:, 0].ravel()
-    overlap = torch.zeros(classes + 1, device=own.device).index_add(0, ids, own)[:classes]
-    union = probability.sum((0, 2, 3)) + truth - overlap
-    present = truth > 0
-    return 1 - (overlap[present] / union[present]).mean()

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a training run: its state, to resume from, and its log."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.training.curves import draw_curves
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+__all__ = ['RunFolder']
+
+STATE = 'state.safetensors'
+FILES = (STATE, 'last.safetensors', 'best.safetensors', 'log.csv', 'curves.svg')
+COLUMNS = ('epoch', 'loss', 'miou', 'seconds')
+HEX = '[0-9a-f]'
+
+
+class RunFolder:
+    """Reads and writes the files of a run, the weights apart; each is the old or the new one, whole.
+
+    Args:
+        path: of the folder.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def check_space(self, values: int) -> None:
+        """Refuse to begin what would fail when the first epoch is saved.
+
+        Args:
+            values: of the network that is trained.
+
+        Raises:
+            ValueError: the disk has too little space.
+
+        """
+        # Values, average and two moments in 4 bytes, before and after; half precision: last, best, a new one
+        needed = values * (2 * 4 * 4 + 3 * 2)
+        there = sum(file.stat().st_size for name in FILES if (file := self.path / name).is_file())
+        folder = next(each for each in (self.path, *self.path.absolute().parents) if each.exists())
+        free = shutil.disk_usage(folder).free
+        if free + there < needed:
+            msg = (
+                f'{folder} has {free >> 20} MiB free; the files of a run need {needed >> 20}: '
+                'free some, or choose another folder'
+            )
+            raise ValueError(msg)
+
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files of a process that was killed while it wrote."""
+        for name in FILES:
+            for leftover in self.path.glob(f'.{name}.{HEX * 16}.tmp'):
+                leftover.unlink()
+
+    def save(self, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Write the state, and the log as a table and as curves.
+
+        Args:
+            meta: plain values to resume from; `log` is rows of `COLUMNS`.
+            tensors: the same.
+
+        """
+        log = meta['log']
+        stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        for name, content in (
+            (STATE, save(stored, metadata={'state': json.dumps(dict(meta))})),
+            ('log.csv', _table(log).encode()),
+            ('curves.svg', draw_curves(log).encode()),
+        ):
+            write_atomically(self.path / name, partial(_write, content))
+
+    def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """Read the plain values and the tensors of the state; None where there is none.
+
+        Raises:
+            ValueError: it is damaged, or something else.
+
+        """
+        path = self.path / STATE
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework='pt') as file:
+                meta = json.loads(file.metadata()['state'])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            _ = meta['epoch'], meta['log'], meta['made_of']
+        except (SafetensorError, ValueError, TypeError, KeyError) as error:
+            msg = f'{path} is not the state of a run: remove it to begin again, or choose another folder'
+            raise ValueError(msg) from error
+        return meta, tensors
+
+
+def _table(log: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO(newline='')
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(log)
+    return text.getvalue()
+
+
+def _write(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
