@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What several tests share: a tiny network on disk."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# A shell ignores interrupts for the background jobs of a script, and what the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope='session')

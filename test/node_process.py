@@ -23,7 +23,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 
-from lw_refinenet_ros.cli.live import _die_with_parent, ros_environment
+from lw_refinenet_ros.cli.live import die_with_parent, ros_environment
 from lw_refinenet_ros.node.diagnostics import read_status
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class NodeProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=_die_with_parent,  # a fixture that fails half-way closes nothing
+            preexec_fn=die_with_parent,  # a fixture that fails half-way closes nothing
         )
         self.context = rclpy.Context()
         rclpy.init(context=self.context)

@@ -104,7 +104,7 @@ def test_an_unusable_source_is_one_line(tmp_path, tiny_weights):
     assert 'none.mcap' in done.stderr
 
 
-@pytest.mark.parametrize('how', ['interrupt', 'node dies', 'player dies'])
+@pytest.mark.parametrize('how', ['SIGINT', 'SIGTERM', 'node dies', 'player dies'])
 def test_however_it_ends_no_process_is_left(bag, tmp_path, tiny_weights, how):
     command = demo('--source', bag, '--weights', tiny_weights, '--output', tmp_path / 'out')
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -118,14 +118,14 @@ def test_however_it_ends_no_process_is_left(bag, tmp_path, tiny_weights, how):
             line = Path(f'/proc/{pid}/cmdline')
             started[pid] = line.read_text() if line.exists() else ''
         time.sleep(0.05)
-    if how == 'interrupt':
-        process.send_signal(signal.SIGINT)
+    if how.startswith('SIG'):
+        process.send_signal(signal.Signals[how])
     else:
         os.kill(next(pid for pid, line in started.items() if wanted in line), signal.SIGKILL)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == (130 if how == 'interrupt' else 1), stderr
+    assert process.returncode == {'SIGINT': 130, 'SIGTERM': 143}.get(how, 1), stderr
     assert 'Traceback' not in stderr
-    if how != 'interrupt':
+    if not how.startswith('SIG'):
         assert f'the {how.split()[0]} ended with status -9' in stderr
     assert not any(Path(f'/proc/{pid}').exists() for pid in started)
     assert not (tmp_path / 'out' / 'labels.mcap').exists(), 'half a recording is no recording'

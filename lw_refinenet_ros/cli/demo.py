@@ -118,6 +118,7 @@ def _say(text: str) -> None:
 
 def _street_bag() -> Path:
     """Give the street video as a bag of rgb8 images; made once."""
+    from lw_refinenet_ros.cli.live import die_with_parent
     from lw_refinenet_ros.image.encodings import rgb
     from lw_refinenet_ros.image.frame import Frame
     from lw_refinenet_ros.sources.bag_writer import BagWriter
@@ -140,7 +141,7 @@ def _street_bag() -> Path:
             folder,
             VIDEO_PACKAGE,
         ]
-        done = subprocess.run(fetch, capture_output=True, text=True, check=False)
+        done = subprocess.run(fetch, capture_output=True, text=True, check=False, preexec_fn=die_with_parent)
         wheels = list(Path(folder).glob('*.whl'))
         if done.returncode or not wheels:
             said = [line for line in done.stderr.splitlines() if line.startswith('ERROR')] or ['no reason']

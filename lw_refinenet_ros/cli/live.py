@@ -17,11 +17,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
+from lw_refinenet_ros.cli.interruption import held
 from lw_refinenet_ros.cli.options import NODE, Progress
 from lw_refinenet_ros.evaluation.live import Arrival, LiveRun, Published
 from lw_refinenet_ros.resources import share_path
 
-__all__ = ['LiveError', 'ros_environment', 'run_live']
+__all__ = ['LiveError', 'die_with_parent', 'ros_environment', 'run_live']
 
 START_S = 60.0  # the node and the recorder have come up by then, on any machine worth having
 FINISH_S = 30.0  # the recorder has written everything by then
@@ -47,7 +48,7 @@ class _Process:
                 stdout=out,
                 stderr=err,
                 env=environment,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
     def check(self) -> None:
@@ -67,15 +68,16 @@ class _Process:
 
     def stop(self) -> None:
         """End the process: ask, then insist."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        if self.process.stdin is not None:
-            self.process.stdin.close()
+        with held():
+            if self.process.poll() is None:
+                self.process.terminate()  # SIGINT is ignored where a shell's script put us in the background
+                try:
+                    self.process.wait(STOP_S)
+                except subprocess.TimeoutExpired:
+                    self.process.kill()
+                    self.process.wait()
+            if self.process.stdin is not None:
+                self.process.stdin.close()
 
     def _epitaph(self, what: str) -> str:
         lines = [line for line in self.log.read_text(errors='replace').splitlines() if line.strip()]
@@ -83,7 +85,8 @@ class _Process:
         return f'the {self.name} {what}{said}'
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have this process, a child just forked, ended when its parent ends, whatever ends that."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -144,8 +147,9 @@ def run_live(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='lw_refinenet_')))
 
         def start(name: str, *arguments: str) -> _Process:
-            process = _Process(name, list(arguments), folder, environment)
-            stack.callback(process.stop)
+            with held():
+                process = _Process(name, list(arguments), folder, environment)
+                stack.callback(process.stop)
             return process
 
         ros = ['--ros-args', '-r', f'image:={topic}']

@@ -8,9 +8,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import TextIO, cast
 
-from lw_refinenet_ros.cli.options import UsageError
-from lw_refinenet_ros.cli.outputs import check_outputs
-from lw_refinenet_ros.cli.parser import parse
+from lw_refinenet_ros.cli.interruption import run_interruptible
 from lw_refinenet_ros.cli.terminal import Harmless
 
 __all__ = ['main']
@@ -19,7 +17,21 @@ BROKEN_PIPE = 141  # as of every program that SIGPIPE ends
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command: 0 done, 1 the input was at fault, 2 wrong usage, 130 interrupted."""
+    """Run a command: 0 done, 1 the input was at fault, 2 wrong usage, 130 after SIGINT, 143 after SIGTERM.
+
+    Args:
+        arguments: None for those of this process, whose signals are then the command's to handle.
+
+    """
+    return run_interruptible(_run) if arguments is None else _run(arguments)
+
+
+def _run(arguments: list[str] | None = None) -> int:
+    # These imports take half a second, in which signals are to be handled already.
+    from lw_refinenet_ros.cli.options import UsageError
+    from lw_refinenet_ros.cli.outputs import check_outputs
+    from lw_refinenet_ros.cli.parser import parse
+
     # Their complaints about damaged files would stand beside our one line that says it.
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException
+from rclpy.signals import SignalHandlerOptions
 
 from lw_refinenet_ros.one_line import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
 __all__ = ['ros_context']
 
@@ -24,32 +26,41 @@ def ros_context(args: list[str] | None) -> Iterator[Callable[[], None]]:
     """Start rclpy, and shut it down at the end; for the main thread.
 
     SIGINT and SIGTERM end rclpy's context, which `rclpy.ok()` tells and which wakes an executor. What rclpy
-    raises because of that ends the block, and no more.
+    raises because of that ends the block, and no more. A signal that is ignored stays ignored.
 
     Args:
         args: the command line, None for the process's own.
 
     Returns:
-        `started`: until it is called the signals raise KeyboardInterrupt, and what takes long ends at once.
-        After that they raise nothing, since in the middle of rclpy anything could be left half done.
+        `started`: until it is called the signals go to the handler that was there before, or raise
+        KeyboardInterrupt, and what takes long ends at once. After that they raise nothing, since in the
+        middle of rclpy anything could be left half done; the handler gets them after the block.
 
     Raises:
         ValueError: rclpy refuses the command line.
 
     """
-    starting = True
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    starting, missed = True, list[signal.Signals]()
 
     def started() -> None:
         nonlocal starting
         starting = False
 
-    def interrupt(*_: object) -> None:
-        if starting:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        handler = before[signal.Signals(number)]
+        if not starting:
+            missed.append(signal.Signals(number))
+        elif callable(handler):
+            handler(number, frame)
+        else:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, interrupt)
     try:
-        _start(args)
+        _start(args, SignalHandlerOptions.ALL if signal.SIGINT in before else SignalHandlerOptions.SIGTERM)
         try:
             yield started
         except ExternalShutdownException:
@@ -63,10 +74,14 @@ def ros_context(args: list[str] | None) -> Iterator[Callable[[], None]]:
             rclpy.try_shutdown()
         for number, handler in before.items():
             signal.signal(number, handler)
+        for number in missed:
+            handler = before[number]
+            if callable(handler):
+                handler(number, None)
 
 
-def _start(args: list[str] | None) -> None:
+def _start(args: list[str] | None, handlers: SignalHandlerOptions) -> None:
     try:
-        rclpy.init(args=args)
+        rclpy.init(args=args, signal_handler_options=handlers)
     except RCLError as error:
         raise ValueError(one_line(str(error))) from error
