@@ -6,6 +6,7 @@ restarts, loops, frames or rounds, minutes of `soak` or seconds of `subscribers`
 the amounts below.
 """
 
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -125,6 +126,23 @@ def signals(count: float, progress: Callable[[int], None]) -> tuple[list[dict], 
     return rows, ['At moments from the first import to full load; after every end the next start served.']
 
 
+def commands(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """End demo, play, evaluate --live and train at random moments."""
+    from benchmark.fault_commands import end_commands_at_random
+    from benchmark.node_under_test import tiny_weights
+
+    with tiny_weights() as weights, tempfile.TemporaryDirectory() as folder:
+        rows = end_commands_at_random(weights, Path(folder), int(count), SEED, lambda n: progress(n // 8))
+    note = (
+        'At moments from the first line of Python to the last. Before our handlers are there, and after the '
+    )
+    note += 'end, the system ends it, which a shell shows as 130 and 143 too.'
+    return rows, [
+        note,
+        'No process was left running, no traceback was printed.',
+    ]
+
+
 def lifecycle(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """Drive the node round its lifecycle under load."""
     from benchmark.fault_lifecycle import go_round
@@ -142,7 +160,7 @@ def lifecycle(count: float, progress: Callable[[int], None]) -> tuple[list[dict]
 
 ENTRIES = {
     messages: 1_000_000, files: 2000, parameters: 2000, over_dds: 5000, publisher: 50, loop: 50,
-    resolution: 300, memory: 10_000, subscribers: 20, signals: 20, lifecycle: 100,
+    resolution: 300, memory: 10_000, subscribers: 20, signals: 20, commands: 100, lifecycle: 100,
     soak: 30,
 }  # fmt: skip
 
@@ -174,6 +192,8 @@ def _check_flat(early: float, late: float) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run all, or those that are named, with their amounts."""
+    # A shell ignores interrupts for the background jobs of a script; what is started here would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     known = {entry.__name__: (entry, amount) for entry, amount in ENTRIES.items()}
     for argument in arguments or list(known):
         name, _, amount = argument.partition('=')

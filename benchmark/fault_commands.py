@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands ended by signals at random moments of their lives, from Python's first line to their last."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from lw_refinenet_ros.image.frame import Frame
+from lw_refinenet_ros.sources.bag_writer import BagWriter
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+MARK = 'LW_REFINENET_BENCHMARK_RUN'  # in the environment of a run and of all that it starts
+PATIENCE_S = 120.0
+PF_EXITING = 4
+FRAMES, RATE_HZ, SIZE = 15, 10, (96, 128)
+
+
+def end_commands_at_random(weights: Path, folder: Path, times: int, seed: int, progress) -> list[dict]:
+    """Start each command and send it a signal, so many times for each signal; count how it ended.
+
+    Raises:
+        AssertionError: it ended with another status, left a process behind, or printed a traceback.
+
+    """
+    rng = random.Random(seed)
+    rows, done = [], 0
+    for name, command in _commands(weights, folder).items():
+        lifetime = _lifetime(command)
+        for number in SIGNALS:
+            ends: dict[int, list[float]] = {128 + number: [], -number: []}
+            while sum(map(len, ends.values())) < times:
+                moment = rng.uniform(0, lifetime)
+                ended = _end(command, moment, number)
+                if ended is None:  # it was done before
+                    continue
+                status, seconds, left, output = ended
+                said = f'{name}, {number.name} after {moment:.3f} s: status {status}, left {left}: {output}'
+                assert status in ends, said
+                assert not left, said
+                assert status < 0 or 'Traceback' not in output, said
+                ends[status].append(seconds)
+                done += 1
+                progress(done)
+            rows.append(
+                {
+                    'command': name,
+                    'signal': number.name,
+                    'times': times,
+                    f'status {128 + signal.SIGINT} or {128 + signal.SIGTERM}': len(ends[128 + number]),
+                    'ended by the system': len(ends[-number]),
+                    'lifetime (s)': lifetime,
+                    'to the end, at most (s)': max(ends[128 + number] + ends[-number]),
+                }
+            )
+    return rows
+
+
+def _end(
+    command: list[str], moment: float, number: signal.Signals
+) -> tuple[int, float, list[str], str] | None:
+    """Give status, seconds to the end, what still runs, and the output; None if it ended by itself before."""
+    run = str(uuid.uuid4())
+    with subprocess.Popen(
+        [part.format(run=run) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {MARK: run},
+    ) as process:
+        try:
+            process.wait(moment)
+        except subprocess.TimeoutExpired:
+            started = time.monotonic()
+            process.send_signal(number)
+            late = _is_exiting(process.pid)
+            status = process.wait(PATIENCE_S)
+            if late and status == 0:
+                return None
+            seconds, left = time.monotonic() - started, _running(f'{MARK}={run}')
+            return status, seconds, left, process.stdout.read()
+        assert process.returncode == 0, process.stdout.read()
+        return None
+
+
+def _is_exiting(pid: int) -> bool:
+    """Whether the kernel takes the process down already, which signals do not reach any more."""
+    fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+    return fields[0] == 'Z' or bool(int(fields[6]) & PF_EXITING)
+
+
+def _running(mark: str) -> list[str]:
+    """Name the processes that have the mark in their environment."""
+    found = []
+    for environment in Path('/proc').glob('[0-9]*/environ'):
+        try:
+            if mark.encode() in environment.read_bytes().split(b'\0'):
+                line = environment.with_name('cmdline').read_bytes()
+                found.append(line.replace(b'\0', b' ').decode(errors='replace'))
+        except OSError:  # gone by now
+            continue
+    return found
+
+
+def _lifetime(command: list[str]) -> float:
+    started = time.monotonic()
+    subprocess.run([part.format(run='whole') for part in command], check=True, capture_output=True)
+    return time.monotonic() - started
+
+
+def _commands(weights: Path, folder: Path) -> dict[str, list[str]]:
+    """Write a short recording with truth and a small data set; give the commands that use them."""
+    bag, data = folder / 'bag.mcap', folder / 'data'
+    rng = np.random.default_rng(0)
+    for part in ('images', 'labels'):
+        (data / part).mkdir(parents=True)
+    with BagWriter(bag) as writer:
+        for index in range(FRAMES):
+            stamp_ns = 1_000_000_000 + index * 1_000_000_000 // RATE_HZ
+            image = rng.integers(0, 255, (*SIZE, 3), np.uint8)
+            truth = rng.integers(0, 3, SIZE, np.uint8)
+            for topic, array, encoding in (('/image', image, 'rgb8'), ('/truth', truth, 'mono8')):
+                frame = Frame.from_array(array, stamp_ns=stamp_ns, frame_id='camera', encoding=encoding)
+                writer.write_image(topic, frame)
+            Image.fromarray(image).save(data / 'images' / f'{index}.png')
+            Image.fromarray(truth).save(data / 'labels' / f'{index}.png')
+    classes = [{'name': name, 'color': [80 * i, 40, 200]} for i, name in enumerate(('sky', 'road', 'car'))]
+    (data / 'classes.yaml').write_text(yaml.safe_dump({'name': 'tiny', 'ignore': 255, 'classes': classes}))
+    ours = ['--weights', str(weights)]
+    run = [sys.executable, '-m', 'lw_refinenet_ros.cli.main']
+    train = ['--data', str(data), '--init', str(weights), '--output', f'{folder}/{{run}}']
+    train += ['--epochs', '2', '--batch-size', '4', '--crop-height', '64', '--crop-width', '64']
+    return {
+        'demo': [
+            *run, 'demo', '--source', str(bag), '--topic', '/image', '--output', f'{folder}/demo', *ours
+        ],
+        'play': [*run, 'play', str(bag), '--topic', '/image'],
+        'evaluate --live': [
+            *run, 'evaluate', '--bag', str(bag), '--topic', '/image', '--labels', '/truth', '--live', *ours
+        ],
+        'train': [*run, 'train', *train],
+    }  # fmt: skip
