@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ci_skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
 
 # A shell ignores interrupts for the background jobs of a script, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
