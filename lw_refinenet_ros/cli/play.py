@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.options import Progress, UsageError, number
 from lw_refinenet_ros.cli.outputs import LOG, Declared, Output
+from lw_refinenet_ros.node.shared_memory import require_shared_memory
 
 if TYPE_CHECKING:
     import argparse
@@ -99,6 +100,7 @@ def _play(options: argparse.Namespace) -> int:
         names = [options.output_topic or source.topic.removesuffix('/compressed') for source in sources]
         names = _remapped(names, options.remap)
         # Only now: a source at fault is said even where ROS is missing.
+        require_shared_memory()
         from lw_refinenet_ros.node.player import Playing, Track, play
 
         log = stack.enter_context(options.log.open('w')) if options.log else None

@@ -10,6 +10,9 @@ import signal
 import sys
 from typing import NoReturn
 
+from lw_refinenet_ros.node.dead_segments import remove_dead_segments
+from lw_refinenet_ros.node.shared_memory import require_shared_memory
+
 __all__ = ['main']
 
 
@@ -20,6 +23,11 @@ def main() -> None:
     own = list(itertools.takewhile(lambda argument: argument != '--ros-args', sys.argv[1:]))
     if own:
         _explain(own)
+    remove_dead_segments()
+    try:
+        require_shared_memory()
+    except OSError as error:
+        sys.exit(f'segmentation_node: {error}')
     from lw_refinenet_ros.node import segmentation_node
 
     segmentation_node.main()

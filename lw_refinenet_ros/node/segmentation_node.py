@@ -19,7 +19,6 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
 from lw_refinenet_ros.node.camera import Camera
-from lw_refinenet_ros.node.dead_segments import remove_dead_segments
 from lw_refinenet_ros.node.diagnostics import READY, WARMING_UP, build_status
 from lw_refinenet_ros.node.inference_thread import InferenceThread
 from lw_refinenet_ros.node.label_info import LabelPublishers
@@ -308,7 +307,6 @@ def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted."""
     keep_large_allocations()
     sys.setswitchinterval(SWITCH_S)
-    remove_dead_segments()
     with ExitStack() as stack:
         stack.enter_context(suppress(KeyboardInterrupt))
         try:

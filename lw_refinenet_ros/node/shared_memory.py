@@ -1,21 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Fast DDS profile whose shared memory fits into the machine's."""
+"""Shared memory: enough to start at all, and a Fast DDS profile that fits into it."""
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ['fitting_profile', 'shrink_segments']
+__all__ = ['fitting_profile', 'require_shared_memory', 'shrink_segments']
 
 SHARED_MEMORY = Path('/dev/shm')
 VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')  # newer, and to Jazzy
 SPACE = '{http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles}'
 SMALLEST = 64 << 10  # bytes; below, Fast DDS does without shared memory by itself
+
+
+def require_shared_memory(shared_memory: Path = SHARED_MEMORY) -> None:
+    """Check, before rclpy is imported, that shared memory is not full.
+
+    rclpy's tracing maps a new file there; writing where no page is left ends a process with SIGBUS.
+
+    Raises:
+        OSError: it is full.
+
+    """
+    free = _free(shared_memory) if shared_memory.is_dir() else SMALLEST
+    if free < SMALLEST:
+        msg = (
+            f'{shared_memory} is full ({free} bytes free) and ROS cannot start: delete what fills it or give '
+            'more (docker run --shm-size=1g)'
+        )
+        raise OSError(msg)
+
+
+def _free(shared_memory: Path) -> int:
+    """Return the free bytes; a file system without a limit has 0 blocks, 0 of them free."""
+    status = os.statvfs(shared_memory)
+    return status.f_bavail * status.f_frsize if status.f_blocks else sys.maxsize
 
 
 @contextmanager
@@ -38,8 +63,7 @@ def fitting_profile(shared_memory: Path = SHARED_MEMORY) -> Iterator[str]:
     if not profile.is_file() or not shared_memory.is_dir():
         yield ''
         return
-    status = os.statvfs(shared_memory)
-    free = status.f_bavail * status.f_frsize
+    free = _free(shared_memory)
     smaller, was = shrink_segments(profile.read_text(), free, max(free // 2, SMALLEST))
     if not was:
         yield ''
