@@ -59,7 +59,7 @@ endif
 
 # What a release needs: docs, lock, licences, audit. Their tools have an environment of their own.
 RELEASE := .venv-release
-.PHONY: docs lock licences audit
+.PHONY: docs lock licences audit audit-offline
 
 $(RELEASE)/.ready: requirements/release.txt requirements/constraints-release.txt
 	@echo '$(RELEASE): documentation and release tools'
@@ -85,8 +85,11 @@ licences: $(VENV)/.ready ## list the licences of the dependencies in docs/licenc
 	@mkdir -p build
 	@$(BIN)/python requirements/licences.py >build/licences.tmp && mv build/licences.tmp docs/licences.md
 
-audit: $(RELEASE)/.ready ## ask for known vulnerabilities of the locked versions
+audit: audit-offline $(RELEASE)/.ready ## ask for known vulnerabilities of the locked versions
 	@$(RELEASE)/bin/python requirements/audit.py
+
+audit-offline: $(VENV)/.ready-dev ## check that what is installed is what is pinned, without a network
+	@$(BIN)/python requirements/audit.py --offline
 
 clean: ## remove .venv, caches and what was built; results are kept
 	rm -rf '$(VENV)' .venv-jazzy '$(RELEASE)' build install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,19 +2,46 @@
 """Asks for known vulnerabilities of the locked packages, and says of which nothing is known: `make audit`.
 
 Ends with 1 where a vulnerability is known, with 0 where none is or none could be asked for: in both of these
-pip-audit itself says "no known vulnerabilities found".
+pip-audit itself says "no known vulnerabilities found". With --offline it asks nobody, and says which packages
+of the environment that runs it are others than the pinned ones, whose audit would tell nothing of them.
 """
 
 import json
+import re
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
-LOCK = Path(__file__).with_name('lock-wheels.txt')
+FOLDER = Path(__file__).parent
+LOCK = FOLDER / 'lock-wheels.txt'
+PINNED = re.compile(r'^([\w.-]+)==([^\s;]+)', re.MULTILINE)
+OF_THE_ENVIRONMENT = {'pip', 'lw-refinenet-ros'}
 
 
 def main() -> int:
-    """Run pip-audit on the lock and give the exit status."""
+    """Audit, and give the exit status."""
+    return check_installed() if sys.argv[1:] == ['--offline'] else ask()
+
+
+def check_installed() -> int:
+    """Compare what is installed with the constraints; a message package of ROS is in the wheel ros-NAME."""
+    pinned: dict[str, set[str]] = {}
+    for name, version in PINNED.findall((FOLDER / 'constraints.txt').read_text()):
+        pinned.setdefault(name, set()).add(version)
+    installed = {re.sub(r'[-_.]+', '-', d.name).lower(): d.version.partition('+')[0] for d in distributions()}
+    faults = 0
+    for name, version in sorted(installed.items()):
+        versions = pinned.get(name, pinned.get(f'ros-{name}', set()))
+        if name not in OF_THE_ENVIRONMENT and version not in versions:
+            say(f'{name} {version} is installed, pinned is {", ".join(sorted(versions)) or "no version"}')
+            faults += 1
+    say(f'{len(installed)} packages installed, {faults} other than pinned')
+    return int(faults > 0)
+
+
+def ask() -> int:
+    """Run pip-audit on the lock."""
     how = ['--require-hashes', '--disable-pip', '--progress-spinner', 'off', '--format', 'json']
     done = subprocess.run(
         [sys.executable, '-m', 'pip_audit', '-r', str(LOCK), *how], capture_output=True, text=True
