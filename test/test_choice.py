@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which engine 'auto' takes, on machines of every kind: none of them has to be here."""
 
+from dataclasses import replace
+
 import pytest
 
 from lw_refinenet_ros.inference.choice import Here, choose
@@ -88,6 +90,14 @@ def test_what_was_measured_comes_before_what_is_usual_and_what_is_asked_for_befo
 def test_a_measured_int8_is_not_taken_where_bf16_is_native():
     bf16 = FP32._replace(precision='bf16')
     assert choose(ANY, GOOD, Here(BF16.cuda, BF16.openvino, [INT8, bf16]))[0] == bf16
+
+
+def test_on_another_processor_int8_has_to_be_measured_first():
+    arm = Here(cuda=False, openvino=OLD.openvino, x86=False)
+    choice, why = choose(ANY, GOOD, arm)
+    assert choice == FP32
+    assert why.endswith('`lw_refinenet benchmark --save` does')
+    assert choose(ANY, GOOD, replace(arm, measured=[INT8, FP32]))[0] == INT8
 
 
 @pytest.mark.parametrize(

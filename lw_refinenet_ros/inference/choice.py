@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,12 +36,14 @@ class Here:
         cuda: whether PyTorch finds a CUDA device.
         openvino: the precisions that OpenVINO computes natively on this CPU; none where it is not installed.
         measured: what `benchmark --save` measured for the network's architecture, fastest first.
+        x86: whether the CPU is one of those on which int8 is known to be faster than fp32.
 
     """
 
     cuda: bool
     openvino: frozenset[str]
     measured: Sequence[Choice] = ()
+    x86: bool = True
 
 
 def make_engine(
@@ -152,6 +155,8 @@ def _against_int8(card: Card, here: Here) -> str:
         return 'it runs in OpenVINO only'
     if 'bf16' in here.openvino:
         return 'bf16 is native here'
+    if not here.x86 and not here.measured:
+        return 'nobody measured whether it is faster on this CPU; `lw_refinenet benchmark --save` does'
     if not accuracy:
         return accuracy_of_int8(card)
     if accuracy['agreement'] < LEAST_AGREEMENT:
@@ -180,7 +185,8 @@ def machine_here(architecture: str = '') -> Here:
         from lw_refinenet_ros.inference.openvino_engine import native_precisions
 
         native = native_precisions()
-    return Here(torch.cuda.is_available(), native, read_measured(architecture))
+    x86 = platform.machine() in ('x86_64', 'AMD64')
+    return Here(torch.cuda.is_available(), native, read_measured(architecture), x86)
 
 
 def _make(network: Network, card: Card, choice: Choice, threads: int) -> Engine:
