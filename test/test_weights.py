@@ -64,6 +64,27 @@ def test_values_that_float16_cannot_hold_are_not_stored_and_the_old_file_stays(t
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize('name', ['camvid', 'camvid_mobilenet_v2'])
+def test_shipped_weights_hold_int8_ranges_that_keep_the_labels(name):
+    path = find_weights(name)
+    card = read_card(path)
+    accuracy = card.quantization['accuracy']
+    assert accuracy['agreement'] >= 0.99
+    assert accuracy['float_miou'] - accuracy['miou'] <= 0.005
+    assert path.stat().st_size < 12_000_000
+    assert not card.training['init'].startswith('/')  # a path of the machine it was trained on
+
+
+@pytest.mark.parametrize(
+    'accuracy', [{}, {'agreement': 1.5}, {'agreement': float('nan')}, {'agreement': 0.9, 'miou': 0.5}, 'good']
+)
+def test_a_damaged_accuracy_of_int8_is_refused(tiny_weights, tmp_path, accuracy):
+    quantization = {'activations': [], 'weights': [], 'accuracy': accuracy}
+    path = rewritten(tiny_weights, tmp_path / 'x', lambda _, header: header.update(quantization=quantization))
+    with pytest.raises(WeightsError, match='cannot be used'):
+        read_card(path)
+
+
 def test_a_full_disk_is_an_error_of_the_disk_that_names_the_file(tiny_weights, tmp_path):
     path = tmp_path / 'new.safetensors'
     program = (
