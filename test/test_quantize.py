@@ -197,8 +197,9 @@ def test_an_activation_is_kept_within_its_range(quantized):
 
 
 def test_the_float_weights_are_kept(quantized, tiny_weights):
+    kept = load_model(quantized)[0].state_dict()
     for name, tensor in load_model(tiny_weights)[0].state_dict().items():
-        assert torch.equal(load_model(quantized)[0].state_dict()[name], tensor)
+        assert torch.equal(kept[name], tensor)
 
 
 def test_every_engine_runs_the_float_weights(quantized):
