@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def outputs(options: argparse.Namespace) -> Declared:
     """Declare what is written and what is read."""
-    return [Output('--json', options.json, JSON)], [options.weights]
+    return [Output('--json', options.json, JSON)], [options.weights, options.image]
 
 
 def run(options: argparse.Namespace) -> None:

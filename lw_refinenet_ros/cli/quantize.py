@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def outputs(options: argparse.Namespace) -> Declared:
     """Declare what is written and what is read."""
-    return [Output('--output', options.output, WEIGHTS)], [options.weights, options.data]
+    return [Output('--output', options.output, WEIGHTS)], [options.weights, options.data, options.held_out]
 
 
 def run(options: argparse.Namespace) -> None:
