@@ -161,6 +161,15 @@ def test_the_command_prints_saves_and_reports(tmp_path, capsys):
     assert len(checker.all('rect', **{'class': 'bar'})) == len(before)
 
 
+def test_a_file_that_is_not_there_is_named_with_the_remedy(tmp_path, capsys):
+    (tmp_path / 'a.json').write_text(json.dumps(evaluation([500])))
+    for other, what in (('camvid', 'camvid is not there'), (str(tmp_path), f'{tmp_path} is a folder')):
+        assert main(['compare', str(tmp_path / 'a.json'), other]) == 1
+        error = capsys.readouterr().err
+        assert f'{what}: give the file that evaluate --json wrote; to compare weights give a --bag' in error
+        assert error.count('\n') == 1
+
+
 @pytest.mark.parametrize(
     ('content', 'said'),
     [
@@ -240,7 +249,9 @@ def test_two_weights_on_a_bag_give_what_their_evaluations_give_and_pictures_of_w
     [
         (['--bag', 'x.mcap'], 2, 'give a --bag or --images, and --labels'),
         (['--labels', '/truth'], 2, 'give a --bag or --images, and --labels'),
-        (['--images', '.', '--labels', '/truth'], 1, "a folder of --labels, which '/truth' is not"),
+        (['--images', '.', '--labels', '/truth'], 1, '--labels /truth does not exist'),
+        (['--images', '.', '--labels', __file__], 1, 'is not a folder of masks'),
+        (['--bag', 'x', '--labels', '/truth', '--topic', '/truth'], 2, 'are both /truth'),
         (['--bag', 'none.mcap', '--labels', '/truth'], 1, 'none.mcap does not exist'),
     ],
 )

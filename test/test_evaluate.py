@@ -109,7 +109,8 @@ def test_every_kind_of_bag_gives_the_confusion_of_the_segmenters_own_labels(
     assert result['per_frame']['stamp_ns'] == stamps(FRAMES)
     assert np.sum(result['per_frame']['intersection'], axis=0).tolist() == wanted.intersection.tolist()
     assert np.sum(result['per_frame']['union'], axis=0).tolist() == wanted.union.tolist()
-    assert set(result['stages_ms']) == {'decode', 'inference', 'score'}
+    assert set(result['stages_ms']) == {'decode', 'inference', 'inference_with_confidence', 'score'}
+    assert result['latency_ms'] == result['stages_ms']['inference']
 
 
 def test_compressed_images_and_masks_in_a_folder_give_the_same(tmp_path, images, truths, evaluate):
@@ -244,6 +245,22 @@ def test_a_topic_that_does_not_exist_is_answered_with_those_that_do(tmp_path, im
         status, result, said = evaluate('--bag', bag, *arguments, '--keep-going')
         assert (status, result) == (1, None)
         assert f"has no image topic '/nowhere': its image topics are {TOPIC}, {TRUTH}" in said
+        assert 'lw_refinenet_efficientnet_lite0 on' not in said, 'an engine was loaded for nothing'
+    status, _, said = evaluate('--bag', bag, '--labels', '/nowhere')
+    assert f"has no image topic '/nowhere': its image topics are {TOPIC}, {TRUTH}" in said
+
+
+def test_images_and_masks_of_one_topic_are_refused(tmp_path, images, truths, evaluate):
+    bag = bag_of(tmp_path / 'bag', images, truths)
+    status, _, said = evaluate('--bag', bag, '--labels', TRUTH, '--topic', TRUTH)
+    assert status == 2
+    assert f'--topic and --labels are both {TRUTH}' in said
+
+
+def test_a_folder_of_masks_that_is_not_there_is_named(tmp_path, evaluate):
+    status, _, said = evaluate('--images', tmp_path, '--labels', tmp_path / 'nolabels')
+    assert status == 1
+    assert f'--labels {tmp_path}/nolabels does not exist' in said
 
 
 def test_frames_and_masks_that_cannot_be_used_are_named_and_the_rest_is_scored(
@@ -311,6 +328,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(output, tmp_path, image
     assert 'File too large' in complaint
     assert str(path) in complaint
     assert 'Traceback' not in done.stderr
+    assert ('\nmIoU ' in done.stdout) == (output != '--output-bag'), 'what was done is shown'
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert path.read_text() == 'before'
 

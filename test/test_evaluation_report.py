@@ -12,7 +12,8 @@ import pytest
 from recordings import START_NS, pictures
 from test_report import CHROMIUM, Checker
 
-from lw_refinenet_ros.evaluation.evaluate import Labelled, evaluate
+from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.evaluation.evaluate import Labelled, evaluate, segment_with
 from lw_refinenet_ros.evaluation.evaluation_report import write_evaluation_report
 from lw_refinenet_ros.evaluation.examples import Example
 from lw_refinenet_ros.evaluation.merge import merge
@@ -129,6 +130,26 @@ def test_frames_where_all_is_right_are_not_among_the_worst(tmp_path, street):
     checker = Checker(write(tmp_path / 'report.html', found))
     assert len(checker.all('figure')) == Made.length - 1
     assert '100%' not in ' '.join(text for text in checker.texts if 'lowest' in text)
+
+
+def test_labels_alone_are_timed_of_the_first_ten_frames_and_every_tenth(street, tiny_weights, monkeypatch):
+    monkeypatch.setattr(Made, 'length', 32)
+    jobs = []
+    segmenter = Segmenter.load(str(tiny_weights), engine='torch', threads=1)
+    run = segmenter.engine.run
+
+    def watched(job, *more):
+        jobs.append(job.confidence)
+        run(job, *more)
+
+    monkeypatch.setattr(segmenter.engine, 'run', watched)
+    found = evaluate(Made(street), segment_with(segmenter), LABELS)
+    timed = [index for index, time_ms in enumerate(found.stages_ms['inference']) if time_ms == time_ms]
+    assert timed == [*range(10), 10, 20, 30]
+    assert (jobs.count(False), jobs.count(True)) == (len(timed), Made.length)
+    assert len(found.stages_ms['inference_with_confidence']) == Made.length
+    summary = evaluation_summary(found, {})
+    assert 0 < summary['latency_ms']['p50'] <= summary['latency_ms']['p99']
 
 
 def test_charts_of_a_folder_count_its_frames(tmp_path, street, monkeypatch):

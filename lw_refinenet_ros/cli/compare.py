@@ -12,6 +12,7 @@ from lw_refinenet_ros.cli.options import (
     UsageError,
     add_engine_arguments,
     add_mask_arguments,
+    check_mask_arguments,
     label_set,
     load_segmenter,
     mask_map,
@@ -57,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def outputs(options: argparse.Namespace) -> Declared:
     """Declare what is written and what is read."""
     written = [Output('--json', options.json, JSON), Output('--report', options.report, REPORT)]
-    return written, [options.before, options.after, options.bag, options.images, options.labels]
+    read = (options.before, options.after, options.bag, options.images, options.labels, options.map)
+    return written, list(read)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -118,9 +120,8 @@ def _check(options: argparse.Namespace) -> None:
     if bool(options.bag or options.images) != bool(options.labels) or (options.map and not options.labels):
         msg = 'to compare two weights, give a --bag or --images, and --labels; to compare two JSONs, neither'
         raise UsageError(msg)
-    if options.images and (options.topic or not Path(options.labels).is_dir()):
-        msg = f'--images takes no --topic and a folder of --labels, which {options.labels!r} is not'
-        raise ValueError(msg)
+    if options.labels:
+        check_mask_arguments(options)
 
 
 def _evaluate(
@@ -136,6 +137,11 @@ def _evaluate(
 
     masks = Path(options.labels) if Path(options.labels).is_dir() else options.labels
     meet = mask_map(options, label_set(options.before), masks)
+    examples = (
+        FolderExamples.find(options.images, Path(options.labels))
+        if options.images
+        else BagExamples(options.bag, options.topic, masks, round(options.tolerance * 1e9))
+    )
     segmenters = [
         load_segmenter(argparse.Namespace(**{**vars(options), 'weights': name}))
         for name in (options.before, options.after)
@@ -145,11 +151,6 @@ def _evaluate(
         msg = f'the classes differ and cannot be compared: {", ".join(ours)}; and {", ".join(theirs)}'
         raise ValueError(msg)
     labels = segmenters[1].labels
-    examples = (
-        FolderExamples.find(options.images, Path(options.labels))
-        if options.images
-        else BagExamples(options.bag, options.topic, masks, round(options.tolerance * 1e9))
-    )
     before, after = segmenters
     first, second, pictures = evaluate_both(
         examples,

@@ -72,6 +72,7 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.cli.live import run_live
     from lw_refinenet_ros.evaluation.files import write_json
     from lw_refinenet_ros.evaluation.live import headline, summarize, summary_rows
+    from lw_refinenet_ros.evaluation.provenance import describe_weights
     from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import read_card
@@ -95,7 +96,8 @@ def run(options: argparse.Namespace) -> None:
     parameters: dict[str, str | float] = {'weights': weights, 'overlay_alpha': OVERLAY_ALPHA}
     with new_folders(options.output):
         live = run_live(str(path), topic, bag, parameters, frames, source_topic=options.topic)
-    live = replace(live, conditions={'source': said, **live.conditions, **conditions()})
+    made_with = {**live.conditions, **describe_weights(options.weights), **conditions()}
+    live = replace(live, conditions={'source': said, **made_with})
     summary = summarize(live)
     write_json(options.output / 'metrics.json', summary)
     pixels = _write_video(bag, options.output / 'overlay.mp4', rate_hz or 10.0)

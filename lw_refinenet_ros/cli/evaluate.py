@@ -14,6 +14,7 @@ from lw_refinenet_ros.cli.options import (
     UsageError,
     add_engine_arguments,
     add_mask_arguments,
+    check_mask_arguments,
     number,
 )
 from lw_refinenet_ros.cli.outputs import BAG, JSON, REPORT, Declared, Output
@@ -93,7 +94,8 @@ def outputs(options: argparse.Namespace) -> Declared:
     else:
         files = [options.output_bag]
     written += [Output('--output-bag', file, BAG) for file in files]
-    return written, [*bags, options.images, options.labels, options.weights or DEFAULT_WEIGHTS]
+    read = (options.images, options.labels, options.map, options.weights or DEFAULT_WEIGHTS)
+    return written, [*bags, *read]
 
 
 def run(options: argparse.Namespace) -> None:
@@ -124,29 +126,27 @@ def run(options: argparse.Namespace) -> None:
         summary = evaluation_summary(
             found, {'source': found.description, **made_with, **conditions()}, live_figures(live), parts
         )
+        for row in _class_rows(summary):
+            print(row)
+        for name, value, note in evaluation_rows(summary):
+            print(f'  {name:<18}{value:>10}  {note}')
+        for name, figures in summary.get('bags', {}).items():
+            print(f'  {name}: {evaluation_headline(figures)}')
+        print(f'  {provenance(summary["conditions"])}')
+        print(evaluation_headline(summary))
         if options.json:
             write_json(options.json, summary)
         if options.report:
             write_evaluation_report(
                 options.report, found, summary, ages(live) if live else (), misses(live) if live else ()
             )
-    for row in _class_rows(summary):
-        print(row)
-    for name, value, note in evaluation_rows(summary):
-        print(f'  {name:<18}{value:>10}  {note}')
-    for name, figures in summary.get('bags', {}).items():
-        print(f'  {name}: {evaluation_headline(figures)}')
-    print(f'  {provenance(summary["conditions"])}')
-    print(evaluation_headline(summary))
     tell(found.problems.count, found.problems.first, fatal=not options.keep_going)
 
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse before the work what would fail after it."""
     several = options.bag and len(options.bag) > 1
-    if options.images and (options.topic or not Path(options.labels).is_dir()):
-        msg = f'--images takes no --topic and a folder of --labels, which {options.labels!r} is not'
-        raise ValueError(msg)
+    check_mask_arguments(options)
     if options.live and not options.bag:
         msg = '--live needs a --bag'
         raise UsageError(msg)

@@ -59,6 +59,7 @@ def evaluate_recordings(
     bags = [path.absolute() for path in options.bag or ()]
     at_once = max(1, min(options.jobs or 1, len(bags)))
     tasks = _tasks(options, bags, worst)
+    opened = tasks[0].open() if len(tasks) == 1 else None  # before an engine is loaded for nothing
     segmenter = load_segmenter(options)
     engine = _engine(options, segmenter, at_once)
     tasks = [replace(task, engine=engine) for task in tasks]
@@ -73,7 +74,7 @@ def evaluate_recordings(
         results = []
         for task in tasks:
             shown = Progress('evaluated' if len(tasks) == 1 else f'{task.name}: evaluated')
-            results.append(run_task(task, shown.show_of, segmenter))
+            results.append(run_task(task, shown.show_of, segmenter, opened))
     found, made_with, parts = _joined(results, worst)
     made_with |= {'weights': options.weights or DEFAULT_WEIGHTS}  # as it was given
     if tasks[0].masks:
@@ -88,9 +89,6 @@ def _tasks(options: argparse.Namespace, bags: Sequence[Path], worst: int) -> lis
         raise ValueError(msg)
     names = names_of(bags or [options.images])
     labels = Path(options.labels).absolute() if Path(options.labels).is_dir() else options.labels
-    if bags and isinstance(labels, str) and not labels.startswith('/'):
-        msg = f'--labels {labels}: there is no such folder, and a topic begins with /'
-        raise ValueError(msg)
     output = options.output_bag.absolute() if options.output_bag else None
     made = conditions()
     classes = label_set(options.weights)

@@ -26,6 +26,7 @@ __all__ = [
     'add_engine_arguments',
     'add_mask_arguments',
     'add_selection_arguments',
+    'check_mask_arguments',
     'file_ending_in',
     'given_engine_options',
     'image_size',
@@ -81,6 +82,32 @@ def add_mask_arguments(parser: argparse.ArgumentParser, *, required: bool) -> No
         metavar='FILE',
         help='YAML of MASK CLASS: CLASS OF THE WEIGHTS, for masks of other classes than those',
     )
+
+
+def check_mask_arguments(options: argparse.Namespace) -> None:
+    """Refuse --images, --bag, --topic and --labels that do not go together, before anything is loaded.
+
+    Raises:
+        UsageError: they never do.
+        ValueError: the masks are not there.
+
+    """
+    masks = Path(options.labels)
+    if options.images and options.topic:
+        msg = '--topic is of a --bag: --images has none'
+        raise UsageError(msg)
+    if options.bag and options.topic == options.labels:
+        msg = f'--topic and --labels are both {options.topic}: one is of the images, the other of the masks'
+        raise UsageError(msg)
+    if options.images and not masks.exists():
+        msg = f'--labels {masks} does not exist'
+        raise ValueError(msg)
+    if options.images and not masks.is_dir():
+        msg = f'--labels {masks} is not a folder of masks'
+        raise ValueError(msg)
+    if options.bag and not masks.is_dir() and not options.labels.startswith('/'):
+        msg = f'--labels {masks}: there is no such folder, and a topic begins with /'
+        raise ValueError(msg)
 
 
 def add_selection_arguments(parser: argparse._ActionsContainer, *, every: str) -> None:

@@ -135,19 +135,21 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     """Read what `evaluate --json` wrote.
 
     Raises:
-        ValueError: it is not that.
+        ValueError: it is not that, or not there.
 
     """
+    remedy = 'to compare weights give a --bag or --images, and --labels'
+    if not path.is_file():
+        what = 'a folder' if path.is_dir() else 'not there'
+        msg = f'{path} is {what}: give the file that evaluate --json wrote; {remedy}'
+        raise ValueError(msg)
     try:
         found = json.loads(path.read_text('utf-8'))
         frames, classes = found['per_frame'], len(found['classes'])
         lengths = {len(frames[key]) for key in ('name', 'stamp_ns', 'intersection', 'union')}
         widths = {len(row) for key in ('intersection', 'union') for row in frames[key]}
     except (ValueError, KeyError, TypeError) as error:
-        msg = (
-            f'{path} is not the --json of an evaluation: {type(error).__name__}: {error}; '
-            'to compare weights give a --bag or --images, and --labels'
-        )
+        msg = f'{path} is not the --json of an evaluation: {type(error).__name__}: {error}; {remedy}'
         raise ValueError(msg) from error
     if len(lengths) != 1 or widths - {classes}:
         msg = f'{path} is damaged: its per_frame lists differ in length'

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import cv2
@@ -23,18 +24,28 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
-__all__ = ['Labelled', 'Segment', 'begin', 'evaluate', 'segment_with']
+__all__ = ['Labelled', 'Segment', 'begin', 'evaluate', 'is_timed', 'segment_with']
 
 WIDEST = 640  # pixels of a picture kept for the report
+TIMED = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """What was made of a frame: ids and confidence, uint8 (H, W), and the time it took, if it is known."""
+    """What was made of a frame.
+
+    Attributes:
+        label: uint8 (H, W) ids.
+        confidence: the same of the confidence, if it was asked for.
+        latency_ms: of the labels alone; NaN of a frame that was not timed, None where none is.
+        confident_ms: of labels and confidence, beside the scoring of other frames; None where there is none.
+
+    """
 
     label: npt.NDArray[np.uint8]
     confidence: npt.NDArray[np.uint8] | None
     latency_ms: float | None
+    confident_ms: float | None = None
 
 
 Segment = Callable[[Example], 'Labelled | None']
@@ -43,16 +54,34 @@ _Segmented = tuple[tuple[str, ...], 'Example | None', 'Labelled | None']
 
 
 def segment_with(segmenter: Segmenter, *, confidence: bool = True) -> Segment:
-    """Give the function that segments an example as the node does; compiling and warming up is not timed."""
+    """Return the function that segments an example as the node does; compiling and warming up is not timed.
+
+    Of the frames that `is_timed` names the labels alone are timed, as the node makes them where nobody
+    subscribes to the confidence.
+    """
 
     def segment(example: Example) -> Labelled:
         image, order = example.image
-        segmenter.prepare(segmenter.job((image.shape[0], image.shape[1]), order, confidence=confidence))
+        size = image.shape[0], image.shape[1]
+        latency_ms = float('nan')
+        if is_timed(example.index):
+            job = segmenter.job(size, order)
+            segmenter.prepare(job)
+            started = time.perf_counter()
+            segmenter.run(job, [image])
+            latency_ms = (time.perf_counter() - started) * 1e3
+        segmenter.prepare(segmenter.job(size, order, confidence=confidence))
         started = time.perf_counter()
         result = segmenter.segment(image, order=order, confidence=confidence)
-        return Labelled(result.label, result.confidence, (time.perf_counter() - started) * 1e3)
+        confident_ms = (time.perf_counter() - started) * 1e3 if confidence else None
+        return Labelled(result.label, result.confidence, latency_ms, confident_ms)
 
     return segment
+
+
+def is_timed(index: int) -> bool:
+    """Tell whether the latency of a frame is measured: of the first ten, and of every tenth."""
+    return index < TIMED or index % TIMED == 0
 
 
 def begin(examples: Examples, labels: LabelSet) -> Evaluation:
@@ -80,7 +109,7 @@ def evaluate(
 ) -> Evaluation:
     """Segment every frame and score those that have a mask.
 
-    Reading, segmenting and scoring overlap, in a thread each.
+    Reading, segmenting and scoring overlap, in a thread each; but while a frame is timed, nothing is scored.
 
     Args:
         examples: frames and masks.
@@ -95,15 +124,17 @@ def evaluate(
 
     """
     found = found or begin(examples, labels)
-    with closing(prefetched(_segmented(examples, found.position, segment))) as stream:
+    quiet = Lock()
+    with closing(prefetched(_segmented(examples, found.position, segment, quiet))) as stream:
         for problems, example, result in stream:
             found.problems.add(*problems)
             if example is None:
                 break
             if result is not None:
-                _take(found, example, result, worst, masks)
-                if each is not None:
-                    each(example, result)
+                with quiet:
+                    _take(found, example, result, worst, masks)
+                    if each is not None:
+                        each(example, result)
             found.position = example.index + 1
             if save is not None:
                 save(found)
@@ -112,15 +143,18 @@ def evaluate(
     return found
 
 
-def _segmented(examples: Examples, start: int, segment: Segment) -> Generator[_Segmented, None, None]:
-    """Segment examples that are read ahead."""
+def _segmented(
+    examples: Examples, start: int, segment: Segment, quiet: Lock
+) -> Generator[_Segmented, None, None]:
+    """Segment examples that are read ahead; those that are timed, while nobody else holds `quiet`."""
     with closing(prefetched(_read(examples, start))) as stream:
         for problems, example in stream:
             if example is None:
                 yield problems, None, None
                 return
             try:
-                result = segment(example)
+                with quiet if is_timed(example.index) else nullcontext():
+                    result = segment(example)
             except ValueError as error:
                 yield (*problems, f'{example.name}: {error}'), example, None
             else:
@@ -145,6 +179,8 @@ def _take(found: Evaluation, example: Example, result: Labelled, worst: int, mas
     found.time('decode', example.decode_ms)
     if result.latency_ms is not None:
         found.time('inference', result.latency_ms)
+    if result.confident_ms is not None:
+        found.time('inference_with_confidence', result.confident_ms)
     started = time.perf_counter()
     if found.consecutive:
         found.stability.update(example.stamp_ns, result.label)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -262,18 +263,28 @@ def _calibration(summary: Mapping[str, Any]) -> str:
 
 
 def _latency(found: Evaluation) -> str:
+    """Draw the latency of the frames that were timed."""
     times = found.stages_ms.get('inference')
     if not times:
         return ''
     places = found.times_s if found.consecutive else range(1, len(times) + 1)
-    points = list(zip(map(float, places), times))
-    recordings = [(name, segmented) for name, _, segmented in found.recordings]
+    frames = zip(map(float, places), times)
+    points: list[tuple[float, float]] = []
+    recordings: list[tuple[str, int]] = []
+    for name, _, segmented in found.recordings or [('', 0, len(times))]:
+        timed = [point for point in itertools.islice(frames, segmented) if not math.isnan(point[1])]
+        points += timed
+        recordings.append((name, len(timed)))
     chart = age_chart(points, (), 'latency', _axis(found), recordings)
     content = (
         f'<h3>Latency over the recording</h3>{chart}'
-        f'<h3>Distribution</h3>{age_histogram(list(times), "latency")}'
+        f'<h3>Distribution</h3>{age_histogram([latency_ms for _, latency_ms in points], "latency")}'
     )
-    return section('Latency', 'From the pixels of a frame to its labels and confidence.', content)
+    about = (
+        'From the pixels of a frame to its labels, without confidence, of the first ten frames and every '
+        'tenth; nothing is scored meanwhile.'
+    )
+    return section('Latency', about, content)
 
 
 def _ages(ages: Sequence[tuple[float, float]], misses: Sequence[tuple[float, str]]) -> str:

@@ -153,13 +153,6 @@ class BagExamples:
 
     def __init__(self, bag: Path, topic: str | None, labels: str | Path, tolerance_ns: int) -> None:
         self._bag, self._labels = bag, labels
-        leave_out = (labels,) if isinstance(labels, str) else ()
-        with open_source(bag, topic=topic, leave_out=leave_out, on_error=_ignore) as source:
-            self.topic = source.topic
-            self.length = source.length
-            self.rate_hz = source.rate_hz
-            self.offered: Sequence[Qos] = source.offered
-            stamps = list(source.stamps()) if isinstance(source, BagSource) else [f.stamp_ns for f in source]
         if isinstance(labels, str):
             with open_source(bag, topic=labels, on_error=_ignore) as masks:
                 assert isinstance(masks, BagSource), 'only bags have topics'
@@ -168,6 +161,16 @@ class BagExamples:
         else:
             self._files = find_masks(labels)
             theirs, where = list(self._files), str(labels)
+        leave_out = (labels,) if isinstance(labels, str) else ()
+        with open_source(bag, topic=topic, leave_out=leave_out, on_error=_ignore) as source:
+            self.topic = source.topic
+            self.length = source.length
+            self.rate_hz = source.rate_hz
+            self.offered: Sequence[Qos] = source.offered
+            stamps = list(source.stamps()) if isinstance(source, BagSource) else [f.stamp_ns for f in source]
+        if self.topic == labels:
+            msg = f'{bag}: images and masks are both of topic {labels}'
+            raise SourceError(msg)
         self._pairing = pair_stamps(stamps, theirs, tolerance_ns)
         if not self._pairing.partners:
             msg = _nobody(stamps, theirs, f'{bag} topic {self.topic}', where, tolerance_ns)

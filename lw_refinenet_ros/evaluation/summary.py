@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +120,9 @@ def evaluation_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         flicker = '' if temporal['flicker'] is None else f'; {temporal["flicker"]:.2%} flicker'
         rows.append(('Steady labels', _percent(temporal['consistency']), f'as in the frame before{flicker}'))
     if latency['p50'] is not None:
-        rows.append(('Latency', _ms(latency['p50']), f'p95 {_ms(latency["p95"])}, p99 {_ms(latency["p99"])}'))
+        whose = 'node' if 'frames_published' in summary else 'network'
+        note = f'p95 {_ms(latency["p95"])}, p99 {_ms(latency["p99"])}; labels without confidence'
+        rows.append((f'Latency of {whose}', _ms(latency['p50']), note))
     if 'frames_published' in summary:
         arrived = f'{summary["frames_segmented"]} of {summary["frames_published"]}'
         counts = {'superseded': summary['frames_superseded'], 'lost': summary['frames_lost']}
@@ -151,7 +154,7 @@ def _number(value: float | None) -> float | None:
 
 
 def _percentiles(times: Iterable[float]) -> dict[str, float | None]:
-    values = list(times)
+    values = [value for value in times if not math.isnan(value)]
     return {key: None if v is None else round(v, 3) for key, v in percentiles(values).items()}
 
 

@@ -101,13 +101,19 @@ def _segmenter(engine: tuple[tuple[str, Any], ...]) -> Segmenter:
     return Segmenter.load(**dict(engine))
 
 
-def run_task(task: Task, progress: Progress, segmenter: Segmenter | None = None) -> Done | Failed:
+def run_task(
+    task: Task,
+    progress: Progress,
+    segmenter: Segmenter | None = None,
+    examples: BagExamples | FolderExamples | None = None,
+) -> Done | Failed:
     """Evaluate a recording, from where an interrupted evaluation left off.
 
     Args:
         task: the recording.
         progress: is told how far it is.
         segmenter: of the task's engine; None: it is loaded, once in a process.
+        examples: the task's, if they are open.
 
     Raises:
         ValueError: the engine, the weights or the kept state cannot be used.
@@ -116,7 +122,7 @@ def run_task(task: Task, progress: Progress, segmenter: Segmenter | None = None)
     """
     segmenter = segmenter or _segmenter(tuple(task.engine.items()))
     try:
-        examples = task.open()
+        examples = examples or task.open()
     except SourceError as error:
         return Failed(task.name, str(error))
     found, parts, checkpoint, is_done = None, 0, None, False
