@@ -250,6 +250,32 @@ def test_a_topic_that_does_not_exist_is_answered_with_those_that_do(tmp_path, im
     assert f"has no image topic '/nowhere': its image topics are {TOPIC}, {TRUTH}" in said
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'chosen'),
+    [
+        (['--every', 2], [0, 2, 4]),
+        (['--start', 0.1, '--end', 0.4], [1, 2, 3]),
+        (['--start', 0.1, '--every', 3], [1, 4]),
+    ],
+)
+def test_only_the_chosen_frames_are_scored(tmp_path, images, labels, truths, evaluate, arguments, chosen):
+    bag = bag_of(tmp_path / 'bag', images, truths)
+    status, result, said = evaluate('--bag', bag, '--labels', TRUTH, *arguments)
+    assert status == 0, said
+    assert result['per_frame']['stamp_ns'] == [stamps(FRAMES)[index] for index in chosen]
+    assert result['frames_segmented'] == len(chosen)
+    assert [of['count'] for of in result['unpaired'].values()] == [0, 0]
+    wanted = expected([labels[index] for index in chosen], [truths[index] for index in chosen])
+    assert result['confusion_matrix'] == wanted.matrix.tolist()
+
+
+def test_a_choice_without_a_frame_is_said_with_how_many_there_are(tmp_path, images, truths, evaluate):
+    bag = bag_of(tmp_path / 'bag', images, truths)
+    status, result, said = evaluate('--bag', bag, '--labels', TRUTH, '--start', 60)
+    assert (status, result) == (1, None)
+    assert f'topic {TOPIC} has no frame, from 60 s: it has {FRAMES} frames' in said
+
+
 def test_images_and_masks_of_one_topic_are_refused(tmp_path, images, truths, evaluate):
     bag = bag_of(tmp_path / 'bag', images, truths)
     status, _, said = evaluate('--bag', bag, '--labels', TRUTH, '--topic', TRUTH)

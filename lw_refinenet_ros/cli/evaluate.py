@@ -14,6 +14,7 @@ from lw_refinenet_ros.cli.options import (
     UsageError,
     add_engine_arguments,
     add_mask_arguments,
+    add_selection_arguments,
     check_mask_arguments,
     number,
 )
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='rosbag2 (sqlite3, mcap) or ROS 1 bag; several: one --bag for each',
     )
     add_mask_arguments(parser, required=True)
+    add_selection_arguments(parser, every='1')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the metrics there')
     parser.add_argument('--report', type=Path, metavar='FILE.html', help='write a report with pictures there')
     parser.add_argument(
@@ -152,6 +154,12 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(msg)
     if options.rate is not None and not options.live:
         msg = '--rate is the speed of --live: give that too'
+        raise UsageError(msg)
+    if options.live and (options.every or options.start or options.end is not None):
+        msg = '--every, --start and --end choose frames to read: --live plays the whole bag'
+        raise UsageError(msg)
+    if options.images and (options.start or options.end is not None):
+        msg = '--start and --end are times of a --bag: for --images there is --every'
         raise UsageError(msg)
     if options.live and (several or options.resume or options.jobs or options.ray):
         msg = '--live plays one --bag, without --resume, --jobs and --ray'

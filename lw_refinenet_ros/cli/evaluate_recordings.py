@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import shutil
 import sys
@@ -24,6 +25,7 @@ from lw_refinenet_ros.cli.options import (
 from lw_refinenet_ros.evaluation.merge import merge
 from lw_refinenet_ros.evaluation.parallel import evaluate_in_processes
 from lw_refinenet_ros.evaluation.ray_cluster import evaluate_on_ray
+from lw_refinenet_ros.evaluation.selection import Selection
 from lw_refinenet_ros.evaluation.task import THREADS_DO_NOT_MATTER, Done, Failed, Task, run_task
 from lw_refinenet_ros.inference.segmenter import find_weights
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
@@ -111,6 +113,11 @@ def _tasks(options: argparse.Namespace, bags: Sequence[Path], worst: int) -> lis
             state=options.resume.absolute() if options.resume else None,
             versions=f'{made["versions"]}, {made.get("commit", "no commit")}',
             masks=mask_map(options, classes, masks),
+            selection=Selection(
+                options.every or 1,
+                options.start,
+                math.inf if options.end is None else options.end,
+            ),
         )
         tasks.append(task)
     return tasks

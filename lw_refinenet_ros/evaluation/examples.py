@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.pairing import Pairing, pair_stamps
+from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.image.encodings import Pixels, pixels
 from lw_refinenet_ros.image.frame import Frame, FrameError, decode_image
 from lw_refinenet_ros.image.labels import read_label_png
@@ -96,8 +97,8 @@ class FolderExamples:
         self.masks_alone: Sequence[str] = ()
 
     @classmethod
-    def find(cls, images: Path, labels: Path) -> FolderExamples:
-        """Pair the images of one folder with the masks NAME.png of another.
+    def find(cls, images: Path, labels: Path, every: int = 1) -> FolderExamples:
+        """Pair the images of one folder, or every N-th of them, with the masks NAME.png of another.
 
         Raises:
             SourceError: there are no images, or none of them has a mask.
@@ -108,12 +109,13 @@ class FolderExamples:
             msg = f'{images} has no images'
             raise SourceError(msg)
         masks = {path.stem: path for path in labels.glob('*.png')}
-        pairs = [(path, masks.get(path.stem)) for path in found]
+        pairs = [(path, masks.get(path.stem)) for path in found[::every]]
         examples = cls(pairs)
         if len(examples.frames_alone) == len(pairs):
             msg = f'{labels} has a mask for none of the {len(pairs)} images of {images}: NAME.png is needed'
             raise SourceError(msg)
-        examples.description = f'images {images}, masks {labels}'
+        which = Selection(every)
+        examples.description = f'images {images}, masks {labels}{_appended(which)}'
         stems = {path.stem for path in found}
         examples.masks_alone = tuple(path.name for stem, path in sorted(masks.items()) if stem not in stems)
         return examples
@@ -145,13 +147,21 @@ class BagExamples:
         topic: of the images; None: the only one that is neither the masks nor a segmenter's result.
         labels: the topic of mono8 masks, or a folder of masks named by stamp_ns.
         tolerance_ns: how far apart the stamps of a frame and its mask may be.
+        selection: which frames; others are neither segmented nor missed.
 
     Raises:
-        SourceError: there is no such bag or topic, or no frame has a mask.
+        SourceError: there is no such bag or topic, no frame is chosen, or none of these has a mask.
 
     """
 
-    def __init__(self, bag: Path, topic: str | None, labels: str | Path, tolerance_ns: int) -> None:
+    def __init__(
+        self,
+        bag: Path,
+        topic: str | None,
+        labels: str | Path,
+        tolerance_ns: int,
+        selection: Selection = ALL,
+    ) -> None:
         self._bag, self._labels = bag, labels
         if isinstance(labels, str):
             with open_source(bag, topic=labels, on_error=_ignore) as masks:
@@ -171,11 +181,19 @@ class BagExamples:
         if self.topic == labels:
             msg = f'{bag}: images and masks are both of topic {labels}'
             raise SourceError(msg)
-        self._pairing = pair_stamps(stamps, theirs, tolerance_ns)
+        indices = selection.choose(stamps)
+        if stamps and not indices:
+            msg = f'{bag} topic {self.topic} has no frame{_appended(selection)}: it has {len(stamps)} frames'
+            raise SourceError(msg)
+        if len(indices) < len(stamps):
+            self.length = indices[-1] + 1
+        self._chosen = {stamps[index] for index in indices}
+        self._pairing = pair_stamps(stamps, theirs, tolerance_ns).among(self._chosen)
         if not self._pairing.partners:
             msg = _nobody(stamps, theirs, f'{bag} topic {self.topic}', where, tolerance_ns)
             raise SourceError(msg)
         self.description = f'{bag} topic {self.topic}, masks {where}, tolerance {tolerance_ns / 1e6:g} ms'
+        self.description += _appended(selection)
         self.consecutive = True
         self.frames_alone: Sequence[str] = [str(stamp) for stamp in self._pairing.frames_alone]
         self.masks_alone: Sequence[str] = [str(stamp) for stamp in self._pairing.masks_alone]
@@ -210,7 +228,13 @@ class BagExamples:
             seen: set[int] = set()
             started = time.perf_counter()
             for frame in frames:
+                if self.length is not None and position >= self.length:
+                    break
                 example = None
+                if frame.stamp_ns not in self._chosen:
+                    position += 1
+                    started = time.perf_counter()
+                    continue
                 if frame.stamp_ns in seen:
                     tell(f'{self._bag} topic {self.topic}: the stamp {frame.stamp_ns} ns comes again')
                 else:
@@ -301,6 +325,11 @@ def _read_mask(path: Path, problem: Problem) -> Mask | None:
     except ValueError as error:
         problem(str(error))
     return None
+
+
+def _appended(selection: Selection) -> str:
+    """Return what was chosen as the end of a description."""
+    return f', {selection}' if str(selection) else ''
 
 
 def _ignore(_: SourceError) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,17 @@ class Pairing:
     partners: dict[int, int]
     frames_alone: tuple[int, ...]
     masks_alone: tuple[int, ...]
+
+    def among(self, frames: Collection[int]) -> Pairing:
+        """Return the pairing of some of the frames, and of the masks from the first to the last of them."""
+        if not frames:
+            return self
+        first, last = min(frames), max(frames)
+        return Pairing(
+            {frame: mask for frame, mask in self.partners.items() if frame in frames},
+            tuple(frame for frame in self.frames_alone if frame in frames),
+            tuple(mask for mask in self.masks_alone if first <= mask <= last),
+        )
 
 
 def pair_stamps(frames: Iterable[int], masks: Iterable[int], tolerance_ns: int) -> Pairing:

@@ -15,6 +15,7 @@ from lw_refinenet_ros.evaluation.evaluate import Labelled, begin, evaluate, segm
 from lw_refinenet_ros.evaluation.examples import BagExamples, Example, FolderExamples
 from lw_refinenet_ros.evaluation.provenance import describe_segmenter, file_digest
 from lw_refinenet_ros.evaluation.result_bag import ResultBag
+from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.evaluation.state import Checkpoint, load_state
 from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
@@ -50,6 +51,7 @@ class Task:
         state: a folder to keep the state in, or None: nothing is kept.
         versions: of what the figures depend on: the state of another version is refused.
         masks: how masks of other classes meet those of the weights.
+        selection: which frames.
 
     """
 
@@ -65,6 +67,7 @@ class Task:
     state: Path | None
     versions: str
     masks: MaskMap | None = None
+    selection: Selection = ALL
 
     def open(self) -> BagExamples | FolderExamples:
         """Find the frames and their masks.
@@ -74,8 +77,8 @@ class Task:
 
         """
         if self.tolerance_ns is None:
-            return FolderExamples.find(self.frames, Path(self.labels))
-        return BagExamples(self.frames, self.topic, self.labels, self.tolerance_ns)
+            return FolderExamples.find(self.frames, Path(self.labels), self.selection.every)
+        return BagExamples(self.frames, self.topic, self.labels, self.tolerance_ns, self.selection)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which frames of a source are evaluated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ['ALL', 'Selection']
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Frames by their time and number.
+
+    Attributes:
+        every: the first of as many frames is taken.
+        start_s, end_s: of the frames from `start_s` on, and before `end_s`, in seconds after the first.
+
+    """
+
+    every: int = 1
+    start_s: float = 0.0
+    end_s: float = math.inf
+
+    def choose(self, stamps_ns: Sequence[int]) -> list[int]:
+        """Return the indices of the frames that are taken, ascending; stamps are in the frames' order."""
+        elapsed_s = ((stamp_ns - stamps_ns[0]) / 1e9 for stamp_ns in stamps_ns)
+        inside = [index for index, at_s in enumerate(elapsed_s) if self.start_s <= at_s < self.end_s]
+        return inside[:: self.every]
+
+    def __str__(self) -> str:
+        """Return what was chosen, '' for all."""
+        parts = [f'every {self.every}th frame'] if self.every > 1 else []
+        if self.start_s:
+            parts.append(f'from {self.start_s:g} s')
+        if math.isfinite(self.end_s):
+            parts.append(f'to {self.end_s:g} s')
+        return ' '.join(parts)
+
+
+ALL = Selection()
