@@ -30,6 +30,10 @@ ARGUMENTS = {
     'weights': ('', 'Weights file, or the name of a shipped one; empty is as in params_file.'),
     'device': ('', 'auto, cuda or cpu; empty is as in params_file.'),
     'params_file': (str(CONFIG / 'segmentation.yaml'), 'Parameters of the node.'),
+    'autostart': (
+        '',
+        'false is for a lifecycle manager (Nav2: with bond_timeout 0.0); empty is as in params_file.',
+    ),
     'namespace': ('', 'Namespace of the node.'),
     'use_sim_time': ('', 'Take the time from /clock: true or false; empty is as in params_file.'),
     'log_level': ('info', 'Of the node: debug, info, warn, error or fatal.'),
@@ -37,6 +41,7 @@ ARGUMENTS = {
 }
 BOOLEAN = ['true', 'false', 'True', 'False']
 CHOICES = {
+    'autostart': [*BOOLEAN, ''],
     'use_sim_time': [*BOOLEAN, ''],
     'rviz': BOOLEAN,
     'log_level': ['debug', 'info', 'warn', 'error', 'fatal'],
@@ -83,8 +88,9 @@ def start(context):
         parameters['cameras'] = cameras
     else:
         cameras = [name for name in files.value('/' + '/'.join(path), 'cameras') or () if name]
-    if values['use_sim_time']:
-        parameters['use_sim_time'] = values['use_sim_time'].lower() == 'true'
+    for name in ('use_sim_time', 'autostart'):
+        if values[name]:
+            parameters[name] = values[name].lower() == 'true'
     use_sim_time = parameters.get('use_sim_time', files.value('/' + '/'.join(path), 'use_sim_time'))
     images = camera_images(values['image'], cameras)
     check([*cameras, *images.values(), namespace or '/'])

@@ -2,12 +2,14 @@
 """The node's life from start to end, each time in a process of its own, over real DDS."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
-from node_process import NodeProcess
+from node_process import PATIENCE_S, NodeProcess
 
 from benchmark.fault_lifecycle import go_round
 from benchmark.node_under_test import LongRun
@@ -46,6 +48,51 @@ def test_a_lifecycle_manager_can_drive_it_round_twice(tiny_weights, street):
             assert node.transition('deactivate')
             assert node.transition('cleanup')
             assert node.state() == 'unconfigured'
+    finally:
+        node.close()
+
+
+# What Nav2's lifecycle manager does at start-up, pause, resume, reset, start-up and shutdown: transitions by
+# their ids, each by a call that waits for its service, then the state that it must have led to.
+MANAGER = """
+import sys, rclpy
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+CONFIGURE = Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE
+ACTIVATE = Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE
+DEACTIVATE = Transition.TRANSITION_DEACTIVATE, State.PRIMARY_STATE_INACTIVE
+CLEANUP = Transition.TRANSITION_CLEANUP, State.PRIMARY_STATE_UNCONFIGURED
+SHUTDOWN = Transition.TRANSITION_UNCONFIGURED_SHUTDOWN, State.PRIMARY_STATE_FINALIZED
+timeout = float(sys.argv[1])
+rclpy.init()
+node = rclpy.create_node('lifecycle_manager_service_client')
+def call(kind, name, request):
+    client = node.create_client(kind, f'/lw_refinenet/{name}')
+    assert client.wait_for_service(timeout), f'{name} is not available'
+    future = client.call_async(request)
+    rclpy.spin_until_future_complete(node, future, timeout_sec=timeout)
+    assert future.done(), f'{name} was not answered'
+    node.destroy_client(client)
+    return future.result()
+for transition, state in (
+    CONFIGURE, ACTIVATE, DEACTIVATE, ACTIVATE, DEACTIVATE, CLEANUP,
+    CONFIGURE, ACTIVATE, DEACTIVATE, CLEANUP, SHUTDOWN,
+):
+    request = ChangeState.Request(transition=Transition(id=transition))
+    assert call(ChangeState, 'change_state', request).success, transition
+    assert call(GetState, 'get_state', GetState.Request()).current_state.id == state, transition
+"""
+
+
+def test_the_calls_of_nav2s_lifecycle_manager_lead_to_its_states(tiny_weights):
+    node = NodeProcess(weights=str(tiny_weights), autostart=False)
+    try:
+        manager = [sys.executable, '-c', MANAGER, str(PATIENCE_S)]
+        done = subprocess.run(manager, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 0, done.stderr
+        assert node.state() == 'finalized'
+        status, _, output = node.stop(signal.SIGINT)
+        assert status == 0, output
     finally:
         node.close()
 
