@@ -268,6 +268,21 @@ def test_a_parameter_file_that_is_a_pipe_is_refused_at_once(tmp_path):
         ParameterFiles(['--params-file', str(tmp_path / 'pipe.yaml')])
 
 
+FORKS = """
+import atexit, os, sys
+events = []
+sys.addaudithook(lambda event, _: events.append(event) if event in ('os.fork', 'socket.connect') else None)
+atexit.register(lambda: os.write(1, repr(events).encode()))
+import lw_refinenet_ros.inference.openvino_engine
+"""
+
+
+def test_importing_the_engine_reports_nothing_to_anybody():
+    environment = {name: value for name, value in os.environ.items() if name != 'CI'}
+    done = subprocess.run([sys.executable, '-c', FORKS], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, '[]'), done.stderr
+
+
 def test_the_sros2_policy_allows_every_topic_and_service_of_the_running_node(tiny_weights):
     pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
     from xml.etree import ElementTree
