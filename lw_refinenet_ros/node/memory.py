@@ -8,7 +8,8 @@ import ctypes
 __all__ = ['keep_large_allocations']
 
 # glibc's mallopt parameters, from malloc.h
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
+ARENAS = 2  # each keeps what was freed in it; models that come and go fill as many as there are
 
 
 def keep_large_allocations() -> None:
@@ -20,5 +21,10 @@ def keep_large_allocations() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
         return
-    for parameter, value in ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 1 << 30), (M_TOP_PAD, 64 << 20)):
+    for parameter, value in (
+        (M_MMAP_THRESHOLD, 1 << 30),
+        (M_TRIM_THRESHOLD, 1 << 30),
+        (M_TOP_PAD, 64 << 20),
+        (M_ARENA_MAX, ARENAS),
+    ):
         mallopt(parameter, value)

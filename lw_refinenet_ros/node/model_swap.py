@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ['Candidate', 'ModelSwap', 'Request', 'State', 'Weights', 'load_candidate', 'make_segmenter']
 
 NICENESS = 10  # of what is done beside the model that serves
-END_S = 1.0  # that the end of the node waits for a compilation, which nothing can interrupt
+END_S = 0.5  # that the end of the node waits for a compilation, which nothing can interrupt
 Result = TypeVar('Result')
 
 
@@ -249,7 +249,8 @@ def make_segmenter(candidate: Candidate, engine: dict[str, Any]) -> Segmenter:
         EngineError: this machine cannot do what was asked for.
 
     """
-    return Segmenter(make_engine(candidate.network, candidate.card, **engine), candidate.card)
+    with _one_thread(engine['threads']):
+        return Segmenter(make_engine(candidate.network, candidate.card, **engine), candidate.card)
 
 
 def _aside(function: Callable[..., Result], *arguments: object) -> Result:
@@ -264,14 +265,19 @@ def _give_way() -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep PyTorch to this thread: its others spin while they wait, beside the model that serves."""
-    threads = torch.get_num_threads()
+def _one_thread(afterwards: int = 0) -> Iterator[None]:
+    """Keep PyTorch to this thread: its others spin while they wait, beside the model that serves.
+
+    Args:
+        afterwards: PyTorch's threads; 0 is as before.
+
+    """
+    afterwards = afterwards or torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(afterwards)
 
 
 @_one_thread()
