@@ -2,8 +2,8 @@
 """What goes wrong around a camera, many times over: `python -m benchmark.faults [NAME[=AMOUNT]...]`.
 
 Each is a table of its own, results/faults_NAME. The amount is a number of messages, files, requests,
-restarts, loops, frames or rounds, minutes of `soak` or seconds of `subscribers`; without names all run, with
-the amounts below.
+restarts, loops, frames or rounds, minutes of `soak`, seconds of `subscribers` and `abuse`; without names all
+run, with the amounts below.
 """
 
 import signal
@@ -158,10 +158,30 @@ def lifecycle(count: float, progress: Callable[[int], None]) -> tuple[list[dict]
     return rows, [f'{int(count)} times configure, activate, deactivate, cleanup, at 30 frames a second.']
 
 
+def abuse(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """Do everything at once."""
+    from benchmark import fault_abuse
+    from benchmark.node_under_test import node_under_test, write_tiny_weights
+
+    with tempfile.TemporaryDirectory() as folder:
+        weights = [str(write_tiny_weights(Path(folder) / f'{n}.safetensors', seed=n)) for n in range(3)]
+        with node_under_test(weights=weights[0], threads=1) as node:
+            node.listen('label')
+            rows = fault_abuse.abuse(node, weights, count, SEED, progress)
+            fault_abuse.check(rows)
+    note = (
+        f'{count:g} s of {fault_abuse.PUBLISHERS} publishers of all sizes and of bad messages, '
+        f'{fault_abuse.SUBSCRIBERS} subscribers that come and go, {fault_abuse.LIFECYCLE_CLIENTS} lifecycle '
+        'clients, floods of parameters and other weights; the peers freeze (SIGSTOP) one after the other.'
+    )
+    names = [name for name in rows[0] if name != 'part']
+    return [{'quantity': name, **{row['part']: row[name] for row in rows}} for name in names], [note]
+
+
 ENTRIES = {
     messages: 1_000_000, files: 2000, parameters: 2000, over_dds: 5000, publisher: 50, loop: 50,
     resolution: 300, memory: 10_000, subscribers: 20, signals: 20, commands: 100, lifecycle: 100,
-    soak: 30,
+    soak: 30, abuse: 300,
 }  # fmt: skip
 
 
