@@ -76,14 +76,14 @@ class Request:
     Attributes:
         candidate: the weights.
         engine: the arguments of `make_engine`: device, engine, precision, threads.
-        settings: the size that the network sees is there.
-        jobs: returns what to compile for, as the cameras need it by then.
+        settings: returns the settings, for the size that the network sees.
+        jobs: returns what to compile for; both are called when that begins, as things are by then.
 
     """
 
     candidate: Candidate
     engine: dict[str, Any]
-    settings: Settings
+    settings: Callable[[], Settings]
     jobs: Callable[[], Sequence[Job]]
 
 
@@ -224,7 +224,7 @@ class ModelSwap:
                 segmenter.job(
                     job.image_size,
                     job.order,
-                    network_size=request.settings.network_size,
+                    network_size=request.settings().network_size,
                     confidence=job.confidence,
                     batch=job.batch,
                 )

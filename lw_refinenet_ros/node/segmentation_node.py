@@ -194,7 +194,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
                 self._swap.cancel()
             else:
                 request = Request(
-                    candidate, self._engine_options(), Settings.from_values(values), self._inference.jobs
+                    candidate, self._engine_options(), self._current_settings, self._inference.jobs
                 )
                 self._swap.begin(request, {name: self._values[name] for name in FALLBACK})
         self._values = values
