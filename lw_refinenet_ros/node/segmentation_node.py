@@ -189,14 +189,13 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         reason = refusal(values, self._class_names(candidate))
         if reason:
             return one_line(reason)
-        if self._inference is not None and candidate is not self._swap.coming:
-            if candidate is None:
-                self._swap.cancel()
-            else:
-                request = Request(
-                    candidate, self._engine_options(), self._current_settings, self._inference.jobs
-                )
-                self._swap.begin(request, {name: self._values[name] for name in FALLBACK})
+        if self._inference is None:
+            pass  # configuring loads what the parameters name by then
+        elif is_swap and candidate is None:
+            self._swap.cancel()
+        elif candidate is not None and candidate is not self._swap.coming:
+            request = Request(candidate, self._engine_options(), self._current_settings, self._inference.jobs)
+            self._swap.begin(request, {name: self._values[name] for name in FALLBACK})
         self._values = values
         self._settings = Settings.from_values(values)
         return ''
