@@ -32,7 +32,7 @@ class Selection:
 
     def __str__(self) -> str:
         """Return what was chosen, '' for all."""
-        parts = [f'every {self.every}th frame'] if self.every > 1 else []
+        parts = [f'one frame of every {self.every}'] if self.every > 1 else []
         if self.start_s:
             parts.append(f'from {self.start_s:g} s')
         if math.isfinite(self.end_s):

@@ -120,9 +120,10 @@ def evaluation_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         flicker = '' if temporal['flicker'] is None else f'; {temporal["flicker"]:.2%} flicker'
         rows.append(('Steady labels', _percent(temporal['consistency']), f'as in the frame before{flicker}'))
     if latency['p50'] is not None:
-        whose = 'node' if 'frames_published' in summary else 'network'
-        note = f'p95 {_ms(latency["p95"])}, p99 {_ms(latency["p99"])}; labels without confidence'
-        rows.append((f'Latency of {whose}', _ms(latency['p50']), note))
+        whose = 'Node' if 'frames_published' in summary else 'Network'
+        note = f'p95 {_ms(latency["p95"])}, p99 {_ms(latency["p99"])}'
+        note += '' if whose == 'Node' else '; labels without confidence'
+        rows.append((f'{whose} latency', _ms(latency['p50']), note))
     if 'frames_published' in summary:
         arrived = f'{summary["frames_segmented"]} of {summary["frames_published"]}'
         counts = {'superseded': summary['frames_superseded'], 'lost': summary['frames_lost']}
