@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Video files and attached cameras as sources, through OpenCV."""
+"""Video files and attached cameras as sources."""
 
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import av
 import cv2
 import numpy as np
 
+from lw_refinenet_ros.files import open_regular
 from lw_refinenet_ros.image.frame import Frame
+from lw_refinenet_ros.one_line import one_line
 from lw_refinenet_ros.sources.source import (
     FRAME_ID,
     START_NS,
@@ -23,13 +28,21 @@ from lw_refinenet_ros.sources.source import (
     StampNames,
 )
 
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video import VideoStream
+
 __all__ = ['VIDEO_SUFFIXES', 'CameraSource', 'VideoSource']
 
 VIDEO_SUFFIXES = ('.mp4', '.m4v', '.avi', '.mkv', '.mov', '.webm', '.mpg', '.mpeg', '.ts', '.ogv', '.wmv')
 
+_NO_OTHERS = {
+    'protocol_whitelist': 'none'
+}  # a playlist that is called .mp4 would open other files and addresses
+
 
 class VideoSource(Source):
-    """A video file: bgr8 frames, stamped by their index and the file's frame rate.
+    """A video file: bgr8 frames, upright, at their own times in the file, the first of them at `start_ns`.
 
     Args:
         path: of the file.
@@ -37,7 +50,7 @@ class VideoSource(Source):
         on_error: see `Source`.
 
     Raises:
-        SourceError: it cannot be opened or has no frame rate.
+        SourceError: it cannot be opened.
 
     """
 
@@ -45,40 +58,68 @@ class VideoSource(Source):
         super().__init__(f'video {path}', on_error=on_error)
         self._path = path
         self._start_ns = start_ns
-        capture = self._open()
-        fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        capture.release()
-        if not (math.isfinite(fps) and fps > 0):
-            msg = f'{path} has no frame rate: convert it to MP4'
-            raise SourceError(msg)
-        self._fps = self.rate_hz = fps
-        self.length = int(count) if 0 < count < 2**31 else None
+        with ExitStack() as stack:
+            _, stream = self._open(stack)
+            self.length = stream.frames or None
+            self.rate_hz = float(stream.average_rate) if stream.average_rate else None
 
-    def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
-        if not capture.isOpened():
+    def _open(self, stack: ExitStack) -> tuple[InputContainer, VideoStream]:
+        """Open the first stream of images, as long as the stack lives."""
+        try:
+            file = stack.enter_context(
+                open_regular(self._path)
+            )  # by its path no name that is not UTF-8 opens
+            container = stack.enter_context(closing(av.open(file, options=_NO_OTHERS)))
+            assert isinstance(container, av.container.InputContainer)
+            return container, container.streams.video[0]
+        except (av.FFmpegError, IndexError, ValueError) as error:
             msg = f'{self._path} cannot be opened as a video: it is damaged, truncated or of an unknown codec'
-            raise SourceError(msg)
-        return capture
+            raise SourceError(msg) from error
 
     def __iter__(self) -> Iterator[SourceFrame]:
-        capture = self._open()
-        index, names = 0, StampNames()
-        try:
-            while True:
-                good, image = capture.read()
-                if not good:
-                    break
-                stamp_ns = self._start_ns + round(index * 1e9 / self._fps)
-                yield _frame(image, stamp_ns, names.name(stamp_ns, index), f'{self._path}: frame {index}')
-                index += 1
-        finally:
-            capture.release()
-        # Containers often announce a frame or two more than there are.
+        names = StampNames()
+        count = longest_ns = 0
+        with ExitStack() as stack:
+            container, stream = self._open(stack)
+            end_ns = _ns(stream.duration, stream.time_base)
+            stream.thread_type = 'AUTO'
+            step_ns = round(1e9 / (self.rate_hz or 25))
+            first_ns: int | None = None
+            stamp_ns = self._start_ns - step_ns
+            for frame in self._decoded(container, stream):
+                if frame.pts is None or frame.time_base is None:
+                    next_ns = stamp_ns + step_ns
+                else:
+                    time_ns = _ns(frame.pts, frame.time_base)
+                    first_ns = time_ns if first_ns is None else first_ns
+                    next_ns = self._start_ns + time_ns - first_ns
+                longest_ns, stamp_ns = max(longest_ns, next_ns - stamp_ns), next_ns
+                image = np.rot90(frame.to_ndarray(format='bgr24'), round(frame.rotation / 90))
+                yield _frame(image, stamp_ns, names.name(stamp_ns, count), f'{self._path}: frame {count}')
+                count += 1
+        # Containers often announce a frame or two more than there are, and count gaps as frames.
         announced = self.length or 1
-        if index < announced - max(2, announced // 50) or not index:
-            msg = f'{self._path} ends after frame {index} of {announced}: it is truncated or damaged there'
+        left_ns = self._start_ns + end_ns - stamp_ns
+        few = count < announced - max(2, announced // 50)
+        if not count or (few and left_ns > max(2 * longest_ns, end_ns // 50)):
+            msg = f'{self._path} ends after frame {count} of {announced}: it is truncated or damaged there'
             self._report(SourceError(msg))
+
+    def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+        """Decode the stream; a damaged packet costs only itself. One at the end is noticed by the count."""
+        fault: SourceError | None = None
+        for number, packet in enumerate(container.demux(stream)):
+            try:
+                frames = packet.decode()
+            except (av.FFmpegError, MemoryError) as error:
+                fault = fault or SourceError(
+                    f'{self._path}: packet {number} is damaged: {one_line(str(error))}'
+                )
+                continue
+            if frames and fault:
+                self._report(fault)
+                fault = None
+            yield from frames
 
 
 class CameraSource(Source):
@@ -109,6 +150,11 @@ class CameraSource(Source):
                 msg = f'{self.description} stopped sending frames'
                 raise SourceError(msg)
             yield _frame(image, stamp_ns, names.name(stamp_ns, index), f'{self.description}: frame {index}')
+
+
+def _ns(count: int | None, time_base: Fraction | None) -> int:
+    """Return a time of a stream in ns; 0 where it is not known."""
+    return round(count * time_base * 1_000_000_000) if count is not None and time_base is not None else 0
 
 
 def _frame(image: np.ndarray, stamp_ns: int, name: str, where: str) -> SourceFrame:
