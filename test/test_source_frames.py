@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames of a source: each has its own name and the time it was recorded, whatever its header says."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -82,3 +84,37 @@ def test_images_of_a_folder_whose_stems_repeat_have_names_of_their_own(tmp_path)
     assert [frame.name for frame in frames] == ['a', 'a_1_', 'a_1', 'b']
     assert [frame.where for frame in frames] == [str(path) for _, path in source.files]
     assert [frame.log_ns for frame in frames] == [SECOND + SECOND // 10 * index for index in range(4)]
+
+
+def test_a_folder_has_the_images_of_every_format_that_opencv_reads_and_no_hidden_ones(tmp_path):
+    formats = ('jpg', 'JPEG', 'jp2', 'png', 'bmp', 'dib', 'tif', 'TIFF', 'webp', 'gif', 'ppm', 'pnm', 'ras')
+    formats = [each for each in formats if cv2.haveImageWriter(f'x.{each.lower()}')]
+    for index, suffix in enumerate(formats):
+        image = np.full((64, 64, 3), 40 * (index // 3), np.uint8)  # smaller ones JPEG 2000 does not take
+        content = cv2.imencode(f'.{suffix.lower()}', image)[1].tobytes()
+        (tmp_path / f'{index:02}.{suffix}').write_bytes(content)
+        (tmp_path / f'._{index:02}.{suffix}').write_bytes(b'Mac OS X')
+        (tmp_path / f'.{index:02}.{suffix}').write_bytes(content)
+    with open_source(tmp_path) as source:
+        shades = [int(frame.data.mean()) for frame in source]
+    assert shades == pytest.approx([40 * (index // 3) for index in range(len(formats))], abs=2)
+
+
+def test_image_files_may_have_names_that_are_not_utf_8(tmp_path):
+    content = cv2.imencode('.png', shade(1))[1].tobytes()
+    for name in (b'caf\xe9.png', b'ok.png'):
+        (tmp_path / os.fsdecode(name)).write_bytes(content)
+    with open_source(tmp_path) as source:
+        assert [os.fsencode(frame.name) for frame in source] == [b'caf\xe9', b'ok']
+
+
+def test_an_image_that_is_a_pipe_is_named_and_passed_over(tmp_path):
+    from lw_refinenet_ros.sources.images import ImageSource
+
+    for name in ('a.png', 'c.png'):
+        cv2.imwrite(str(tmp_path / name), shade(1))
+    os.mkfifo(tmp_path / 'b.png')
+    errors = []
+    source = ImageSource('images', [tmp_path / name for name in ('a.png', 'b.png', 'c.png')], errors.append)
+    assert [frame.name for frame in source] == ['a', 'c']
+    assert [f'{tmp_path / "b.png"} is a pipe' in str(error) for error in errors] == [True]

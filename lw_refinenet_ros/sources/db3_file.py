@@ -64,13 +64,13 @@ def _one_by_one(database: _Database, chosen: Collection[int]) -> Iterator[tuple[
     try:
         rows = _columns(database.execute(f'SELECT {_ROW} FROM messages ORDER BY timestamp, rowid'), chosen)
     except sqlite3.Error as error:  # maybe in the index only
-        database.tell(str(error))
+        database.tell(database.said(error))
         rows = _columns(database.rows(_ROW), chosen)
     for row, key, log_ns in zip(*rows):
         try:
             ((data,),) = database.execute(f'SELECT {_DATA} FROM messages WHERE rowid = ?', row)
         except (sqlite3.Error, MemoryError, ValueError) as error:
-            database.tell(f'message {row} is damaged: {error}')
+            database.tell(f'message {row} is damaged: {database.said(error)}')
             continue
         if data is None:
             database.tell(f'message {row} has no data, or more than {MAX_MESSAGE_BYTES} bytes')
@@ -147,7 +147,7 @@ class _Database:
                 self._check_tables()
                 self._read_topics()
             except sqlite3.Error as error:
-                raise ValueError(str(error)) from error
+                raise ValueError(self.said(error)) from error
             self._stack = stack.pop_all()
 
     def __enter__(self) -> _Database:
@@ -182,6 +182,10 @@ class _Database:
         for key, name, kind, serialization, qos in self.execute(query):
             self.topics[key] = Topic(str(name), normal_type(str(kind)), str(serialization), offered_qos(qos))
 
+    def said(self, error: Exception) -> str:
+        """Say an error of SQLite."""
+        return 'reading it takes SQLite too many steps' if self._steps < 0 else str(error)
+
     def tell(self, fault: str) -> None:
         """Note damage; the first is kept."""
         self.fault = self.fault or fault
@@ -205,8 +209,8 @@ class _Database:
                     if self.cut:
                         return
             except (sqlite3.Error, MemoryError) as error:
-                self.tell(f'it is damaged after message {max(after, 0)}: {error}')
-                if self.cut:
+                self.tell(f'it is damaged after message {max(after, 0)}: {self.said(error)}')
+                if self.cut or self._steps < 0:
                     return
                 after, step = max(after, 0) + step, 2 * step
             else:

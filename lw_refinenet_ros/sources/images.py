@@ -7,12 +7,24 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lw_refinenet_ros.image.frame import Frame, FrameError, decode_image
+import cv2
+
+from lw_refinenet_ros.files import read_regular
+from lw_refinenet_ros.image.frame import Frame, decode_image
+from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
 from lw_refinenet_ros.sources.source import FRAME_ID, START_NS, OnError, Source, SourceError, SourceFrame
 
 __all__ = ['IMAGE_SUFFIXES', 'ImageSource', 'images_in']
 
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff')
+# Of 8 or 16 bits per value; which of them there are depends on how OpenCV was built.
+IMAGE_SUFFIXES = tuple(
+    f'.{suffix}'
+    for suffix in (
+        *('png', 'jpg', 'jpeg', 'jpe', 'jp2', 'bmp', 'dib', 'tif', 'tiff', 'webp', 'gif', 'avif'),
+        *('pbm', 'pgm', 'ppm', 'pnm', 'pam', 'sr', 'ras'),
+    )
+    if cv2.haveImageWriter(f'image.{suffix}')
+)
 
 _RATE_HZ = 10
 _END_OF_TIME_NS = 2**31 * 1_000_000_000  # of a ROS stamp, whose seconds are int32
@@ -55,8 +67,8 @@ class ImageSource(Source):
     def __iter__(self) -> Iterator[SourceFrame]:
         for (stamp_ns, path), name in zip(self.files, self._names):
             try:
-                array = decode_image(path.read_bytes())
-            except (FrameError, OSError) as error:
+                array = decode_image(read_regular(path, MAX_MESSAGE_BYTES))
+            except (ValueError, OSError, MemoryError) as error:
                 self._report(SourceError(f'{path}: {error}'), error)
                 continue
             frame = Frame.from_array(array, stamp_ns=stamp_ns, frame_id=FRAME_ID, encoding='bgr8')

@@ -14,7 +14,7 @@ __all__ = [
     'MIN_STEPS',
 ]
 
-MAX_MESSAGE_BYTES = 256 << 20  # unpacked; an image of 8K in 16-bit colours has 200 MB
+MAX_MESSAGE_BYTES = 256 << 20  # unpacked; an image of 8K in 16-bit colours has 200 MB; also of an image file
 MAX_CHUNK_BYTES = 512 << 20  # of an mcap file or ROS 1 bag, unpacked; also what chunks that overlap may hold
 MAX_FILE_BYTES = 64 << 30  # of a file that is compressed as a whole, unpacked to the disk, but no more than
 MAX_FILE_RATIO = 256  # times its size, where that is more than
