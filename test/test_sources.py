@@ -197,6 +197,14 @@ def test_padded_rows_survive_the_writer(tmp_path):
     assert np.array_equal(each.data, data)
 
 
+def test_a_stamp_before_1970_is_written_as_it_is_and_logged_as_zero(tmp_path):
+    with BagWriter(tmp_path / 'x.mcap') as bag:
+        early = Frame.from_array(picture(0), stamp_ns=-5, frame_id='c', encoding='rgb8')
+        bag.write_image('/image', early)
+    with open_source(tmp_path / 'x.mcap') as source:
+        assert [(each.stamp_ns, each.log_ns, each.name) for each in source] == [(-5, 0, '-5')]
+
+
 def test_a_writer_that_fails_leaves_what_was_there(tmp_path):
     path = tmp_path / 'x.mcap'
     with pytest.raises(SourceError, match='definition of made_up/msg/X is unknown'), BagWriter(path) as bag:

@@ -133,7 +133,7 @@ class BagWriter:
             topic: its name.
             msgtype: such as std_msgs/msg/String.
             cdr: the message with its encapsulation header.
-            stamp_ns: log time.
+            stamp_ns: log time; bags have none before 1970, so a header's stamp of then is logged as 0.
             offered: the quality of service of the topic's publishers, taken from its first message; a player
                 of bags offers it again.
 
@@ -151,4 +151,4 @@ class BagWriter:
             )
             self._connections[topic, msgtype] = connection
         with naming(self.path):
-            self._bag.write(connection, stamp_ns, cdr)
+            self._bag.write(connection, max(stamp_ns, 0), cdr)
