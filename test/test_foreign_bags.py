@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
@@ -168,6 +169,19 @@ def test_paths_may_have_any_characters(name, tmp_path):
     read_whole(folder / 'bag_0.db3')
     read_whole(folder)
     read_whole(write_metadata(folder, 'bag_0.db3'))
+
+
+def test_attachments_larger_than_any_message_are_passed_over(tmp_path):
+    """One of 600 MB, all of it a hole in the file, before the footer of a bag without an index."""
+    path = write_mcap(tmp_path / 'x.mcap', ONE, [CHUNK], index=False)
+    content = path.read_bytes()
+    footer = len(content) - 37
+    with path.open('r+b') as file:
+        file.seek(footer)
+        file.write(struct.pack('<BQ', 9, 600 << 20))
+        file.seek(600 << 20, os.SEEK_CUR)
+        file.write(content[footer:])
+    read_whole(path)
 
 
 def test_chunks_that_overlap_come_in_the_order_of_the_log(tmp_path):

@@ -70,6 +70,7 @@ class ChunkedFile(ABC):
 
     MAGIC: ClassVar[bytes]
     CHUNK: ClassVar[int]  # the kinds of records
+    KINDS: ClassVar[Collection[int]]  # that are looked at: attachments may be larger than memory
     DEFINITIONS: ClassVar[Collection[int]]  # of topics
 
     def __init__(self, path: Path, wanted: Wanted) -> None:
@@ -124,7 +125,7 @@ class ChunkedFile(ABC):
     @classmethod
     @abstractmethod
     def _records(
-        cls, file: BinaryIO, size: int, kinds: Collection[int] = range(256), done: Collection[int] = ()
+        cls, file: BinaryIO, size: int, kinds: Collection[int], done: Collection[int] = ()
     ) -> Iterator[Record]:
         """Read the records from here to `size`: of these kinds, and none that begins at one of `done`.
 
@@ -201,8 +202,8 @@ class ChunkedFile(ABC):
         if offset < size:
             file.seek(offset)
             with suppress(ValueError):
-                record = next(self._records(file, size), None)
-        if record is None or record.kind != self.CHUNK:
+                record = next(self._records(file, size, (self.CHUNK,)), None)
+        if record is None or record.offset != offset:
             self._tell(f'its index leads to byte {offset}, where no chunk is')
             return ()
         return self._chunk(record)
@@ -217,7 +218,7 @@ class ChunkedFile(ABC):
         file.seek(len(self.MAGIC))
         last: Record | None = None
         try:
-            for record in self._records(file, size, done=self._done):
+            for record in self._records(file, size, self.KINDS, self._done):
                 last = record
                 if record.kind == self.CHUNK:
                     yield from self._chunk(record)
@@ -237,7 +238,7 @@ class ChunkedFile(ABC):
         found: list[Message] = []
         try:
             content = self._unpacked(chunk)
-            for record in self._records(BytesIO(content), len(content)):
+            for record in self._records(BytesIO(content), len(content), self.KINDS):
                 if not record.whole:
                     break
                 found += self._note(record)

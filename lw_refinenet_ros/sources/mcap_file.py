@@ -29,6 +29,7 @@ class McapFile(ChunkedFile):
 
     MAGIC = b'\x89MCAP0\r\n'
     CHUNK = _CHUNK
+    KINDS = (_FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK)
     DEFINITIONS = (_SCHEMA, _CHANNEL)
 
     def __init__(self, path: Path, wanted: Wanted) -> None:
@@ -55,7 +56,7 @@ class McapFile(ChunkedFile):
         statistics = b''
         file.seek(start)
         try:
-            for record in cls._records(file, end):
+            for record in cls._records(file, end, (_SCHEMA, _CHANNEL, _CHUNK_INDEX, _STATISTICS)):
                 body = record.body
                 if record.kind == _SCHEMA:
                     types[u16(body, 0)] = _string(body, 2)
@@ -73,7 +74,7 @@ class McapFile(ChunkedFile):
 
     @classmethod
     def _records(
-        cls, file: BinaryIO, size: int, kinds: Collection[int] = range(256), done: Collection[int] = ()
+        cls, file: BinaryIO, size: int, kinds: Collection[int], done: Collection[int] = ()
     ) -> Iterator[Record]:
         while (offset := file.tell()) < size:
             head = file.read(9)

@@ -25,6 +25,7 @@ class Ros1File(ChunkedFile):
 
     MAGIC = b'#ROSBAG V2.0\n'
     CHUNK = _CHUNK
+    KINDS = (_MESSAGE, _BAG, _CHUNK, _CONNECTION)
     DEFINITIONS = (_CONNECTION,)
 
     def __init__(self, path: Path, wanted: Wanted) -> None:
@@ -39,13 +40,13 @@ class Ros1File(ChunkedFile):
         chunks: list[Chunk] = []
         try:
             file.seek(len(cls.MAGIC))
-            bag = next(cls._records(file, size))
+            bag = next(cls._records(file, size, (_BAG,)))
             start = u64(bag.fields[b'index_pos'], 0)
             promised = u32(bag.fields[b'conn_count'], 0), u32(bag.fields[b'chunk_count'], 0)
             if not len(cls.MAGIC) < start <= size:
                 return None
             file.seek(start)
-            for record in cls._records(file, size):
+            for record in cls._records(file, size, (_CONNECTION, _CHUNK_INFO)):
                 if record.kind == _CONNECTION:
                     topics[record.fields[b'conn']] = _topic(record)
                 elif record.kind == _CHUNK_INFO:
@@ -64,7 +65,7 @@ class Ros1File(ChunkedFile):
 
     @classmethod
     def _records(
-        cls, file: BinaryIO, size: int, kinds: Collection[int] = range(256), done: Collection[int] = ()
+        cls, file: BinaryIO, size: int, kinds: Collection[int], done: Collection[int] = ()
     ) -> Iterator[Record]:
         while (offset := file.tell()) < size:
             length = u32(file.read(4), 0)
