@@ -16,7 +16,9 @@ from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.evaluation.parallel import evaluate_in_processes
 from lw_refinenet_ros.evaluation.state import Checkpoint
+from lw_refinenet_ros.evaluation.state_folder import NAME as STATE
 from lw_refinenet_ros.evaluation.task import THREADS_DO_NOT_MATTER, Task
+from lw_refinenet_ros.files import lock_folder
 
 FRAMES = 6
 TOPIC, TRUTH = '/front/image', '/front/truth'
@@ -122,17 +124,19 @@ def killed(place, name, calls, arguments):
 
 
 @pytest.mark.parametrize(
-    ('place', 'name'), [('Checkpoint', 'save'), ('os', 'fsync')], ids=['between', 'while writing']
+    ('place', 'name', 'calls'),
+    [('Checkpoint', 'save', 4), ('os', 'fsync', 17)],  # two for the marker, each part and each state
+    ids=['between', 'while writing'],
 )
 def test_a_process_that_is_killed_goes_on_and_gives_the_figures_and_the_bag_of_one_that_is_not(
-    place, name, bag, tmp_path, arguments, evaluate, segmented
+    place, name, calls, bag, tmp_path, arguments, evaluate, segmented
 ):
     (tmp_path / 'whole').mkdir()
     report = ['--report', tmp_path / 'a.html']
     whole, _ = evaluate([bag], '--output-bag', tmp_path / 'whole' / 'out.mcap', *report)
     assert len(segmented) == FRAMES
     more = [*report, '--output-bag', tmp_path / 'out.mcap', '--resume', tmp_path / 'kept']
-    killed(place, name, 4, arguments([bag], *more))
+    killed(place, name, calls, arguments([bag], *more))
     assert not (tmp_path / 'out.mcap').exists()
     segmented.clear()
     found, _ = evaluate([bag], *more)
@@ -163,7 +167,7 @@ def test_wherever_it_stops_nothing_is_counted_twice_or_left_out(
     assert evaluate([bag], '--resume', tmp_path / 'kept')[0] == whole
 
 
-def test_a_state_of_something_else_or_a_damaged_one_is_refused_in_one_line(
+def test_a_state_of_something_else_is_refused_and_a_damaged_one_is_ignored_in_one_line(
     bag, tmp_path, arguments, monkeypatch, capsys
 ):
     def interrupt(*_, **__):
@@ -174,7 +178,7 @@ def test_a_state_of_something_else_or_a_damaged_one_is_refused_in_one_line(
     with monkeypatch.context() as patched:
         patched.setattr('lw_refinenet_ros.evaluation.task.segment_with', lambda *_: interrupt)
         assert main(arguments([bag], '--resume', kept)) == 130
-    assert list(kept.glob('*.npz')) == []
+    assert not kept.exists()
     save = Checkpoint.save
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoint, 'save', lambda *a, **o: (save(*a, **o), interrupt()))
@@ -184,16 +188,70 @@ def test_a_state_of_something_else_or_a_damaged_one_is_refused_in_one_line(
     said = capsys.readouterr().err
     assert 'is of another evaluation: its source is ' in said
     assert 'remove it to start anew' in said
-    state = kept / 'drive.npz'
-    state.write_bytes(state.read_bytes()[:1000])
-    assert main(arguments([bag], '--resume', kept)) == 1
-    assert 'drive.npz is no state of an evaluation' in capsys.readouterr().err
-    with (kept / 'lock').open('w') as lock:
-        import fcntl
-
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock_folder(kept / STATE):
         assert main(arguments([bag], '--resume', kept)) == 1
-    assert 'is in use by another evaluation' in capsys.readouterr().err
+    assert f'{kept / STATE} is in use by another process' in capsys.readouterr().err
+    state = kept / STATE / 'drive.npz'
+    for damaged in (state.read_bytes()[:1000], b'', b'PK\3\4' + bytes(99)):
+        state.write_bytes(damaged)
+        with monkeypatch.context() as patched:
+            patched.setattr(Checkpoint, 'save', lambda *a, **o: (save(*a, **o), interrupt()))
+            assert main(arguments([bag], '--resume', kept)) == 130
+        said = capsys.readouterr().err
+        assert 'drive.npz is no state of an evaluation' in said
+        assert 'it is ignored' in said
+        assert 'Traceback' not in said
+
+
+def test_what_else_is_in_the_folder_for_the_state_stays(bag, tmp_path, evaluate, monkeypatch):
+    monkeypatch.setattr(Checkpoint, 'due', True)
+    kept, other = tmp_path / 'kept', tmp_path / 'other'
+    for folder in (kept / 'drive.parts', other):
+        folder.mkdir(parents=True)
+        (folder / '000000.mcap').write_text('mine')
+    for name in ('results.npz', 'drive.npz', 'lock', '.drive.npz.x.tmp'):
+        (kept / name).write_text('mine')
+    (kept / 'link.parts').symlink_to(other)
+    before = sorted(tmp_path.rglob('*'))
+    evaluate([bag], '--resume', kept)
+    after = [path for path in sorted(tmp_path.rglob('*')) if path.name != 'a.json']
+    assert after == before
+    assert all(path.read_text() == 'mine' for path in kept.iterdir() if path.is_file())
+    evaluate([bag], '--resume', other)
+    assert other.is_dir()
+
+
+@pytest.mark.parametrize('name', ['', 'README.txt', 'drive.npz', 'drive.parts', 'drive.parts/000000.mcap'])
+def test_a_link_in_place_of_the_state_is_refused_and_nothing_behind_it_is_touched(
+    name, bag, tmp_path, arguments, monkeypatch, capsys
+):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    kept, other, link = tmp_path / 'kept', tmp_path / 'other', tmp_path / 'kept' / STATE / name
+    more = ['--resume', kept, '--output-bag', tmp_path / 'out.mcap']
+    save = Checkpoint.save
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, 'due', True)
+        patched.setattr(Checkpoint, 'save', lambda *a, **o: (save(*a, **o), stop()))
+        assert main(arguments([bag], *more)) == 130
+    link.rename(other)
+    link.symlink_to(other)
+    before = {path: path.read_bytes() for path in (other, *other.rglob('*')) if path.is_file()}
+    capsys.readouterr()
+    assert main(arguments([bag], *more)) == 1
+    assert f'{link} is a link' in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (other, *other.rglob('*')) if path.is_file()} == before
+
+
+def test_a_folder_that_is_called_like_the_state_but_was_made_by_somebody_else_is_refused(
+    bag, tmp_path, arguments, capsys
+):
+    (tmp_path / 'kept' / STATE).mkdir(parents=True)
+    (tmp_path / 'kept' / STATE / 'drive.npz').write_text('mine')
+    assert main(arguments([bag], '--resume', tmp_path / 'kept')) == 1
+    assert 'was not made by an evaluation' in capsys.readouterr().err
+    assert (tmp_path / 'kept' / STATE / 'drive.npz').read_text() == 'mine'
 
 
 def test_several_bags_give_their_sum_and_each_its_own_figures_in_any_number_of_processes(

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
-import shutil
 import sys
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +24,8 @@ from lw_refinenet_ros.evaluation.merge import merge
 from lw_refinenet_ros.evaluation.parallel import evaluate_in_processes
 from lw_refinenet_ros.evaluation.ray_cluster import evaluate_on_ray
 from lw_refinenet_ros.evaluation.selection import Selection
+from lw_refinenet_ros.evaluation.state import remove_damaged_state
+from lw_refinenet_ros.evaluation.state_folder import state_folder, state_of
 from lw_refinenet_ros.evaluation.task import THREADS_DO_NOT_MATTER, Done, Failed, Task, run_task
 from lw_refinenet_ros.inference.segmenter import find_weights
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
@@ -33,7 +33,7 @@ from lw_refinenet_ros.sources.bag_files import BAG_SUFFIXES
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import ExitStack
 
     from lw_refinenet_ros.evaluation.tally import Evaluation
@@ -56,15 +56,19 @@ def evaluate_recordings(
         all as one evaluation; what it was made with; and, of several bags, the evaluation of each by name.
 
     """
-    if options.resume:
-        _keep_state(options.resume, stack)
     bags = [path.absolute() for path in options.bag or ()]
     at_once = max(1, min(options.jobs or 1, len(bags)))
     tasks = _tasks(options, bags, worst)
     opened = tasks[0].open() if len(tasks) == 1 else None  # before an engine is loaded for nothing
+    folder = None
+    if options.resume:
+        folder = stack.enter_context(_kept(options.resume.absolute(), [task.name for task in tasks]))
     segmenter = load_segmenter(options)
+    for task in tasks:
+        if folder and (damage := remove_damaged_state(state_of(folder, task.name), segmenter.labels)):
+            print(damage, file=sys.stderr)
     engine = _engine(options, segmenter, at_once)
-    tasks = [replace(task, engine=engine) for task in tasks]
+    tasks = [replace(task, engine=engine, state=folder) for task in tasks]
     results: list[Done | Failed]
     if options.ray:
         shown = Progress('bags evaluated', len(tasks))
@@ -85,7 +89,7 @@ def evaluate_recordings(
 
 
 def _tasks(options: argparse.Namespace, bags: Sequence[Path], worst: int) -> list[Task]:
-    """Return a task for each bag, or one for the folder of images; what their engine is comes later."""
+    """Return a task for each bag, or one for the folder of images; their engine and state come later."""
     if len(set(bags)) < len(bags):
         msg = f'--bag {next(bag for bag in bags if bags.count(bag) > 1)} is given twice'
         raise ValueError(msg)
@@ -110,7 +114,7 @@ def _tasks(options: argparse.Namespace, bags: Sequence[Path], worst: int) -> lis
             worst=worst,
             output=output / f'{name}.mcap' if output and len(bags) > 1 else output,
             node=NODE,
-            state=options.resume.absolute() if options.resume else None,
+            state=None,
             versions=f'{made["versions"]}, {made.get("commit", "no commit")}',
             masks=mask_map(options, classes, masks),
             selection=Selection(
@@ -165,31 +169,14 @@ def _joined(
     return found, made_with, parts
 
 
-def _keep_state(folder: Path, stack: ExitStack) -> None:
-    """Make the folder for the state; it goes when the stack ends without an error.
-
-    Raises:
-        ValueError: another process works with it.
-
-    """
-    folder.mkdir(exist_ok=True)
-    lock = stack.enter_context((folder / 'lock').open('w'))
+@contextmanager
+def _kept(above: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Hold the folder for the state, and say where it is if it stays."""
+    folder = None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        msg = f'--resume {folder} is in use by another evaluation: give another folder'
-        raise ValueError(msg) from error
-
-    def remove(kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and any(folder.glob('*.npz')):
+        with state_folder(above, names) as folder:
+            yield folder
+    except BaseException:
+        if folder and any(state_of(folder, name).is_file() for name in names):
             print(f'kept in {folder}: the same command goes on from there', file=sys.stderr)
-            return
-        for path in folder.iterdir():
-            if path.suffix == '.parts':
-                shutil.rmtree(path)
-            elif path.suffix == '.npz' or path.name == 'lock' or '.npz.' in path.name:  # half-written
-                path.unlink()
-        with suppress(OSError):  # somebody else's files are in it
-            folder.rmdir()
-
-    stack.push(remove)
+        raise

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rosbags.rosbag2 import Reader
 
+from lw_refinenet_ros.evaluation.state_folder import clear_parts, part_of
 from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.sources.bag_writer import BagWriter
 
@@ -39,7 +39,7 @@ class ResultBag:
         labels: the classes, for the overlay.
         node: the name that the topics begin with.
         offered: the quality of service of the frames' publishers, which the results have as well.
-        parts: where to keep parts.
+        parts: the folder to keep parts in, see `parts_of`.
         done: parts that are kept; later ones are of a time that counts for nothing.
 
     """
@@ -60,9 +60,8 @@ class ResultBag:
 
     def __enter__(self) -> ResultBag:
         if self._parts:
+            clear_parts(self._parts, self.done)
             self._parts.mkdir(exist_ok=True)
-            for file in set(self._parts.iterdir()) - {self._part(index) for index in range(self.done)}:
-                shutil.rmtree(file) if file.is_dir() else file.unlink()
         else:
             self._open(self._path)
         return self
@@ -105,7 +104,7 @@ class ResultBag:
 
     def _part(self, index: int) -> Path:
         assert self._parts is not None
-        return self._parts / f'{index:06}.mcap'
+        return part_of(self._parts, index)
 
     def _join(self) -> None:
         with BagWriter(self._path, compress=True) as whole:

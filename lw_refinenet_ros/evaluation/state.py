@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-import zipfile
 from array import array
 from dataclasses import asdict
 from pathlib import Path
@@ -15,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lw_refinenet_ros.evaluation.state_folder import refuse_link
 from lw_refinenet_ros.evaluation.tally import Evaluation, FrameScore, Listed, Worst
 from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.one_line import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lw_refinenet_ros.image.labels import LabelSet
 
-__all__ = ['Checkpoint', 'load_state', 'save_state']
+__all__ = ['Checkpoint', 'load_state', 'remove_damaged_state', 'save_state']
 
 FORMAT = 1
 LEAST_S = 1.0  # between two checkpoints
@@ -101,8 +101,6 @@ def save_state(path: Path, found: Evaluation, key: Mapping[str, str], more: Mapp
     def write(temporary: Path) -> None:
         with temporary.open('wb') as file:
             np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut might leave an empty file under the name
 
     write_atomically(path, write)
 
@@ -118,7 +116,35 @@ def load_state(
     """
     if not path.exists():
         return None
-    remedy = 'remove it to start anew'
+    evaluation, about = _load(path, labels)
+    for name in {**about['key'], **key}:
+        ours, theirs = key.get(name), about['key'].get(name)
+        if ours != theirs:
+            what = f'its {name} is {theirs}, now {ours}'
+            msg = f'{path} is of another evaluation: {what}; remove it to start anew'
+            raise ValueError(msg)
+    return evaluation, about['more']
+
+
+def remove_damaged_state(path: Path, labels: LabelSet) -> str:
+    """Remove a state that cannot be read, so that its evaluation begins anew; return why, or nothing.
+
+    Raises:
+        ValueError: it is a link.
+
+    """
+    refuse_link(path)
+    if path.is_file():
+        try:
+            _load(path, labels)
+        except ValueError as error:
+            path.unlink()
+            return f'{error}: it is ignored'
+    return ''
+
+
+def _load(path: Path, labels: LabelSet) -> tuple[Evaluation, dict[str, Any]]:
+    """Read an evaluation, and what was stored about it."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -126,16 +152,13 @@ def load_state(
         if about['format'] != FORMAT:
             msg = f'format {about["format"]} is not {FORMAT}'
             raise ValueError(msg)
-        found = _evaluation(labels, about, arrays)
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        msg = f'{path} is no state of an evaluation ({type(error).__name__}: {error}): {remedy}'
+        if not all(isinstance(about[name], dict) for name in ('key', 'more')):
+            msg = 'entries of other types'
+            raise TypeError(msg)
+        return _evaluation(labels, about, arrays), about
+    except Exception as error:  # damaged archives make NumPy, zipfile and zlib raise nearly anything
+        msg = one_line(f'{path} is no state of an evaluation ({type(error).__name__}: {error})')
         raise ValueError(msg) from error
-    for name in {**about['key'], **key}:
-        ours, theirs = key.get(name), about['key'].get(name)
-        if ours != theirs:
-            msg = f'{path} is of another evaluation: its {name} is {theirs}, now {ours}; {remedy}'
-            raise ValueError(msg)
-    return found, about['more']
 
 
 def _evaluation(

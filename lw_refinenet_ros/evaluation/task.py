@@ -17,6 +17,7 @@ from lw_refinenet_ros.evaluation.provenance import describe_segmenter, file_dige
 from lw_refinenet_ros.evaluation.result_bag import ResultBag
 from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.evaluation.state import Checkpoint, load_state
+from lw_refinenet_ros.evaluation.state_folder import parts_of, state_of
 from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 from lw_refinenet_ros.sources.source import SourceError
@@ -48,7 +49,7 @@ class Task:
         worst: how many of the worst frames to keep.
         output: the bag to write results to, or None.
         node: the name that its topics begin with.
-        state: a folder to keep the state in, or None: nothing is kept.
+        state: a folder of `state_folder` to keep the state in, or None: nothing is kept.
         versions: of what the figures depend on: the state of another version is refused.
         masks: how masks of other classes meet those of the weights.
         selection: which frames.
@@ -130,7 +131,7 @@ def run_task(
         return Failed(task.name, str(error))
     found, parts, checkpoint, is_done = None, 0, None, False
     if task.state:
-        path = task.state / f'{task.name}.npz'
+        path = state_of(task.state, task.name)
         engine = segmenter.engine
         made_by = engine.description
         if engine.name in THREADS_DO_NOT_MATTER:
@@ -175,7 +176,7 @@ def _open_results(
 ) -> ResultBag | None:
     if task.output is None:
         return None
-    folder = task.state / f'{task.name}.parts' if task.state else None
+    folder = parts_of(task.state, task.name) if task.state else None
     return stack.enter_context(ResultBag(task.output, segmenter.labels, task.node, offered, folder, parts))
 
 
