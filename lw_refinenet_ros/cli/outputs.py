@@ -19,6 +19,7 @@ __all__ = [
     'ONNX',
     'PICTURE',
     'REPORT',
+    'SEGMENTED',
     'TRAINING',
     'OVERLAY',
     'WEIGHTS',
@@ -190,4 +191,5 @@ TRAINING = {
     'log.csv': Kind('the log', _begins(b'epoch,')),
     'curves.svg': Kind('a chart', _begins(b'<svg')),
 }
+SEGMENTED = Kind('the list', _begins(b'{\n  "made_by": "lw_refinenet segment"'))
 LOG = Kind('a log', _begins(b'{"stamp_ns": '))

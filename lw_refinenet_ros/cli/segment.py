@@ -1,22 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Segment images, folders, videos, bags or a camera into label PNGs and overlays."""
+"""Segment images, folders, videos, bags or a camera into label PNGs and overlays.
+
+They are labels/NAME.png (class ids) and overlays/NAME.jpg below --output; NAME is the image's name without
+its suffix, or the stamp in ns. Of several sources, each folder, video, bag and camera has folders of its own:
+labels/SOURCE/NAME.png.
+"""
 
 from __future__ import annotations
 
+import math
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lw_refinenet_ros.cli.options import Progress, add_engine_arguments, load_segmenter, number
+from lw_refinenet_ros.cli.options import (
+    Progress,
+    add_engine_arguments,
+    add_selection_arguments,
+    load_segmenter,
+    number,
+    source,
+)
 
 if TYPE_CHECKING:
     import argparse
+
+    from lw_refinenet_ros.cli.segment_folder import SegmentFolder
+    from lw_refinenet_ros.inference.segmenter import Segmenter
+    from lw_refinenet_ros.sources.source import Source
 
 __all__ = ['add_arguments', 'run']
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('sources', nargs='+', metavar='SOURCE', help='image, folder, video, bag or camera:N')
+    parser.add_argument(
+        'sources', nargs='+', type=source, metavar='SOURCE', help='image, folder, video, bag or camera:N'
+    )
     parser.add_argument(
         '--output', type=Path, required=True, metavar='DIR', help='folder for labels/ and overlays/'
     )
@@ -24,32 +45,99 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--alpha', type=number(float, 0, 1), default=0.5, help='opacity of the overlay (default: 0.5)'
     )
+    add_selection_arguments(parser, every='1')
     add_engine_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write labels/NAME.png (class ids) and overlays/NAME.jpg; NAME is the file's or the stamp in ns."""
-    import cv2
+    """Look at sources and outputs, then write the results of every frame that can be read."""
+    from lw_refinenet_ros.cli.segment_folder import SegmentFolder, places
+    from lw_refinenet_ros.files import lock_folder, new_folders
 
-    from lw_refinenet_ros.image.encodings import pixels
-    from lw_refinenet_ros.image.labels import write_label_png
-    from lw_refinenet_ros.sources.images import ImageSource
+    below = places(options.sources)
+    folder = SegmentFolder(options.output, options.sources)
+    faults: list[ValueError] = []
+    with ExitStack() as stack:
+        sources = _open(options, stack, faults)
+        segmenter = load_segmenter(options)
+        stack.enter_context(new_folders(options.output))
+        stack.enter_context(lock_folder(options.output))
+        if folder.replaced:
+            print(f'{folder.path}: {folder.replaced} labels of an earlier run are replaced', file=sys.stderr)
+        folder.begin()
+        done = 0
+        for name, place, opened in zip(options.sources, below, sources):
+            if opened is not None:
+                done += _segment(options, segmenter, name, opened, folder, place, faults)
+    if faults:
+        more = f' (and {len(faults) - 1} more)' if len(faults) > 1 else ''
+        msg = f'{faults[0]}{more}; {done} frames were segmented'
+        raise ValueError(msg)
+    if not done:
+        msg = 'no frame is between --start and --end'
+        raise ValueError(msg)
+
+
+def _open(options: argparse.Namespace, stack: ExitStack, faults: list[ValueError]) -> list[Source | None]:
+    """Open all sources before anything is computed; one that is damaged costs only itself.
+
+    Raises:
+        SourceError: one does not exist, or none can be opened.
+
+    """
     from lw_refinenet_ros.sources.opening import open_source
+    from lw_refinenet_ros.sources.source import SourceError
 
-    segmenter = load_segmenter(options)
-    for kind in ('labels', 'overlays'):
-        (options.output / kind).mkdir(parents=True, exist_ok=True)
+    sources: list[Source | None] = []
     for name in options.sources:
-        with open_source(name, topic=options.topic) as source:
-            names = [path.stem for _, path in source.files] if isinstance(source, ImageSource) else None
-            progress = Progress(f'{name}:', source.length)
-            for index, frame in enumerate(source):
-                image, order = pixels(frame)
-                result = segmenter.segment(image, order=order)
-                stem = names[index] if names else str(frame.stamp_ns)
-                write_label_png(options.output / 'labels' / f'{stem}.png', result.label)
-                overlay = cv2.cvtColor(result.overlay(options.alpha), cv2.COLOR_RGB2BGR)
-                if not cv2.imwrite(str(options.output / 'overlays' / f'{stem}.jpg'), overlay):
-                    msg = f'{options.output}/overlays/{stem}.jpg could not be written'
-                    raise OSError(msg)
-                progress.show(index + 1)
+        try:
+            opened = open_source(name, topic=options.topic, on_error=faults.append)
+            sources.append(stack.enter_context(opened))
+        except SourceError as error:
+            if not (name.startswith('camera:') or Path(name).exists()) or len(options.sources) == 1:
+                raise
+            faults.append(error)
+            sources.append(None)
+    if not any(sources):
+        raise faults[0]
+    return sources
+
+
+def _segment(
+    options: argparse.Namespace,
+    segmenter: Segmenter,
+    name: str,
+    source: Source,
+    folder: SegmentFolder,
+    place: str,
+    faults: list[ValueError],
+) -> int:
+    """Write the results of one source below `place`; return of how many frames."""
+    from lw_refinenet_ros.sources.images import ImageSource
+    from lw_refinenet_ros.sources.selection import select
+    from lw_refinenet_ros.sources.source import SourceError
+
+    frames = select(
+        source,
+        every=options.every or 1,
+        start_s=options.start,
+        end_s=math.inf if options.end is None else options.end,
+        on_error=faults.append,
+    )
+    whole = options.every is None and not options.start and options.end is None
+    progress = Progress(f'{name}:', source.length if whole else None)
+    done = 0
+    with folder.writing() as write:
+        try:
+            for frame, image in frames:
+                result = segmenter.segment(image.array, order=image.order)
+                write(place.format(frame.name), result, options.alpha)
+                if isinstance(source, ImageSource) and frame.name != Path(frame.where).stem:
+                    print(f'{frame.where}: its results are called {frame.name}', file=sys.stderr)
+                done += 1
+                progress.show(done)
+        except SourceError as error:  # there is nothing more to be read
+            faults.append(error)
+    shown = place.format('*')
+    print(f'{name}: {done} frames, {folder.path}/labels/{shown}.png and {folder.path}/overlays/{shown}.jpg')
+    return done

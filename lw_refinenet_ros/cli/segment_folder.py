@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where `segment` puts the results of several sources, so that none meets another or files of others."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+
+from lw_refinenet_ros.cli.outputs import SEGMENTED, Output, check_outputs
+from lw_refinenet_ros.evaluation.files import write_json
+from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.image.labels import write_label_png
+from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    from lw_refinenet_ros.inference.segmenter import Segmentation
+
+__all__ = ['SegmentFolder', 'places', 'unique_names']
+
+KINDS = ('labels', 'overlays')
+LIST = 'segment.json'
+WRITERS = 4  # threads
+MOST_PENDING = 16  # results that wait to be written
+
+
+def unique_names(paths: Sequence[Path]) -> list[str]:
+    """Return a name for each path, none twice on any file system.
+
+    It is the path's stem (of a folder, its name) where no other has that; else, as far as is needed, the
+    whole name, the folder's name and the stem, both names, and a number.
+    """
+    ways: list[Callable[[Path], str]] = [
+        lambda path: path.name if path.is_dir() else path.stem,
+        lambda path: path.name,
+        lambda path: f'{path.parent.name}-{path.stem}',
+        lambda path: f'{path.parent.name}-{path.name}',
+    ]
+    names = [ways[0](path) for path in paths]
+    for way in ways[1:]:
+        count = Counter(name.casefold() for name in names)
+        names = [way(path) if count[name.casefold()] > 1 else name for path, name in zip(paths, names)]
+    taken: set[str] = set()
+    for index, name in enumerate(names):
+        number = 2
+        while names[index].casefold() in taken:
+            names[index] = f'{name}-{number}'
+            number += 1
+        taken.add(names[index].casefold())
+    return names
+
+
+def places(sources: Sequence[str]) -> list[str]:
+    """Return where the results of each source go, below labels/ and overlays/: {} stands for a frame's name.
+
+    Raises:
+        ValueError: a source is given twice.
+
+    """
+    if len(sources) == 1:
+        return ['{}']
+    paths = [
+        Path(name.replace(':', '-') if name.startswith('camera:') else Path(name).resolve())
+        for name in sources
+    ]
+    if twice := [name for name, path in zip(sources, paths) if paths.count(path) > 1]:
+        msg = f'{twice[0]} is given twice'
+        raise ValueError(msg)
+    images = [path for path in paths if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES]
+    others = [path for path in paths if path not in images]
+    names = {path: _escaped(name) for path, name in zip(images, unique_names(images))}
+    names |= {path: f'{_escaped(name)}/{{}}' for path, name in zip(others, unique_names(others))}
+    return [names[path] for path in paths]
+
+
+def _escaped(name: str) -> str:
+    return name.replace('{', '{{').replace('}', '}}')
+
+
+class SegmentFolder:
+    """A folder with labels/, overlays/ and a list of the sources that they are of.
+
+    Args:
+        path: of the folder.
+        sources: files, folders and cameras.
+
+    Raises:
+        ValueError: results would replace other files, or be mixed with those of other sources.
+
+    """
+
+    def __init__(self, path: Path, sources: Sequence[str]) -> None:
+        self.path = path
+        self._sources = [
+            name if name.startswith('camera:') else str(Path(name).resolve()) for name in sources
+        ]
+        check_outputs([Output('--output', path / LIST, SEGMENTED)], sources)
+        there = {kind: self._there(kind) for kind in KINDS}
+        listed = self._listed()
+        for kind, files in there.items():
+            if files and listed is None:
+                msg = (
+                    f'--output {path}: {kind}/ holds {len(files)} files that segment did not make, such as '
+                    f'{files[0].name}: name another folder'
+                )
+                raise ValueError(msg)
+        if any(there.values()) and listed != self._sources:
+            msg = f'--output {path} holds the results of {", ".join(listed or ())}: name another folder'
+            raise ValueError(msg)
+        self.replaced = len(there['labels'])
+
+    def _there(self, kind: str) -> list[Path]:
+        """List what a folder of results holds; a link, or a folder that is read from, is refused."""
+        folder = self.path / kind
+        if folder.is_symlink():
+            msg = f'--output {self.path}: {kind}/ is a link, which is not followed: name another folder'
+            raise ValueError(msg)
+        for source in self._sources:
+            if Path(source).is_relative_to(folder.resolve()):
+                msg = f'--output {self.path} would replace the input {source}: name another folder'
+                raise ValueError(msg)
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+
+    def _listed(self) -> list[str] | None:
+        """Return the sources of the results that are there; None: there is no list, or it is damaged."""
+        try:
+            listed = json.loads((self.path / LIST).read_text('utf-8'))['sources']
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return [str(source) for source in listed] if isinstance(listed, list) else None
+
+    @contextmanager
+    def writing(self) -> Iterator[Callable[[str, Segmentation, float], None]]:
+        """Yield the function that writes a result under a name, beside the work that goes on.
+
+        Its arguments are the name, the result and the opacity of the overlay. Each file is flushed to disk,
+        which takes longer than to make it: in threads of their own, writers cost next to nothing.
+        """
+        pending: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(WRITERS) as pool:
+
+            def write(name: str, result: Segmentation, alpha: float) -> None:
+                pending.append(pool.submit(self._write, name, result, alpha))
+                while len(pending) > MOST_PENDING:
+                    pending.popleft().result()
+
+            yield write
+            for each in pending:
+                each.result()
+
+    def _write(self, name: str, result: Segmentation, alpha: float) -> None:
+        overlay = cv2.cvtColor(result.overlay(alpha), cv2.COLOR_RGB2BGR)
+        jpeg = cv2.imencode('.jpg', overlay)[1].tobytes()
+        write_atomically(self.path / 'overlays' / f'{name}.jpg', lambda file: file.write_bytes(jpeg))
+        write_label_png(self.path / 'labels' / f'{name}.png', result.label)
+
+    def begin(self) -> None:
+        """Write down the sources; from here on the folder is one of results."""
+        write_json(self.path / LIST, {'made_by': 'lw_refinenet segment', 'sources': self._sources})
