@@ -201,6 +201,7 @@ def test_space_pauses_and_goes_on_and_no_frame_is_hurried_after_it(bag, tmp_path
     listener.spin_until(lambda: player.poll() is not None, 'end')
     assert player.returncode == 0
     sent = [json.loads(line) for line in log.read_text().splitlines()]
+    assert 'paused: space goes on\ngoes on\n' in player.stderr.read()
     gaps = np.diff([record['due_ns'] for record in sent]) / 1e9
     assert sorted(np.round(gaps, 2))[:-1] == [0.5] * (FRAMES - 2)
     assert gaps.max() > 1.7
@@ -369,6 +370,7 @@ def test_a_camera_is_played_until_it_is_interrupted(listen, start):
     ('arguments', 'status', 'said'),
     [
         (['--topics', '/front/image', '/side'], 1, "has no image topic '/side': its image topics are /front"),
+        (['--topic', '/front/image', '--output-topic', 'a b'], 1, "'a b' is no name of a topic: "),
         (['--topic', '/front/image', '--remap', 'x'], 2, "--remap 'x' is not FROM:=TO"),
         (['--topic', '/front/image', '--remap', '/a:=/b'], 1, "'/a' is not played, only /front/image"),
         (['--topics', '/front/image', '/rear/image', '--output-topic', '/x'], 2, 'use --remap'),

@@ -8,6 +8,7 @@ import os
 import select
 import sys
 import termios
+import time
 import tty
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.options import Progress, UsageError, number
 from lw_refinenet_ros.cli.outputs import LOG, Declared, Output
+from lw_refinenet_ros.cli.terminal import control
 from lw_refinenet_ros.node.shared_memory import require_shared_memory
 
 if TYPE_CHECKING:
@@ -116,9 +118,29 @@ def _play(options: argparse.Namespace) -> int:
                 log.write(json.dumps(record._asdict()) + '\n')
             progress.show(played)
 
+        pressed = _space(stack)
+        paused_at: float | None = None
+
+        def toggled() -> bool:
+            nonlocal paused_at
+            if pressed is None or not pressed():
+                return False
+            now = time.monotonic()
+            control(sys.stderr, '\r\x1b[K')
+            if paused_at is None:
+                paused_at = now
+                print('paused: space goes on', file=sys.stderr)
+            else:
+                progress.leave_out(now - paused_at)
+                paused_at = None
+                print('goes on', file=sys.stderr)
+            return True
+
+        hint = '; space pauses' if pressed else ''
+        print(f'{sources[0].description}: publishes {", ".join(names)}{hint}', flush=True)
         how = Playing(options.rate, options.start, options.loop, options.clock, options.wait_for_subscriber)
         tracks = [Track(source, name) for source, name in zip(sources, names)]
-        if not play(tracks, how, sent, _space(stack)):
+        if not play(tracks, how, sent, toggled):
             return INTERRUPTED
         progress.show_of(played, played)  # where it was not known before
         return 1 if problems else 0
@@ -138,13 +160,13 @@ def _remapped(topics: list[str], rules: list[str]) -> list[str]:
     return topics
 
 
-def _space(stack: ExitStack) -> Callable[[], bool]:
-    """Give the function that says whether space was pressed; never, where no terminal is ours to read."""
+def _space(stack: ExitStack) -> Callable[[], bool] | None:
+    """Return the function that tells whether space was pressed; None where no terminal is ours to read."""
     if not sys.stdin.isatty():
-        return lambda: False
+        return None
     file = sys.stdin.fileno()
     if os.getpgrp() != os.tcgetpgrp(file):  # in the background
-        return lambda: False
+        return None
     stack.callback(termios.tcsetattr, file, termios.TCSADRAIN, termios.tcgetattr(file))
     tty.setcbreak(file)
 

@@ -57,6 +57,10 @@ class Progress:
         self._ended = False
         self._terminal = sys.stderr.isatty()
 
+    def leave_out(self, seconds: float) -> None:
+        """Leave out of the time that the work takes so many seconds in which it stood still."""
+        self._started += seconds
+
     def show_of(self, done: int, total: int | None) -> None:
         """Show that `done` of so many are done, where the total becomes known on the way."""
         self._total = total

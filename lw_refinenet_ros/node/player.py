@@ -13,6 +13,7 @@ import numpy as np
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.duration import Duration
+from rclpy.exceptions import NameValidationException
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
@@ -106,7 +107,11 @@ class _Channel:
     """One topic, with the recorded quality of service, and the message whose memory is used again."""
 
     def __init__(self, node: Node, track: Track) -> None:
-        self.publisher = node.create_publisher(Image, track.topic, profile_of(track.source.offered))
+        try:
+            self.publisher = node.create_publisher(Image, track.topic, profile_of(track.source.offered))
+        except NameValidationException as error:
+            msg = f'{track.topic!r} is no name of a topic: {str(error).splitlines()[0]}'
+            raise ValueError(msg) from error
         self.message = Image()
 
     def fill(self, frame: Frame) -> None:
