@@ -127,6 +127,18 @@ def test_a_source_that_is_not_there_is_named_before_the_engine_is_loaded(label, 
     assert not (tmp_path / 'mine').exists()
 
 
+def test_an_image_that_is_there_is_never_written_over(label, tmp_path, street, capsys):
+    images = tmp_path / 'mine' / 'images'
+    images.mkdir(parents=True)
+    cv2.imwrite(str(images / '1.png'), street)
+    (tmp_path / 'new').mkdir()
+    cv2.imwrite(str(tmp_path / 'new' / '1.png'), 255 - street)
+    before = (images / '1.png').read_bytes()
+    assert label(tmp_path / 'new', '--every', 1) == 1
+    assert f'{images}/1.png is another image' in capsys.readouterr().err
+    assert (images / '1.png').read_bytes() == before
+
+
 def test_pixels_of_low_confidence_are_left_to_a_person(bag, label, tmp_path, segmenter, frames):
     result = segmenter.segment(frames[0], confidence=True)
     threshold = float(np.median(result.confidence)) / 255

@@ -65,7 +65,11 @@ class LabelFolder:
         else:
             path = self.path / 'images' / f'{name}{".png" if png else ".jpg"}'
             content = _encoded(path.suffix, to_rgb(image))
-        write_atomically(path, lambda file: file.write_bytes(content))
+        if not path.exists():
+            write_atomically(path, lambda file: file.write_bytes(content))
+        elif path.read_bytes() != content:
+            msg = f'{path} is another image: rename it, or choose another folder for the new ones'
+            raise ValueError(msg)
         return path
 
     def write_mask(self, name: str, image: Pixels, label: NDArray[np.uint8]) -> None:
