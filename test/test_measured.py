@@ -44,6 +44,9 @@ def test_each_architecture_keeps_its_own():
         lambda text: text[:20],
         lambda _: '[]',
         lambda _: '{"machine": null, "fastest": 3}',
+        lambda text: text.replace('"torch"', '"\\u001b[31m"'),
+        lambda text: text.replace('"fp32"', '32'),
+        lambda _: '[' * 100_000,
     ],
 )
 def test_a_file_of_another_machine_or_a_damaged_one_is_not_used(spoil):

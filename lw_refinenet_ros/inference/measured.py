@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+
+from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
 
 __all__ = ['Choice', 'measured_path', 'read_measured', 'save_measured']
 
@@ -39,8 +43,8 @@ def save_measured(architecture: str, choices: list[Choice]) -> Path:
     path = measured_path()
     kept = _read(path)
     kept[architecture] = [list(choice) for choice in choices]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({'machine': _machine(), 'fastest': kept}, indent=1) + '\n', encoding='utf-8')
+    text = json.dumps({'machine': _machine(), 'fastest': kept}, indent=1) + '\n'
+    write_atomically(path, lambda file: file.write_text(text, encoding='utf-8'))
     return path
 
 
@@ -54,11 +58,14 @@ def _read(path: Path) -> dict[str, list[list[str]]]:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
         known = content['fastest'] if content['machine'] == _machine() else {}
-        return {
-            name: [row for row in rows if len(row) == len(Choice._fields)] for name, rows in known.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {name: [row for row in rows if _is_choice(row)] for name, rows in known.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
+
+
+def _is_choice(row: object) -> bool:
+    known = (ENGINES, DEVICES, PRECISIONS)
+    return isinstance(row, list) and len(row) == len(known) and all(map(operator.contains, known, row))
 
 
 def _machine() -> dict[str, str | int | None]:
