@@ -113,7 +113,7 @@ class SegmentFolder:
         if any(there.values()) and listed != self._sources:
             msg = f'--output {path} holds the results of {", ".join(listed or ())}: name another folder'
             raise ValueError(msg)
-        self.replaced = len(there['labels'])
+        self.replaced = sum(1 for _ in (path / 'labels').rglob('*.png'))
 
     def _there(self, kind: str) -> list[Path]:
         """List what a folder of results holds; a link, or a folder that is read from, is refused."""
