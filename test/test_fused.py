@@ -9,9 +9,11 @@ import importlib.util
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from lw_refinenet_ros.inference import fused_torch
@@ -39,6 +41,31 @@ def kernels(request):
 def maps(*shape, dtype=torch.float32):
     torch.manual_seed(0)
     return torch.randn(shape, device=DEVICE).to(dtype, memory_format=torch.channels_last)
+
+
+class Doubled(nn.Module):
+    """Adds a convolution's result to itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        y = self.convolution(x)
+        return torch.relu(y + y)
+
+
+@torch.no_grad()
+def test_a_sum_of_a_map_with_itself_is_not_fused():
+    torch.manual_seed(0)
+    network, x = Doubled().eval(), torch.randn(1, 3, 5, 6)
+    pure = SimpleNamespace(
+        finish_convolution=lambda x, bias, other, low, high: (
+            x + bias.view(-1, 1, 1) + (0 if other is None else other)
+        ).clamp(low, high)
+    )
+    fused = fuse(rewrite_for_inference(network), pure)
+    torch.testing.assert_close(fused(x.clone()), network(x))
 
 
 @pytest.mark.parametrize('order', ['rgb', 'bgr'])

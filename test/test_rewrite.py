@@ -51,6 +51,19 @@ def test_logits_stay_the_same_in_pytorch_and_openvino(architecture):
     assert difference(compiled(image.numpy())[0], reference) < 1e-4
 
 
+@pytest.mark.parametrize('architecture', ARCHITECTURES)
+def test_rewriting_stays_on_the_networks_device_and_keeps_its_type(architecture):
+    with torch.device('meta'):
+        network = build_model(architecture, 21).half()
+    rewritten = rewrite_for_inference(network)
+    split_classifier(rewritten)
+    tensors = dict(rewritten.named_parameters()) | dict(rewritten.named_buffers())
+    found = {name: (t.device.type, t.dtype) for name, t in tensors.items()}
+    assert found == dict.fromkeys(tensors, ('meta', torch.float16))
+    image = torch.empty(1, 3, 64, 96, device='meta', dtype=torch.float16)
+    assert rewritten(image).shape == (1, 21, 16, 24)
+
+
 @torch.no_grad()
 def test_no_batch_norm_is_left_and_the_network_itself_is_untouched():
     network = network_of('lw_refinenet_mobilenet_v2')

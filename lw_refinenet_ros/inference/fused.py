@@ -121,7 +121,7 @@ def _fuse_convolution(network: fx.GraphModule, node: fx.Node, kernels: Kernels) 
 def _only_user(node: fx.Node) -> fx.Node | None:
     """Give what uses a node's result, if it is one and uses it once."""
     users = list(node.users)
-    return users[0] if len(users) == 1 and users[0].all_input_nodes.count(node) == 1 else None
+    return users[0] if len(users) == 1 and users[0].args.count(node) == 1 else None
 
 
 def _limits(network: fx.GraphModule, node: fx.Node | None) -> tuple[float, float] | None:

@@ -98,8 +98,9 @@ def split_classifier(module: fx.GraphModule) -> None:
         if merged:
             pointwise = _layer(module, last, nn.Conv2d)
             through = torch.einsum('omhw,mi->oihw', weight.double(), pointwise.weight[..., 0, 0].double())
-            taps = [(others, weight), (last.args[0], through.float())]
+            taps = [(others, weight), (last.args[0], through.to(weight.dtype))]
         summing = nn.Conv2d(3 * outputs, outputs, (3, 1), padding=(1, 0), bias=layer.bias is not None)
+        summing.to(weight.device, weight.dtype)
         summing.weight.copy_(torch.eye(3 * outputs).view(3, outputs, 3 * outputs).permute(1, 2, 0)[..., None])
         if layer.bias is not None:
             summing.bias = nn.Parameter(layer.bias.clone())
@@ -158,7 +159,8 @@ def _replace(module: fx.GraphModule, node: fx.Node, layer: nn.Module, source: fx
 
 
 def _convolution(weight: Tensor, bias: Tensor | None, stride: Any) -> nn.Conv2d:
-    layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1, stride, bias=bias is not None)
+    outputs, inputs = weight.shape[:2]
+    layer = nn.Conv2d(inputs, outputs, 1, stride, bias=bias is not None).to(weight.device, weight.dtype)
     layer.weight.copy_(weight)
     if layer.bias is not None and bias is not None:
         layer.bias.copy_(bias)
@@ -199,8 +201,9 @@ def _merge_pair(module: fx.GraphModule, node: fx.Node) -> None:
     if first.bias is not None:
         through = second.weight[..., 0, 0].double() @ first.bias.double()
         bias = through if bias is None else through + bias
+    merged = _convolution(weight[..., None, None].to(first.weight.dtype), bias, first.stride)
     assert isinstance(source, fx.Node)
-    _replace(module, node, _convolution(weight[..., None, None], bias, first.stride), source.args[0])  # type: ignore[arg-type]
+    _replace(module, node, merged, source.args[0])  # type: ignore[arg-type]
     module.graph.erase_node(source)
 
 
@@ -220,5 +223,5 @@ def _merge_sum(module: fx.GraphModule, node: fx.Node) -> None:
     with module.graph.inserting_before(node):
         inputs = module.graph.call_function(torch.cat, ([term.args[0] for term in terms], 1))  # type: ignore[union-attr]
     _replace(module, node, layer, inputs)
-    for term in terms:
+    for term in dict.fromkeys(terms):
         module.graph.erase_node(term)  # type: ignore[arg-type]
