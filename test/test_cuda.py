@@ -20,9 +20,12 @@ from lw_refinenet_ros.model.weights import load_model
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 
-SIZE = (240, 320)
+SIZE = (480, 640)
 JOB = Job(SIZE, SIZE)
-AGREEMENT = {'fp16': 0.995, 'bf16': 0.96, 'fp32': 0.9999}
+# Of labels and, in steps of 255, of confidences, over all pictures: what the same passes in that precision
+# give on a CPU (see the test that needs no GPU), and some room.
+AGREEMENT = {'fp16': 0.99, 'bf16': 0.90, 'fp32': 0.9999}
+CONFIDENCE = {'fp16': 3, 'bf16': 16, 'fp32': 0.6}
 
 
 def painted_street(seed):

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Protocol
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -12,18 +13,34 @@ import torch
 from lw_refinenet_ros.inference.staging import Staging
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
     from lw_refinenet_ros.inference.engine import Job, Pixels
 
-__all__ = ['CapturedJob', 'Compute', 'capturing']
+__all__ = ['CaptureError', 'CapturedJob', 'Compute', 'in_background', 'in_recorder']
 
 WARM_UPS = 3  # the first run of a layer tries its algorithms and compiles; a graph cannot record that
+Result = TypeVar('Result')
 
-# While one thread records, no other may wait for the whole device or give memory back to it.
-capturing = threading.Lock()
+# One thread of the process records all graphs, and does what must not happen beside a recording: allocating,
+# waiting for the whole device, giving memory back. It never ends, since cuDNN keeps its plans by thread.
+_recorder = ThreadPoolExecutor(1, thread_name_prefix='cuda-recorder')
+
+
+def in_recorder(work: Callable[[], Result]) -> Result:
+    """Run work in the thread that records graphs, and return its result or raise its error."""
+    return _recorder.submit(work).result()
+
+
+def in_background(work: Callable[[], object]) -> None:
+    """Have work done in the thread that records graphs, when its turn comes."""
+    _recorder.submit(work)
+
+
+class CaptureError(RuntimeError):
+    """A graph could not be recorded; some versions of PyTorch then record none until the process ends."""
 
 
 class Compute(Protocol):
@@ -36,21 +53,33 @@ class Compute(Protocol):
 class CapturedJob:
     """Static buffers and the CUDA graph that works on them: a frame costs one launch.
 
+    It is made in the recorder's thread and run in any other, by one at a time.
+
     Args:
         job: what the graph is for.
         compute: what it records; it may neither wait for the device nor allocate outside PyTorch.
         stream: what it runs on; nothing else should.
+        pool: memory of what the graph computes in between. Graphs that never run at once share one; what they
+            read and write for the host lies outside it.
         mapped: whether the device uses the staging memory in place.
+
+    Raises:
+        CaptureError: the work cannot be recorded.
 
     """
 
-    def __init__(self, job: Job, compute: Compute, stream: torch.cuda.Stream, *, mapped: bool) -> None:
+    def __init__(
+        self, job: Job, compute: Compute, stream: torch.cuda.Stream, pool: Any, *, mapped: bool
+    ) -> None:
         maps = (job.batch, *job.image_size)
         self._stream = stream
         # Sleeping until the device is done leaves the core to other nodes; spinning would be little faster.
         self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         self._graph = torch.cuda.CUDAGraph()
-        with capturing, torch.cuda.stream(stream):
+        # Each layer takes its fastest algorithm; float32 is float32, without TF32's shorter mantissa. These
+        # flags are the process's, and only the recorder sets them.
+        flags = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+        with torch.cuda.stream(stream), flags:
             self.frames = Staging((*maps, 3), stream.device, mapped=mapped)
             self.labels = Staging(maps, stream.device, mapped=mapped)
             self.confidences = Staging(maps, stream.device, mapped=mapped) if job.confidence else None
@@ -58,13 +87,20 @@ class CapturedJob:
             for _ in range(WARM_UPS):
                 self._pass(job, compute)
             stream.synchronize()
-            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode='thread_local'):
-                self._pass(job, compute)
+            try:
+                with torch.cuda.graph(
+                    self._graph, pool=pool, stream=stream, capture_error_mode='thread_local'
+                ):
+                    self._pass(job, compute)
+            except RuntimeError as error:
+                raise CaptureError(str(error)) from error
+            self._graph.replay()  # uploads it, so that the first frame does not
+            stream.synchronize()
 
     def _pass(self, job: Job, compute: Compute) -> None:
         self.frames.upload()
-        sure = self.confidences.device if self.confidences else None
-        compute(job, self.frames.device, self.labels.device, sure)
+        confidence = self.confidences.device if self.confidences else None
+        compute(job, self.frames.device, self.labels.device, confidence)
         for results in self._results:
             results.download()
 
@@ -85,3 +121,14 @@ class CapturedJob:
         for results, outputs in zip(self._results, (labels, confidences or ())):
             for output, buffer in zip(outputs, results.host):
                 np.copyto(output, buffer)
+
+    def median_ms(self, frames: int) -> float:
+        """Return the median time of a run from and to memory of the host, over so many frames."""
+        images = np.zeros_like(self.frames.host)
+        outputs = [np.zeros_like(results.host) for results in self._results]
+        times = []
+        for _ in range(frames):
+            started = time.perf_counter()
+            self.run(list(images), list(outputs[0]), list(outputs[1]) if len(outputs) > 1 else None)
+            times.append(time.perf_counter() - started)
+        return float(np.median(times)) * 1e3

@@ -63,6 +63,9 @@ class Engine(Protocol):
     def prepare(self, job: Job) -> None:
         """Compile and warm up, so that the first frame takes no longer than the next."""
 
+    def close(self) -> None:
+        """Give memory back; the engine is not used again."""
+
     def run(
         self,
         job: Job,

@@ -16,7 +16,7 @@ from lw_refinenet_ros.inference import fused_torch
 if TYPE_CHECKING:
     from lw_refinenet_ros.image.encodings import Order
 
-__all__ = ['Kernels', 'choose_kernels', 'fuse']
+__all__ = ['Kernels', 'choose_kernels', 'fuse', 'replace_kernels']
 
 LOW, HIGH = -torch.inf, torch.inf
 
@@ -86,6 +86,15 @@ def fuse(network: fx.GraphModule, kernels: Kernels) -> fx.GraphModule:
     network.graph.lint()
     network.recompile()
     return network
+
+
+def replace_kernels(network: fx.GraphModule, old: Kernels, new: Kernels) -> None:
+    """Let a fused network call other kernels from now on."""
+    others = {getattr(old, name): getattr(new, name) for name in ('max_pool', 'finish_convolution')}
+    for node in network.graph.nodes:
+        if node.op == 'call_function':
+            node.target = others.get(node.target, node.target)
+    network.recompile()
 
 
 def _fuse_convolution(network: fx.GraphModule, node: fx.Node, kernels: Kernels) -> None:

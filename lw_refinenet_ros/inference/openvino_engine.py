@@ -15,6 +15,7 @@ from openvino import opset13 as ops
 from lw_refinenet_ros.inference.engine import PRECISIONS, EngineError, Job, Pixels
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.inference.upsample import upsample
+from lw_refinenet_ros.model.network import drop_tensors
 from lw_refinenet_ros.model.rewrite import rewrite_for_cpu
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ class OpenVINOEngine:
     def prepare(self, job: Job) -> None:
         """Compile the graph of a job and run it once."""
         self._request(job)
+
+    def close(self) -> None:
+        """Free the compiled graphs and the weights."""
+        self._compiled.clear()
+        drop_tensors(self._network)
 
     def _request(self, job: Job) -> ov.InferRequest:
         job = replace(job, image_size=job.network_size, confidence=False)  # the rest is not the graph's work

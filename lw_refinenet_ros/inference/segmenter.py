@@ -165,6 +165,10 @@ class Segmenter:
         """Compile and warm up for a job, so that its first run takes no longer than the next."""
         self.engine.prepare(job)
 
+    def close(self) -> None:
+        """Give the engine's memory back; the segmenter is not used again."""
+        self.engine.close()
+
     def run(
         self, job: Job, images: Sequence[Pixels], outs: Sequence[Pixels] | None = None
     ) -> list[Segmentation]:

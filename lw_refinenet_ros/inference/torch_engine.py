@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lw_refinenet_ros.inference.engine import EngineError, Job
+from lw_refinenet_ros.model.network import drop_tensors
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference, tracing
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ class TorchEngine:
         if job not in self._prepared:
             self._infer(job, torch.full((job.batch, *job.image_size, 3), 127, dtype=torch.uint8))
             self._prepared.append(job)
+
+    def close(self) -> None:
+        """Free the weights."""
+        drop_tensors(self._network)
 
     def run(
         self,

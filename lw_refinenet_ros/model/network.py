@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lw_refinenet_ros.model.features import Encoder
 
-__all__ = ['ARCHITECTURES', 'Network', 'build_model', 'enlarged']
+__all__ = ['ARCHITECTURES', 'Network', 'build_model', 'drop_tensors', 'enlarged']
 
 ENCODERS: dict[str, type[Encoder]] = {
     'resnet50': ResNet50,
@@ -59,6 +59,12 @@ class Network(nn.Module):
         """Give the logits of a normalised image, whatever its size."""
         logits: Tensor = self.decoder(self.encoder(image))
         return logits
+
+
+def drop_tensors(network: nn.Module) -> None:
+    """Free a network's parameters and buffers, though something may still refer to it."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        tensor.data = tensor.data.new_empty(0)
 
 
 def enlarged(size: tuple[int, int], least: tuple[int, int]) -> tuple[int, int]:

@@ -94,6 +94,11 @@ class InferenceThread:
             self._worker = None
         self._swap()
 
+    def close(self) -> None:
+        """End the thread and give the model's memory back."""
+        self.stop()
+        self.segmenter.close()
+
     def offer(self, camera: Camera, arrival: Arrival) -> str:
         """Hand over a camera's newest frame; return the fate of one that waited, or an empty string."""
         if self._worker is None or self._worker.offer(camera, arrival) is None:
@@ -123,9 +128,10 @@ class InferenceThread:
 
     def _swap(self) -> None:
         if self._next is not None:
-            self.segmenter, self._next = self._next, None
+            replaced, self.segmenter, self._next = self.segmenter, self._next, None
             self.failure = ''
             self._announce(self.segmenter)
+            replaced.close()
 
     def _warm_up(self, size: tuple[int, int]) -> None:
         """Compile for images of the size that the network sees, until the first frame comes."""

@@ -161,7 +161,7 @@ class ModelSwap:
         with self._lock:
             if self.state is not State.READY:
                 return None
-            segmenter, request = self._segmenter, self._request
+            (segmenter, self._segmenter), request = (self._segmenter, None), self._request
             assert request is not None
             self.serving = request.candidate.weights
             self._set(State.IDLE)
@@ -186,6 +186,8 @@ class ModelSwap:
             thread.join(END_S)
 
     def _set(self, state: State, request: Request | None = None) -> None:
+        if self._segmenter is not None:  # made ready in vain
+            self._segmenter.close()
         self.state, self._request, self._segmenter = state, request, None
 
     # In the warm-up thread
@@ -207,8 +209,10 @@ class ModelSwap:
             name = request.candidate.weights.name
             fault = f'weights {name!r} failed to warm up: {type(error).__name__}: {error}'
         with self._lock:
-            if self._request is not request:
-                return  # superseded or cancelled
+            if self._request is not request:  # superseded or cancelled
+                if segmenter is not None:
+                    segmenter.close()
+                return
             self.state, self._segmenter = State.FAILED if fault else State.READY, segmenter
             self.fault = fault
             self._wake()
@@ -219,6 +223,7 @@ class ModelSwap:
         segmenter = _aside(make_segmenter, request.candidate, request.engine)
         for job in request.jobs():  # another model may see the same images at another size
             if self._request is not request:
+                segmenter.close()
                 return None
             segmenter.prepare(
                 segmenter.job(

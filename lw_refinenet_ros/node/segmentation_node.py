@@ -157,6 +157,8 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         for camera in self._cameras:
             camera.close()
         self._cameras.clear()
+        if self._inference is not None:
+            self._inference.close()
         if self._label_publishers is not None:
             for publisher in self._label_publishers.all:
                 self.destroy_publisher(publisher)

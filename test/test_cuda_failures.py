@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the CUDA engine does around the device, with a device that only pretends: order, failures, memory.
+
+The device itself is tested in test_cuda.py.
+"""
+
+import gc
+import itertools
+import threading
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from lw_refinenet_ros.inference import captured_job, cuda_engine, fused_torch
+from lw_refinenet_ros.inference.captured_job import CapturedJob, in_recorder
+from lw_refinenet_ros.inference.cuda_engine import CudaEngine
+from lw_refinenet_ros.inference.engine import EngineError, Job
+from lw_refinenet_ros.inference.segmenter import Segmenter
+from lw_refinenet_ros.model.weights import load_model
+
+SIZE = (96, 128)
+SMALL = Job((32, 64), (32, 64))
+
+
+class Staging:
+    """Memory that host and device share."""
+
+    def __init__(self, shape, device, *, mapped):
+        self.device = torch.empty(shape, dtype=torch.uint8)
+        self.host = self.device.numpy()
+
+    def upload(self):
+        pass
+
+    download = upload
+
+
+class Replaying(CapturedJob):
+    """Does the work again for each frame, since a graph that only pretends does not."""
+
+    def __init__(self, job, compute, *args, **options):
+        self.work = job, compute
+        super().__init__(job, compute, *args, **options)
+
+    def run(self, images, labels, confidences):
+        for buffer, image in zip(self.frames.host, images):
+            np.copyto(buffer, image)
+        self._pass(*self.work)
+        super().run(images, labels, confidences)
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """The pretended device: what was done, in which thread, and errors that it will raise."""
+    made = SimpleNamespace(
+        log=[], pools=[], flags=[], capture_error=None, sync_error=None, free=2**33, pool=itertools.count()
+    )
+
+    def done(what):
+        return lambda *_, **__: made.log.append((what, threading.current_thread().name))
+
+    @contextmanager
+    def graph(_, *, pool, stream, capture_error_mode):
+        done('record')()
+        made.pools.append(pool)
+        cudnn = torch.backends.cudnn
+        made.flags.append((cudnn.benchmark, cudnn.allow_tf32))
+        assert capture_error_mode == 'thread_local'
+        if made.capture_error:
+            raise made.capture_error
+        yield
+
+    def synchronize():
+        if made.sync_error:
+            raise made.sync_error
+
+    stream = SimpleNamespace(device=torch.device('cpu'), synchronize=done('synchronize'))
+    event = SimpleNamespace(record=lambda: None, synchronize=lambda: None)
+    properties = SimpleNamespace(major=8, name='Pretended GPU')
+    monkeypatch.setattr(cuda_engine, '_current_device', lambda: torch.device('cpu'))
+    monkeypatch.setattr(cuda_engine, 'CapturedJob', Replaying)
+    monkeypatch.setattr(captured_job, 'Staging', Staging)
+    for name, fake in {
+        'get_device_properties': lambda _: properties,
+        'Stream': lambda _: stream,
+        'stream': lambda _: nullcontext(),
+        'Event': lambda **_: event,
+        'CUDAGraph': lambda: SimpleNamespace(replay=done('replay')),
+        'graph': graph,
+        'graph_pool_handle': lambda: next(made.pool),
+        'synchronize': synchronize,
+        'empty_cache': done('empty cache'),
+        'mem_get_info': lambda: (made.free, 2**34),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    return made
+
+
+@pytest.fixture
+def model(tiny_weights):
+    return load_model(tiny_weights)
+
+
+@pytest.fixture
+def segmenter(device, model):
+    network, card = model
+    return Segmenter(CudaEngine(network, card, precision='fp32', mapped=False, triton=False), card)
+
+
+def fail_at(monkeypatch, condition, error):
+    """Let the engine's work fail for jobs of a kind, before anything is recorded."""
+    compute = CudaEngine._compute
+
+    def failing(self, job, *arguments):
+        if condition(job):
+            raise error
+        compute(self, job, *arguments)
+
+    monkeypatch.setattr(CudaEngine, '_compute', failing)
+
+
+def test_labels_are_those_of_the_cpu(segmenter, tiny_weights, street):
+    reference = Segmenter.load(tiny_weights, engine='torch')
+    for result in segmenter.segment_batch([street, street], confidence=True):
+        expected = reference.segment(street, confidence=True)
+        assert (result.label == expected.label).mean() > 0.999
+        assert np.abs(result.confidence.astype(int) - expected.confidence).mean() < 0.5
+
+
+def test_one_thread_records_all_graphs_whoever_asks_and_alone_sets_the_flags(device, model, street):
+    network, card = model
+    engines = [CudaEngine(network, card, precision='fp32', mapped=False, triton=False) for _ in range(2)]
+    before = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
+    threads = [
+        threading.Thread(target=engine.prepare, args=(Job((32, 32 * n), (32, 32 * n)),))
+        for engine in engines
+        for n in (1, 2, 3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert device.flags == [(True, False)] * 6
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32) == before
+    names = {name for what, name in device.log if what in ('record', 'synchronize')}
+    assert len(names) == 1
+    assert names.pop().startswith('cuda-recorder')
+
+
+def test_a_graph_is_run_once_before_its_first_frame(device, segmenter):
+    segmenter.prepare(SMALL)
+    assert [what for what, _ in device.log] == ['synchronize', 'record', 'replay', 'synchronize']
+
+
+def test_the_graphs_of_an_engine_share_the_memory_in_between(device, segmenter, model, street):
+    for batch in (1, 2, 3):
+        segmenter.segment_batch([street] * batch)
+    assert len(set(device.pools)) == 1
+    network, card = model
+    other = CudaEngine(network, card, precision='fp32', mapped=False, triton=False)
+    other.prepare(SMALL)
+    assert len(set(device.pools)) == 2, 'another engine may run at the same time'
+
+
+def test_a_batch_that_memory_does_not_hold_is_segmented_one_by_one(device, segmenter, monkeypatch, street):
+    fail_at(monkeypatch, lambda job: job.batch > 1, torch.cuda.OutOfMemoryError('CUDA out of memory'))
+    alone = segmenter.segment(street, confidence=True)
+    segmenter.prepare(segmenter.job(SIZE, confidence=True, batch=2))  # no error either
+    results = segmenter.segment_batch([street, street[::-1].copy(), street], confidence=True)
+    for result in (results[0], results[2]):
+        np.testing.assert_array_equal(result.label, alone.label)
+        np.testing.assert_array_equal(result.confidence, alone.confidence)
+    assert (results[1].label != alone.label).any()
+    recorded = len(device.pools)
+    segmenter.segment_batch([street] * 3, confidence=True)
+    assert len(device.pools) == recorded, 'what did not fit is not tried again'
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'CUDA out of memory. Tried to allocate 2.00 GiB.',
+        'cuDNN error: CUDNN_STATUS_ALLOC_FAILED',
+        'cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED',
+        'cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED',
+        'FIND was unable to find an engine to execute this computation',
+        'GET was unable to find an engine to execute this computation',
+    ],
+)
+def test_out_of_memory_frees_what_it_can_and_the_next_frame_is_served(
+    device, segmenter, monkeypatch, street, text
+):
+    segmenter.segment(street)
+    device.free = 2**20
+    with monkeypatch.context() as patch:
+        fail_at(patch, lambda job: job.image_size == SMALL.image_size, RuntimeError(text))
+        with pytest.raises(EngineError, match='CUDA is out of memory for 64x32: '):
+            segmenter.segment(np.zeros((32, 64, 3), np.uint8))
+    assert not segmenter.engine._captured
+    assert device.log[-1][0] == 'empty cache'
+    segmenter.segment(street)
+
+
+def test_no_engine_for_a_convolution_is_not_out_of_memory_while_there_is_plenty(
+    device, segmenter, monkeypatch
+):
+    fail_at(monkeypatch, lambda _: True, RuntimeError('FIND was unable to find an engine'))
+    with pytest.raises(RuntimeError, match='FIND was unable'):
+        segmenter.prepare(SMALL)
+
+
+@pytest.mark.parametrize(
+    'text', ['operation not permitted', 'captures_underway.empty() INTERNAL ASSERT FAILED']
+)
+def test_a_graph_that_cannot_be_recorded_leaves_the_others_at_work(device, segmenter, street, text):
+    expected = segmenter.segment(street).label
+    device.capture_error = RuntimeError(text)
+    with pytest.raises(
+        EngineError, match=r'no graph could be recorded for 64x32 .*recorded go on'
+    ):
+        segmenter.segment(np.zeros((32, 64, 3), np.uint8))
+    np.testing.assert_array_equal(segmenter.segment(street).label, expected)
+    device.capture_error = None
+    segmenter.prepare(SMALL)
+
+
+def test_a_lost_device_is_reported_for_each_frame_until_it_answers(device, segmenter, monkeypatch, street):
+    gone = RuntimeError('CUDA error: unspecified launch failure')
+    with monkeypatch.context() as patch:
+        fail_at(patch, lambda _: True, gone)
+        device.sync_error = gone
+        for _ in range(2):
+            with pytest.raises(EngineError, match=r'the CUDA device was lost .* restart this process'):
+                segmenter.segment(street)
+    device.sync_error = None
+    segmenter.segment(street)
+
+
+class TritonError(Exception):
+    """As Triton raises them: no RuntimeError."""
+
+
+TritonError.__module__ = 'triton.runtime.errors'
+
+
+def test_where_a_triton_kernel_fails_pytorchs_take_over_and_the_description_says_so(
+    device, model, tiny_weights, monkeypatch, street
+):
+    def max_pool(*_, **__):
+        msg = 'out of resource: shared memory'
+        raise TritonError(msg)
+
+    kernels = SimpleNamespace(**{name: getattr(fused_torch, name) for name in fused_torch.__all__})
+    kernels.max_pool = max_pool
+    monkeypatch.setattr(cuda_engine, 'choose_kernels', lambda _: (kernels, 'Triton kernels'))
+    network, card = model
+    made = Segmenter(CudaEngine(network, card, precision='fp32', mapped=False), card)
+    label = made.segment(street).label
+    assert 'PyTorch kernels: Triton failed at 128x96, TritonError: out of resource' in made.engine.description
+    assert (label == Segmenter.load(tiny_weights, engine='torch').segment(street).label).mean() > 0.999
+
+
+def test_a_closed_engine_keeps_no_memory_though_something_still_refers_to_it(device, segmenter, street):
+    segmenter.segment(street)
+    gc.freeze()
+    try:
+        segmenter.close()
+        in_recorder(lambda: None)  # until its turn has come
+    finally:
+        gc.unfreeze()
+    engine = segmenter.engine
+    assert not engine._captured
+    assert sum(tensor.numel() for tensor in (*engine._network.parameters(), *engine._network.buffers())) == 0
+    assert device.log[-1][0] == 'empty cache'
+
+
+@pytest.mark.parametrize(('mapped_ms', 'chosen'), [(1.0, 'frames in mapped memory'), (3.0, 'staged frames')])
+def test_frames_are_read_in_place_where_that_is_faster(device, model, monkeypatch, street, mapped_ms, chosen):
+    class Timed(Replaying):
+        def __init__(self, *args, mapped):
+            self.ms = mapped_ms if mapped else 2.0
+            super().__init__(*args, mapped=mapped)
+
+        def median_ms(self, frames):
+            assert super().median_ms(frames) > 0
+            return self.ms
+
+    monkeypatch.setattr(cuda_engine, 'CapturedJob', Timed)
+    network, card = model
+    engine = CudaEngine(network, card, precision='fp32', triton=False)
+    Segmenter(engine, card).segment(street)
+    assert chosen in engine.description
+    assert len(device.pools) == 2
+    engine.prepare(SMALL)
+    assert len(device.pools) == 3, 'decided once'
