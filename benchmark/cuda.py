@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CUDA path against the published pipeline, against eager PyTorch and against what the card can do.
 
-All that a session with a GPU needs, meant to fit in ten minutes: check kernels and engine, and measure.
+All that a session with a GPU needs: measure, then check kernels and engine, each in ten minutes.
 
-    python -m pytest test/test_fused.py test/test_cuda.py && python -m benchmark cuda
+    PYTHONUNBUFFERED=1 python3 -m benchmark cuda; python3 -m pytest test/test_fused.py test/test_cuda.py
 
 The roofline counts every operation of the rewritten network: its multiply-adds, and the bytes that it must
 read and write when nothing stays in a cache, each against what this card's own matrix product and copy reach.

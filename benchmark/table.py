@@ -22,7 +22,8 @@ def store(name: str, title: str, rows: list[dict], notes: list[str], packages: t
     Args:
         name: of the files.
         title: of the table.
-        rows: numbers as they were measured; the Markdown shows them with a thousand's comma or one decimal.
+        rows: numbers as they were measured; the Markdown shows them with a thousand's comma, and one decimal,
+            or three where they are below 1.
         notes: sentences that say what was measured and what it shows.
         packages: whose versions the figures depend on.
 
@@ -50,13 +51,9 @@ def store(name: str, title: str, rows: list[dict], notes: list[str], packages: t
 
 
 def _cell(value: object) -> str:
-    return (
-        f'{value:,.1f}'
-        if isinstance(value, float)
-        else f'{value:,}'
-        if isinstance(value, int)
-        else str(value)
-    )
+    if isinstance(value, float):
+        return f'{value:.3f}' if abs(value) < 1 else f'{value:,.1f}'
+    return f'{value:,}' if isinstance(value, int) else str(value)
 
 
 def _commit() -> str:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lw_refinenet_ros.inference import cuda_engine
+from lw_refinenet_ros.inference.captured_job import in_recorder
 from lw_refinenet_ros.inference.cuda_engine import CudaEngine, is_out_of_memory
 from lw_refinenet_ros.inference.engine import EngineError, Job
 from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
@@ -22,23 +23,23 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA d
 
 SIZE = (480, 640)
 JOB = Job(SIZE, SIZE)
-# Of labels and, in steps of 255, of confidences, over all pictures: what the same passes in that precision
-# give on a CPU (see the test that needs no GPU), and some room.
-AGREEMENT = {'fp16': 0.99, 'bf16': 0.90, 'fp32': 0.9999}
-CONFIDENCE = {'fp16': 3, 'bf16': 16, 'fp32': 0.6}
+# Labels that agree, and how far confidences are apart (of 255), over these pictures, of which the network is
+# not sure. The same passes in that precision on a CPU gave 0.993 and 1.3 in fp16, 0.930 and 12.7 in bf16.
+AGREEMENT = {'fp16': 0.985, 'bf16': 0.89, 'fp32': 0.9999}
+CONFIDENCE = {'fp16': 3.0, 'bf16': 17.0, 'fp32': 0.6}
 
 
 def painted_street(seed):
-    """A sky, two rows of houses, a pavement and a road, uint8 (240, 320, 3), enough to be sure of."""
+    """A sky, houses, a pavement and a road, uint8 (480, 640, 3)."""
     random = np.random.default_rng(seed)
     picture = np.full((*SIZE, 3), (205, 215, 225), np.uint8)
-    for x in range(0, 320, 40):
-        top, color = int(random.integers(20, 90)), [int(c) for c in random.integers(60, 140, 3)]
-        cv2.rectangle(picture, (x, top), (x + 40, 150), color, -1)
-    cv2.rectangle(picture, (0, 140), (320, 240), (150, 140, 135), -1)
-    cv2.fillPoly(picture, [np.array([[150, 140], [170, 140], [310, 240], [10, 240]])], (90, 90, 95))
+    for x in range(0, 640, 80):
+        top, color = int(random.integers(40, 180)), [int(c) for c in random.integers(60, 140, 3)]
+        cv2.rectangle(picture, (x, top), (x + 80, 300), color, -1)
+    cv2.rectangle(picture, (0, 280), (640, 480), (150, 140, 135), -1)
+    cv2.fillPoly(picture, [np.array([[300, 280], [340, 280], [620, 480], [20, 480]])], (90, 90, 95))
     noise = random.normal(0, 6, picture.shape)
-    return cv2.GaussianBlur(np.clip(picture + noise, 0, 255).astype(np.uint8), (0, 0), 1.2)
+    return cv2.GaussianBlur(np.clip(picture + noise, 0, 255).astype(np.uint8), (0, 0), 2.4)
 
 
 @pytest.fixture(scope='module')
@@ -76,15 +77,16 @@ def test_labels_agree_with_the_cpu_in_float32(trained, engine, precision, mapped
     made = engine(precision=precision, mapped=mapped, triton=triton)
     segmenter = Segmenter(made, trained.card)
     assert ('Triton kernels' in made.description) <= triton
-    agreement = []
+    agreement, distance = [], []
     for picture, expected in zip(trained.pictures, trained.expected):
         result = segmenter.segment(picture, confidence=True)
         agreement.append((result.label == expected.label).mean())
-        assert np.abs(result.confidence.astype(int) - expected.confidence).mean() <= 2
+        distance.append(np.abs(result.confidence.astype(int) - expected.confidence).mean())
         alone = segmenter.segment(picture)
         np.testing.assert_array_equal(alone.label, result.label)
         assert alone.confidence is None
     assert np.mean(agreement) >= AGREEMENT[precision]
+    assert np.mean(distance) <= CONFIDENCE[precision]
 
 
 @needs_cuda
@@ -96,7 +98,7 @@ def test_a_batch_gives_each_image_what_it_gets_alone(trained, engine, network_si
     for picture, together in zip(trained.pictures, batch):
         alone = segmenter.segment(picture, **options)
         assert (together.label == alone.label).mean() >= AGREEMENT['fp16']
-        assert np.abs(together.confidence.astype(int) - alone.confidence).mean() <= 2
+        assert np.abs(together.confidence.astype(int) - alone.confidence).mean() <= CONFIDENCE['fp16']
 
 
 @needs_cuda
@@ -143,8 +145,8 @@ def test_only_a_few_graphs_are_kept_and_the_memory_of_others_goes_back(engine):
         made.prepare(job)
     assert list(made._captured) == [*jobs[3:-2], jobs[0], *jobs[-2:]]
     kept = torch.cuda.memory_reserved()
-    made._captured.clear()
-    cuda_engine._give_memory_back()
+    made.close()
+    in_recorder(lambda: None)
     assert torch.cuda.memory_reserved() < kept
 
 
@@ -179,6 +181,9 @@ def test_a_model_is_warmed_up_beside_one_that_serves(trained, engine):
         served += 1
     thread.join()
     assert JOB in next_one._captured
+    for _ in range(20):  # what was recorded does not end with the thread that asked for it
+        label = Segmenter(next_one, trained.card).segment(trained.pictures[0]).label
+        np.testing.assert_array_equal(label, expected)
 
 
 LOST_DEVICE = """
@@ -223,6 +228,7 @@ def test_a_precision_that_cuda_lacks_is_refused(engine, precision):
         (torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.'), True),
         (RuntimeError('CUDA error: out of memory'), True),
         (RuntimeError('cuDNN error: CUDNN_STATUS_ALLOC_FAILED'), True),
+        (RuntimeError('cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED'), True),
         (RuntimeError('CUDA error: an illegal memory access was encountered'), False),
         (None, False),
     ],

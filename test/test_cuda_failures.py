@@ -218,9 +218,7 @@ def test_no_engine_for_a_convolution_is_not_out_of_memory_while_there_is_plenty(
 def test_a_graph_that_cannot_be_recorded_leaves_the_others_at_work(device, segmenter, street, text):
     expected = segmenter.segment(street).label
     device.capture_error = RuntimeError(text)
-    with pytest.raises(
-        EngineError, match=r'no graph could be recorded for 64x32 .*recorded go on'
-    ):
+    with pytest.raises(EngineError, match=r'no graph could be recorded for 64x32 .*recorded go on'):
         segmenter.segment(np.zeros((32, 64, 3), np.uint8))
     np.testing.assert_array_equal(segmenter.segment(street).label, expected)
     device.capture_error = None
