@@ -13,7 +13,7 @@ import numpy as np
 from lw_refinenet_ros.cli.options import image_size
 from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.node.player import Playing, Sent, Track, play
-from lw_refinenet_ros.sources.source import START_NS, Source
+from lw_refinenet_ros.sources.source import START_NS, Source, SourceFrame
 
 
 class Pictures(Source):
@@ -26,11 +26,12 @@ class Pictures(Source):
         picture = cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
         self._pictures = [np.roll(picture, 8 * step, axis=1) for step in range(4)]
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[SourceFrame]:
         for index in range(self.length):
             stamp_ns = START_NS + round(index * 1e9 / self.rate_hz)
             picture = self._pictures[index % len(self._pictures)]
-            yield Frame.from_array(picture, stamp_ns=stamp_ns, frame_id='camera', encoding='rgb8')
+            frame = Frame.from_array(picture, stamp_ns=stamp_ns, frame_id='camera', encoding='rgb8')
+            yield SourceFrame.of(frame, log_ns=stamp_ns, name=str(stamp_ns), where=f'picture {index}')
 
 
 def publish(arguments: list[str]) -> None:
