@@ -11,6 +11,12 @@ from lw_refinenet_ros.image.frame import Frame, FrameError
 
 HEIGHT, WIDTH = 6, 8
 RNG = np.random.default_rng(0)
+BAYER = {  # cv_bridge's table
+    'rggb': cv2.COLOR_BayerBG2BGR,
+    'bggr': cv2.COLOR_BayerRG2BGR,
+    'gbrg': cv2.COLOR_BayerGR2BGR,
+    'grbg': cv2.COLOR_BayerGB2BGR,
+}
 
 
 def padded(rows, step):
@@ -46,7 +52,25 @@ def test_colours_are_a_view_of_the_bytes_with_any_step(encoding, padding):
     assert np.array_equal(contiguous, expected if order == 'rgb' else expected[..., ::-1])
 
 
+def rows_of(encoding):
+    entry = ENCODINGS[encoding]
+    return noise(entry.channels * entry.depth // 8, HEIGHT * entry.planes[0] // entry.planes[1])
+
+
 def reference(rows, encoding):
+    if encoding.endswith('16'):  # as cv_bridge does: converted as they are, then scaled
+        words = rows.view('<u2').reshape(HEIGHT, WIDTH, -1)
+        if encoding.startswith('mono'):
+            words = np.repeat(words, 3, axis=2)
+        elif encoding.startswith('bayer'):
+            words = cv2.cvtColor(words, BAYER[encoding[6:10]])[..., ::-1]
+        elif encoding.startswith('bgr'):
+            words = words[..., 2::-1]
+        return np.rint(words[..., :3] * (255 / 65535)).astype(np.uint8)
+    if encoding == 'nv24':  # NV12 of twice the size has a colour for each of its pixels
+        bright = rows[:HEIGHT].repeat(2, axis=0).repeat(2, axis=1)
+        large = np.vstack([bright, rows[HEIGHT:].reshape(HEIGHT, 2 * WIDTH)])
+        return cv2.cvtColor(large, cv2.COLOR_YUV2RGB_NV12)[::2, ::2]
     if encoding in ('mono8', '8UC1'):
         return np.repeat(rows[..., None], 3, axis=2)
     if encoding in ('yuv422', 'uyvy'):
@@ -55,30 +79,36 @@ def reference(rows, encoding):
         return cv2.cvtColor(rows.reshape(HEIGHT, WIDTH, 2), cv2.COLOR_YUV2RGB_YUYV)
     if encoding.startswith('nv'):
         return cv2.cvtColor(rows, getattr(cv2, f'COLOR_YUV2RGB_{encoding.upper()}'))
-    code = {'rggb': 'BG', 'bggr': 'RG', 'gbrg': 'GR', 'grbg': 'GB'}[encoding[6:10]]  # cv_bridge's table
-    return cv2.cvtColor(rows, getattr(cv2, f'COLOR_Bayer{code}2BGR'))[..., ::-1]
+    return cv2.cvtColor(rows, BAYER[encoding[6:10]])[..., ::-1]
 
 
 @pytest.mark.parametrize('padding', [0, 1, 2, 64])
 @pytest.mark.parametrize(
     'encoding',
-    [name for name, entry in ENCODINGS.items() if entry.conversion is not None and entry.depth == 8],
+    [name for name, entry in ENCODINGS.items() if entry.conversion is not None or entry.depth == 16],
 )
 def test_a_converted_encoding_with_padded_rows_equals_the_tight_reference(encoding, padding):
-    rows = noise(ENCODINGS[encoding].channels, HEIGHT * 3 // 2 if encoding.startswith('nv') else HEIGHT)
+    rows = rows_of(encoding)
     message = frame(rows, encoding, padding)
+    if encoding == 'nv24':  # a row of its colours is two rows of bytes, and one row of padding
+        bright, colors = rows[:HEIGHT], rows[HEIGHT:].reshape(HEIGHT, 2 * WIDTH)
+        parts = padded(bright, WIDTH + padding), padded(colors, 2 * (WIDTH + padding))
+        message = frame(rows, encoding, padding, data=np.concatenate(parts))
     message.data.setflags(write=False)
-    array, order = pixels(message)
-    assert order == 'rgb'
+    array = rgb(message)
     assert array.shape == (HEIGHT, WIDTH, 3)
     assert np.array_equal(array, reference(rows, encoding))
 
 
+@pytest.mark.parametrize('bits', [8, 16])
 @pytest.mark.parametrize('mosaic', ['rggb', 'bggr', 'gbrg', 'grbg'])
-def test_a_mosaic_of_one_colour_gives_that_colour(mosaic):
+def test_a_mosaic_of_one_colour_gives_that_colour(mosaic, bits):
     color = {'r': 200, 'g': 100, 'b': 30}
     tile = np.array([color[letter] for letter in mosaic], np.uint8).reshape(2, 2)
-    array = rgb(frame(np.tile(tile, (HEIGHT // 2, WIDTH // 2)), f'bayer_{mosaic}8', 3))
+    rows = np.tile(tile, (HEIGHT // 2, WIDTH // 2))
+    if bits == 16:
+        rows = (rows.astype('<u2') * 257).view(np.uint8)
+    array = rgb(frame(rows, f'bayer_{mosaic}{bits}', 3))
     assert (array == (200, 100, 30)).all()
 
 
@@ -86,6 +116,16 @@ def test_a_mosaic_of_one_colour_gives_that_colour(mosaic):
 def test_packed_red_is_red(encoding, sample):
     array = rgb(frame(np.tile(np.array(sample, np.uint8), (HEIGHT, WIDTH // 2)), encoding))
     assert np.abs(array.astype(int) - (254, 0, 0)).max() <= 3
+
+
+@pytest.mark.parametrize('encoding', ['rgb16', 'bgr16', 'rgba16', 'bgra16'])
+def test_sixteen_bits_keep_the_order_of_their_channels_in_both_byte_orders(encoding):
+    values = RNG.integers(0, 65536, (HEIGHT, WIDTH, 4 if 'a' in encoding else 3), dtype=np.uint16)
+    colors = values[..., 2::-1] if encoding.startswith('bgr') else values[..., :3]
+    for bigendian in (False, True):
+        rows = values.astype('>u2' if bigendian else '<u2').reshape(HEIGHT, -1).view(np.uint8)
+        array = rgb(frame(rows, encoding, 3, is_bigendian=bigendian))
+        assert np.array_equal(array, np.rint(colors * (255 / 65535)).astype(np.uint8))
 
 
 @pytest.mark.parametrize('bigendian', [False, True])
@@ -113,9 +153,9 @@ def test_cv_bridge_where_it_is_installed_gives_the_colours_that_opencv_gives(enc
     from cv_bridge import CvBridge
 
     entry = ENCODINGS[encoding]
-    values = np.arange(256 * 256, dtype='<u2').reshape(256, 256)  # every value there is
+    values = np.tile(np.arange(256 * 256, dtype='<u2').reshape(256, 256), entry.channels)  # all there are
     rows = values.view(np.uint8) if entry.depth == 16 else RNG.integers(0, 256, (256, 256), np.uint8)
-    size = {'height': 256, 'width': 256 // entry.channels}
+    size = {'height': 256, 'width': 256 // (1 if entry.depth == 16 else entry.channels)}
     tight = frame(rows, entry.cv_bridge, **size)
     by_cv_bridge = rgb(frame(rows, encoding, padding, **size))
     assert np.array_equal(by_cv_bridge, CvBridge().imgmsg_to_cv2(tight, 'rgb8'))
@@ -154,8 +194,7 @@ def refused(message):
 
 @pytest.mark.parametrize('encoding', ENCODINGS)
 def test_a_step_below_a_row_and_missing_rows_are_refused(encoding):
-    entry = ENCODINGS[encoding]
-    rows = noise(entry.channels * entry.depth // 8, HEIGHT * 3 // 2 if encoding.startswith('nv') else HEIGHT)
+    rows = rows_of(encoding)
     assert refused(frame(rows, encoding, step=rows.shape[1] - 1)).reason == 'step'
     assert refused(frame(rows, encoding, step=0)).reason == 'step'
     assert refused(frame(rows, encoding, data=padded(rows, rows.shape[1])[:-1])).reason == 'length'
@@ -166,6 +205,7 @@ def test_nv12_needs_its_colour_rows_and_even_sizes():
     assert refused(frame(noise(1, 9), 'nv12', height=5)).reason == 'size'
     assert refused(frame(noise(2), 'yuv422', width=7)).reason == 'size'
     assert refused(frame(noise(3), 'rgb8', height=0)).reason == 'size'
+    assert refused(frame(noise(3), 'rgb8', height=8192, width=8192)).reason == 'size'
 
 
 def test_an_unknown_encoding_is_quoted_with_what_is_supported():

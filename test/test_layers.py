@@ -34,6 +34,7 @@ LAYER_OF = {
     'files': '.',
     'bounded_yaml': '.',
     'lazy': '.',
+    'limits': '.',
     'one_line': '.',
     '__version__': '.',
 }

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lw_refinenet_ros.image.frame import Frame, FrameError
+from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 
 __all__ = ['ENCODINGS', 'MAX_SIDE', 'ORDERS', 'Order', 'Pixels', 'pixels', 'rgb', 'to_rgb']
 
 Order = Literal['rgb', 'bgr']
 ORDERS: tuple[Order, ...] = get_args(Order)
-MAX_SIDE = 16384  # pixels; no camera comes near, a damaged header may
 
 
 class Pixels(NamedTuple):
@@ -62,11 +62,16 @@ ENCODINGS = {
     'yuyv': _YUYV,
     'nv12': Encoding(1, conversion=cv2.COLOR_YUV2RGB_NV12, even=(2, 2), planes=(3, 2)),
     'nv21': Encoding(1, conversion=cv2.COLOR_YUV2RGB_NV21, even=(2, 2), planes=(3, 2)),
+    'nv24': _UYVY._replace(channels=1, even=(1, 1), planes=(3, 1), cv_bridge=''),  # once it is packed so
     # OpenCV names a mosaic by its second row's second and third pixel, ROS by its first four.
     'bayer_rggb8': Encoding(1, conversion=cv2.COLOR_BayerBG2RGB, cv_bridge='bayer_rggb8'),
     'bayer_bggr8': Encoding(1, conversion=cv2.COLOR_BayerRG2RGB, cv_bridge='bayer_bggr8'),
     'bayer_gbrg8': Encoding(1, conversion=cv2.COLOR_BayerGR2RGB, cv_bridge='bayer_gbrg8'),
     'bayer_grbg8': Encoding(1, conversion=cv2.COLOR_BayerGB2RGB, cv_bridge='bayer_grbg8'),
+}
+ENCODINGS |= {
+    f'{name[:-1]}16': ENCODINGS[name]._replace(depth=16, cv_bridge=f'{name[:-1]}16')
+    for name in ('rgb8', 'bgr8', 'rgba8', 'bgra8', 'bayer_rggb8', 'bayer_bggr8', 'bayer_gbrg8', 'bayer_grbg8')
 }
 
 
@@ -74,8 +79,8 @@ def pixels(frame: Frame) -> Pixels:
     """Give the colours of a frame, whatever its `step`.
 
     Eight-bit RGB and BGR, with or without alpha, are views of the frame's bytes. Other encodings are
-    converted to RGB, 16 bits scaled to 8 by 255 / 65535: by cv_bridge where it is installed and knows them,
-    by OpenCV elsewhere.
+    converted, then 16 bits scaled to 8 by 255 / 65535: by cv_bridge where it is installed and knows them, by
+    OpenCV elsewhere.
 
     Raises:
         FrameError: 'encoding' (unknown), 'size' (none, too large, or odd where it cannot be), 'step'
@@ -87,11 +92,11 @@ def pixels(frame: Frame) -> Pixels:
         msg = f'encoding {frame.encoding[:32]!r} is not supported: use one of {", ".join(ENCODINGS)}'
         raise FrameError(msg, 'encoding')
     height, width = frame.height, frame.width
-    possible = 0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE
+    possible = 0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and height * width <= MAX_PIXELS
     if not possible or height % encoding.even[0] or width % encoding.even[1]:
         msg = (
             f'{frame.encoding} of height {height} and width {width}: they must be positive multiples of '
-            f'{encoding.even[0]} and {encoding.even[1]}, at most {MAX_SIDE}'
+            f'{encoding.even[0]} and {encoding.even[1]}, at most {MAX_SIDE}, and {MAX_PIXELS} pixels together'
         )
         raise FrameError(msg, 'size')
     row = width * encoding.channels * encoding.depth // 8
@@ -103,21 +108,39 @@ def pixels(frame: Frame) -> Pixels:
         msg = f'{frame.data.size} bytes of data are fewer than {rows} rows of step {frame.step}: send all'
         raise FrameError(msg, 'length')
 
+    raw = _pack_nv24(frame) if frame.encoding == 'nv24' else _view(frame, encoding, rows)
     convert = _cv_bridge() if encoding.cv_bridge else None
+    if convert is not None:
+        colors = convert(raw, encoding.cv_bridge, 'rgb8')
+        return Pixels(cast('npt.NDArray[np.uint8]', colors), 'rgb')
+    if encoding.conversion is not None:
+        raw = cv2.cvtColor(raw, encoding.conversion)
     if encoding.depth == 16:
-        words = np.ndarray(
-            (rows, width), '>u2' if frame.is_bigendian else '<u2', frame.data, strides=(frame.step, 2)
-        )
-        raw: npt.NDArray[Any] = words.astype(np.uint16)
-        if convert is None:
-            raw = cv2.convertScaleAbs(raw, alpha=255 / 65535)
-    else:
-        shape, strides = (rows, width, encoding.channels), (frame.step, encoding.channels, 1)
-        raw = np.ndarray(shape, np.uint8, frame.data, strides=strides)
-    if encoding.conversion is None:
-        return Pixels(cast('npt.NDArray[np.uint8]', raw[..., :3]), encoding.order)
-    colors = convert(raw, encoding.cv_bridge, 'rgb8') if convert else cv2.cvtColor(raw, encoding.conversion)
-    return Pixels(cast('npt.NDArray[np.uint8]', colors), encoding.order)
+        raw = cv2.convertScaleAbs(raw, alpha=255 / 65535)
+    if frame.encoding == 'nv24':
+        raw = raw[:, ::2]
+    return Pixels(cast('npt.NDArray[np.uint8]', raw[..., :3]), encoding.order)
+
+
+def _view(frame: Frame, encoding: Encoding, rows: int) -> npt.NDArray[Any]:
+    """View a frame's bytes as (rows, W, C); words of 16 bits are copied into this machine's byte order."""
+    itemsize = encoding.depth // 8
+    dtype = f'{">" if frame.is_bigendian else "<"}u{itemsize}'
+    strides = (frame.step, encoding.channels * itemsize, itemsize)
+    view = np.ndarray((rows, frame.width, encoding.channels), dtype, frame.data, strides=strides)
+    return view if itemsize == 1 else view.astype(np.uint16)
+
+
+def _pack_nv24(frame: Frame) -> npt.NDArray[np.uint8]:
+    """Pack NV24 as UYVY of twice the width, each pixel's colour with its brightness twice: (H, 2 W, 2).
+
+    The colours' rows are twice as long as the brightness', and so is their step.
+    """
+    height, width, step = frame.height, frame.width, frame.step
+    packed = np.empty((height, width, 2, 2), np.uint8)
+    packed[..., 0] = np.ndarray((height, width, 2), np.uint8, frame.data, step * height, (2 * step, 2, 1))
+    packed[..., 1] = np.ndarray((height, width, 1), np.uint8, frame.data, strides=(step, 1, 1))
+    return packed.reshape(height, 2 * width, 2)
 
 
 @functools.cache
