@@ -102,3 +102,28 @@ def test_arguments_without_ros_args_are_refused():
     )
     assert done.returncode == 2
     assert done.stderr.endswith('unknown without --ros-args: -p weights:=camvid\n')
+
+
+@pytest.mark.parametrize(
+    ('section', 'ours'),
+    [
+        ('/**', True),
+        ('/*', False),
+        ('/*/*', True),
+        ('/robot/*', True),
+        ('/robot/**', True),
+        ('/**/lw_refinenet', True),
+        ('/**/**/robot/**/lw_refinenet/**', True),
+        ('robot/lw_refinenet', True),
+        ('/robot', False),
+        ('/robot/lw_refinenet/*', False),
+        ('/*/**/*/*', False),
+        ('/**/camera', False),
+        ('/**' * 60_000 + '/camera', False),
+    ],
+)
+def test_a_section_is_for_the_nodes_that_its_wildcards_stand_for(tmp_path, section, ours):
+    file = tmp_path / 'parameters.yaml'
+    file.write_text(f'? {section}\n: {{ros__parameters: {{threads: 2}}}}\n')
+    files = ParameterFiles(['--params-file', str(file)])
+    assert files.value('/robot/lw_refinenet', 'threads') == (2 if ours else None)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ __all__ = ['MAX_BYTES', 'ParameterFiles', 'unknown_name']
 
 MAX_BYTES = 256 << 10  # a whole robot's parameters; rcl takes seconds for that many, minutes for a megabyte
 FILE_FLAG, PARAMETER_FLAGS, PARAMETERS_KEY = '--params-file', ('-p', '--param'), 'ros__parameters'
-WILDCARDS = {'*': r'/\w+', '**': r'(/\w+)*'}
+WILDCARDS = ('*', '**')  # one part of a node's name, and any number of them
 
 
 class ParameterFiles:
@@ -117,6 +116,11 @@ def _values(content: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
 
 def _is_for(section: str, node: str) -> bool:
     """Tell whether a section, which may have wildcards, is for a node."""
-    tokens = section.strip('/').split('/')
-    pattern = ''.join(WILDCARDS.get(token, '/' + re.escape(token)) for token in tokens)
-    return bool(re.fullmatch(pattern, node))
+    parts = node.strip('/').split('/')
+    places = {0}  # numbers of parts that the tokens so far may stand for
+    for token in section.strip('/').split('/'):
+        if token == '**':
+            places = set(range(min(places, default=len(parts) + 1), len(parts) + 1))
+        else:
+            places = {n + 1 for n in places if n < len(parts) and token in ('*', parts[n])}
+    return len(parts) in places
