@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 from rosbags.typesys import Stores, get_typestore
 
+from lw_refinenet_ros.image.compressed import parse_compressed_image
 from lw_refinenet_ros.image.encodings import ENCODINGS, pixels, to_rgb
-from lw_refinenet_ros.image.frame import FrameError, parse_compressed_image, parse_image
+from lw_refinenet_ros.image.frame import FrameError, parse_image
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
 REASONS = {'truncated', 'encapsulation', 'stamp', 'size', 'step', 'length', 'encoding', 'decode'}
-LONGEST_REASON = 400  # characters of one log line
+LONGEST_REASON = 500  # characters of one log line
 FIELDS = (0, 1, 2, 3, 7, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
@@ -62,7 +63,8 @@ def originals() -> dict[str, list[bytes]]:
         ('.png', 'bgr8; png compressed bgr8'),
         ('.png', 'jpeg'),
     ):
-        content = cv2.imencode(suffix, picture)[1].reshape(-1)
+        stored = picture[..., 0] if written.startswith('bayer') else picture
+        content = cv2.imencode(suffix, stored)[1].reshape(-1)
         compressed.append(serialized('CompressedImage', True, written, content))
     return {'Image': images, 'CompressedImage': compressed}
 
@@ -113,7 +115,7 @@ def fate(kind: str, message: memoryview) -> str:
     assert -(1 << 31) <= frame.stamp_ns // 10**9 < 1 << 31, frame.stamp_ns
     if kind == 'Image':
         assert inside(frame.data, bytes_of_it), 'the data lies outside the message'
-    if ENCODINGS[frame.encoding].conversion is None:
+    if ENCODINGS[frame.encoding].conversion is None and ENCODINGS[frame.encoding].depth == 8:
         assert inside(seen.array, frame.data), 'the pixels lie outside the data'
         return 'viewed'
     return 'converted'

@@ -11,8 +11,9 @@ import pytest
 from test_image_frame import compressed_cdr, image_cdr
 
 from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.image.compressed import parse_compressed_image
 from lw_refinenet_ros.image.encodings import ENCODINGS, _cv_bridge, pixels
-from lw_refinenet_ros.image.frame import parse_compressed_image, parse_image
+from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.image.point_cloud import POINT, Pinhole, metres, paint, project
 from lw_refinenet_ros.inference.segmenter import _packed

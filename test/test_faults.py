@@ -14,8 +14,9 @@ import pytest
 
 from benchmark.fault_files import load_damaged, read_damaged_labels
 from benchmark.fault_messages import inside, originals, view_damaged
+from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import pixels
-from lw_refinenet_ros.image.frame import Frame, FrameError, decode_image, parse_image
+from lw_refinenet_ros.image.frame import Frame, FrameError, parse_image
 from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.model.weights import WeightsError
 from lw_refinenet_ros.node.dead_segments import remove_dead_segments

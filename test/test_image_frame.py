@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from rosbags.typesys import Stores, get_typestore
 
+from lw_refinenet_ros.image.compressed import decode_image, parse_compressed_image
 from lw_refinenet_ros.image.encodings import pixels
-from lw_refinenet_ros.image.frame import Frame, FrameError, decode_image, parse_compressed_image, parse_image
+from lw_refinenet_ros.image.frame import Frame, FrameError, parse_image
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'

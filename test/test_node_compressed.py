@@ -13,8 +13,8 @@ from node_process import NodeProcess, pixels_of, stamp_of
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage
 
+from lw_refinenet_ros.image.compressed import parse_compressed_image
 from lw_refinenet_ros.image.encodings import rgb
-from lw_refinenet_ros.image.frame import parse_compressed_image
 
 stamps = itertools.count(12_000_000_000)
 

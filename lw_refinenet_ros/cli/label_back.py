@@ -24,8 +24,8 @@ def take_back(options: argparse.Namespace) -> None:
 
     An image in which nothing is marked keeps the mask that it has.
     """
+    from lw_refinenet_ros.image.compressed import decode_image
     from lw_refinenet_ros.image.encodings import Pixels
-    from lw_refinenet_ros.image.frame import decode_image
     from lw_refinenet_ros.image.labels import UNLABELLED
     from lw_refinenet_ros.sources.images import images_in
     from lw_refinenet_ros.training.annotations import UNLABELLED_NAMES

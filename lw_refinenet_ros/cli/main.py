@@ -10,6 +10,7 @@ from typing import TextIO, cast
 
 from lw_refinenet_ros.cli.interruption import run_interruptible
 from lw_refinenet_ros.cli.terminal import Harmless
+from lw_refinenet_ros.limits import MAX_PIXELS
 
 __all__ = ['main']
 
@@ -35,6 +36,7 @@ def _run(arguments: list[str] | None = None) -> int:
     # Their complaints about damaged files would stand beside our one line that says it.
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+    os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(MAX_PIXELS))
     out, err = (cast('TextIO', Harmless(stream)) for stream in (sys.stdout, sys.stderr))
     with redirect_stdout(out), redirect_stderr(err):
         try:

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.pairing import Pairing, pair_stamps
 from lw_refinenet_ros.evaluation.selection import ALL, Selection
+from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import Pixels, pixels
-from lw_refinenet_ros.image.frame import Frame, FrameError, decode_image
+from lw_refinenet_ros.image.frame import Frame, FrameError
 from lw_refinenet_ros.image.labels import read_label_png
 from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.images import ImageSource, images_in

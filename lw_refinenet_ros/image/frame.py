@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import struct
+import sys
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lw_refinenet_ros.image.stated_size import stated_size
-
-__all__ = ['Frame', 'FrameError', 'decode_image', 'parse_compressed_image', 'parse_image', 'parse_stamp']
+__all__ = ['CdrReader', 'Frame', 'FrameError', 'parse_image', 'parse_stamp']
 
 _BYTE_ORDERS = {b'\x00\x01': '<', b'\x00\x00': '>'}  # plain CDR, by its encapsulation identifier
 _STAMPS_S = range(-(1 << 31), 1 << 31)  # what the header of an answer can say
@@ -23,7 +21,7 @@ class FrameError(ValueError):
     """One bad frame; the next one may be good.
 
     `reason` is a short stable slug to count by: 'truncated', 'encapsulation', 'stamp', 'size', 'step',
-    'length', 'encoding' or 'decode'.
+    'length', 'encoding', 'decode' or 'memory'.
     """
 
     def __init__(self, message: str, reason: str) -> None:
@@ -50,16 +48,15 @@ class Frame:
     is_bigendian: bool = False
 
     @classmethod
-    def from_array(
-        cls, array: npt.NDArray[np.uint8], *, stamp_ns: int, frame_id: str, encoding: str
-    ) -> Frame:
-        """View a uint8 array, (H, W) or (H, W, C), as a frame; it is copied only if it is not contiguous."""
+    def from_array(cls, array: npt.NDArray[Any], *, stamp_ns: int, frame_id: str, encoding: str) -> Frame:
+        """View an array, (H, W) or (H, W, C), as a frame; it is copied only if it is not contiguous."""
         height, width = array.shape[:2]
-        data = np.ascontiguousarray(array).reshape(-1)
-        return cls(stamp_ns, frame_id, height, width, encoding, data.size // max(height, 1), data)
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        step, is_bigendian = data.size // max(height, 1), sys.byteorder == 'big'
+        return cls(stamp_ns, frame_id, height, width, encoding, step, data, is_bigendian)
 
 
-class _CdrReader:
+class CdrReader:
     """Reads the fields of a plain CDR message in turn; every read is checked against the message's end."""
 
     def __init__(self, cdr: bytes | memoryview) -> None:
@@ -115,7 +112,7 @@ def parse_stamp(cdr: bytes | memoryview) -> int:
         FrameError: 'truncated', 'encapsulation' or 'stamp'.
 
     """
-    return _CdrReader(cdr).header()[0]
+    return CdrReader(cdr).header()[0]
 
 
 def parse_image(cdr: bytes | memoryview) -> Frame:
@@ -133,7 +130,7 @@ def parse_image(cdr: bytes | memoryview) -> Frame:
             (fewer bytes than `step * height`).
 
     """
-    reader = _CdrReader(cdr)
+    reader = CdrReader(cdr)
     stamp_ns, frame_id = reader.header()
     height, width = reader.u32('height'), reader.u32('width')
     encoding = reader.string('encoding')
@@ -147,63 +144,3 @@ def parse_image(cdr: bytes | memoryview) -> Frame:
         msg = f'{data.size} bytes of data are fewer than step {step} * height {height}: send whole rows'
         raise FrameError(msg, 'length')
     return Frame(stamp_ns, frame_id, height, width, encoding, step, data, is_bigendian)
-
-
-def parse_compressed_image(cdr: bytes | memoryview) -> Frame:
-    """Decode a serialized sensor_msgs/CompressedImage as image_transport writes it.
-
-    Args:
-        cdr: the message with its encapsulation header, contiguous bytes, of either byte order.
-
-    Returns:
-        A frame of encoding bgr8 or, as the format says, rgb8 or bayer_*8; deeper images are scaled to 8 bits.
-
-    Raises:
-        FrameError: 'truncated' (the message, or the JPEG or PNG within), 'encapsulation', 'stamp', 'size' or
-            'decode', as `decode_image`.
-
-    """
-    reader = _CdrReader(cdr)
-    stamp_ns, frame_id = reader.header()
-    written = reader.string('format')
-    data = reader.sequence('data')
-    # 'bgr8; jpeg compressed bgr8': what the camera sent, and which order the compressor was given. Without
-    # the latter the channels were stored as they came; without a semicolon it is the plain codec's name.
-    original, _, stored = written.partition(';')
-    encoding, flags = 'bgr8', cv2.IMREAD_COLOR
-    if stored and 'compressed bgr' not in stored:
-        if original.startswith('bayer_') and original.endswith('8'):
-            encoding, flags = original, cv2.IMREAD_GRAYSCALE
-        elif original.startswith(('rgb', 'bgr')):
-            encoding = 'rgb8'
-    array = decode_image(data.tobytes(), flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    return Frame.from_array(array, stamp_ns=stamp_ns, frame_id=frame_id, encoding=encoding)
-
-
-def decode_image(content: bytes, flags: int = cv2.IMREAD_COLOR) -> npt.NDArray[np.uint8]:
-    """Decode an image file's content with OpenCV, which alone would fill what is missing with grey.
-
-    Returns:
-        uint8 (H, W, 3) BGR, or (H, W) with `cv2.IMREAD_GRAYSCALE`.
-
-    Raises:
-        FrameError: 'truncated' (a JPEG or PNG that stops before its end), 'size' (one that says it has more
-            pixels than its bytes can hold), or 'decode'.
-
-    """
-    said = stated_size(content)
-    if said is None:
-        msg = f'truncated image: its {len(content)} bytes stop before its end'
-        raise FrameError(msg, 'truncated')
-    height, width, most = said
-    if height * width > most:
-        msg = f'{width}x{height} pixels cannot be in an image of {len(content)} bytes: it is damaged'
-        raise FrameError(msg, 'size')
-    try:
-        array = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:  # no content, or too large
-        array = None
-    if array is None:
-        msg = f'{len(content)} bytes starting {content[:4]!r} are no image OpenCV knows: use JPEG or PNG'
-        raise FrameError(msg, 'decode')
-    return cast('npt.NDArray[np.uint8]', array)

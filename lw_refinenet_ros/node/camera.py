@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from lw_refinenet_ros.image.frame import parse_compressed_image, parse_image
+from lw_refinenet_ros.image.compressed import parse_compressed_image
+from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.node.camera_outputs import CameraOutputs
 from lw_refinenet_ros.node.statistics import Statistics
 from lw_refinenet_ros.node.subscription import FollowingSubscription

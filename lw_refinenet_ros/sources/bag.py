@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rosbags.typesys import Stores, get_typestore
 
-from lw_refinenet_ros.image.frame import FrameError, parse_compressed_image, parse_image, parse_stamp
+from lw_refinenet_ros.image.compressed import parse_compressed_image
+from lw_refinenet_ros.image.frame import FrameError, parse_image, parse_stamp
 from lw_refinenet_ros.one_line import one_line
 from lw_refinenet_ros.sources.bag_files import BagFiles
 from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES

@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 
 from lw_refinenet_ros.files import read_regular
-from lw_refinenet_ros.image.frame import Frame, decode_image
+from lw_refinenet_ros.image.compressed import decode_image
+from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
 from lw_refinenet_ros.sources.source import FRAME_ID, START_NS, OnError, Source, SourceError, SourceFrame
 

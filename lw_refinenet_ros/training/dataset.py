@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lw_refinenet_ros.image.frame import decode_image
+from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet, read_label_png
 from lw_refinenet_ros.model.network import enlarged
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, images_in

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lw_refinenet_ros.files import write_atomically
-from lw_refinenet_ros.image.frame import decode_image
+from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.labels import UNLABELLED
 from lw_refinenet_ros.training.annotations import (
     UNLABELLED_NAMES,
