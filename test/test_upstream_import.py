@@ -3,6 +3,7 @@
 
 import json
 import os
+import zipfile
 import zlib
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from lw_refinenet_ros.cli import import_
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.model.upstream import PUBLISHED, network_from_upstream
@@ -210,3 +212,51 @@ def test_label_sets_in_vocs_colours_follow_its_rule(name, classes, first):
 def test_cityscapes_has_its_nineteen_classes():
     labels = LabelSet.from_yaml(share_path('config/labels/cityscapes.yaml'))
     assert (len(labels.names), labels.names[0], labels.names[-1]) == (19, 'road', 'bicycle')
+
+
+def cyclic():
+    checkpoint = {}
+    checkpoint['state_dict'] = checkpoint
+    return checkpoint
+
+
+def of(tensor):
+    return {'state_dict': dict(mobilenet()) | {'segm.weight': tensor}}
+
+
+@pytest.mark.parametrize(
+    ('content', 'said'),
+    [
+        (cyclic, 'no state dict of tensors'),
+        (lambda: of(torch.empty(7, 256, 3, 3, device='meta')), 'segm.weight is float32, strided, on meta'),
+        (lambda: of(torch.eye(9).to_sparse()), 'segm.weight is float32, sparse_coo'),
+        (lambda: of(torch.eye(9).to_sparse_csr()), 'segm.weight is float32, sparse_csr'),
+        (lambda: of(torch.zeros(9, dtype=torch.complex64)), 'segm.weight is complex64'),
+        (lambda: of(torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8)), ''),
+        (lambda: of(torch.zeros(1).expand(1 << 20, 1 << 20)), 'segm.weight (1048576, 1048576)'),
+        (lambda: {'x' * 10_000: torch.zeros(1, dtype=torch.complex64)}, 'xxx is complex64'),
+        (lambda: b'e' * 99, 'not a'),
+        (lambda: b'', 'not a whole checkpoint'),
+    ],
+)
+def test_tensors_of_another_kind_are_refused_in_one_short_line(tmp_path, capsys, content, said):
+    line = refused(capsys, tmp_path, content())
+    assert said in line
+    assert len(line) < len(str(tmp_path)) + 300
+
+
+def test_a_checkpoint_that_unpacks_to_too_much_or_is_no_file_is_refused(tmp_path, capsys, monkeypatch):
+    bomb = tmp_path / 'bomb.pth'
+    with zipfile.ZipFile(bomb, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('archive/data.pkl', bytes(1 << 20))
+    monkeypatch.setattr(import_, 'MAX_BYTES', 1 << 19)
+    assert bomb.stat().st_size < 1 << 12
+    pipe = tmp_path / 'pipe.pth'
+    os.mkfifo(pipe)
+    for path, said in (
+        (bomb, 'more than the 524288'),
+        (pipe, 'not a regular file'),
+        (tmp_path / 'no', 'No such'),
+    ):
+        assert main(['import', str(path), '--output', str(tmp_path / 'x.safetensors')]) == 1
+        assert said in capsys.readouterr().err

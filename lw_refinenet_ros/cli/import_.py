@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import pickle
 import re
+import stat
 import warnings
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lw_refinenet_ros.cli.outputs import WEIGHTS, Declared, Output
+from lw_refinenet_ros.one_line import one_line
 
 if TYPE_CHECKING:
     import argparse
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ['add_arguments', 'outputs', 'read_checkpoint', 'run']
 
+MAX_BYTES = 4 << 30  # of a checkpoint, unpacked; with the optimizer's state the largest has 1 GB
+LONGEST = 200  # characters of PyTorch's reason
 LABEL_SETS = ('voc', 'nyu40', 'person_part', 'context', 'camvid', 'cityscapes')
 
 
@@ -83,18 +88,46 @@ def read_checkpoint(path: Path) -> Any:
         # NumPy 1 and 2 write two names of the one function
         *((scalar, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
     ]
+    _check_size(path)
     try:
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of formats; what cannot be read is an error anyway
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r'GLOBAL (\S+)', str(error))
-        what = f'{found[1]}, which might run code on loading' if found else 'more than tensors and numbers'
+        what = f'{found[1][:100]}, which might run code' if found else 'more than tensors and numbers'
         msg = f'refused, nothing of it was run: it holds {what}'
         raise ValueError(msg) from error
-    except (RuntimeError, EOFError, KeyError, IndexError, AttributeError, TypeError) as error:
-        msg = f'not a whole checkpoint of PyTorch: {str(error).splitlines()[0] if str(error) else error!r}'
+    except MemoryError as error:
+        msg = 'out of memory: the file is damaged, or larger than this machine can hold'
         raise ValueError(msg) from error
+    except (RuntimeError, EOFError) as error:
+        reason = one_line((str(error).splitlines() or ['it ends'])[0])[:LONGEST]
+        msg = f'not a whole checkpoint of PyTorch: {reason}'
+        raise ValueError(msg) from error
+    except Exception as error:  # whatever damaged bytes make of a pickle; none of its code is run
+        msg = f'not a checkpoint of PyTorch, or a damaged one ({type(error).__name__})'
+        raise ValueError(msg) from error
+
+
+def _check_size(path: Path) -> None:
+    """Check that a checkpoint is a regular file and, unpacked, of a size that can be."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        msg = 'not a regular file'
+        raise ValueError(msg)
+    size = status.st_size
+    with path.open('rb') as file:
+        if zipfile.is_zipfile(file):
+            try:
+                with zipfile.ZipFile(file) as archive:
+                    size = max(size, sum(entry.file_size for entry in archive.infolist()))
+            except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+                msg = f'not a whole checkpoint of PyTorch: {str(error)[:LONGEST]}'
+                raise ValueError(msg) from error
+    if size > MAX_BYTES:
+        msg = f'{size} bytes, unpacked, are more than the {MAX_BYTES} that a checkpoint may have'
+        raise ValueError(msg)
 
 
 def _labels(name: str | None, num_classes: int) -> LabelSet:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lw_refinenet_ros.model.network import Network, build_model
+from lw_refinenet_ros.one_line import one_line
 
 __all__ = ['PUBLISHED', 'network_from_upstream', 'upstream_name']
 
@@ -19,6 +20,7 @@ PUBLISHED = (
 )
 WRAPPINGS = ('state_dict', 'model', 'segmenter')
 CLASSIFIERS = ('clf_conv.bias', 'segm.bias')
+LONGEST_NAME = 100  # characters
 COUNTER = 'num_batches_tracked'  # of batch norm; old checkpoints lack it and nothing needs it
 
 
@@ -117,13 +119,21 @@ def _mobilenet_name(name: str) -> str:
 
 def _unwrap(checkpoint: object) -> dict[str, Tensor]:
     """Find the tensors in a checkpoint, by their names without prefix."""
-    while isinstance(checkpoint, Mapping) and (inner := [key for key in WRAPPINGS if key in checkpoint]):
-        checkpoint = checkpoint[inner[0]]
+    for _ in WRAPPINGS:  # one may hold another; a mapping that holds itself has no end
+        inner = [key for key in WRAPPINGS if isinstance(checkpoint, Mapping) and key in checkpoint]
+        if inner and isinstance(checkpoint, Mapping):
+            checkpoint = checkpoint[inner[0]]
     if not isinstance(checkpoint, Mapping) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in checkpoint.items()
     ):
         msg = f'no state dict of tensors, neither bare nor under {", ".join(WRAPPINGS)}'
         raise ValueError(msg)
+    for name, tensor in checkpoint.items():
+        plain = tensor.layout is torch.strided and tensor.device.type == 'cpu' and not tensor.is_quantized
+        if not plain or tensor.is_complex():
+            kind = f'{tensor.dtype}, {tensor.layout}, on {tensor.device}'.replace('torch.', '')
+            msg = f'{one_line(name)[:LONGEST_NAME]} is {kind}: only dense real tensors in memory can be read'
+            raise ValueError(msg)
     tensors = {name.removeprefix('module.'): tensor for name, tensor in checkpoint.items()}
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
 
