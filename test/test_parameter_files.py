@@ -11,7 +11,7 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 from node_process import PATIENCE_S  # importing it also keeps the node to itself
 
 from lw_refinenet_ros.node.parameter_files import ParameterFiles
-from lw_refinenet_ros.node.parameters import PARAMETERS
+from lw_refinenet_ros.node.parameters import PARAMETERS, refusal
 from lw_refinenet_ros.resources import share_path
 
 NODE = '/robot/lw_refinenet'
@@ -127,3 +127,10 @@ def test_a_section_is_for_the_nodes_that_its_wildcards_stand_for(tmp_path, secti
     file.write_text(f'? {section}\n: {{ros__parameters: {{threads: 2}}}}\n')
     files = ParameterFiles(['--params-file', str(file)])
     assert files.value('/robot/lw_refinenet', 'threads') == (2 if ours else None)
+
+
+def test_a_network_of_more_pixels_than_an_image_may_have_is_refused():
+    values = {parameter.name: parameter.default for parameter in PARAMETERS}
+    assert refusal(values, None) == ''
+    said = refusal(values | {'network_height': 8192, 'network_width': 8192}, None)
+    assert said == 'network_height 8192 times network_width 8192 is above 33554432 pixels: use less'

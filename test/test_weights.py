@@ -146,9 +146,29 @@ def test_values_that_are_not_finite_are_refused(tiny_weights, tmp_path):
     ('change', 'said'),
     [
         ({'architecture': 'unet'}, "unknown architecture 'unet'"),
-        ({'std': [0, 1, 1]}, 'std above 0'),
-        ({'temperature': 0}, 'temperature=0'),
-        ({'labels': {'classes': []}}, '0 classes'),
+        ({'std': [0, 1, 1]}, 'std, of type list, must be three finite numbers above 0'),
+        ({'std': [1e-300, 1, 1]}, 'std, of type list, must be three'),
+        ({'mean': '123'}, 'mean, of type str, must be three'),
+        ({'temperature': 0}, 'temperature=0 must be from'),
+        ({'temperature': 1e-300}, 'temperature=1e-300 must be from'),
+        ({'temperature': True}, 'temperature=True must be from'),
+        ({'labels': {'classes': []}}, 'a list of 1 to 255 classes'),
+        ({'labels': {'classes': {'sky': 1}}}, 'a list of 1 to 255 classes'),
+        ({'width': 64.5}, 'width=64.5 must be an integer'),
+        ({'source': ['x'] * 10_000}, 'source, of type list, must be text'),
+        ({'dials': {'least_size': [100_000, 100_000]}}, 'at most the 33554432 pixels'),
+        ({'dials': {'least_size': ['480', '640']}}, 'least_size, of type list, must be an integer or a list'),
+        ({'dials': {'least_size': [-1, 640]}}, 'least_size=.-1, 640. must be'),
+        ({'dials': {'levels': {}}}, 'levels, of type dict, must be an integer'),
+        ({'metrics': {'miou': 'good'}}, 'metrics miou, of type str, must be from 0 to 1'),
+        ({'metrics': {'miou': 77.3}}, 'metrics miou=77.3 must be from 0 to 1'),
+        ({'metrics': {'per_class_iou': {'sky': []}}}, 'per_class_iou sky, of type list'),
+        ({'metrics': []}, 'metrics, of type list, must be a mapping'),
+        ({'quantization': {'activations': 3}}, 'activations=3 must be a list'),
+        ({'quantization': {'activations': [3]}}, 'an int8 range must be a mapping'),
+        ({'quantization': {'weights': [3]}}, 'weights, of type list, must be a list of text'),
+        ({'quantization': {'accuracy': {'agreement': 99}}}, 'agreement=99 must be from 0 to 1'),
+        ({'quantization': {'accuracy': {'miou': []}}}, 'miou, of type list, must be from 0 to 1'),
         ({'labels': 3}, 'cannot be used'),
         ({'width': -1}, 'width=-1'),
         ({'surprise': 1}, 'surprise'),
@@ -158,6 +178,18 @@ def test_a_header_that_makes_no_sense_is_refused(tiny_weights, tmp_path, change,
     path = rewritten(tiny_weights, tmp_path / 'odd.safetensors', lambda _, header: header.update(change))
     with pytest.raises(WeightsError, match=said):
         load_model(path)
+
+
+def test_a_negative_variance_is_refused_and_entries_that_nobody_knows_are_not(tiny_weights, tmp_path):
+    def damage(tensors, header):
+        name = next(name for name in tensors if name.endswith('running_var'))
+        tensors[name][0] = -0.5
+
+    with pytest.raises(WeightsError, match='running_var has negative variances'):
+        load_model(rewritten(tiny_weights, tmp_path / 'negative.safetensors', damage))
+    new = {'metrics': {'miou': None, 'of': 'val'}, 'quantization': {'accuracy': {'agreement': 1, 'on': 'x'}}}
+    path = rewritten(tiny_weights, tmp_path / 'new.safetensors', lambda _, header: header.update(new))
+    assert load_model(path)[1].metrics == new['metrics']
 
 
 def test_the_card_counts_its_classes(tiny_weights):

@@ -15,13 +15,14 @@ from safetensors.torch import save
 
 from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.model.bounds import check_file, parse_json
+from lw_refinenet_ros.model.card_check import check_card
 from lw_refinenet_ros.model.network import Network, build_model
 from lw_refinenet_ros.one_line import one_line
 
 __all__ = ['Card', 'WeightsError', 'is_weights_file', 'load_model', 'read_card', 'save_model']
 
+CHECKPOINTS = ('.pth', '.pt', '.ckpt', '.tar')
 ENTRY = 'lw_refinenet_ros'  # of the safetensors header
-MAX_NUMBER = 1e6  # no mean, deviation or temperature is larger; float32 holds its square
 
 
 class WeightsError(ValueError):
@@ -127,50 +128,19 @@ def read_card(path: str | os.PathLike[str]) -> Card:
         with safe_open(path, framework='pt') as file:
             entry = (file.metadata() or {}).get(ENTRY)
     except (SafetensorError, OSError) as error:
-        msg = f'{path} is not a whole safetensors file: {error}'
+        hint = '; `lw_refinenet import` reads checkpoints of PyTorch' if path.suffix in CHECKPOINTS else ''
+        msg = f'{path} is not a whole safetensors file: {error}{hint}'
         raise WeightsError(msg) from error
     if entry is None:
         msg = f'{path} does not say what it is (no {ENTRY!r} entry): make it with `lw_refinenet import`'
         raise WeightsError(msg)
     try:
         card = Card(**parse_json(entry))
-        _check(card)
+        check_card(vars(card))
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         msg = f'{path}: its {ENTRY!r} entry cannot be used: {error}'
         raise WeightsError(msg) from error
     return card
-
-
-def _check(card: Card) -> None:
-    classes = card.labels['classes']
-    if not 1 <= len(classes) <= 255:
-        msg = f'it lists {len(classes)} classes; 1 to 255 are possible'
-        raise ValueError(msg)
-    numbers = (*card.mean, *card.std, card.temperature)
-    if not all(isinstance(n, int | float) and abs(n) < MAX_NUMBER for n in numbers):
-        msg = f'mean={card.mean}, std={card.std}, temperature={card.temperature} must be finite numbers'
-        raise ValueError(msg)
-    if len(card.mean) != 3 or len(card.std) != 3 or not all(s > 0 for s in card.std):
-        msg = f'mean={card.mean}, std={card.std} must be three numbers each, std above 0'
-        raise ValueError(msg)
-    if not all(0 <= n <= 4096 for n in card.least_size):
-        msg = f'least_size={card.least_size} must be from 0 to 4096 pixels'
-        raise ValueError(msg)
-    if not card.temperature > 0:
-        msg = f'temperature={card.temperature} must be above 0'
-        raise ValueError(msg)
-    for item in card.quantization.get('activations', ()):
-        low, high = (max(item['low']), min(item['high']))  # each includes zero
-        bounded = all(abs(value) < MAX_NUMBER for value in (*item['low'], *item['high']))
-        if not (low < high and bounded and item['source'] and item['consumers']):
-            msg = f'its int8 range of {item["source"]!r} must be finite with low < high, and have consumers'
-            raise ValueError(msg)
-    accuracy = card.quantization.get('accuracy')
-    if accuracy is not None:
-        mious = ('miou', 'float_miou') if 'miou' in accuracy else ()
-        if not all(0 <= accuracy[name] <= 1 for name in ('agreement', *mious)):
-            msg = f'its int8 accuracy {accuracy} must be of fractions of 1'
-            raise ValueError(msg)
 
 
 def load_model(path: str | os.PathLike[str]) -> tuple[Network, Card]:
@@ -208,6 +178,9 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Network, Card]:
             msg = (
                 f'{path}: {name} has values that are not finite; the file is damaged or its training diverged'
             )
+            raise WeightsError(msg)
+        if name.endswith('running_var') and bool((tensor < 0).any()):
+            msg = f'{path}: {name} has negative variances: the file is damaged'
             raise WeightsError(msg)
     counters = {name: torch.tensor(0) for name in model.state_dict() if name not in tensors}
     model.load_state_dict(tensors | counters, assign=True)

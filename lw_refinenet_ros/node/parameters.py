@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-from lw_refinenet_ros.image.encodings import MAX_SIDE
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
+from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -151,6 +151,9 @@ def refusal(values: dict[str, Any], class_names: tuple[str, ...] | None) -> str:
         if parameter.choices and values[parameter.name] not in parameter.choices:
             choices = ', '.join(parameter.choices)
             return f'{parameter.name} {values[parameter.name]!r} is unknown: choose one of {choices}'
+    height, width = values['network_height'], values['network_width']
+    if height * width > MAX_PIXELS:
+        return f'network_height {height} times network_width {width} is above {MAX_PIXELS} pixels: use less'
     cameras = list(values['cameras'])
     if cameras != ['']:
         if len(set(cameras)) < len(cameras):
