@@ -62,10 +62,10 @@ def test_the_guard_page_ends_a_process_that_reads_beyond_the_message():
 def test_a_size_that_the_bytes_cannot_hold_is_refused_before_memory_is_taken(suffix):
     content = bytearray(cv2.imencode(suffix, np.zeros((16, 16, 3), np.uint8))[1].tobytes())
     at = content.index(b'\xff\xc0') + 5 if suffix == '.jpg' else 18
-    content[at : at + 2] = b'\x7f\xff'
+    content[at : at + 2] = b'\x13\x88'
     at += 2 if suffix == '.jpg' else 4
-    content[at : at + 2] = b'\x7f\xff'
-    with pytest.raises(FrameError, match=r'32767x32767 pixels cannot be in an image of \d+ bytes') as caught:
+    content[at : at + 2] = b'\x13\x88'
+    with pytest.raises(FrameError, match=r'5000x5000 pixels cannot be in an image of \d+ bytes') as caught:
         decode_image(bytes(content))
     assert caught.value.reason == 'size'
 
@@ -125,7 +125,7 @@ def test_what_a_file_says_wrong_is_cut_to_one_line():
     assert len(str(WeightsError('x' * 10**5))) < 600
 
 
-@pytest.mark.parametrize('name', ['x' * 101, 'a\nb', '', 3])
+@pytest.mark.parametrize('name', ['x' * 101, 'a\nb', ''])
 def test_a_class_name_that_no_log_can_show_is_refused(name):
     with pytest.raises(ValueError, match='1 to 100 printable characters'):
         LabelSet('set', (name,), ((0, 0, 0),))

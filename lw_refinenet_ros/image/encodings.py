@@ -42,6 +42,8 @@ class Encoding(NamedTuple):
     cv_bridge: str = ''  # what cv_bridge calls it; empty: it does not know it
 
 
+ROWS = 3  # of 16 bits that are scaled at a time
+
 _UYVY = Encoding(2, conversion=cv2.COLOR_YUV2RGB_UYVY, even=(1, 2), cv_bridge='yuv422')
 _YUYV = Encoding(2, conversion=cv2.COLOR_YUV2RGB_YUY2, even=(1, 2), cv_bridge='yuv422_yuy2')
 _GRAY = Encoding(1, conversion=cv2.COLOR_GRAY2RGB, cv_bridge='mono8')
@@ -111,24 +113,38 @@ def pixels(frame: Frame) -> Pixels:
     raw = _pack_nv24(frame) if frame.encoding == 'nv24' else _view(frame, encoding, rows)
     convert = _cv_bridge() if encoding.cv_bridge else None
     if convert is not None:
+        raw = np.ascontiguousarray(raw, raw.dtype.newbyteorder('='))
         colors = convert(raw, encoding.cv_bridge, 'rgb8')
         return Pixels(cast('npt.NDArray[np.uint8]', colors), 'rgb')
+    mosaic = encoding.depth == 16 and frame.encoding.startswith('bayer')
+    if mosaic:  # interpolated in 16 bits, and scaled then
+        raw = raw.astype(np.uint16)
+    elif encoding.depth == 16:
+        raw = _eight_bits(raw[..., :3])
     if encoding.conversion is not None:
         raw = cv2.cvtColor(raw, encoding.conversion)
-    if encoding.depth == 16:
-        raw = cv2.convertScaleAbs(raw, alpha=255 / 65535)
+    if mosaic:
+        raw = _eight_bits(raw)
     if frame.encoding == 'nv24':
         raw = raw[:, ::2]
     return Pixels(cast('npt.NDArray[np.uint8]', raw[..., :3]), encoding.order)
 
 
 def _view(frame: Frame, encoding: Encoding, rows: int) -> npt.NDArray[Any]:
-    """View a frame's bytes as (rows, W, C); words of 16 bits are copied into this machine's byte order."""
+    """View a frame's bytes as (rows, W, C) of their own byte order."""
     itemsize = encoding.depth // 8
     dtype = f'{">" if frame.is_bigendian else "<"}u{itemsize}'
     strides = (frame.step, encoding.channels * itemsize, itemsize)
-    view = np.ndarray((rows, frame.width, encoding.channels), dtype, frame.data, strides=strides)
-    return view if itemsize == 1 else view.astype(np.uint16)
+    return np.ndarray((rows, frame.width, encoding.channels), dtype, frame.data, strides=strides)
+
+
+def _eight_bits(words: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Scale 16 bits to 8 by 255 / 65535, some rows at a time: in between there is no image of 16 bits."""
+    out = np.empty(words.shape, np.uint8)
+    for first in range(0, len(words), ROWS):
+        rows = slice(first, first + ROWS)
+        cv2.convertScaleAbs(words[rows].astype(np.uint16), out[rows], 255 / 65535)
+    return out
 
 
 def _pack_nv24(frame: Frame) -> npt.NDArray[np.uint8]:

@@ -41,7 +41,12 @@ def check_card(card: Mapping[str, Any]) -> None:
         if not max(item['low']) < min(item['high']):  # each includes zero
             msg = f'the int8 range of {item["source"]!r} must have low < high'
             raise ValueError(msg)
-    _require(quantization.get('accuracy', {}), 'the int8 accuracy', _ACCURACY, optional=True)
+    if 'accuracy' in quantization:
+        accuracy = quantization['accuracy']
+        _require(accuracy, 'the int8 accuracy', _ACCURACY, optional=True)
+        if 'agreement' not in accuracy or ('miou' in accuracy) != ('float_miou' in accuracy):
+            msg = 'the int8 accuracy must have an agreement, and both miou and float_miou or neither'
+            raise ValueError(msg)
 
 
 def _require(values: Any, where: str, tests: Mapping[str, Test], *, optional: bool = False) -> None:
