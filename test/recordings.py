@@ -40,8 +40,10 @@ def image_of(types, array, stamp_ns, encoding, **header):
     stamp = types['builtin_interfaces/msg/Time'](sec=sec, nanosec=nanosec)
     header = types['std_msgs/msg/Header'](stamp=stamp, frame_id='front', **header)
     if encoding in ('png', 'jpg'):
-        data = cv2.imencode(f'.{encoding}', array[..., ::-1])[1].reshape(-1)
-        return types[COMPRESSED](header=header, format=f'rgb8; {encoding} compressed bgr8', data=data)
+        grey = array.ndim == 2
+        data = cv2.imencode(f'.{encoding}', array if grey else array[..., ::-1])[1].reshape(-1)
+        form = f'mono8; {encoding} compressed ' if grey else f'rgb8; {encoding} compressed bgr8'
+        return types[COMPRESSED](header=header, format=form, data=data)
     height, width = array.shape[:2]
     data = np.ascontiguousarray(array).reshape(-1)
     step = data.size // height

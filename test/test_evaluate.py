@@ -3,7 +3,6 @@
 
 import itertools
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -335,19 +334,31 @@ def test_a_stamp_that_comes_again_is_scored_once_and_told(tmp_path, images, labe
     assert result['confusion_matrix'] == expected(labels[:-1], truths[:-1]).matrix.tolist()
 
 
+# The disk is found full only after it was looked at.
+FILLING = """
+import resource, sys
+from lw_refinenet_ros.cli import main, outputs
+check = outputs.check_outputs
+def check_and_fill(*arguments):
+    check(*arguments)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+outputs.check_outputs = check_and_fill
+sys.exit(main.main())
+"""
+
+
 @pytest.mark.parametrize('output', ['--json', '--output-bag', '--report'])
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(output, tmp_path, images, truths, tiny_weights):
     bag = bag_of(tmp_path / 'bag', images, truths)
     suffix = {'--json': 'json', '--output-bag': 'mcap', '--report': 'html'}[output]
     (tmp_path / 'out').mkdir()
     path = tmp_path / 'out' / f'result.{suffix}'
-    path.write_text('before')
-    command = [sys.executable, '-m', 'lw_refinenet_ros.cli.main', 'evaluate', '--bag', bag, '--labels', TRUTH]
+    if output == '--json':
+        path.write_text('{\n  "miou": 0.5\n}\n')  # of an earlier run
+    before = path.read_text() if path.exists() else None
+    command = [sys.executable, '-c', FILLING, 'evaluate', '--bag', bag, '--labels', TRUTH]
     done = subprocess.run(
-        [*command, '--weights', tiny_weights, '--threads', '1', output, path],
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+        [*command, '--weights', tiny_weights, '--threads', '1', output, path], capture_output=True, text=True
     )
     assert done.returncode == 1
     (complaint,) = [line for line in done.stderr.splitlines() if line.startswith('lw_refinenet: ')]
@@ -355,8 +366,8 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(output, tmp_path, image
     assert str(path) in complaint
     assert 'Traceback' not in done.stderr
     assert ('\nmIoU ' in done.stdout) == (output != '--output-bag'), 'what was done is shown'
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-    assert path.read_text() == 'before'
+    assert [file.name for file in path.parent.iterdir()] == ([path.name] if before else [])
+    assert before is None or path.read_text() == before
 
 
 def test_outputs_that_cannot_be_written_are_refused_before_the_work(tmp_path, images, truths, evaluate):
@@ -399,3 +410,14 @@ def test_decoding_runs_ahead_of_inference_by_a_bounded_number_of_frames():
     stream.close()
     assert threading.active_count() == before, 'the thread outlives its reader'
     assert made < 10, 'the rest is read for nobody'
+
+
+def test_masks_of_a_compressed_topic_are_read_exactly(tmp_path, images, truths, evaluate):
+    plain = bag_of(tmp_path / 'plain', images, truths)
+    _, first, _ = evaluate('--bag', plain, '--labels', TRUTH)
+    when = stamps(FRAMES)
+    topics = {TOPIC: ('rgb8', list(zip(when, images))), TRUTH: ('png', list(zip(when, truths)))}
+    status, second, said = evaluate('--bag', record(tmp_path / 'png', topics), '--labels', TRUTH)
+    assert status == 0, said
+    assert second['confusion_matrix'] == first['confusion_matrix']
+    assert second['frames'] == FRAMES

@@ -66,7 +66,7 @@ def add_mask_arguments(parser: argparse.ArgumentParser, *, required: bool) -> No
         required=required,
         metavar='DIR|TOPIC',
         help='folder of masks (NAME.png, for a bag STAMP_NS.png, for several bags BAG/STAMP_NS.png) or the '
-        'topic of mono8 masks in the bag',
+        'topic of masks in the bag: mono8, or compressed as PNG',
     )
     parser.add_argument('--topic', help="the bag's image topic (default: the only one)")
     parser.add_argument(

@@ -186,10 +186,11 @@ class BagExamples:
         if stamps and not indices:
             msg = f'{bag} topic {self.topic} has no frame{_appended(selection)}: it has {len(stamps)} frames'
             raise SourceError(msg)
+        self._chosen = {stamps[index] for index in indices}
+        self._pairing = pair_stamps(stamps, theirs, tolerance_ns)
         if len(indices) < len(stamps):
             self.length = indices[-1] + 1
-        self._chosen = {stamps[index] for index in indices}
-        self._pairing = pair_stamps(stamps, theirs, tolerance_ns).among(self._chosen)
+            self._pairing = self._pairing.among(self._chosen)
         if not self._pairing.partners:
             msg = _nobody(stamps, theirs, f'{bag} topic {self.topic}', where, tolerance_ns)
             raise SourceError(msg)
