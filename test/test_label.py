@@ -99,6 +99,15 @@ def test_a_mask_that_is_there_is_never_written_over(bag, label, tmp_path, capsys
     assert 'kept as they are: 2 masks' in capsys.readouterr().out
 
 
+def test_a_labelme_file_that_is_there_is_never_written_over(bag, label, tmp_path):
+    images = tmp_path / 'mine' / 'images'
+    images.mkdir(parents=True)
+    (images / f'{START_NS}.json').write_text('hours of work')
+    assert label(bag, '--every', 6) == 0
+    assert (images / f'{START_NS}.json').read_text() == 'hours of work'
+    assert names(tmp_path / 'mine' / 'labels') == [START_NS + 6 * STEP_NS]
+
+
 def test_frames_whose_stamps_repeat_are_all_taken(tmp_path, label, frames):
     bag = record(tmp_path / 'reset', {'/camera': ('rgb8', [(0, frame) for frame in frames[:3]])})
     assert label(bag, '--every', 1) == 0

@@ -200,7 +200,7 @@ def _summary(folder: LabelFolder, drafts: Drafts) -> Sequence[str]:
     shown = ', '.join(f'{n} {s:.1%}' for n, s in sorted(shares.items(), key=lambda item: -item[1]))
     lines = [f'{folder.path}: {len(drafts.names)} frames' + (f': {shown}' if shown else '')]
     if drafts.kept:
-        lines.append(f'kept as they are: {drafts.kept} masks that were there before')
+        lines.append(f'kept as they are: {drafts.kept} masks or labelme files that were there before')
     return lines
 
 

@@ -30,7 +30,7 @@ class Drafts:
 
     Attributes:
         names: of the frames that got a mask.
-        kept: frames whose mask was there already.
+        kept: frames that were labelled already.
         counts: pixels of each id in the new masks, int64 (256,).
 
     """
@@ -54,7 +54,7 @@ def draft_masks(
 ) -> Drafts:
     """Segment frames and write images, masks and overlays.
 
-    A mask that is there already is kept, as somebody may have corrected it.
+    Frames that are labelled already are left as they are, as somebody may have corrected them.
 
     Args:
         frames: with their pixels, as `select` yields them.
@@ -71,7 +71,7 @@ def draft_masks(
     ids = translate_ids(segmenter.labels, folder.labels)
     drafts = Drafts()
     for frame, image in frames:
-        if folder.mask(frame.name).exists():
+        if folder.is_labelled(frame.name):
             drafts.kept += 1
             continue
         result = segmenter.segment(image.array, order=image.order, confidence=min_confidence > 0)

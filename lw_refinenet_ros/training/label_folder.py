@@ -58,6 +58,10 @@ class LabelFolder:
         """Return the path of an image's mask; the name has no suffix."""
         return self.path / 'labels' / f'{name}.png'
 
+    def is_labelled(self, name: str) -> bool:
+        """Tell whether an image has a mask or a labelme file, which somebody may have corrected."""
+        return self.mask(name).exists() or (self.path / 'images' / f'{name}.json').exists()
+
     def write_image(self, name: str, image: Pixels | Path, *, png: bool = False) -> Path:
         """Write an image, pixels as JPEG or PNG and a file as it is; return its path."""
         if isinstance(image, Path):
