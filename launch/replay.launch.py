@@ -39,6 +39,8 @@ def play(context):
         options.append('--loop')
     command = [str(COMMAND), 'play', values['bag'], '--output-topic', values['image']]
     command += ['--rate', values['rate'], '--clock', '--wait-for-subscriber', *options]
+    if LaunchConfiguration('image_transport', default='').perform(context) == 'compressed':
+        command.append('--compressed')
     command.append('--exit-zero')  # a player that was interrupted has not died
     return [ExecuteProcess(cmd=command, name='player', output='screen', on_exit=end_if_it_failed)]
 

@@ -28,7 +28,7 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.typesys import Stores, get_typestore
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from lw_refinenet_ros.cli.live import ros_environment
 from lw_refinenet_ros.cli.main import main
@@ -353,6 +353,22 @@ def test_videos_folders_and_compressed_images_are_played_as_images(
     for message, image in zip(kept, images):
         shown = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
         shown = shown[..., ::-1] if message.encoding == 'bgr8' else shown
+        assert np.abs(shown.astype(int) - image).mean() < 10
+
+
+def test_images_are_played_as_jpeg_where_that_is_asked_for(tmp_path, street, listen, start):
+    images = pictures(street, FRAMES)
+    listener = listen()
+    kept = []
+    listener.node.create_subscription(CompressedImage, '/image/compressed', kept.append, 50)
+    player = start(write_folder(tmp_path, images), '--wait-for-subscriber', '--compressed')
+    listener.spin_until(lambda: player.poll() is not None, 'end')
+    assert player.returncode == 0, player.stderr.read()
+    listener.spin_until(lambda: len(kept) == FRAMES, 'frames')
+    assert [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in kept] == list(stamps(FRAMES))
+    for message, image in zip(kept, images):
+        assert message.format == 'rgb8; jpeg compressed bgr8'
+        shown = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
         assert np.abs(shown.astype(int) - image).mean() < 10
 
 

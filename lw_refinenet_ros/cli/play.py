@@ -54,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--start', type=number(float, 0), default=0.0, metavar='S', help='begin S seconds later'
     )
+    parser.add_argument(
+        '--compressed', action='store_true', help='publish JPEG on TOPIC/compressed, as image_transport does'
+    )
     parser.add_argument('--loop', action='store_true', help='begin again at the end')
     parser.add_argument('--clock', action='store_true', help="publish the frames' stamps on /clock")
     parser.add_argument('--wait-for-subscriber', action='store_true', help='begin when somebody listens')
@@ -137,8 +140,16 @@ def _play(options: argparse.Namespace) -> int:
             return True
 
         hint = '; space pauses' if pressed else ''
-        print(f'{sources[0].description}: publishes {", ".join(names)}{hint}', flush=True)
-        how = Playing(options.rate, options.start, options.loop, options.clock, options.wait_for_subscriber)
+        published = [f'{name}/compressed' for name in names] if options.compressed else names
+        print(f'{sources[0].description}: publishes {", ".join(published)}{hint}', flush=True)
+        how = Playing(
+            rate=options.rate,
+            start_s=options.start,
+            loop=options.loop,
+            clock=options.clock,
+            wait_for_subscriber=options.wait_for_subscriber,
+            compressed=options.compressed,
+        )
         tracks = [Track(source, name) for source, name in zip(sources, names)]
         if not play(tracks, how, sent, toggled):
             return INTERRUPTED

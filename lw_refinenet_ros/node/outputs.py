@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.image.frame import Frame
     from lw_refinenet_ros.inference.engine import Pixels
 
-__all__ = ['ImageOutput', 'JpegOutput', 'header_of']
+__all__ = ['ImageOutput', 'JpegOutput', 'fill_jpeg', 'header_of', 'jpeg_message']
 
 CHANNELS = {'mono8': 1, 'rgb8': 3}
 JPEG_QUALITY = 90
@@ -60,12 +60,25 @@ class ImageOutput:
         self._publisher.publish(self._message)
 
 
+def jpeg_message() -> CompressedImage:
+    """Return a message for `fill_jpeg`, in the words of image_transport."""
+    return CompressedImage(format='rgb8; jpeg compressed bgr8')
+
+
+def fill_jpeg(message: CompressedImage, header: Header, image: Pixels) -> None:
+    """Compress uint8 (H, W, 3) RGB into a message."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, jpeg = cv2.imencode('.jpg', bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+    message.header = header
+    message.data = array('B', jpeg.tobytes())
+
+
 class JpegOutput:
-    """Publishes RGB images as JPEG, in the words of image_transport."""
+    """Publishes RGB images as JPEG."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
-        self._message = CompressedImage(format='rgb8; jpeg compressed bgr8')
+        self._message = jpeg_message()
 
     @property
     def wanted(self) -> bool:
@@ -74,8 +87,5 @@ class JpegOutput:
 
     def publish(self, header: Header, image: Pixels) -> None:
         """Compress and publish uint8 (H, W, 3) RGB."""
-        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        _, jpeg = cv2.imencode('.jpg', bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
-        self._message.header = header
-        self._message.data = array('B', jpeg.tobytes())
+        fill_jpeg(self._message, header, image)
         self._publisher.publish(self._message)

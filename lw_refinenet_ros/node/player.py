@@ -16,10 +16,11 @@ from rclpy.duration import Duration
 from rclpy.exceptions import NameValidationException
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
+from lw_refinenet_ros.image.encodings import rgb
 from lw_refinenet_ros.node.memory import keep_large_allocations
-from lw_refinenet_ros.node.outputs import header_of
+from lw_refinenet_ros.node.outputs import fill_jpeg, header_of, jpeg_message
 from lw_refinenet_ros.node.qos import profile_of
 from lw_refinenet_ros.node.ros_context import ros_context
 
@@ -59,6 +60,7 @@ class Playing(NamedTuple):
         rate: speed; 2 is twice as fast.
         start_s: how much to leave out at the beginning.
         loop: whether to begin again at the end.
+        compressed: whether images go out as JPEG, on TOPIC/compressed.
         clock: whether to publish each frame's stamp on /clock before it.
         wait_for_subscriber: whether to begin only when somebody listens to every topic.
 
@@ -69,6 +71,7 @@ class Playing(NamedTuple):
     loop: bool = False
     clock: bool = False
     wait_for_subscriber: bool = False
+    compressed: bool = False
 
 
 def play(
@@ -106,17 +109,23 @@ def play(
 class _Channel:
     """One topic, with the recorded quality of service, and the message whose memory is used again."""
 
-    def __init__(self, node: Node, track: Track) -> None:
+    def __init__(self, node: Node, track: Track, *, compressed: bool) -> None:
+        topic = f'{track.topic}/compressed' if compressed else track.topic
+        self.message: Image | CompressedImage = jpeg_message() if compressed else Image()
         try:
-            self.publisher = node.create_publisher(Image, track.topic, profile_of(track.source.offered))
+            self.publisher = node.create_publisher(
+                type(self.message), topic, profile_of(track.source.offered)
+            )
         except NameValidationException as error:
             msg = f'{track.topic!r} is no name of a topic: {str(error).splitlines()[0]}'
             raise ValueError(msg) from error
-        self.message = Image()
 
     def fill(self, frame: Frame) -> None:
-        """Copy a frame into the message; stamp, frame id and pixels go out as they came."""
+        """Copy a frame into the message; stamp, frame id and pixels go out as they came, or as JPEG."""
         message = self.message
+        if isinstance(message, CompressedImage):
+            fill_jpeg(message, header_of(frame), rgb(frame))
+            return
         message.header = header_of(frame)
         message.height, message.width, message.step = frame.height, frame.width, frame.step
         message.encoding, message.is_bigendian = frame.encoding, int(frame.is_bigendian)
@@ -133,7 +142,7 @@ class Player(Node):  # type: ignore[misc]
     ) -> None:
         super().__init__('lw_refinenet_player')
         self._tracks, self._how, self._sent, self._toggled = tracks, how, sent, toggled
-        self._channels = [_Channel(self, track) for track in tracks]
+        self._channels = [_Channel(self, track, compressed=how.compressed) for track in tracks]
         self._clock: Publisher | None = self.create_publisher(Clock, '/clock', 1) if how.clock else None
 
     def wait_for_subscriber(self) -> None:
