@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from benchmark.weights import WEIGHTS
-from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
+from lw_refinenet_ros.inference.segmenter import Segmenter
+from lw_refinenet_ros.resources import find_weights
 from lw_refinenet_ros.training.dataset import find_pairs, read_pair
 
 FRAMES = 4

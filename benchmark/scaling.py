@@ -18,9 +18,9 @@ from benchmark.table import RESULTS, store
 from lw_refinenet_ros.cli.options import Progress
 from lw_refinenet_ros.inference.baseline import time_interleaved
 from lw_refinenet_ros.inference.choice import make_engine
-from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
+from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.model.weights import load_model
-from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 
 ROUNDS, THREADS = 15, 2
 SIZES = ((240, 320), (360, 480), (480, 640), (600, 800), (720, 960), (720, 1280), (1080, 1920))

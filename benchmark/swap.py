@@ -12,8 +12,7 @@ import numpy as np
 
 from benchmark.node_under_test import LongRun
 from benchmark.table import store
-from lw_refinenet_ros.inference.segmenter import find_weights
-from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 
 SIZE, RATE_HZ, ROUNDS = (360, 480), 25.0, 6
 ALLOWED_PERIODS = 3

@@ -15,8 +15,9 @@ import numpy as np
 from benchmark.table import store
 from lw_refinenet_ros.inference.choice import machine_here, make_engine
 from lw_refinenet_ros.inference.engine import EngineError
-from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
+from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.model.weights import load_model
+from lw_refinenet_ros.resources import find_weights
 from lw_refinenet_ros.training.dataset import find_pairs, read_pair
 
 WEIGHTS = {'camvid': 'train and val', 'camvid_mobilenet_v2': 'train'}  # with what they have been trained on

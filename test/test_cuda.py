@@ -15,9 +15,10 @@ from lw_refinenet_ros.inference import cuda_engine
 from lw_refinenet_ros.inference.captured_job import in_recorder
 from lw_refinenet_ros.inference.cuda_engine import CudaEngine, is_out_of_memory
 from lw_refinenet_ros.inference.engine import EngineError, Job
-from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
+from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.inference.torch_engine import TorchEngine
 from lw_refinenet_ros.model.weights import load_model
+from lw_refinenet_ros.resources import find_weights
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 

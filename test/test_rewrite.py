@@ -9,10 +9,10 @@ from openvino import opset13 as ops
 from torch import nn
 
 from lw_refinenet_ros.inference.openvino_graph import add_network
-from lw_refinenet_ros.inference.segmenter import find_weights
 from lw_refinenet_ros.model.network import ARCHITECTURES, build_model
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference, split_classifier
 from lw_refinenet_ros.model.weights import load_model
+from lw_refinenet_ros.resources import find_weights
 
 SIZE = (67, 91)
 SMALL = [name for name in ARCHITECTURES if not name.endswith(('resnet101', 'resnet152', 'lite1'))]

@@ -156,7 +156,7 @@ def test_a_weights_file_is_open_for_reading_only_while_its_tensors_are_read(tiny
 
 
 def test_weights_in_the_home_of_nobody_are_refused_like_any_that_are_missing():
-    from lw_refinenet_ros.inference.segmenter import find_weights
+    from lw_refinenet_ros.resources import find_weights
 
     with pytest.raises(ValueError, match='no such home directory'):
         find_weights('~nobody_has_this_name/x.safetensors')

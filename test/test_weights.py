@@ -13,8 +13,8 @@ from conftest import write_tiny_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lw_refinenet_ros.inference.segmenter import find_weights
 from lw_refinenet_ros.model.weights import WeightsError, load_model, read_card, save_model
+from lw_refinenet_ros.resources import find_weights
 
 
 def rewritten(source, target, change=lambda tensors, header: None):

@@ -68,8 +68,8 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.evaluation.files import write_json
     from lw_refinenet_ros.inference.choice import choose, machine_here
     from lw_refinenet_ros.inference.measured import Choice, save_measured
-    from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import load_model
+    from lw_refinenet_ros.resources import find_weights
 
     picture = _read(options.image) if options.image else _blobs()
     if options.threads:

@@ -74,8 +74,8 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.evaluation.live import headline, summarize, summary_rows
     from lw_refinenet_ros.evaluation.provenance import describe_weights
     from lw_refinenet_ros.image.labels import LabelSet
-    from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import read_card
+    from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.sources.opening import open_source
 
     labels = LabelSet.from_dict(read_card(find_weights(options.weights)).labels)

@@ -13,8 +13,7 @@ from lw_refinenet_ros.cli.options import NODE, given_engine_options, label_set, 
 from lw_refinenet_ros.evaluation.evaluate import Labelled, Segment, evaluate
 from lw_refinenet_ros.evaluation.examples import BagExamples, Example, LabelStream
 from lw_refinenet_ros.evaluation.provenance import describe_weights
-from lw_refinenet_ros.inference.segmenter import find_weights
-from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from lw_refinenet_ros.sources.opening import open_source
 
 if TYPE_CHECKING:

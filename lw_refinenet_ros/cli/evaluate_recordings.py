@@ -27,8 +27,7 @@ from lw_refinenet_ros.evaluation.selection import Selection
 from lw_refinenet_ros.evaluation.state import remove_damaged_state
 from lw_refinenet_ros.evaluation.state_folder import state_folder, state_of
 from lw_refinenet_ros.evaluation.task import THREADS_DO_NOT_MATTER, Done, Failed, Task, run_task
-from lw_refinenet_ros.inference.segmenter import find_weights
-from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from lw_refinenet_ros.sources.bag_files import BAG_SUFFIXES
 
 if TYPE_CHECKING:

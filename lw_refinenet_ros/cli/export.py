@@ -37,8 +37,8 @@ def outputs(options: argparse.Namespace) -> Declared:
 def run(options: argparse.Namespace) -> None:
     """Export the rewritten network, float32, of one size and any batch."""
     from lw_refinenet_ros.inference.onnx_file import write_onnx
-    from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import load_model
+    from lw_refinenet_ros.resources import find_weights
 
     network, card = load_model(find_weights(options.weights))
     height, width = write_onnx(network, card, options.output, options.size)

@@ -65,8 +65,8 @@ def machine() -> str:
 
 def _about_here() -> list[tuple[str, str]]:
     from lw_refinenet_ros.inference.choice import make_engine
-    from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import load_model
+    from lw_refinenet_ros.resources import find_weights
 
     rows = [('lw_refinenet_ros', __version__), ('machine', machine()), ('Python', platform.python_version())]
     for package in PACKAGES:
@@ -125,8 +125,8 @@ def _about_architecture(name: str, size: tuple[int, int]) -> list[tuple[str, str
 
 def _about_weights(weights: str, size: tuple[int, int]) -> list[tuple[str, str]]:
     from lw_refinenet_ros.inference.choice import accuracy_of_int8
-    from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import load_model
+    from lw_refinenet_ros.resources import find_weights
 
     path = find_weights(weights)
     network, card = load_model(path)

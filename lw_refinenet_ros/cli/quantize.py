@@ -62,8 +62,9 @@ def run(options: argparse.Namespace) -> None:
 
     from lw_refinenet_ros.inference.choice import LEAST_AGREEMENT, make_engine
     from lw_refinenet_ros.inference.quantize import find_quantization
-    from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
+    from lw_refinenet_ros.inference.segmenter import Segmenter
     from lw_refinenet_ros.model.weights import load_model, save_model
+    from lw_refinenet_ros.resources import find_weights
 
     network, card = load_model(find_weights(options.weights))
     images = _frames(options.data, options.topic, options.frames if options.held_out else 2 * options.frames)

@@ -55,9 +55,9 @@ def run(options: argparse.Namespace) -> None:
     import cv2
     import torch
 
-    from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.receptive_field import influences, side_of_influence
     from lw_refinenet_ros.model.weights import load_model
+    from lw_refinenet_ros.resources import find_weights
 
     height, width = options.size or _read(options.images[0]).shape[:2]
     images = [_read(path, (width, height)) for path in options.images]

@@ -99,9 +99,9 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from lw_refinenet_ros.files import lock_folder, new_folders
-    from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.network import build_model
     from lw_refinenet_ros.model.weights import Card, read_card
+    from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.training.train import Trainer
     from lw_refinenet_ros.training.traps import find_traps
 
@@ -237,8 +237,8 @@ def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
 def _initialise(model: Network, labels: LabelSet, weights: str) -> None:
     """Copy the weights of a file, and report which classes it knows."""
     from lw_refinenet_ros.image.labels import LabelSet
-    from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.weights import load_model
+    from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.training.transfer import carry_over
 
     trained, card = load_model(find_weights(weights))
@@ -250,8 +250,8 @@ def _initialise_encoder(model: Network, weights: str | None, pairs: Pairs) -> No
     import numpy as np
     import torch
 
-    from lw_refinenet_ros.inference.segmenter import find_weights
     from lw_refinenet_ros.model.pretrained import load_encoder_file, load_imagenet_encoder, restore_statistics
+    from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.training.dataset import read_pair
 
     if weights is None:

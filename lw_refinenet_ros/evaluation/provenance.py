@@ -7,8 +7,8 @@ import hashlib
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from lw_refinenet_ros.inference.segmenter import find_weights
 from lw_refinenet_ros.model.weights import read_card
+from lw_refinenet_ros.resources import find_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

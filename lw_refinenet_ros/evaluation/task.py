@@ -18,8 +18,8 @@ from lw_refinenet_ros.evaluation.result_bag import ResultBag
 from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.evaluation.state import Checkpoint, load_state
 from lw_refinenet_ros.evaluation.state_folder import parts_of, state_of
-from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
-from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
+from lw_refinenet_ros.inference.segmenter import Segmenter
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from lw_refinenet_ros.sources.source import SourceError
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from lw_refinenet_ros.image.encodings import Order
 
-__all__ = ['Segmentation', 'Segmenter', 'find_weights']
+__all__ = ['Segmentation', 'Segmenter']
 
 Size = tuple[int, int]  # (height, width)
 OWN_SIZE: Size = (0, 0)  # the image's, enlarged to the weights' least size

@@ -15,8 +15,9 @@ import torch
 
 from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.inference.choice import make_engine
-from lw_refinenet_ros.inference.segmenter import Segmenter, find_weights
+from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.model.weights import load_model
+from lw_refinenet_ros.resources import find_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
