@@ -43,7 +43,7 @@ GOOD = card(agreement=0.995)
             OLD,
             GOOD,
             INT8,
-            "no native bf16, and int8 is accurate: it gives float32's label on 99.50% of the pixels",
+            "no native bf16, and int8 gives float32's label on 99.50% of the pixels",
         ),
         (BF16, GOOD, FP32._replace(precision='bf16'), 'native here'),
         (GPU, GOOD, Choice('torch', 'cuda', 'fp16'), 'the default there'),
