@@ -43,6 +43,17 @@ def files(count: float, progress: Callable[[int], None]) -> tuple[list[dict], li
     return rows, ['Each was refused in one clear line, or gave finite numbers of the right shape.']
 
 
+def kills(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """Kill `segment` while it writes."""
+    from benchmark.fault_kills import kill_while_writing
+    from benchmark.node_under_test import tiny_weights
+
+    with tempfile.TemporaryDirectory() as folder, tiny_weights() as weights:
+        whole = kill_while_writing(weights, int(count), SEED, Path(folder), progress)
+    rows = [{'files': kind, 'whole': n, 'cut': 0} for kind, n in sorted(whole.items())]
+    return rows, [f'Killed {int(count)} times, at random moments between the start and half of the images.']
+
+
 def parameters(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """Send odd parameters to the running node."""
     from benchmark.fault_parameters import set_odd_parameters
@@ -179,7 +190,7 @@ def abuse(count: float, progress: Callable[[int], None]) -> tuple[list[dict], li
 
 
 ENTRIES = {
-    messages: 1_000_000, files: 2000, parameters: 2000, over_dds: 5000, publisher: 50, loop: 50,
+    messages: 1_000_000, files: 2000, kills: 100, parameters: 2000, over_dds: 5000, publisher: 50, loop: 50,
     resolution: 300, memory: 10_000, subscribers: 20, signals: 20, commands: 100, lifecycle: 100,
     soak: 30, abuse: 300,
 }  # fmt: skip

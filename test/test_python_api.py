@@ -155,5 +155,6 @@ def test_the_network_sees_the_size_that_is_asked_for_or_one_side_of_it(enlarging
     assert job((96, 128), network_size=(48, 64)).network_size == (48, 64)
     assert job((96, 128), network_size=(48, 0)).network_size == (48, 64)
     assert job((96, 128), network_size=(0, 64)).network_size == (48, 64)
-    with pytest.raises(ValueError, match='network_height'):
-        job((1, 8192), network_size=(4096, 0))
+    for image_size, network_size in (((1, 8192), (4096, 0)), ((96, 128), (8192, 8192))):
+        with pytest.raises(ValueError, match='network_height'):
+            job(image_size, network_size=network_size)

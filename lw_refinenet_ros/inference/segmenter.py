@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lw_refinenet_ros.image.as_image import as_image
-from lw_refinenet_ros.image.encodings import MAX_SIDE, ORDERS
+from lw_refinenet_ros.image.encodings import ORDERS
 from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import Engine, EngineError, Job, Pixels
+from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 from lw_refinenet_ros.model.network import enlarged
 from lw_refinenet_ros.model.weights import Card, WeightsError, load_model
 from lw_refinenet_ros.one_line import unknown
@@ -142,7 +143,7 @@ class Segmenter:
             batch: images that run together.
 
         Raises:
-            ValueError: the network would see an image of more than `MAX_SIDE` pixels a side.
+            ValueError: the network would see more than `MAX_SIDE` pixels a side, or `MAX_PIXELS` in all.
 
         """
         (height, width), (wanted_height, wanted_width) = image_size, network_size
@@ -153,10 +154,10 @@ class Segmenter:
                 wanted_height or max(round(height * wanted_width / width), 1),
                 wanted_width or max(round(width * wanted_height / height), 1),
             )
-        if not all(0 < side <= MAX_SIDE for side in size):
+        if not all(0 < side <= MAX_SIDE for side in size) or size[0] * size[1] > MAX_PIXELS:
             msg = (
-                f'the network would see the {width}x{height} image at {size[1]}x{size[0]}; 1 to {MAX_SIDE} '
-                'pixels a side are possible: choose another network_height and network_width'
+                f'the network would see the {width}x{height} image at {size[1]}x{size[0]}: choose a '
+                f'network_height and network_width of at most {MAX_SIDE} a side and {MAX_PIXELS} pixels'
             )
             raise ValueError(msg)
         return Job(image_size, size, order, confidence, batch)
