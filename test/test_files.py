@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files appear whole under their name, or not at all; what is no regular file is refused."""
 
+import json
 import os
 import resource
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lw_refinenet_ros.evaluation.files import write_json
 from lw_refinenet_ros.files import (
     lock_folder,
     new_file,
@@ -168,3 +170,9 @@ def test_what_is_no_regular_file_is_named_with_its_kind(tmp_path):
     assert regular_file(str(tmp_path / 'link')) == tmp_path / 'link'
     with pytest.raises(FileNotFoundError):
         regular_file(tmp_path / 'nothing')
+
+
+def test_a_file_name_that_is_not_utf8_comes_back_from_json_as_it_was(tmp_path):
+    name = os.fsdecode(b'film\xe9.avi')
+    write_json(tmp_path / 'x.json', {'sources': [name], name: 'é'})
+    assert json.loads((tmp_path / 'x.json').read_text('utf-8')) == {'sources': [name], name: 'é'}

@@ -16,8 +16,9 @@ __all__ = ['write_json', 'write_text']
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text."""
-    write_atomically(path, lambda file: file.write_text(text, encoding='utf-8'))
+    """Write UTF-8 text; a file name that is none is written as JSON escapes it."""
+    content = text.encode('utf-8', 'backslashreplace')
+    write_atomically(path, lambda file: file.write_bytes(content))
 
 
 def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
