@@ -85,8 +85,19 @@ def planar(u_first):
     return encode
 
 
-def deep(image):
-    return (gray(image).astype(np.uint16) * 257).view(np.uint8)
+def whole(image):
+    """Encode as NV24: luma, then a pair of chroma for each pixel in rows of twice the width."""
+    yuv = cv2.cvtColor(image, cv2.COLOR_RGB2YUV).astype(int)
+    # OpenCV's is of the full range; the encoding's luma is of 16 to 235, and its chroma of 16 to 240.
+    luma = (16 + yuv[..., 0] * 219 / 255).round().astype(np.uint8)
+    chroma = np.stack([128 + (image[..., c].astype(int) - yuv[..., 0]) * 112 / (255 - 255 * w)
+                       for c, w in ((2, 0.114), (0, 0.299))], axis=-1).round().clip(0, 255)  # fmt: skip
+    return np.concatenate([luma, chroma.astype(np.uint8).reshape(2 * len(luma), -1)])
+
+
+def deep(encode):
+    """Return the encoder of the same in 16 bits."""
+    return lambda image: (encode(image).astype(np.uint16) * 257).view(np.uint8)
 
 
 def gray(image):
@@ -106,7 +117,7 @@ ENCODERS = {
     '8UC4': lambda image: alpha(image[..., ::-1]),
     'mono8': gray,
     '8UC1': gray,
-    'mono16': deep,
+    'mono16': deep(gray),
     'yuv422': packed(1),
     'uyvy': packed(1),
     'yuv422_yuy2': packed(0),
@@ -118,6 +129,12 @@ ENCODERS = {
     'bayer_gbrg8': mosaic((1, 0), (0, 1)),
     'bayer_grbg8': mosaic((0, 1), (1, 0)),
 }
+ENCODERS |= {
+    f'{name[:-1]}16': deep(encode)
+    for name, encode in ENCODERS.items()
+    if name in ('rgb8', 'bgr8', 'rgba8', 'bgra8') or name.startswith('bayer')
+}
+ENCODERS['nv24'] = whole
 GRAY = ('mono8', '8UC1', 'mono16')
 
 
@@ -133,7 +150,8 @@ def test_every_pixel_format_is_scored_as_its_colours_are(encoding, tmp_path, str
         topics = [bag.add_connection(topic, IMAGE, typestore=store) for topic in (TOPIC, TRUTH)]
         for index, (stamp_ns, image) in enumerate(zip(stamps(FRAMES), pictures(street, FRAMES))):
             raw = ENCODERS[encoding](np.ascontiguousarray(image))
-            rows = np.pad(raw.reshape(len(raw), -1), ((0, 0), (0, 6 * index)), constant_values=99)
+            padding = 0 if encoding == 'nv24' else 6 * index  # its rows are of two lengths
+            rows = np.pad(raw.reshape(len(raw), -1), ((0, 0), (0, padding)), constant_values=99)
             message = image_of(store.types, rows, stamp_ns, encoding)
             message.height, message.width, message.step = *image.shape[:2], rows.shape[1]
             cdr = store.serialize_cdr(message, IMAGE)
