@@ -72,7 +72,7 @@ def test_info_tells_what_a_file_holds_and_what_works_here(tiny_weights):
         (['segment', 'nowhere', '--output', 'OUT'], 1, 'nowhere'),
         (['segment', 'x.png'], 2, '--output'),
         (['evaluate', '--images', 'OUT', '--labels', 'OUT'], 1, 'has no images'),
-        (['train', '--data', 'OUT', '--output', 'OUT'], 1, 'no classes.yaml'),
+        (['train', '--data', 'OUT', '--output', 'OUT'], 1, 'has no images/ folder'),
         (['play', 'nowhere.mcap'], 1, 'nowhere.mcap'),
         (['play', 'nowhere.mcap', '--rate', '0'], 2, "--rate: '0' is not a number above 0"),
         (['sing'], 2, "unknown command 'sing': known are info, segment"),
