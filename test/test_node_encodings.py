@@ -35,13 +35,15 @@ def encode(street, encoding):
     grey = cv2.cvtColor(street, cv2.COLOR_RGB2GRAY)
     layout = ENCODINGS[encoding]
     if layout.depth == 16:
-        return (grey.astype('<u2') * 257).view(np.uint8)
+        return (encode(street, f'{encoding[:-2]}8').astype('<u2') * 257).view(np.uint8)
     if layout.channels == 4:
         return np.dstack([street if layout.order == 'rgb' else street[..., ::-1], grey])
     if layout.channels == 3:
         return street if layout.order == 'rgb' else street[..., ::-1]
     if layout.channels == 2:
         return np.dstack([street[..., 0], grey] if encoding in {'yuv422', 'uyvy'} else [grey, street[..., 0]])
+    if encoding == 'nv24':
+        return np.vstack([grey, street[..., :2].reshape(2 * len(grey), -1)])
     if layout.planes == (3, 2):
         return np.vstack([grey, street[::2, :, 0]])
     return grey
