@@ -125,12 +125,12 @@ def run(options: argparse.Namespace) -> None:
 
 def _draft(options: argparse.Namespace) -> None:
     """Write the chosen frames with predicted masks; say what was written and how to go on."""
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.image.labels import LabelSet, find_classes
     from lw_refinenet_ros.sources.images import ImageSource
     from lw_refinenet_ros.sources.opening import open_source
     from lw_refinenet_ros.sources.selection import select
     from lw_refinenet_ros.training.drafting import draft_masks
-    from lw_refinenet_ros.training.label_folder import LabelFolder, find_classes
+    from lw_refinenet_ros.training.label_folder import LabelFolder
     from lw_refinenet_ros.training.labelme import write_labelme
 
     problems: list[SourceError] = []

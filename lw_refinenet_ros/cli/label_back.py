@@ -96,8 +96,8 @@ def _first(names: Sequence[str], separator: str) -> str:
 
 def _labels(options: argparse.Namespace, annotations: Annotations) -> LabelSet:
     """Return the classes: those of a file, which must list all that were drawn, or else what was drawn."""
-    from lw_refinenet_ros.image.labels import LabelSet
-    from lw_refinenet_ros.training.label_folder import find_classes, make_label_set
+    from lw_refinenet_ros.image.labels import LabelSet, find_classes
+    from lw_refinenet_ros.training.label_folder import make_label_set
 
     classes = options.classes or find_classes(options.output)
     if classes is None:

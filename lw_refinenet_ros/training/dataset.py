@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lw_refinenet_ros.image.compressed import decode_image
-from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet, read_label_png
+from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet, find_classes, read_label_png
 from lw_refinenet_ros.model.network import enlarged
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, images_in
-from lw_refinenet_ros.training.label_folder import find_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet, find_classes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ['LabelFolder', 'find_classes', 'make_label_set', 'write_palette_png']
+__all__ = ['LabelFolder', 'make_label_set', 'write_palette_png']
 
 UNLABELLED_COLOR = (255, 255, 255)  # other unused ids are black: this one can be found to paint with
 JPEG_QUALITY = 95
