@@ -90,7 +90,7 @@ def test_auto_runs_int8_only_without_native_bf16_and_says_how_good_it_is(quantiz
         assert (engine.name, engine.precision) == ('openvino', 'bf16')
     else:
         assert (engine.name, engine.precision) == ('openvino', 'int8')
-        assert "it gives float32's label on 99.10% of the pixels" in engine.description
+        assert "int8 gives float32's label on 99.10% of the pixels" in engine.description
 
 
 def test_auto_runs_float_where_int8_is_not_good_enough_and_says_so(tiny_weights, tmp_path):
