@@ -29,7 +29,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from lw_refinenet_ros.image.frame import parse_stamp
-from lw_refinenet_ros.node.memory import keep_large_allocations
+from lw_refinenet_ros.node.process.malloc import keep_large_allocations
 
 keep_large_allocations()
 rclpy.init()

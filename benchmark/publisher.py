@@ -12,7 +12,7 @@ import numpy as np
 
 from lw_refinenet_ros.cli.options import image_size
 from lw_refinenet_ros.image.frame import Frame
-from lw_refinenet_ros.node.player import Playing, Sent, Track, play
+from lw_refinenet_ros.node.replay.player import Playing, Sent, Track, play
 from lw_refinenet_ros.sources.source import START_NS, Source, SourceFrame
 
 

@@ -12,7 +12,7 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import LaunchDescription
-from lw_refinenet_ros.node.parameter_files import ParameterFiles
+from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 
 NODE = 'lw_refinenet'
 VIEWS = ('overlay', 'color')

@@ -19,7 +19,7 @@ from lw_refinenet_ros.image.encodings import pixels
 from lw_refinenet_ros.image.frame import Frame, FrameError, parse_image
 from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.model.weights import WeightsError
-from lw_refinenet_ros.node.dead_segments import remove_dead_segments
+from lw_refinenet_ros.node.process.fast_dds import remove_dead_segments
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,7 +17,7 @@ from node_process import pixels_of
 from sensor_msgs.msg import Image
 
 from benchmark.node_under_test import LongRun
-from lw_refinenet_ros.node.dead_segments import YOUNG_S
+from lw_refinenet_ros.node.process.fast_dds import YOUNG_S
 
 SHARED_MEMORY = Path('/dev/shm')
 ALONE = {'threads': 1}

@@ -136,7 +136,7 @@ def test_an_import_against_the_direction_is_found(file, statement):
         ('model/checkpoint.py', 'from lw_refinenet_ros.resources import share_path'),
         ('image/conversion.py', 'def convert():\n    import cv_bridge'),
         ('inference/cuda/graph.py', 'from ..segmenter import Segmenter\nfrom ...model import network'),
-        ('node/player.py', 'import rclpy\nfrom lw_refinenet_ros.sources import bag'),
+        ('node/replay/player.py', 'import rclpy\nfrom lw_refinenet_ros.sources import bag'),
         ('cli/play.py', 'from lw_refinenet_ros.node import player\nfrom lw_refinenet_ros import __version__'),
     ],
 )

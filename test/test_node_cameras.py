@@ -14,8 +14,8 @@ from node_process import NodeProcess, pixels_of, stamp_of
 from sensor_msgs.msg import Image
 
 from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.node.newest_worker import NewestWorker
 from lw_refinenet_ros.node.parameters import PARAMETERS, refusal
-from lw_refinenet_ros.node.worker import NewestWorker
 
 stamps = itertools.count(12_000_000_000)
 

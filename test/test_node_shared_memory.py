@@ -13,8 +13,12 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 from lw_refinenet_ros.cli.live import ros_environment
-from lw_refinenet_ros.node.dead_segments import remove_dead_segments
-from lw_refinenet_ros.node.shared_memory import VARIABLES, fitting_profile, shrink_segments
+from lw_refinenet_ros.node.process.fast_dds import (
+    VARIABLES,
+    fitting_profile,
+    remove_dead_segments,
+    shrink_segments,
+)
 
 PROFILE = Path(__file__).parents[1] / 'config/fastdds_large_images.xml'
 

@@ -10,8 +10,8 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 from node_process import PATIENCE_S  # importing it also keeps the node to itself
 
-from lw_refinenet_ros.node.parameter_files import ParameterFiles
 from lw_refinenet_ros.node.parameters import PARAMETERS, refusal
+from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 from lw_refinenet_ros.resources import share_path
 
 NODE = '/robot/lw_refinenet'

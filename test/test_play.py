@@ -32,7 +32,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from lw_refinenet_ros.cli.live import ros_environment
 from lw_refinenet_ros.cli.main import main
-from lw_refinenet_ros.node.qos import profile_of, recorded
+from lw_refinenet_ros.node.replay.qos import profile_of, recorded
 
 FRAMES = 6
 PATIENCE_S = 60.0

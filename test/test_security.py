@@ -232,7 +232,7 @@ def flow(depth: int) -> bytes:
 )
 def test_a_parameter_file_out_of_bounds_is_refused_by_name(tmp_path, content, said):
     pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
-    from lw_refinenet_ros.node.parameter_files import ParameterFiles
+    from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 
     file = tmp_path / 'params.yaml'
     if content is not None:
@@ -253,7 +253,7 @@ def test_a_node_with_a_parameter_file_out_of_bounds_ends_with_one_line(tmp_path)
 
 def test_the_shipped_parameter_file_is_within_the_bounds():
     pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
-    from lw_refinenet_ros.node.parameter_files import ParameterFiles
+    from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
     from lw_refinenet_ros.resources import share_path
 
     ParameterFiles(['--ros-args', '--params-file', str(share_path('config/segmentation.yaml'))])
@@ -261,7 +261,7 @@ def test_the_shipped_parameter_file_is_within_the_bounds():
 
 def test_a_parameter_file_that_is_a_pipe_is_refused_at_once(tmp_path):
     pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
-    from lw_refinenet_ros.node.parameter_files import ParameterFiles
+    from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 
     os.mkfifo(tmp_path / 'pipe.yaml')
     with pytest.raises(ValueError, match='not a regular file'):

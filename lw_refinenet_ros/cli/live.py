@@ -159,7 +159,7 @@ def run_live(
         log, sent = folder / 'recorder.json', folder / 'sent.jsonl'
         recorder = start(
             'recorder',
-            'lw_refinenet_ros.node.recorder',
+            'lw_refinenet_ros.node.replay.recorder',
             '--node',
             NODE,
             '--bag',

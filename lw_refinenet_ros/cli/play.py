@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 from lw_refinenet_ros.cli.options import Progress, UsageError, number
 from lw_refinenet_ros.cli.outputs import LOG, Declared, Output
 from lw_refinenet_ros.cli.terminal import control
-from lw_refinenet_ros.node.shared_memory import require_shared_memory
+from lw_refinenet_ros.node.process.fast_dds import require_shared_memory
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from lw_refinenet_ros.node.player import Sent
+    from lw_refinenet_ros.node.replay.player import Sent
     from lw_refinenet_ros.sources.source import SourceError
 
 __all__ = ['add_arguments', 'outputs', 'run']
@@ -106,7 +106,7 @@ def _play(options: argparse.Namespace) -> int:
         names = _remapped(names, options.remap)
         # Only now: a source at fault is said even where ROS is missing.
         require_shared_memory()
-        from lw_refinenet_ros.node.player import Playing, Track, play
+        from lw_refinenet_ros.node.replay.player import Playing, Track, play
 
         log = stack.enter_context(options.log.open('w')) if options.log else None
         lengths = [source.length for source in sources]

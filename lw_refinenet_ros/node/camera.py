@@ -11,9 +11,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from lw_refinenet_ros.image.compressed import parse_compressed_image
 from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.node.camera_outputs import CameraOutputs
+from lw_refinenet_ros.node.newest_worker import Arrival
 from lw_refinenet_ros.node.statistics import Statistics
 from lw_refinenet_ros.node.subscription import FollowingSubscription
-from lw_refinenet_ros.node.worker import Arrival
 
 if TYPE_CHECKING:
     from collections.abc import Callable

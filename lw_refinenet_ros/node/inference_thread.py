@@ -13,7 +13,7 @@ from lw_refinenet_ros.image.encodings import ORDERS, pixels
 from lw_refinenet_ros.image.frame import Frame, FrameError
 from lw_refinenet_ros.image.labels import UNLABELLED
 from lw_refinenet_ros.node.diagnostics import SUPERSEDED, WARMING_UP
-from lw_refinenet_ros.node.worker import Arrival, NewestWorker
+from lw_refinenet_ros.node.newest_worker import Arrival, NewestWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from lw_refinenet_ros.node.dead_segments import remove_dead_segments
-from lw_refinenet_ros.node.shared_memory import require_shared_memory
+from lw_refinenet_ros.node.process.fast_dds import remove_dead_segments, require_shared_memory
 
 __all__ = ['main']
 
@@ -31,7 +30,6 @@ def main() -> None:
     from lw_refinenet_ros.node import segmentation_node
 
     segmentation_node.main()
-    gc.unfreeze()
     gc.collect()  # the middleware's shared memory goes with the last objects of the node, cycles all
     # What is left are destructors of imported libraries, which take a second or more for nothing.
     sys.stdout.flush()

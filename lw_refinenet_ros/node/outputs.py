@@ -17,17 +17,27 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.image.frame import Frame
     from lw_refinenet_ros.inference.engine import Pixels
 
-__all__ = ['ImageOutput', 'JpegOutput', 'fill_jpeg', 'header_of', 'jpeg_message']
+__all__ = ['ImageOutput', 'JpegOutput', 'fill_image', 'fill_jpeg', 'header_of', 'jpeg_message']
 
 CHANNELS = {'mono8': 1, 'rgb8': 3}
 JPEG_QUALITY = 90
 
 
 def header_of(frame: Frame) -> Header:
-    """Give a frame's header, unchanged."""
+    """Return a frame's header, unchanged."""
     header = Header(frame_id=frame.frame_id)
     header.stamp.sec, header.stamp.nanosec = divmod(frame.stamp_ns, 1_000_000_000)
     return header
+
+
+def fill_image(message: Image, frame: Frame) -> None:
+    """Copy a frame into a message, whose memory is used again if the size is the same."""
+    message.header = header_of(frame)
+    message.height, message.width, message.step = frame.height, frame.width, frame.step
+    message.encoding, message.is_bigendian = frame.encoding, int(frame.is_bigendian)
+    if len(message.data) != frame.data.size:
+        message.data = array('B', bytes(frame.data.size))
+    np.copyto(np.frombuffer(message.data, np.uint8), frame.data)
 
 
 class ImageOutput:

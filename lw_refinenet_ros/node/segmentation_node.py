@@ -22,7 +22,6 @@ from lw_refinenet_ros.node.camera import Camera
 from lw_refinenet_ros.node.diagnostics import READY, WARMING_UP, build_status
 from lw_refinenet_ros.node.inference_thread import InferenceThread
 from lw_refinenet_ros.node.label_info import LabelPublishers
-from lw_refinenet_ros.node.memory import keep_large_allocations
 from lw_refinenet_ros.node.model_swap import (
     Candidate,
     ModelSwap,
@@ -32,10 +31,11 @@ from lw_refinenet_ros.node.model_swap import (
     load_candidate,
     make_segmenter,
 )
-from lw_refinenet_ros.node.parameter_files import ParameterFiles
 from lw_refinenet_ros.node.parameters import PARAMETERS, Settings, declare, refusal
-from lw_refinenet_ros.node.ros_context import ros_context
-from lw_refinenet_ros.node.shared_memory import fitting_profile
+from lw_refinenet_ros.node.process.fast_dds import fitting_profile
+from lw_refinenet_ros.node.process.malloc import keep_large_allocations
+from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
+from lw_refinenet_ros.node.process.ros_context import ros_context
 from lw_refinenet_ros.node.statistics import Statistics
 from lw_refinenet_ros.node.subscription import quality
 from lw_refinenet_ros.one_line import one_line
@@ -328,9 +328,10 @@ def main(args: list[str] | None = None) -> None:
             if node.autostart and node.trigger_configure() == SUCCESS:
                 node.trigger_activate()
             started()
-            # What the imports made stays: looking through it for garbage would stop all threads for 0.1 s.
+            # Searching what the imports made for garbage would stop all threads for 0.1 s.
             gc.freeze()
             executor.spin()
         finally:
             executor.shutdown()
             node.destroy_node()
+            gc.unfreeze()

@@ -15,7 +15,7 @@ NEVER_S = 2**31 - 1  # and more: how recorders write an infinite time
 
 
 def profile_of(offered: Sequence[Qos]) -> QoSProfile:
-    """Give what to offer so that every subscriber of the recorded publishers would match again.
+    """Return a QoS profile compatible with every subscriber that matched during recording.
 
     Of several publishers that differ: reliable and transient local if one is, without deadlines. Nothing
     recorded: reliable, depth 1.
@@ -39,7 +39,7 @@ def profile_of(offered: Sequence[Qos]) -> QoSProfile:
 
 
 def recorded(profile: QoSProfile) -> Qos:
-    """Give what a publisher offers as a bag records it."""
+    """Return what a publisher offers, as a bag records it."""
 
     def time(duration: Duration) -> QosTime:
         return QosTime(*divmod(duration.nanoseconds, 1_000_000_000))

@@ -12,7 +12,6 @@ import json
 import sys
 import threading
 import time
-from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +24,10 @@ from sensor_msgs.msg import Image
 
 from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.node.diagnostics import LOST, RECEIVED, SUPERSEDED, WARMING_UP, Status, read_status
-from lw_refinenet_ros.node.memory import keep_large_allocations
-from lw_refinenet_ros.node.outputs import header_of
-from lw_refinenet_ros.node.qos import recorded
-from lw_refinenet_ros.node.ros_context import ros_context
+from lw_refinenet_ros.node.outputs import fill_image
+from lw_refinenet_ros.node.process.malloc import keep_large_allocations
+from lw_refinenet_ros.node.process.ros_context import ros_context
+from lw_refinenet_ros.node.replay.qos import recorded
 from lw_refinenet_ros.sources.bag_writer import BagWriter
 from lw_refinenet_ros.sources.opening import open_source
 
@@ -95,9 +94,8 @@ class Recorder(Node):  # type: ignore[misc]
 def _warm_up(recorder: Recorder, executor: SingleThreadedExecutor, first: Frame, topic: str) -> None:
     """Show the node a first image until it has compiled for it: a camera runs before the drive begins."""
     publisher = recorder.create_publisher(Image, topic, QoSProfile(depth=1))
-    message = Image(height=first.height, width=first.width, encoding=first.encoding, step=first.step)
-    message.header, message.is_bigendian = header_of(first), int(first.is_bigendian)
-    message.data = array('B', first.data.tobytes())
+    message = Image()
+    fill_image(message, first)
     fates: dict[str, int] = {}
     while rclpy.ok() and not _settled(fates):
         publisher.publish(message)

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import heapq
 import time
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.duration import Duration
@@ -19,10 +17,10 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
 from lw_refinenet_ros.image.encodings import rgb
-from lw_refinenet_ros.node.memory import keep_large_allocations
-from lw_refinenet_ros.node.outputs import fill_jpeg, header_of, jpeg_message
-from lw_refinenet_ros.node.qos import profile_of
-from lw_refinenet_ros.node.ros_context import ros_context
+from lw_refinenet_ros.node.outputs import fill_image, fill_jpeg, header_of, jpeg_message
+from lw_refinenet_ros.node.process.malloc import keep_large_allocations
+from lw_refinenet_ros.node.process.ros_context import ros_context
+from lw_refinenet_ros.node.replay.qos import profile_of
 
 if TYPE_CHECKING:
     from rclpy.publisher import Publisher
@@ -122,16 +120,10 @@ class _Channel:
 
     def fill(self, frame: Frame) -> None:
         """Copy a frame into the message; stamp, frame id and pixels go out as they came, or as JPEG."""
-        message = self.message
-        if isinstance(message, CompressedImage):
-            fill_jpeg(message, header_of(frame), rgb(frame))
-            return
-        message.header = header_of(frame)
-        message.height, message.width, message.step = frame.height, frame.width, frame.step
-        message.encoding, message.is_bigendian = frame.encoding, int(frame.is_bigendian)
-        if len(message.data) != frame.data.size:
-            message.data = array('B', bytes(frame.data.size))
-        np.copyto(np.frombuffer(message.data, np.uint8), frame.data)
+        if isinstance(self.message, CompressedImage):
+            fill_jpeg(self.message, header_of(frame), rgb(frame))
+        else:
+            fill_image(self.message, frame)
 
 
 class Player(Node):  # type: ignore[misc]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rclpy, from its start to its end, which an interrupt may bring."""
+"""rclpy's context as a context manager that ends cleanly on SIGINT and SIGTERM."""
 
 from __future__ import annotations
 

@@ -1,22 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared memory: enough to start at all, and a Fast DDS profile that fits into it."""
+"""Fast DDS' shared memory: room to start at all, and a profile that fits into it."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import stat
 import sys
 import tempfile
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ['fitting_profile', 'require_shared_memory', 'shrink_segments']
+__all__ = ['fitting_profile', 'remove_dead_segments', 'require_shared_memory', 'shrink_segments']
 
 SHARED_MEMORY = Path('/dev/shm')
+LOCKS = 'fast*_' + 16 * '[0-9a-f]' + '_el'  # of Fast DDS' segments; Humble's are called fastrtps
+YOUNG_S = 10.0  # an owner has locked its segment by then
 VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')  # newer, and to Jazzy
 SPACE = '{http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles}'
 SMALLEST = 64 << 10  # bytes; below, Fast DDS does without shared memory by itself
+
+
+def remove_dead_segments(folder: Path = SHARED_MEMORY) -> int:
+    """Remove the segments of Fast DDS whose processes are gone, and return the number of bytes freed.
+
+    A killed process leaves its segment, 134 MiB with our profile: after enough kills no node starts any more
+    on that machine. A living process holds a lock on its segment, which tells the dead ones apart. Anybody
+    may write into this folder: only regular files of this user are inspected, and no link is followed.
+    """
+    freed = 0
+    for lock in folder.glob(LOCKS):
+        segment = lock.with_name(lock.name.removesuffix('_el'))
+        with suppress(OSError), _open_regular(lock) as file:  # gone by now, alive, or somebody else's
+            if time.time() - os.fstat(file.fileno()).st_mtime < YOUNG_S:
+                continue
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                status = segment.lstat()
+                if not _is_ours(status):
+                    continue
+                segment.unlink()
+                freed += status.st_blocks * 512
+            lock.unlink()
+    return freed
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a regular file of this user, without following a link or waiting for a writer.
+
+    Raises:
+        OSError: it is something else.
+
+    """
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), 'rb')
+    if not _is_ours(os.fstat(file.fileno())):
+        file.close()
+        msg = f'{path} is no regular file of this user'
+        raise OSError(msg)
+    return file
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def require_shared_memory(shared_memory: Path = SHARED_MEMORY) -> None:
@@ -45,17 +94,17 @@ def _free(shared_memory: Path) -> int:
 
 @contextmanager
 def fitting_profile(shared_memory: Path = SHARED_MEMORY) -> Iterator[str]:
-    """Have Fast DDS read a profile with a smaller segment where the machine cannot hold the profile's.
+    """Shrink the segment in the Fast DDS profile to what the machine can hold.
 
     Docker gives 64 MB; a segment that does not fit leaves the node without shared memory, or keeps it from
-    starting. Half of what is free is taken: other processes need theirs. To be entered before the first node
-    is made, and left after it.
+    starting. Half of the free memory is taken: other processes need theirs. Enter it before the first node
+    is made, and leave it after that.
 
     Args:
         shared_memory: where segments are made.
 
     Yields:
-        What was done and what helps, to be logged; empty if the profile is used as it is, or there is none.
+        The change and its remedy, to be logged; empty if the profile is used as it is, or there is none.
 
     """
     variable = next((name for name in VARIABLES if os.environ.get(name)), '')
@@ -81,20 +130,21 @@ def fitting_profile(shared_memory: Path = SHARED_MEMORY) -> Iterator[str]:
 
 
 def shrink_segments(profile: str, limit: int, size: int) -> tuple[str, int]:
-    """Make the segments of a Fast DDS profile smaller that are larger than the limit.
+    """Shrink those segments of a Fast DDS profile that are larger than a limit.
 
     Args:
         profile: XML.
-        limit: bytes that a segment may have to be kept as it is.
-        size: bytes that the others get; a message gets at most half of it.
+        limit: the largest segment that is kept as it is, in bytes.
+        size: of the others from now on, in bytes; a message gets at most half of it.
 
     Returns:
-        The profile, and what the largest segment was, in bytes; 0 if none was too large or it is no XML.
+        The profile, and the size that the largest segment had, in bytes; 0 if none was too large or the
+        profile is no XML.
 
     """
     try:
         root = ET.fromstring(profile)
-    except ET.ParseError:  # Fast DDS says what it thinks of it
+    except ET.ParseError:  # Fast DDS itself reports it
         return profile, 0
     largest = 0
     for transport in root.iter(f'{SPACE}transport_descriptor'):
