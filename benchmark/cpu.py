@@ -11,13 +11,13 @@ import torch
 from openvino import opset13 as ops
 
 from benchmark.table import store
-from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.inference.baseline import UpstreamPipeline, time_interleaved
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import EngineError
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.inference.quantize import find_quantization
 from lw_refinenet_ros.inference.segmenter import Segmenter
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.network import build_model
 from lw_refinenet_ros.model.rewrite import rewrite_for_cpu
 from lw_refinenet_ros.model.weights import Card

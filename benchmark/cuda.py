@@ -20,13 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmark.table import store
-from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.inference import fused_torch
 from lw_refinenet_ros.inference.baseline import UpstreamPipeline, time_interleaved
 from lw_refinenet_ros.inference.cuda_engine import CudaEngine
 from lw_refinenet_ros.inference.fused import fuse
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.inference.torch_engine import TorchEngine
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.network import build_model
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference
 from lw_refinenet_ros.model.weights import Card

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from benchmark.weights import WEIGHTS
+from lw_refinenet_ros.image.painting import paint_label
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.resources import find_weights
 from lw_refinenet_ros.training.dataset import find_pairs, read_pair
@@ -57,10 +58,10 @@ def _draw(
     segmenter: Segmenter, name: str, miou: float, _: int, label: np.ndarray, truth: np.ndarray
 ) -> np.ndarray:
     """Put the prediction beside its faults: the right ones pale, the wrong in their true class's colour."""
-    predicted = segmenter.labels.color(label)
+    predicted = paint_label(label, segmenter.labels)
     pale = (255 - (255 - predicted.astype(np.int16)) // 6).astype(np.uint8)
     wrong = (truth != label) & (truth < len(segmenter.labels.names))
-    faults = np.where(wrong[..., None], segmenter.labels.color(truth), pale)
+    faults = np.where(wrong[..., None], paint_label(truth, segmenter.labels), pale)
     title = np.full((24, 2 * label.shape[1] + 8, 3), 255, np.uint8)
     _write(title, f'{name}: mean IoU {miou:.0%}', 4)
     _write(title, 'wrong pixels, in the colour of their true class', label.shape[1] + 12)
@@ -72,7 +73,7 @@ def _legend(segmenter: Segmenter, width: int) -> np.ndarray:
     row = np.full((30, width, 3), 255, np.uint8)
     at = 4
     for index, name in enumerate(segmenter.labels.names):
-        row[8:22, at : at + 14] = segmenter.labels.color(np.uint8([[index]]))[0, 0]
+        row[8:22, at : at + 14] = paint_label(np.uint8([[index]]), segmenter.labels)[0, 0]
         _write(row, name, at + 18, 19)
         at += 26 + 8 * len(name)
     return row

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.weights import ENTRY, WeightsError, load_model
 
 LONGEST_REASON = 1000  # characters

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lw_refinenet_ros.image.labels import read_label_png
+from lw_refinenet_ros.image.label_png import read_label_png
 
 SIZE = (240, 320)  # height, width
 IMAGES = 60

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from lw_refinenet_ros.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.inference.engine import EngineError
     from lw_refinenet_ros.inference.segmenter import Segmentation, Segmenter
+    from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.model.weights import WeightsError
 
 __all__ = ['EngineError', 'LabelSet', 'Segmentation', 'Segmenter', 'WeightsError', '__version__']
@@ -19,7 +19,7 @@ __getattr__ = lazy_exports(
     __name__,
     {
         'EngineError': 'lw_refinenet_ros.inference.engine',
-        'LabelSet': 'lw_refinenet_ros.image.labels',
+        'LabelSet': 'lw_refinenet_ros.labels',
         'Segmentation': 'lw_refinenet_ros.inference.segmenter',
         'Segmenter': 'lw_refinenet_ros.inference.segmenter',
         'WeightsError': 'lw_refinenet_ros.model.weights',

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from lw_refinenet_ros.bounded_yaml import MAX_BYTES, MAX_DEPTH, MAX_DIGITS, parse_yaml, read_yaml
-from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.labels import LabelSet
 
 NINE_LAUGHS = 'a0: &a0 lol\n' + ''.join(
     f'a{i + 1}: &a{i + 1} [{", ".join([f"*a{i}"] * 9)}]\n' for i in range(9)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lw_refinenet_ros import Segmenter
-from lw_refinenet_ros.image.labels import read_label_png, write_label_png
+from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
 
 
 def lw_refinenet(*arguments: object) -> subprocess.CompletedProcess:

@@ -25,7 +25,7 @@ from lw_refinenet_ros.evaluation.comparison_report import (
     write_comparison_report,
 )
 from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
-from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.labels import LabelSet
 
 CLASSES = ['sky', 'road', 'absent']
 

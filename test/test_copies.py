@@ -14,9 +14,10 @@ from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.image.compressed import parse_compressed_image
 from lw_refinenet_ros.image.encodings import ENCODINGS, _cv_bridge, pixels
 from lw_refinenet_ros.image.frame import parse_image
-from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.image.painting import paint_label, paint_overlay
 from lw_refinenet_ros.image.point_cloud import POINT, Pinhole, metres, paint, project
 from lw_refinenet_ros.inference.segmenter import _packed
+from lw_refinenet_ros.labels import LabelSet
 
 HEIGHT, WIDTH = 240, 320
 VIEWED = {'rgb8', 'bgr8', '8UC3'}
@@ -162,9 +163,9 @@ def test_an_overlay_takes_a_mask_where_something_is_left_out_and_turns_bgr_once(
     labels = LabelSet('two', ('sky', 'road'), ((0, 0, 0), (1, 2, 3)))
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     label, memory = image[..., 0].copy(), np.empty_like(image)
-    assert new_bytes_per_pixel(lambda: labels.color(label, out=memory)) < 0.1
+    assert new_bytes_per_pixel(lambda: paint_label(label, labels, out=memory)) < 0.1
     expected = mask + turned
-    used = new_bytes_per_pixel(lambda: labels.overlay(image, label, 0.5, painted, order, out=memory))
+    used = new_bytes_per_pixel(lambda: paint_overlay(image, label, labels, 0.5, painted, order, out=memory))
     assert expected <= used < expected + 0.1
 
 

@@ -18,7 +18,7 @@ from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.evaluation.metrics import Confusion
 from lw_refinenet_ros.image.encodings import rgb
-from lw_refinenet_ros.image.labels import write_label_png
+from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.sources.opening import open_source
 
 FRAMES = 5

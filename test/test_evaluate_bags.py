@@ -17,7 +17,7 @@ from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.evaluation.metrics import Confusion
 from lw_refinenet_ros.image.encodings import ENCODINGS, rgb
 from lw_refinenet_ros.image.frame import parse_image
-from lw_refinenet_ros.image.labels import write_label_png
+from lw_refinenet_ros.image.label_png import write_label_png
 
 FRAMES = 3
 TOPIC, TRUTH = '/front/image', '/front/truth'

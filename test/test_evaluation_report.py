@@ -19,7 +19,7 @@ from lw_refinenet_ros.evaluation.examples import Example
 from lw_refinenet_ros.evaluation.merge import merge
 from lw_refinenet_ros.evaluation.summary import evaluation_summary
 from lw_refinenet_ros.image.encodings import Pixels
-from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.labels import LabelSet
 
 LABELS = LabelSet('three', ('sky', 'road & <rail>', 'car'), ((70, 130, 180), (128, 64, 128), (0, 0, 142)))
 

@@ -17,7 +17,7 @@ from benchmark.fault_messages import inside, originals, view_damaged
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import pixels
 from lw_refinenet_ros.image.frame import Frame, FrameError, parse_image
-from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.weights import WeightsError
 from lw_refinenet_ros.node.process.fast_dds import remove_dead_segments
 

@@ -13,9 +13,9 @@ import torch
 from recordings import START_NS, STEP_NS, pictures, record, stamps
 
 from lw_refinenet_ros.cli.main import main
-from lw_refinenet_ros.image.labels import LabelSet, read_label_png
+from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.weights import load_model, read_card
-from lw_refinenet_ros.training.label_folder import write_palette_png
 from lw_refinenet_ros.training.transfer import carry_over
 
 TINY = ('--batch-size', 2, '--crop-height', 48, '--crop-width', 64, '--epochs', 1, '--warmup-epochs', 0)
@@ -57,7 +57,7 @@ def test_from_a_bag_to_a_model_of_the_users_own(bag, tmp_path, tiny_weights):
     for path in sorted(tmp_path.glob('mine/*/labels/*.png')):  # somebody corrects the masks: all is road
         mask = read_label_png(path)
         mask[4:] = labels.names.index('road')
-        write_palette_png(path, mask, labels)
+        write_label_png(path, mask, labels)
 
     said = succeeds(
         *('train', '--init', tiny_weights, '--data', train, '--val', val, '--output', run, *TINY),
@@ -139,8 +139,8 @@ def test_bad_pairs_of_every_folder_are_listed_before_training_begins(bag, tmp_pa
     first, second = (f'{START_NS + i * STEP_NS}' for i in (0, 4))
     (folders[0] / 'labels' / f'{first}.png').unlink()
     labels = LabelSet.from_yaml(folders[1] / 'classes.yaml')
-    write_palette_png(folders[1] / 'labels' / f'{second}.png', np.full((48, 64), 77, np.uint8), labels)
-    write_palette_png(folders[2] / 'labels' / f'{first}.png', np.zeros((40, 64), np.uint8), labels)
+    write_label_png(folders[1] / 'labels' / f'{second}.png', np.full((48, 64), 77, np.uint8), labels)
+    write_label_png(folders[2] / 'labels' / f'{first}.png', np.zeros((40, 64), np.uint8), labels)
     data = ('--data', folders[0], '--data', folders[1], '--val', folders[2])
     assert here('train', '--init', tiny_weights, *data, '--output', tmp_path / 'run', *TINY) == 1
     error = capsys.readouterr().err

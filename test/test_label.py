@@ -14,10 +14,11 @@ from recordings import START_NS, STEP_NS, pictures, record, stamps
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.image.encodings import Pixels
-from lw_refinenet_ros.image.labels import LabelSet, read_label_png
+from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.sources.selection import Novelty
 from lw_refinenet_ros.training.dataset import find_pairs
-from lw_refinenet_ros.training.label_folder import LabelFolder, make_label_set, write_palette_png
+from lw_refinenet_ros.training.label_folder import LabelFolder, make_label_set
 
 FRAMES = 7
 
@@ -187,7 +188,7 @@ def test_a_folder_of_images_keeps_its_files_and_names(tmp_path, label, street):
 
 def test_a_mask_shows_its_colours_and_is_read_as_ids(tmp_path, segmenter):
     mask = np.array([[0, 1, 2, 255]], np.uint8)
-    write_palette_png(tmp_path / 'mask.png', mask, segmenter.labels)
+    write_label_png(tmp_path / 'mask.png', mask, segmenter.labels)
     np.testing.assert_array_equal(read_label_png(tmp_path / 'mask.png'), mask)
     with Image.open(tmp_path / 'mask.png') as image:
         assert image.mode == 'P'

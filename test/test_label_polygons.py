@@ -16,7 +16,8 @@ pytest.importorskip('pycocotools', reason='polygons need pycocotools')
 
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.image.encodings import Pixels
-from lw_refinenet_ros.image.labels import LabelSet, read_label_png
+from lw_refinenet_ros.image.label_png import read_label_png
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.training.annotations import Annotations
 from lw_refinenet_ros.training.coco import read_coco, write_coco
 from lw_refinenet_ros.training.dataset import find_pairs

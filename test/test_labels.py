@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -7,8 +8,11 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
-from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet, read_label_png, write_label_png
+from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
+from lw_refinenet_ros.image.painting import paint_label, paint_overlay
+from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 
 CAMVID = Path(__file__).parents[1] / 'config' / 'labels' / 'camvid.yaml'
 SMALL = LabelSet('small', ('road', 'sky', 'car'), ((128, 64, 128), (70, 130, 180), (0, 0, 142)))
@@ -92,8 +96,8 @@ def test_the_palette_is_black_where_there_is_no_class():
 
 
 def test_color_is_the_palette_of_every_pixel():
-    assert np.array_equal(SMALL.color(LABEL), SMALL.palette[LABEL])
-    assert np.array_equal(SMALL.color(LABEL[:, ::2]), SMALL.palette[LABEL[:, ::2]])
+    assert np.array_equal(paint_label(LABEL, SMALL), SMALL.palette[LABEL])
+    assert np.array_equal(paint_label(LABEL[:, ::2], SMALL), SMALL.palette[LABEL[:, ::2]])
 
 
 def blend(image, label, alpha, painted):
@@ -105,52 +109,52 @@ def blend(image, label, alpha, painted):
 @pytest.mark.parametrize(('classes', 'painted'), [(None, [0, 1, 2]), (['car', 'road'], [2, 0]), ([], [])])
 @pytest.mark.parametrize('label', [LABEL, LABEL % 3], ids=['unlabelled', 'all labelled'])
 def test_overlay_blends_painted_classes_and_keeps_the_rest(label, alpha, classes, painted):
-    result = SMALL.overlay(IMAGE, label, alpha, classes)
+    result = paint_overlay(IMAGE, label, SMALL, alpha, classes)
     assert np.abs(result - blend(IMAGE, label, alpha, painted)).max() <= 1
     kept = ~np.isin(label, painted)
     assert np.array_equal(result[kept], IMAGE[kept])
 
 
 def test_overlay_takes_bgr_and_views_of_any_strides():
-    expected = SMALL.overlay(IMAGE, LABEL, 0.5)
-    assert np.array_equal(SMALL.overlay(IMAGE[..., ::-1], LABEL, 0.5, order='bgr'), expected)
+    expected = paint_overlay(IMAGE, LABEL, SMALL, 0.5)
+    assert np.array_equal(paint_overlay(IMAGE[..., ::-1], LABEL, SMALL, 0.5, order='bgr'), expected)
     with_alpha = np.dstack([IMAGE, IMAGE[..., :1]])
-    assert np.array_equal(SMALL.overlay(with_alpha[..., :3], LABEL, 0.5), expected)
+    assert np.array_equal(paint_overlay(with_alpha[..., :3], LABEL, SMALL, 0.5), expected)
     wide = np.zeros((23, 40, 3), np.uint8)
     wide[:, :31] = IMAGE
     wide.setflags(write=False)
-    assert np.array_equal(SMALL.overlay(wide[:, :31], LABEL, 0.5), expected)
+    assert np.array_equal(paint_overlay(wide[:, :31], LABEL, SMALL, 0.5), expected)
 
 
 def test_out_is_what_is_returned():
     out = np.empty_like(IMAGE)
-    assert SMALL.color(LABEL, out) is out
+    assert paint_label(LABEL, SMALL, out) is out
     assert np.array_equal(out, SMALL.palette[LABEL])
-    assert SMALL.overlay(IMAGE, LABEL, 0.5, out=out) is out
-    assert np.array_equal(out, SMALL.overlay(IMAGE, LABEL, 0.5))
+    assert paint_overlay(IMAGE, LABEL, SMALL, 0.5, out=out) is out
+    assert np.array_equal(out, paint_overlay(IMAGE, LABEL, SMALL, 0.5))
 
 
 @pytest.mark.parametrize('out', [np.empty((23, 30, 3), np.uint8), np.empty((23, 31, 3)), IMAGE[..., ::-1]])
 def test_an_out_that_does_not_fit_is_refused(out):
     with pytest.raises(ValueError, match='out'):
-        SMALL.color(LABEL, out)
+        paint_label(LABEL, SMALL, out)
 
 
 @pytest.mark.parametrize('alpha', [-0.1, 1.1, float('nan')])
 def test_alpha_outside_zero_to_one_is_refused(alpha):
     with pytest.raises(ValueError, match='from 0 to 1'):
-        SMALL.overlay(IMAGE, LABEL, alpha)
+        paint_overlay(IMAGE, LABEL, SMALL, alpha)
 
 
 def test_wrong_classes_and_arrays_are_refused():
     with pytest.raises(ValueError, match="no class 'bus': small has road, sky, car"):
-        SMALL.overlay(IMAGE, LABEL, 0.5, ['bus'])
+        paint_overlay(IMAGE, LABEL, SMALL, 0.5, ['bus'])
     with pytest.raises(ValueError, match='image is'):
-        SMALL.overlay(IMAGE[1:], LABEL)
+        paint_overlay(IMAGE[1:], LABEL, SMALL)
     with pytest.raises(ValueError, match='label is int64'):
-        SMALL.color(LABEL.astype(np.int64))
+        paint_label(LABEL.astype(np.int64), SMALL)
     with pytest.raises(ValueError, match='label is'):
-        SMALL.color(IMAGE)
+        paint_label(IMAGE, SMALL)
 
 
 def png(values, depth, color_type, extra=b''):
@@ -178,8 +182,7 @@ def test_label_pngs_of_every_depth_read_as_their_stored_values(tmp_path, depth, 
 
 
 def test_a_palette_png_of_pillow_reads_as_indices(tmp_path):
-    image_module = pytest.importorskip('PIL.Image', reason='Pillow is not installed')
-    image = image_module.fromarray(LABEL, 'L')
+    image = Image.fromarray(LABEL)
     image.putpalette(SMALL.palette.tobytes())
     image.save(tmp_path / 'label.png', transparency=1)
     assert np.array_equal(read_label_png(tmp_path / 'label.png'), LABEL)
@@ -223,3 +226,30 @@ def test_colours_16_bits_damage_and_truncation_are_refused_by_name(tmp_path):
             assert np.array_equal(read_label_png(path), small)  # in the palette, which is not looked at
         except ValueError as error:
             assert 'label.png: ' in str(error)
+
+
+def test_a_label_png_of_another_kind_of_file_is_refused_at_once(tmp_path):
+    path = tmp_path / 'label.png'
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r'label\.png is a pipe'):
+        read_label_png(path)
+    path.unlink()
+    for content in (b'', b'GIF89a', cv2.imencode('.bmp', LABEL)[1].tobytes()):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r'label\.png: not a PNG file'):
+            read_label_png(path)
+
+
+def test_a_label_png_of_several_images_or_too_many_pixels_is_refused(tmp_path):
+    path = tmp_path / 'label.png'
+    frames = [Image.fromarray(LABEL), Image.fromarray(LABEL[::-1].copy())]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match=r'label\.png: PNG of several images'):
+        read_label_png(path)
+    Image.new('1', (1 << 13, 1 << 13)).save(path)
+    assert path.stat().st_size < 1 << 17
+    with pytest.raises(ValueError, match=r'label\.png: 8192x8192 pixels are more than'):
+        read_label_png(path)
+    path.write_bytes(png(LABEL, 8, 0, extra=b'\0\0\0\0tEXt\0\0\0\0'))
+    with pytest.raises(ValueError, match=r'label\.png: damaged or truncated PNG'):
+        read_label_png(path)

@@ -13,7 +13,8 @@ from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.evaluation.mask_map import MaskMap
 from lw_refinenet_ros.evaluation.metrics import Confusion
-from lw_refinenet_ros.image.labels import LabelSet, write_label_png
+from lw_refinenet_ros.image.label_png import write_label_png
+from lw_refinenet_ros.labels import LabelSet
 
 FRAMES = 3
 OTHERS = ('lane', 'kerb', 'firmament', 'tram')  # lane and kerb are road, a tram is left out

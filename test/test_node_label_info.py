@@ -12,7 +12,7 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 from node_process import NodeProcess
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
-from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.node.label_info import LabelPublishers
 
 NAMED = {0: 'sky', 1: 'road', 2: 'car', 255: 'unlabelled'}

@@ -15,10 +15,10 @@ from torch import fx, nn
 
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
-from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import EngineError
 from lw_refinenet_ros.inference.openvino_engine import native_precisions
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.rewrite import rewrite_for_cpu
 from lw_refinenet_ros.model.weights import WeightsError, load_model, save_model
 from lw_refinenet_ros.training.label_folder import LabelFolder

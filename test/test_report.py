@@ -14,7 +14,7 @@ import pytest
 
 from lw_refinenet_ros.evaluation.charts import MOST_POINTS, age_chart, age_histogram, change_chart
 from lw_refinenet_ros.evaluation.report import LegendEntry, Sample, legend_entries, write_report
-from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.labels import LabelSet
 
 VOID = {'meta', 'link', 'img', 'br'}
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)

@@ -15,7 +15,7 @@ from recordings import pictures, record, stamps
 
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.cli.segment_folder import places, unique_names
-from lw_refinenet_ros.image.labels import read_label_png, write_label_png
+from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
 
 TOPIC = '/front/image'
 

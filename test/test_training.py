@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lw_refinenet_ros.image.labels import write_label_png
+from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.model.network import build_model
 from lw_refinenet_ros.model.pretrained import (
     PACKAGES,

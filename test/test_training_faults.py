@@ -16,7 +16,7 @@ import torch
 
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.files import lock_folder
-from lw_refinenet_ros.image.labels import write_label_png
+from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.model.network import build_model
 from lw_refinenet_ros.model.weights import Card, load_model, read_card
 from lw_refinenet_ros.training.config import TrainingConfig

@@ -14,7 +14,7 @@ import torch
 
 from lw_refinenet_ros.cli import import_
 from lw_refinenet_ros.cli.main import main
-from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.upstream import PUBLISHED, network_from_upstream
 from lw_refinenet_ros.model.weights import load_model
 from lw_refinenet_ros.resources import share_path

@@ -140,8 +140,8 @@ def _measure(
 
     import numpy as np
 
-    from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.inference.baseline import UpstreamPipeline, time_interleaved
+    from lw_refinenet_ros.labels import LabelSet
 
     height, width = image.shape[:2]
     upstream = UpstreamPipeline(network, card, LabelSet.from_dict(card.labels))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['add_arguments', 'outputs', 'run']
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from lw_refinenet_ros.evaluation.live import LiveRun
     from lw_refinenet_ros.evaluation.report import Sample
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['add_arguments', 'outputs', 'run']
 
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.evaluation.files import write_json
     from lw_refinenet_ros.evaluation.live import headline, summarize, summary_rows
     from lw_refinenet_ros.evaluation.provenance import describe_weights
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.model.weights import read_card
     from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.sources.opening import open_source

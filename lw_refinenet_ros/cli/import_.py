@@ -17,7 +17,7 @@ from lw_refinenet_ros.one_line import one_line
 if TYPE_CHECKING:
     import argparse
 
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['add_arguments', 'outputs', 'read_checkpoint', 'run']
 
@@ -132,7 +132,7 @@ def _check_size(path: Path) -> None:
 
 def _labels(name: str | None, num_classes: int) -> LabelSet:
     """Find the label set, and check that it has as many classes as the network."""
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.resources import share_path
 
     shipped = {n: LabelSet.from_yaml(share_path(f'config/labels/{n}.yaml')) for n in LABEL_SETS}

@@ -125,7 +125,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _draft(options: argparse.Namespace) -> None:
     """Write the chosen frames with predicted masks; say what was written and how to go on."""
-    from lw_refinenet_ros.image.labels import LabelSet, find_classes
+    from lw_refinenet_ros.labels import LabelSet, find_classes
     from lw_refinenet_ros.sources.images import ImageSource
     from lw_refinenet_ros.sources.opening import open_source
     from lw_refinenet_ros.sources.selection import select
@@ -181,7 +181,7 @@ def _draft(options: argparse.Namespace) -> None:
 
 def _write_coco(folder: LabelFolder, tolerance: float) -> None:
     """Write one file for all masks of the folder, those that were there before too."""
-    from lw_refinenet_ros.image.labels import read_label_png
+    from lw_refinenet_ros.image.label_png import read_label_png
     from lw_refinenet_ros.sources.images import images_in
     from lw_refinenet_ros.training.coco import write_coco
 
@@ -192,7 +192,7 @@ def _write_coco(folder: LabelFolder, tolerance: float) -> None:
 
 def _summary(folder: LabelFolder, drafts: Drafts) -> Sequence[str]:
     """Say what was written, and how much of each class is in it."""
-    from lw_refinenet_ros.image.labels import UNLABELLED
+    from lw_refinenet_ros.labels import UNLABELLED
 
     counts = drafts.counts
     names = {**dict(enumerate(folder.labels.names)), UNLABELLED: 'unlabelled'}

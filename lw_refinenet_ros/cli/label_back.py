@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.training.annotations import AnnotatedImage, Annotations
 
 __all__ = ['take_back']
@@ -26,7 +26,7 @@ def take_back(options: argparse.Namespace) -> None:
     """
     from lw_refinenet_ros.image.compressed import decode_image
     from lw_refinenet_ros.image.encodings import Pixels
-    from lw_refinenet_ros.image.labels import UNLABELLED
+    from lw_refinenet_ros.labels import UNLABELLED
     from lw_refinenet_ros.sources.images import images_in
     from lw_refinenet_ros.training.annotations import UNLABELLED_NAMES
     from lw_refinenet_ros.training.coco import read_coco
@@ -96,7 +96,7 @@ def _first(names: Sequence[str], separator: str) -> str:
 
 def _labels(options: argparse.Namespace, annotations: Annotations) -> LabelSet:
     """Return the classes: those of a file, which must list all that were drawn, or else what was drawn."""
-    from lw_refinenet_ros.image.labels import LabelSet, find_classes
+    from lw_refinenet_ros.labels import LabelSet, find_classes
     from lw_refinenet_ros.training.label_folder import make_label_set
 
     classes = options.classes or find_classes(options.output)

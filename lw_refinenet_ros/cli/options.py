@@ -16,8 +16,8 @@ from lw_refinenet_ros.one_line import unknown
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.evaluation.mask_map import MaskMap
-    from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.inference.segmenter import Segmenter
+    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = [
     'NODE',
@@ -212,7 +212,7 @@ def file_ending_in(*suffixes: str) -> Callable[[str], Path]:
 
 def label_set(weights: str | None) -> LabelSet:
     """Return the classes of weights, by name or path, without loading the network."""
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.model.weights import read_card
     from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 

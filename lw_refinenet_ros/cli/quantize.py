@@ -123,7 +123,7 @@ def _frames(data: str, topic: str | None, count: int) -> list[Pixels]:
 
 def _examples(folder: Path, labels: dict[str, Any]) -> Examples:
     """Read the images and masks of a folder, which must be of the weights' classes."""
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.training.dataset import find_pairs, read_pair
 
     pairs = find_pairs(folder)

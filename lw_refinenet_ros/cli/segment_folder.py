@@ -16,7 +16,7 @@ import cv2
 from lw_refinenet_ros.cli.outputs import SEGMENTED, Output, check_outputs
 from lw_refinenet_ros.evaluation.files import write_json
 from lw_refinenet_ros.files import write_atomically
-from lw_refinenet_ros.image.labels import write_label_png
+from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:

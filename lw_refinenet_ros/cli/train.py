@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.model.network import Network
     from lw_refinenet_ros.model.pretrained import Normalisation
     from lw_refinenet_ros.model.weights import Card
@@ -236,7 +236,7 @@ def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
 
 def _initialise(model: Network, labels: LabelSet, weights: str) -> None:
     """Copy the weights of a file, and report which classes it knows."""
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.model.weights import load_model
     from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.training.transfer import carry_over

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.metrics import mean_of_known, ratio
-from lw_refinenet_ros.image.labels import UNLABELLED
+from lw_refinenet_ros.labels import UNLABELLED
 
 __all__ = ['BoundaryScore']
 

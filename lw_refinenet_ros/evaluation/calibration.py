@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.metrics import count_pairs
-from lw_refinenet_ros.image.labels import UNLABELLED
+from lw_refinenet_ros.labels import UNLABELLED
 
 __all__ = ['Bin', 'Calibration']
 

@@ -16,7 +16,8 @@ from lw_refinenet_ros.evaluation.files import write_text
 from lw_refinenet_ros.evaluation.page import page
 from lw_refinenet_ros.evaluation.parts import conditions_section, header, picture, section, tiles
 from lw_refinenet_ros.evaluation.provenance import provenance, shortened
-from lw_refinenet_ros.image.labels import UNLABELLED
+from lw_refinenet_ros.image.painting import paint_label
+from lw_refinenet_ros.labels import UNLABELLED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from lw_refinenet_ros.evaluation.compare import Change, Comparison
     from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['comparison_headline', 'points', 'write_comparison_report']
 
@@ -153,9 +154,9 @@ def _pictures(frames: Sequence[ChangedFrame], labels: LabelSet) -> str:
     for rank, frame in enumerate(frames, 1):
         shown = [
             ('Image', frame.image),
-            ('Truth', labels.color(frame.truth)),
-            ('Before', labels.color(frame.before)),
-            ('After', labels.color(frame.after)),
+            ('Truth', paint_label(frame.truth, labels)),
+            ('Before', paint_label(frame.before, labels)),
+            ('After', paint_label(frame.after, labels)),
             ('What changed', _change(frame)),
         ]
         pictures = ''.join(

@@ -21,8 +21,8 @@ from lw_refinenet_ros.image.encodings import to_rgb
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.evaluation.mask_map import MaskMap
-    from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.inference.segmenter import Segmenter
+    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['Labelled', 'Segment', 'begin', 'evaluate', 'is_timed', 'segment_with']
 

@@ -18,14 +18,15 @@ from lw_refinenet_ros.evaluation.page import page
 from lw_refinenet_ros.evaluation.parts import conditions_section, header, picture, section, tiles
 from lw_refinenet_ros.evaluation.provenance import provenance
 from lw_refinenet_ros.evaluation.summary import evaluation_headline, evaluation_rows
-from lw_refinenet_ros.image.labels import UNLABELLED
+from lw_refinenet_ros.image.painting import paint_label
+from lw_refinenet_ros.labels import UNLABELLED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from lw_refinenet_ros.evaluation.tally import Evaluation, FrameScore, Worst
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['write_evaluation_report']
 
@@ -153,8 +154,8 @@ def _worst(found: Evaluation) -> str:
         name = escape(worst.score.name)
         shown = [
             ('Image', worst.image),
-            ('Truth', found.labels.color(worst.truth)),
-            ('Prediction', found.labels.color(worst.label)),
+            ('Truth', paint_label(worst.truth, found.labels)),
+            ('Prediction', paint_label(worst.label, found.labels)),
             ('Difference', _difference(worst)),
         ]
         if worst.confidence is not None:

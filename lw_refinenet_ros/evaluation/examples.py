@@ -18,7 +18,7 @@ from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import Pixels, pixels
 from lw_refinenet_ros.image.frame import Frame, FrameError
-from lw_refinenet_ros.image.labels import read_label_png
+from lw_refinenet_ros.image.label_png import read_label_png
 from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.images import ImageSource, images_in
 from lw_refinenet_ros.sources.opening import open_source

@@ -11,7 +11,7 @@ from lw_refinenet_ros.evaluation.charts import age_chart, age_histogram
 from lw_refinenet_ros.evaluation.files import write_text
 from lw_refinenet_ros.evaluation.page import page
 from lw_refinenet_ros.evaluation.parts import conditions_section, header, picture, section, tiles
-from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet
+from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

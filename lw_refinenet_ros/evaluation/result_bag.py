@@ -11,6 +11,7 @@ from rosbags.rosbag2 import Reader
 
 from lw_refinenet_ros.evaluation.state_folder import clear_parts, part_of
 from lw_refinenet_ros.image.frame import Frame
+from lw_refinenet_ros.image.painting import paint_overlay
 from lw_refinenet_ros.sources.bag_writer import BagWriter
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from lw_refinenet_ros.evaluation.evaluate import Labelled
     from lw_refinenet_ros.evaluation.examples import Example
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['ResultBag']
 
@@ -82,7 +83,7 @@ class ResultBag:
             self._open(self._part(self.done))
         assert self._writer is not None, 'opened above'
         image, order = example.image
-        overlay = self._labels.overlay(image, result.label, ALPHA, order=order)
+        overlay = paint_overlay(image, result.label, self._labels, ALPHA, order=order)
         arrays = [('label', result.label, 'mono8'), ('overlay', overlay, 'rgb8')]
         if result.confidence is not None:
             arrays.append(('confidence', result.confidence, 'mono8'))

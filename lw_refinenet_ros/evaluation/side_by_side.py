@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.evaluation.examples import Example, Examples
     from lw_refinenet_ros.evaluation.mask_map import MaskMap
     from lw_refinenet_ros.evaluation.tally import Evaluation
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['ChangedFrame', 'evaluate_both']
 

@@ -21,7 +21,7 @@ from lw_refinenet_ros.one_line import one_line
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['Checkpoint', 'load_state', 'remove_damaged_state', 'save_state']
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['MOST_NAMED', 'Evaluation', 'FrameScore', 'FrameScores', 'Listed', 'Worst']
 

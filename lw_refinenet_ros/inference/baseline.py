@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from lw_refinenet_ros.image.labels import LabelSet
     from lw_refinenet_ros.inference.engine import Pixels
+    from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.model.network import Network
     from lw_refinenet_ros.model.weights import Card
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from lw_refinenet_ros.image.as_image import as_image
 from lw_refinenet_ros.image.encodings import ORDERS
-from lw_refinenet_ros.image.labels import LabelSet
+from lw_refinenet_ros.image.painting import paint_label, paint_overlay
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import Engine, EngineError, Job, Pixels
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 from lw_refinenet_ros.model.network import enlarged
 from lw_refinenet_ros.model.weights import Card, WeightsError, load_model
@@ -54,7 +55,7 @@ class Segmentation:
 
     def color(self, out: Pixels | None = None) -> Pixels:
         """Paint the classes in their colours: uint8 (H, W, 3) RGB, into `out` if given."""
-        return self.labels.color(self.label, out=out)
+        return paint_label(self.label, self.labels, out)
 
     def overlay(
         self, alpha: float = 0.5, classes: Collection[str] | None = None, out: Pixels | None = None
@@ -67,7 +68,7 @@ class Segmentation:
             out: C-contiguous memory to write to.
 
         """
-        return self.labels.overlay(self.image, self.label, alpha, classes, self.order, out=out)
+        return paint_overlay(self.image, self.label, self.labels, alpha, classes, self.order, out)
 
 
 class Segmenter:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.image.encodings import ORDERS, pixels
 from lw_refinenet_ros.image.frame import Frame, FrameError
-from lw_refinenet_ros.image.labels import UNLABELLED
+from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.node.diagnostics import SUPERSEDED, WARMING_UP
 from lw_refinenet_ros.node.newest_worker import Arrival, NewestWorker
 

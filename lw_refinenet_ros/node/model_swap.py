@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 
-from lw_refinenet_ros.image.labels import LabelSet
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.segmenter import Segmenter
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.weights import load_model
 from lw_refinenet_ros.resources import find_weights
 

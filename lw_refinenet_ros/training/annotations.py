@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from lw_refinenet_ros.image.labels import UNLABELLED
+from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.one_line import one_line
 
 if TYPE_CHECKING:

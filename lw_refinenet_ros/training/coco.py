@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from lw_refinenet_ros.files import write_atomically
-from lw_refinenet_ros.image.labels import UNLABELLED
+from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.training.annotations import (
     UNLABELLED_NAMES,
     AnnotatedImage,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['read_coco', 'write_coco']
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lw_refinenet_ros.image.compressed import decode_image
-from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet, find_classes, read_label_png
+from lw_refinenet_ros.image.label_png import read_label_png
+from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
 from lw_refinenet_ros.model.network import enlarged
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, images_in
 

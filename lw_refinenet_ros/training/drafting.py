@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet
+from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,25 +3,24 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import yaml
-from PIL import Image
 
 from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.image.encodings import Pixels, to_rgb
-from lw_refinenet_ros.image.labels import UNLABELLED, LabelSet, find_classes
+from lw_refinenet_ros.image.label_png import write_label_png
+from lw_refinenet_ros.image.painting import paint_overlay
+from lw_refinenet_ros.labels import LabelSet, find_classes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ['LabelFolder', 'make_label_set', 'write_palette_png']
+__all__ = ['LabelFolder', 'make_label_set']
 
-UNLABELLED_COLOR = (255, 255, 255)  # other unused ids are black: this one can be found to paint with
 JPEG_QUALITY = 95
 OVERLAY_ALPHA = 0.5
 
@@ -78,26 +77,15 @@ class LabelFolder:
 
     def write_mask(self, name: str, image: Pixels, label: NDArray[np.uint8]) -> None:
         """Write a mask, uint8 (H, W) class ids, after a picture of it over its image to look at."""
-        overlay = self.labels.overlay(image.array, label, OVERLAY_ALPHA, order=image.order)
+        overlay = paint_overlay(image.array, label, self.labels, OVERLAY_ALPHA, order=image.order)
         content = _encoded('.jpg', overlay)
         write_atomically(self.path / 'overlays' / f'{name}.jpg', lambda file: file.write_bytes(content))
-        write_palette_png(self.mask(name), label, self.labels)
+        write_label_png(self.mask(name), label, self.labels)
 
 
 def _encoded(suffix: str, rgb: NDArray[np.uint8]) -> bytes:
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     return cv2.imencode(suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-
-
-def write_palette_png(path: Path, label: NDArray[np.uint8], labels: LabelSet) -> None:
-    """Write class ids, uint8 (H, W), as a PNG that shows them in their colours and is edited by index."""
-    palette = labels.palette.copy()
-    palette[UNLABELLED] = UNLABELLED_COLOR
-    image = Image.fromarray(label)
-    image.putpalette(palette.tobytes())
-    buffer = io.BytesIO()
-    image.save(buffer, 'png')
-    write_atomically(path, lambda file: file.write_bytes(buffer.getvalue()))
 
 
 def make_label_set(name: str, names: tuple[str, ...]) -> LabelSet:

@@ -15,7 +15,7 @@ import numpy as np
 
 from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.image.compressed import decode_image
-from lw_refinenet_ros.image.labels import UNLABELLED
+from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.training.annotations import (
     UNLABELLED_NAMES,
     AnnotatedImage,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['read_labelme', 'write_labelme']
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from lw_refinenet_ros.image.labels import LabelSet
+    from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.model.network import Network
 
 __all__ = ['CarriedOver', 'carry_over']

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lw_refinenet_ros.image.labels import UNLABELLED
+from lw_refinenet_ros.labels import UNLABELLED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Label images as PNG files whose values are class ids."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from lw_refinenet_ros.files import read_regular, write_atomically
+from lw_refinenet_ros.image.header import read_header
+from lw_refinenet_ros.labels import UNLABELLED
+from lw_refinenet_ros.limits import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from lw_refinenet_ros.labels import LabelSet
+
+__all__ = ['read_label_png', 'write_label_png']
+
+MAX_BYTES = 2 * MAX_PIXELS  # a byte for each pixel without compression, and as much again for comments
+GREYSCALE, PALETTE = 0, 3  # colour types of a PNG
+UNLABELLED_COLOR = (255, 255, 255)  # other unused ids are black: this one can be found to paint with
+
+
+def read_label_png(path: Path | str) -> npt.NDArray[np.uint8]:
+    """Read class ids from a greyscale or palette PNG of up to 8 bits.
+
+    Returns:
+        uint8 (H, W): palette indices, or grey values as they are stored.
+
+    Raises:
+        ValueError: the file is damaged, animated, has colours or 16 bits, or is larger than an image may be.
+        OSError: it cannot be read.
+
+    """
+    content = read_regular(path, MAX_BYTES)
+    try:
+        return _decode(content)
+    except (ValueError, OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        fault = error if isinstance(error, ValueError) else 'damaged or truncated PNG'
+        msg = f'{path}: {fault}'
+        raise ValueError(msg) from error
+
+
+def _decode(content: bytes) -> npt.NDArray[np.uint8]:
+    header = read_header(content)
+    if header.kind != 'png' or content[12:16] != b'IHDR':
+        msg = 'not a PNG file: label images are 8-bit greyscale or palette PNGs'
+        raise ValueError(msg)
+    depth, color_type = content[24:26]
+    if color_type not in (GREYSCALE, PALETTE) or depth > 8:
+        msg = (
+            f'PNG of colour type {color_type}, {depth} bits: save class ids, not RGB colours, as 8-bit '
+            'greyscale or palette'
+        )
+        raise ValueError(msg)
+    Image.open(io.BytesIO(content), formats=('PNG',)).verify()  # checksums; then it is of no use
+    image = Image.open(io.BytesIO(content), formats=('PNG',))
+    if image.size != (header.width, header.height) or getattr(image, 'is_animated', False):
+        msg = 'PNG of several images: save one'
+        raise ValueError(msg)
+    stretch = 255 // ((1 << depth) - 1) if image.mode == 'L' else 1  # grey of 2 and 4 bits is scaled to 255
+    return np.asarray(image, np.uint8) // np.uint8(stretch)
+
+
+def write_label_png(path: Path | str, label: npt.NDArray[np.uint8], labels: LabelSet | None = None) -> None:
+    """Write class ids as an 8-bit PNG; the file appears whole or not at all.
+
+    Args:
+        path: of the file.
+        label: uint8 (H, W) class ids.
+        labels: of a palette PNG, which shows the classes in their colours and is edited by index; None
+            writes a greyscale PNG.
+
+    Raises:
+        ValueError: the label is of another shape or type, or empty.
+        OSError: the file cannot be written.
+
+    """
+    if label.dtype != np.uint8 or label.ndim != 2:
+        msg = f'label is {label.dtype} {label.shape}: it must be uint8 (H, W)'
+        raise ValueError(msg)
+    if not label.size:
+        msg = f'label of shape {label.shape} has no pixels'
+        raise ValueError(msg)
+    image = Image.fromarray(label)
+    if labels is not None:
+        palette = labels.palette.copy()
+        palette[UNLABELLED] = UNLABELLED_COLOR
+        image.putpalette(palette.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, 'png', compress_type=zlib.Z_RLE)  # of runs: as fast as OpenCV, and half the size
+    write_atomically(path, lambda file: file.write_bytes(buffer.getvalue()))
