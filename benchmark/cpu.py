@@ -31,12 +31,13 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(THREADS)
     network = build_model(ARCHITECTURE, CLASSES).eval()
-    classes = [{'name': str(i), 'color': [10 * i, 5 * i, 255 - 10 * i]} for i in range(CLASSES)]
+    colors = tuple((10 * i, 5 * i, 255 - 10 * i) for i in range(CLASSES))
+    labels = LabelSet('numbers', tuple(map(str, range(CLASSES))), colors)
     mean, std = network.encoder.mean, network.encoder.std
-    card = Card(ARCHITECTURE, 256, {'name': 'numbers', 'ignore': 255, 'classes': classes}, mean, std)
+    card = Card(ARCHITECTURE, 256, labels, mean, std)
     noise = np.random.default_rng(0).integers(0, 255, (9, 12, 3), np.uint8)
     image = cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
-    upstream = UpstreamPipeline(network, card, LabelSet.from_dict(card.labels))
+    upstream = UpstreamPipeline(network, card)
     calls = {UPSTREAM: lambda: upstream(image)}
     if importlib.util.find_spec('nncf'):
         pictures = [np.roll(image, 90 * index, axis=1) for index in range(4)]

@@ -83,15 +83,15 @@ def conditions(flops: float, bandwidth: float) -> str:
 def measure(architecture: str) -> dict[str, list[float]]:
     """Time every way to run a network, milliseconds."""
     network = build_model(architecture, CLASSES).eval()
-    classes = [{'name': str(i), 'color': [10 * i, 5 * i, 255 - 10 * i]} for i in range(CLASSES)]
-    labels = {'name': 'numbers', 'ignore': 255, 'classes': classes}
+    colors = tuple((10 * i, 5 * i, 255 - 10 * i) for i in range(CLASSES))
+    labels = LabelSet('numbers', tuple(map(str, range(CLASSES))), colors)
     card = Card(architecture, 256, labels, network.encoder.mean, network.encoder.std)
     noise = np.random.default_rng(0).integers(0, 255, (9, 12, 3), np.uint8)
     image = cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     on_device = build_model(architecture, CLASSES).eval()
     on_device.load_state_dict(network.state_dict())
     calls: dict[str, Callable[[], object]] = {
-        UPSTREAM: partial(UpstreamOnCuda(on_device.cuda(), card, LabelSet.from_dict(labels)), image)
+        UPSTREAM: partial(UpstreamOnCuda(on_device.cuda(), card), image)
     }
     for precision in ('fp32', 'fp16', 'bf16'):
         engine = TorchEngine(network, card, device='cuda', precision=precision, threads=0)
@@ -116,8 +116,8 @@ def measure(architecture: str) -> dict[str, list[float]]:
 class UpstreamOnCuda(UpstreamPipeline):
     """The published pipeline with its network on the device: the scores come back at the network's stride."""
 
-    def __init__(self, network, card, labels):
-        super().__init__(lambda x: network(x.cuda()).cpu(), card, labels)
+    def __init__(self, network, card):
+        super().__init__(lambda x: network(x.cuda()).cpu(), card)
 
 
 class EagerHalf:

@@ -19,6 +19,7 @@ from lw_refinenet_ros.cli.options import Progress
 from lw_refinenet_ros.inference.baseline import time_interleaved
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.segmenter import Segmenter
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.weights import load_model
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 
@@ -139,8 +140,8 @@ def _segmenter(num_classes: int) -> Segmenter:
     lower = 8.0 * (torch.arange(num_classes) >= trained)
     classifier.bias = torch.nn.Parameter(classifier.bias.detach()[chosen] - lower)
     classifier.out_channels = num_classes
-    classes = [{'name': f'class {i}', 'color': [i, i, i]} for i in range(num_classes)]
-    card = replace(card, labels={'name': 'repeated', 'ignore': 255, 'classes': classes})
+    names, colors = zip(*((f'class {i}', (i, i, i)) for i in range(num_classes)))
+    card = replace(card, labels=LabelSet('repeated', names, colors))
     engine = make_engine(network, card, device='cpu', engine='auto', precision='auto', threads=THREADS)
     return Segmenter(engine, card)
 

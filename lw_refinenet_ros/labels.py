@@ -91,7 +91,7 @@ class LabelSet:
 
         """
         classes = mapping.get('classes') if isinstance(mapping, Mapping) else None
-        if not isinstance(classes, list) or len(classes) > UNLABELLED:
+        if not (isinstance(classes, list) and 1 <= len(classes) <= UNLABELLED):
             msg = f'expected name, ignore and classes, a list of 1 to {UNLABELLED} of {{name, color}}'
             raise ValueError(msg)
         ignore = mapping.get('ignore', UNLABELLED)

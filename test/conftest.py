@@ -42,6 +42,7 @@ def write_tiny_weights(
 ) -> Path:
     import torch
 
+    from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.model.network import build_model
     from lw_refinenet_ros.model.weights import Card, save_model
 
@@ -56,8 +57,7 @@ def write_tiny_weights(
     with torch.no_grad():
         model.train()(pictures)
         model.decoder.classifier.bias -= model.eval()(pictures).mean((0, 2, 3))
-    classes = [{'name': name, 'color': [80 * i, 40, 200 - 60 * i]} for i, name in enumerate(names)]
-    labels = {'name': 'tiny', 'ignore': 255, 'classes': classes}
+    labels = LabelSet('tiny', names, tuple((80 * i, 40, 200 - 60 * i) for i in range(len(names))))
     dials = {'least_size': list(least_size)} if any(least_size) else {}
     save_model(path, model, Card(architecture, 8, labels, (0.5,) * 3, (0.5,) * 3, dials=dials))
     return path

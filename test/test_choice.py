@@ -8,6 +8,7 @@ import pytest
 from lw_refinenet_ros.inference.choice import Here, choose
 from lw_refinenet_ros.inference.engine import EngineError
 from lw_refinenet_ros.inference.measured import Choice
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.weights import Card
 
 ANY = Choice('auto', 'auto', 'auto')
@@ -19,15 +20,17 @@ FP32 = Choice('openvino', 'cpu', 'fp32')
 INT8 = FP32._replace(precision='int8')
 TORCH = Choice('torch', 'cpu', 'fp32')
 
+LABELS = LabelSet('one', ('road',), ((0, 0, 0),))
+
 
 def card(**accuracy):
     quantization = {'activations': [], 'weights': ['a']}
     if accuracy:
         quantization['accuracy'] = {'frames': 9, **accuracy}
-    return Card('any', 8, {}, (0, 0, 0), (1, 1, 1), quantization=quantization)
+    return Card('any', 8, LABELS, (0, 0, 0), (1, 1, 1), quantization=quantization)
 
 
-FLOAT = Card('any', 8, {}, (0, 0, 0), (1, 1, 1))
+FLOAT = Card('any', 8, LABELS, (0, 0, 0), (1, 1, 1))
 GOOD = card(agreement=0.995)
 
 

@@ -11,6 +11,7 @@ import torch
 
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.inference.onnx_file import write_onnx
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.network import build_model
 from lw_refinenet_ros.model.weights import Card, load_model, save_model
 
@@ -32,8 +33,8 @@ def test_onnx_runtime_gives_the_same_logits(tmp_path, architecture, dials, size)
     runtime = pytest.importorskip('onnxruntime')
     torch.manual_seed(0)
     network = build_model(architecture, 3, width=8, **dials).eval()
-    classes = [{'name': str(i), 'color': [i, i, i]} for i in range(3)]
-    card = Card(architecture, 8, {'name': 'three', 'ignore': 255, 'classes': classes}, (0.5,) * 3, (0.5,) * 3)
+    labels = LabelSet('three', ('a', 'b', 'c'), ((0, 0, 0),) * 3)
+    card = Card(architecture, 8, labels, (0.5,) * 3, (0.5,) * 3)
     write_onnx(network, card, tmp_path / 'a.onnx', size)
     session = runtime.InferenceSession(tmp_path / 'a.onnx', providers=['CPUExecutionProvider'])
     image = torch.randn(2, 3, *session.get_inputs()[0].shape[2:])

@@ -100,7 +100,7 @@ def test_other_classes_replace_the_head_and_what_is_known_is_kept(bag, tmp_path,
     assert 'pairs, 4 classes, on cpu; lw_refinenet_efficientnet_lite0; 1 epochs of' in said
     head = 'taken, but for its head, which is replaced for other classes; '
     assert f'{head}kept: car, sky; new: forklift, pallet; left out: road' in said
-    assert read_card(run / 'last.safetensors').labels['name'] == 'yard'
+    assert read_card(run / 'last.safetensors').labels.name == 'yard'
     before, after = (
         load_model(path)[0].decoder.classifier for path in (tiny_weights, run / 'last.safetensors')
     )
@@ -115,7 +115,7 @@ def test_a_network_that_was_carried_over_gives_the_same_logits_for_the_same_clas
     trained, card = load_model(tiny_weights)
     network = build_model(card.architecture, 4, width=card.width).eval()
     ours = labels_of('road', 'tree', 'car', 'sky')
-    found = carry_over(network, ours, trained, LabelSet.from_dict(card.labels))
+    found = carry_over(network, ours, trained, card.labels)
     assert (found.kept, found.new, found.dropped) == (('road', 'car', 'sky'), ('tree',), ())
     image = torch.randn(1, 3, 48, 64)
     with torch.no_grad():

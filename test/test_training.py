@@ -66,7 +66,7 @@ def trainer(data: Path, run: Path, config: TrainingConfig = CONFIG, **options: o
     torch.manual_seed(0)
     pairs = find_pairs(data)
     model = build_model(config.architecture, 2, width=config.width)
-    card = Card(config.architecture, config.width, pairs.labels.to_dict(), (0.5,) * 3, (0.25,) * 3)
+    card = Card(config.architecture, config.width, pairs.labels, (0.5,) * 3, (0.25,) * 3)
     return Trainer(model, card, pairs, config, run, report=lambda line: None, **options)
 
 
@@ -174,7 +174,7 @@ def test_the_command_trains_and_fine_tunes(data, tmp_path, tiny_weights):
     assert done.returncode == 0, done.stderr
     assert 'new: dark, bright' in done.stdout, 'a head of other classes is replaced, and that is said'
     card = read_card(tmp_path / 'run' / 'best.safetensors')
-    assert card.labels['name'] == 'blocks'
+    assert card.labels.name == 'blocks'
     assert set(card.metrics['per_class_iou']) == {'dark', 'bright'}
     assert card.temperature != 1.0
     assert card.source.startswith('lw_refinenet train --data')

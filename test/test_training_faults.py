@@ -63,7 +63,7 @@ def trainer(data: Path, run: Path, config: TrainingConfig = CONFIG, **options: o
     torch.manual_seed(0)
     pairs = find_pairs(data)
     model = build_model(config.architecture, len(pairs.labels.names), width=config.width)
-    card = Card(config.architecture, config.width, pairs.labels.to_dict(), (0.5,) * 3, (0.25,) * 3)
+    card = Card(config.architecture, config.width, pairs.labels, (0.5,) * 3, (0.25,) * 3)
     return Trainer(model, card, pairs, config, run, **{'report': lambda line: None, **options})
 
 
@@ -150,7 +150,7 @@ def test_few_images_and_many_classes_or_one_train(images, classes, tmp_path):
     masks = [mask_of(0, classes - 1, 255)] * images
     data = make_data(tmp_path / 'data', masks, classes)
     trainer(data, tmp_path / 'run', replace(CONFIG, epochs=1, batch_size=8)).train()
-    assert len(read_card(tmp_path / 'run' / 'last.safetensors').labels['classes']) == classes
+    assert read_card(tmp_path / 'run' / 'last.safetensors').num_classes == classes
 
 
 @pytest.mark.parametrize(

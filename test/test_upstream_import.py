@@ -96,7 +96,7 @@ def test_every_wrapping_becomes_one_file_that_gives_the_published_logits(wrap, z
     assert main(['import', str(source), '--output', str(target)]) == 0
     network, card = load_model(target)
     assert same(logits(network), published_logits(MOBILENET))
-    assert (card.architecture, card.labels['name'], card.num_classes) == (MOBILENET, 'person_part', 7)
+    assert (card.architecture, card.labels.name, card.num_classes) == (MOBILENET, 'person_part', 7)
     assert card.mean == [0.485, 0.456, 0.406]
     assert card.std == [0.229, 0.224, 0.225]
     assert 'mbv2.pth.tar' in card.source
@@ -185,7 +185,7 @@ def test_a_number_of_classes_that_no_shipped_set_has_needs_a_file(tmp_path, caps
     target = tmp_path / 'five.safetensors'
     command = ['import', str(tmp_path / 'bad.ckpt'), '--output', str(target), '--labels', str(labels)]
     assert main(command) == 0
-    assert load_model(target)[1].labels['name'] == 'five'
+    assert load_model(target)[1].labels.name == 'five'
 
 
 def test_an_architecture_that_was_named_is_taken_at_its_word(tmp_path, capsys):

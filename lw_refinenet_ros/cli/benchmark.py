@@ -141,10 +141,9 @@ def _measure(
     import numpy as np
 
     from lw_refinenet_ros.inference.baseline import UpstreamPipeline, time_interleaved
-    from lw_refinenet_ros.labels import LabelSet
 
     height, width = image.shape[:2]
-    upstream = UpstreamPipeline(network, card, LabelSet.from_dict(card.labels))
+    upstream = UpstreamPipeline(network, card)
     stages: dict[str, list[tuple[float, float]]] = {name: [] for name in segmenters}
 
     def whole(name: str) -> None:

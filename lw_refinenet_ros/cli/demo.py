@@ -73,12 +73,11 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.evaluation.files import write_json
     from lw_refinenet_ros.evaluation.live import headline, summarize, summary_rows
     from lw_refinenet_ros.evaluation.provenance import describe_weights
-    from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.model.weights import read_card
     from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.sources.opening import open_source
 
-    labels = LabelSet.from_dict(read_card(find_weights(options.weights)).labels)
+    labels = read_card(find_weights(options.weights)).labels
     path = _street_bag() if options.source is None else options.source
     if isinstance(path, str) and path.startswith('camera:'):
         path = _record_camera(path, options.seconds)

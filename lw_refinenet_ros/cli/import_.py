@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     card = Card(
         architecture=architecture,
         width=256,
-        labels=labels.to_dict(),
+        labels=labels,
         mean=network.encoder.mean,
         std=network.encoder.std,
         source=f'lw_refinenet import {options.checkpoint.name}',

@@ -136,15 +136,14 @@ def _about_weights(weights: str, size: tuple[int, int]) -> list[tuple[str, str]]
         ('architecture', f'{card.architecture}, decoder {card.width} wide{dials}'),
         *_about_network(network, size),
         ('input', f'RGB / 255, mean {_numbers(card.mean)}, std {_numbers(card.std)}'),
-        ('classes', f'{card.num_classes} ({card.labels["name"]})'),
+        ('classes', f'{card.num_classes} ({card.labels.name})'),
     ]
     iou = card.metrics.get('per_class_iou', {})
-    for index, entry in enumerate(card.labels['classes']):
-        color = tuple(entry['color'])
+    for index, (name, color) in enumerate(zip(card.labels.names, card.labels.colors)):
         swatch = f'\x1b[48;2;{color[0]};{color[1]};{color[2]}m   \x1b[0m ' if sys.stdout.isatty() else ''
-        value = iou.get(entry['name'])
+        value = iou.get(name)
         shown = f'  IoU {value:.1%}' if value is not None else ''
-        rows.append((f'  {index}', f'{swatch}{entry["name"]}  rgb{color}{shown}'))
+        rows.append((f'  {index}', f'{swatch}{name}  rgb{color}{shown}'))
     rows += [(name, f'{value:.1%}') for name, value in card.metrics.items() if isinstance(value, float)]
     rows += [(name, str(value)) for name, value in card.training.items() if not isinstance(value, dict)]
     if card.quantization:

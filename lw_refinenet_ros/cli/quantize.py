@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from lw_refinenet_ros.inference.engine import Pixels
     from lw_refinenet_ros.inference.segmenter import Segmenter
+    from lw_refinenet_ros.labels import LabelSet
 
     Examples = Sequence[tuple[Pixels, Pixels | None]]  # RGB, and its mask
 
@@ -121,13 +122,12 @@ def _frames(data: str, topic: str | None, count: int) -> list[Pixels]:
     return images
 
 
-def _examples(folder: Path, labels: dict[str, Any]) -> Examples:
+def _examples(folder: Path, labels: LabelSet) -> Examples:
     """Read the images and masks of a folder, which must be of the weights' classes."""
-    from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.training.dataset import find_pairs, read_pair
 
     pairs = find_pairs(folder)
-    if pairs.labels.names != LabelSet.from_dict(labels).names:
+    if pairs.labels.names != labels.names:
         msg = f'{folder}: its classes are {", ".join(pairs.labels.names)}, not those of the weights'
         raise ValueError(msg)
     return [read_pair(image, mask) for image, mask in zip(pairs.images, pairs.masks)]

@@ -127,7 +127,7 @@ def run(options: argparse.Namespace) -> None:
         card = Card(
             architecture=config.architecture,
             width=config.width,
-            labels=pairs.labels.to_dict(),
+            labels=pairs.labels,
             mean=mean,
             std=std,
             training={
@@ -236,13 +236,12 @@ def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
 
 def _initialise(model: Network, labels: LabelSet, weights: str) -> None:
     """Copy the weights of a file, and report which classes it knows."""
-    from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.model.weights import load_model
     from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.training.transfer import carry_over
 
     trained, card = load_model(find_weights(weights))
-    _report(f'{weights}: {carry_over(model, labels, trained, LabelSet.from_dict(card.labels))}')
+    _report(f'{weights}: {carry_over(model, labels, trained, card.labels)}')
 
 
 def _initialise_encoder(model: Network, weights: str | None, pairs: Pairs) -> Normalisation:

@@ -13,7 +13,6 @@ import torch
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.inference.engine import Pixels
-    from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.model.network import Network
     from lw_refinenet_ros.model.weights import Card
 
@@ -26,12 +25,12 @@ class UpstreamPipeline:
     Light-Weight RefineNet was published with a pipeline of these steps (Nekrasov et al., BMVC 2018).
     """
 
-    def __init__(self, network: Network, card: Card, labels: LabelSet) -> None:
-        self._network, self._labels = network, labels
+    def __init__(self, network: Network, card: Card) -> None:
+        self._network, self._palette = network, card.labels.palette
         self._mean, self._std = np.array(card.mean), np.array(card.std)
 
     def __call__(self, image: Pixels) -> tuple[Pixels, Pixels]:
-        """Give label, uint8 (H, W), and overlay, uint8 (H, W, 3), of an image, uint8 (H, W, 3) RGB."""
+        """Return label, uint8 (H, W), and overlay, uint8 (H, W, 3), of an image, uint8 (H, W, 3) RGB."""
         height, width = image.shape[:2]
         normalised = (image * (1 / 255) - self._mean) / self._std
         with torch.no_grad():
@@ -39,7 +38,7 @@ class UpstreamPipeline:
         planes = scores[0].numpy().transpose(1, 2, 0)
         upsampled = cv2.resize(planes, (width, height), interpolation=cv2.INTER_CUBIC)
         label = upsampled.argmax(axis=2).astype(np.uint8)
-        overlay = 0.5 * image + 0.5 * self._labels.palette[label]
+        overlay = 0.5 * image + 0.5 * self._palette[label]
         return label, overlay.astype(np.uint8)
 
 

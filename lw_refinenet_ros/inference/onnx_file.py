@@ -73,7 +73,7 @@ def write_onnx(network: Network, card: Card, path: Path, image_size: tuple[int, 
     model = onnx.helper.make_model(
         graph, opset_imports=opset, ir_version=IR, producer_name='lw_refinenet_ros'
     )
-    about = {'mean': card.mean, 'std': card.std, 'temperature': card.temperature, 'labels': card.labels}
+    about = {name: card.to_dict()[name] for name in ('mean', 'std', 'temperature', 'labels')}
     onnx.helper.set_model_props(model, {name: json.dumps(v, ensure_ascii=False) for name, v in about.items()})
     onnx.checker.check_model(model, full_check=True)
     write_atomically(path, lambda file: onnx.save(model, str(file)))

@@ -16,7 +16,6 @@ from lw_refinenet_ros.image.encodings import ORDERS
 from lw_refinenet_ros.image.painting import paint_label, paint_overlay
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import Engine, EngineError, Job, Pixels
-from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 from lw_refinenet_ros.model.network import enlarged
 from lw_refinenet_ros.model.weights import Card, WeightsError, load_model
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from lw_refinenet_ros.image.encodings import Order
+    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['Segmentation', 'Segmenter']
 
@@ -83,7 +83,7 @@ class Segmenter:
 
     def __init__(self, engine: Engine, card: Card) -> None:
         self.engine, self.card = engine, card
-        self.labels = LabelSet.from_dict(card.labels)
+        self.labels = card.labels
 
     def __repr__(self) -> str:
         return f'<Segmenter {self.card.architecture}, {self.labels.name}, {self.engine.description}>'

@@ -18,14 +18,13 @@ Test = tuple[Callable[[Any], bool], str]  # and what it says of a value that fai
 
 
 def check_card(card: Mapping[str, Any]) -> None:
-    """Check types and ranges of all entries that are used; those that nobody knows are left alone.
+    """Check types and ranges of all entries that are used but the labels, which `LabelSet` checks.
 
     Raises:
         ValueError: something is of another type or out of its range; the message names it.
 
     """
     _require(card, 'its', _CARD)
-    _require(card['labels'], 'labels', _LABELS)
     dials, metrics, quantization = card['dials'], card['metrics'], card['quantization']
     _require(dials, 'dials', dict.fromkeys(dials, _INTEGERS), optional=True)
     height, width = dials.get('least_size', (0, 0))
@@ -102,7 +101,6 @@ _RANGES: Test = (_numbers, 'finite numbers')
 _CARD: dict[str, Test] = {
     'architecture': _TEXT,
     'width': _INTEGER,
-    'labels': _MAPPING,
     'mean': (lambda v: _numbers(v) and len(v) == 3, 'three finite numbers'),
     'std': (lambda v: _numbers(v) and len(v) == 3 and min(v) >= MIN_STD, 'three finite numbers above 0'),
     'temperature': (
@@ -114,9 +112,6 @@ _CARD: dict[str, Test] = {
     'source': _TEXT,
     'dials': _MAPPING,
     'quantization': _MAPPING,
-}
-_LABELS: dict[str, Test] = {
-    'classes': (lambda v: isinstance(v, list) and 1 <= len(v) <= 255, 'a list of 1 to 255 classes')
 }
 _METRICS: dict[str, Test] = {
     'miou': _RATIO,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.bounds import check_file, parse_json
 from lw_refinenet_ros.model.card_check import check_card
 from lw_refinenet_ros.model.network import Network, build_model
@@ -39,7 +40,7 @@ class Card:
     Attributes:
         architecture: a name that `build_model` knows.
         width: channels of the decoder.
-        labels: name, and classes with their names and RGB colours, as in `config/labels/`.
+        labels: the classes.
         mean, std: of the input, per RGB channel, for values in [0, 1].
         temperature: divides the logits before the softmax that gives the confidence.
         training: what it was trained on and how, the data's licence included.
@@ -57,7 +58,7 @@ class Card:
 
     architecture: str
     width: int
-    labels: dict[str, Any]
+    labels: LabelSet
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     temperature: float = 1.0
@@ -76,7 +77,23 @@ class Card:
     @property
     def num_classes(self) -> int:
         """Number of classes, the unlabelled not counted."""
-        return len(self.labels['classes'])
+        return len(self.labels.names)
+
+    @classmethod
+    def from_dict(cls, mapping: dict[str, Any]) -> Card:
+        """Build from the names and values of the attributes; `labels` as `LabelSet.from_dict` takes them.
+
+        Raises:
+            ValueError, TypeError: something is missing, unknown, of another type or out of its range.
+
+        """
+        card = cls(**mapping)
+        check_card(vars(card))
+        return replace(card, labels=LabelSet.from_dict(mapping['labels']))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` takes."""
+        return asdict(self) | {'labels': self.labels.to_dict()}
 
 
 def save_model(
@@ -94,7 +111,7 @@ def save_model(
             kind = str(dtype).removeprefix('torch.')
             msg = f'{name} has values that {kind} cannot hold; {path} was not written'
             raise WeightsError(msg)
-    header = {ENTRY: json.dumps(asdict(card), ensure_ascii=False)}
+    header = {ENTRY: json.dumps(card.to_dict(), ensure_ascii=False)}
     path.parent.mkdir(parents=True, exist_ok=True)
     content = save(tensors, metadata=header)  # save_file has errors of its own for those of the disk
     write_atomically(path, lambda file: file.write_bytes(content))
@@ -135,12 +152,10 @@ def read_card(path: str | os.PathLike[str]) -> Card:
         msg = f'{path} does not say what it is (no {ENTRY!r} entry): make it with `lw_refinenet import`'
         raise WeightsError(msg)
     try:
-        card = Card(**parse_json(entry))
-        check_card(vars(card))
+        return Card.from_dict(parse_json(entry))
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         msg = f'{path}: its {ENTRY!r} entry cannot be used: {error}'
         raise WeightsError(msg) from error
-    return card
 
 
 def load_model(path: str | os.PathLike[str]) -> tuple[Network, Card]:

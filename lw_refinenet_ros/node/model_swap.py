@@ -15,7 +15,6 @@ import torch
 
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.segmenter import Segmenter
-from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.weights import load_model
 from lw_refinenet_ros.resources import find_weights
 
@@ -67,7 +66,6 @@ class Candidate:
     weights: Weights
     network: Network
     card: Card
-    labels: LabelSet
 
 
 @dataclass(frozen=True)
@@ -290,9 +288,4 @@ def _one_thread(afterwards: int = 0) -> Iterator[None]:
 def _load_candidate(weights: str) -> Candidate:
     read = Weights.of(weights)
     network, card = load_model(find_weights(weights))
-    try:
-        labels = LabelSet.from_dict(card.labels)
-    except ValueError as error:
-        msg = f'{weights}: {error}'
-        raise ValueError(msg) from error
-    return Candidate(read, network, card, labels)
+    return Candidate(read, network, card)

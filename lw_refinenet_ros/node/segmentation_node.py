@@ -90,7 +90,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             self._fault = refusal(self._values, None)
             if not self._fault:
                 candidate = load_candidate(self._values['weights'])
-                self._fault = refusal(self._values, candidate.labels.names)
+                self._fault = refusal(self._values, candidate.card.labels.names)
             if not self._fault:
                 segmenter = make_segmenter(candidate, self._engine_options())
         except ValueError as error:
@@ -215,7 +215,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
     def _class_names(self, candidate: Candidate | None) -> tuple[str, ...] | None:
         """Return the classes of a candidate, else of the model that serves, if there is one."""
         if candidate is not None:
-            return candidate.labels.names
+            return candidate.card.labels.names
         return self._inference.segmenter.labels.names if self._inference is not None else None
 
     def _end_swap(self) -> None:

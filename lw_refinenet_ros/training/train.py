@@ -276,7 +276,7 @@ class Trainer:
         """Return what must not change when a run is resumed."""
         return {
             **asdict(self.config),
-            'classes': self.card.labels['classes'],
+            'classes': self.card.labels.to_dict()['classes'],
             'images': [path.name for path in self.pairs.images],
         }
 
