@@ -12,7 +12,6 @@ from openvino import opset13 as ops
 
 from benchmark.table import store
 from lw_refinenet_ros.inference.baseline import UpstreamPipeline, time_interleaved
-from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import EngineError
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.inference.quantize import find_quantization
@@ -45,12 +44,11 @@ def main() -> None:
     precisions = ('fp32', 'bf16', *(['int8'] if card.quantization else []))
     for precision in precisions:
         try:
-            engine = make_engine(
+            segmenter = Segmenter.build(
                 network, card, device='cpu', engine='openvino', precision=precision, threads=THREADS
             )
         except EngineError:
             continue  # this CPU has no bf16
-        segmenter = Segmenter(engine, card)
         calls[f'OpenVINO {precision}, image to label and overlay'] = lambda segmenter=segmenter: (
             segmenter.segment(image).overlay(0.5)
         )

@@ -63,12 +63,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(log: str) -> None:
     """Run the node, its engine timed, until it is interrupted; then write the stages of every frame."""
-    from lw_refinenet_ros.node import model_swap, segmentation_node
+    from lw_refinenet_ros.inference import segmenter
+    from lw_refinenet_ros.node import segmentation_node
     from lw_refinenet_ros.node.statistics import Statistics
 
     frames: list[dict[str, float]] = []
     engine_ms = [0.0]
-    make_engine, segmented = model_swap.make_engine, Statistics.segmented
+    make_engine, segmented = segmenter.make_engine, Statistics.segmented
 
     def make_timed_engine(*args, **options):
         engine = make_engine(*args, **options)
@@ -86,7 +87,7 @@ def run(log: str) -> None:
         frames.append({**stages_ms, 'engine': engine_ms[0]})
         segmented(self, stages_ms)
 
-    model_swap.make_engine, Statistics.segmented = make_timed_engine, note
+    segmenter.make_engine, Statistics.segmented = make_timed_engine, note
     segmentation_node.main()
     Path(log).write_text(json.dumps(frames))
 

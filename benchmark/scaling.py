@@ -17,11 +17,10 @@ from benchmark.plot import write_plot
 from benchmark.table import RESULTS, store
 from lw_refinenet_ros.cli.options import Progress
 from lw_refinenet_ros.inference.baseline import time_interleaved
-from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.weights import load_model
-from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 ROUNDS, THREADS = 15, 2
 SIZES = ((240, 320), (360, 480), (480, 640), (600, 800), (720, 960), (720, 1280), (1080, 1920))
@@ -133,7 +132,7 @@ def _segmenter(num_classes: int) -> Segmenter:
 
     So the labels, and with them the work of interpolating borders, are those of a trained network.
     """
-    network, card = load_model(find_weights(DEFAULT_WEIGHTS))
+    network, card = load_model(DEFAULT_WEIGHTS)
     classifier, trained = network.decoder.classifier, card.num_classes
     chosen = torch.arange(num_classes) % trained
     classifier.weight = torch.nn.Parameter(classifier.weight.detach()[chosen])
@@ -142,8 +141,7 @@ def _segmenter(num_classes: int) -> Segmenter:
     classifier.out_channels = num_classes
     names, colors = zip(*((f'class {i}', (i, i, i)) for i in range(num_classes)))
     card = replace(card, labels=LabelSet('repeated', names, colors))
-    engine = make_engine(network, card, device='cpu', engine='auto', precision='auto', threads=THREADS)
-    return Segmenter(engine, card)
+    return Segmenter.build(network, card, device='cpu', threads=THREADS)
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ from pathlib import Path
 from lw_refinenet_ros.image.frame import parse_stamp
 from lw_refinenet_ros.inference import segmenter
 from lw_refinenet_ros.inference.engine import Job, Pixels
-from lw_refinenet_ros.node import model_swap, segmentation_node
+from lw_refinenet_ros.node import segmentation_node
 
 
 class NoNetwork:
@@ -45,8 +45,7 @@ class TimedNode(segmentation_node.SegmentationNode):
 
 def run(arrivals: str) -> None:
     """Run the node until it is interrupted, then write what arrived when into a JSON file."""
-    for module in (segmenter, model_swap):
-        module.make_engine = lambda *args, **options: NoNetwork()
+    segmenter.make_engine = lambda *args, **options: NoNetwork()
     segmentation_node.SegmentationNode = TimedNode
     segmentation_node.main()
     Path(arrivals).write_text(json.dumps(TimedNode.arrivals))

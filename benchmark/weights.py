@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 
 from benchmark.table import store
-from lw_refinenet_ros.inference.choice import machine_here, make_engine
+from lw_refinenet_ros.inference.choice import machine_here
 from lw_refinenet_ros.inference.engine import EngineError
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.model.weights import load_model
@@ -55,14 +55,13 @@ def main() -> None:
 
 
 def _compare(weights: str, pairs, runs: list[tuple[str, str]]) -> list[dict]:
-    network, card = load_model(find_weights(weights))
+    network, card = load_model(weights)
     segmenters = {}
     for name, precision in runs:
         try:
-            engine = make_engine(
+            segmenters[name, precision] = Segmenter.build(
                 network, card, device='cpu', engine=name, precision=precision, threads=THREADS
             )
-            segmenters[name, precision] = Segmenter(engine, card)
         except EngineError as error:
             print(f'{weights}, {name} {precision}: {error}')
     classes = len(pairs.labels.names)

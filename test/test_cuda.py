@@ -18,7 +18,6 @@ from lw_refinenet_ros.inference.engine import EngineError, Job
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.inference.torch_engine import TorchEngine
 from lw_refinenet_ros.model.weights import load_model
-from lw_refinenet_ros.resources import find_weights
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 
@@ -46,7 +45,7 @@ def painted_street(seed):
 @pytest.fixture(scope='module')
 def trained():
     """The shipped network, its card, and what the CPU says in float32 of some pictures."""
-    network, card = load_model(find_weights('camvid'))
+    network, card = load_model('camvid')
     pictures = [painted_street(seed) for seed in range(3)]
     reference = Segmenter(TorchEngine(network, card, device='cpu', precision='fp32', threads=0), card)
     return SimpleNamespace(

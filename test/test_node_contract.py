@@ -19,8 +19,9 @@ from sensor_msgs.msg import Image
 # Writes down every job that is compiled or run; fails at the next frames while the folder has a file `fail`.
 WATCHED = """
 import os, pathlib
-from lw_refinenet_ros.node import model_swap, segmentation_node
-folder, make_engine = pathlib.Path(os.environ['WATCH']), model_swap.make_engine
+from lw_refinenet_ros.inference import segmenter
+from lw_refinenet_ros.node import segmentation_node
+folder, make_engine = pathlib.Path(os.environ['WATCH']), segmenter.make_engine
 def watched(*args, **options):
     engine = make_engine(*args, **options)
     prepare, run = engine.prepare, engine.run
@@ -34,7 +35,7 @@ def watched(*args, **options):
         run(job, *arrays)
     engine.prepare, engine.run = write_down, fail_or_run
     return engine
-model_swap.make_engine = watched
+segmenter.make_engine = watched
 segmentation_node.main()
 """
 stamps = itertools.count(12_000_000_000)

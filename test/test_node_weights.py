@@ -20,8 +20,9 @@ from lw_refinenet_ros.inference.segmenter import Segmenter
 # Warming up waits until the file says how it shall end; beside it lies a line for each engine that was begun.
 GATED = """
 import os, pathlib, time
-from lw_refinenet_ros.node import main, model_swap
-gate, make_engine = pathlib.Path(os.environ['GATE']), model_swap.make_engine
+from lw_refinenet_ros.inference import segmenter
+from lw_refinenet_ros.node import main
+gate, make_engine = pathlib.Path(os.environ['GATE']), segmenter.make_engine
 def gated(*args, **options):
     with gate.with_name('begun').open('a') as file:
         print(file=file)
@@ -30,7 +31,7 @@ def gated(*args, **options):
     if word == 'fail':
         raise RuntimeError('the gate is shut')
     return make_engine(*args, **options)
-model_swap.make_engine = gated
+segmenter.make_engine = gated
 main.main()
 """
 stamps = itertools.count(12_000_000_000)

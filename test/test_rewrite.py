@@ -12,7 +12,6 @@ from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.model.network import ARCHITECTURES, build_model
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference, split_classifier
 from lw_refinenet_ros.model.weights import load_model
-from lw_refinenet_ros.resources import find_weights
 
 SIZE = (67, 91)
 SMALL = [name for name in ARCHITECTURES if not name.endswith(('resnet101', 'resnet152', 'lite1'))]
@@ -21,7 +20,7 @@ SMALL = [name for name in ARCHITECTURES if not name.endswith(('resnet101', 'resn
 def network_of(architecture):
     """A network with statistics that a training might have left; 'trained' is the shipped one."""
     if architecture == 'trained':
-        return load_model(find_weights('camvid'))[0]
+        return load_model('camvid')[0]
     torch.manual_seed(3)
     network = build_model(architecture, 5, width=16).eval()
     for layer in network.modules():

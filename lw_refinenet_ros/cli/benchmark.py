@@ -69,12 +69,11 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.inference.choice import choose, machine_here
     from lw_refinenet_ros.inference.measured import Choice, save_measured
     from lw_refinenet_ros.model.weights import load_model
-    from lw_refinenet_ros.resources import find_weights
 
     picture = _read(options.image) if options.image else _blobs()
     if options.threads:
         torch.set_num_threads(options.threads)
-    network, card = load_model(find_weights(options.weights))
+    network, card = load_model(options.weights)
     segmenters = _segmenters(options.weights, options.threads)
     print(f'{card.architecture}, {card.num_classes} classes; {machine()}')
     tables = []

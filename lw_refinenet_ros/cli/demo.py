@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.sources.opening import open_source
 
-    labels = read_card(find_weights(options.weights)).labels
+    labels = read_card(options.weights).labels
     path = _street_bag() if options.source is None else options.source
     if isinstance(path, str) and path.startswith('camera:'):
         path = _record_camera(path, options.seconds)

@@ -38,9 +38,8 @@ def run(options: argparse.Namespace) -> None:
     """Export the rewritten network, float32, of one size and any batch."""
     from lw_refinenet_ros.inference.onnx_file import write_onnx
     from lw_refinenet_ros.model.weights import load_model
-    from lw_refinenet_ros.resources import find_weights
 
-    network, card = load_model(find_weights(options.weights))
+    network, card = load_model(options.weights)
     height, width = write_onnx(network, card, options.output, options.size)
     print(
         f'{options.output}: image (N, 3, {height}, {width}) float32 to logits of {card.num_classes} classes'

@@ -64,8 +64,7 @@ def machine() -> str:
 
 
 def _about_here() -> list[tuple[str, str]]:
-    from lw_refinenet_ros.inference.choice import make_engine
-    from lw_refinenet_ros.model.weights import load_model
+    from lw_refinenet_ros.inference.segmenter import Segmenter
     from lw_refinenet_ros.resources import find_weights
 
     rows = [('lw_refinenet_ros', __version__), ('machine', machine()), ('Python', platform.python_version())]
@@ -75,13 +74,11 @@ def _about_here() -> list[tuple[str, str]]:
         except importlib.metadata.PackageNotFoundError:
             rows.append((package, 'not installed'))
     rows.append(('ROS_DISTRO', os.environ.get('ROS_DISTRO', 'not set')))
-    path = find_weights(DEFAULT_WEIGHTS)
-    rows.append(('default weights', str(path)))
+    rows.append(('default weights', str(find_weights(DEFAULT_WEIGHTS))))
     for device, engine in (('auto', 'auto'), ('cuda', 'torch'), ('cpu', 'openvino'), ('cpu', 'torch')):
-        network, card = load_model(path)
         try:
-            made = make_engine(network, card, device=device, engine=engine, precision='auto', threads=0)
-            rows.append((f'engine {engine} on {device}', made.description))
+            segmenter = Segmenter.load(device=device, engine=engine)
+            rows.append((f'engine {engine} on {device}', segmenter.engine.description))
         except ValueError as error:
             rows.append((f'engine {engine} on {device}', f'not here: {error}'))
     return rows

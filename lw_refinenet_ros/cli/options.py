@@ -213,9 +213,9 @@ def file_ending_in(*suffixes: str) -> Callable[[str], Path]:
 def label_set(weights: str | None) -> LabelSet:
     """Return the classes of weights, by name or path, without loading the network."""
     from lw_refinenet_ros.model.weights import read_card
-    from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
+    from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
-    return read_card(find_weights(weights or DEFAULT_WEIGHTS)).labels
+    return read_card(weights or DEFAULT_WEIGHTS).labels
 
 
 def mask_map(options: argparse.Namespace, labels: LabelSet, masks: str | Path) -> MaskMap | None:

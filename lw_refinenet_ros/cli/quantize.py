@@ -61,13 +61,12 @@ def run(options: argparse.Namespace) -> None:
 
     import torch
 
-    from lw_refinenet_ros.inference.choice import LEAST_AGREEMENT, make_engine
+    from lw_refinenet_ros.inference.choice import LEAST_AGREEMENT
     from lw_refinenet_ros.inference.quantize import find_quantization
     from lw_refinenet_ros.inference.segmenter import Segmenter
     from lw_refinenet_ros.model.weights import load_model, save_model
-    from lw_refinenet_ros.resources import find_weights
 
-    network, card = load_model(find_weights(options.weights))
+    network, card = load_model(options.weights)
     images = _frames(options.data, options.topic, options.frames if options.held_out else 2 * options.frames)
     if options.held_out:
         held_out = _examples(options.held_out, card.labels)
@@ -79,9 +78,7 @@ def run(options: argparse.Namespace) -> None:
     quantization = find_quantization(network, card, images, options.keep_float)
     card = dataclasses.replace(card, quantization=quantization)
     exact, rounded = (
-        Segmenter(
-            make_engine(network, card, device='cpu', engine='openvino', precision=precision, threads=0), card
-        )
+        Segmenter.build(network, card, device='cpu', engine='openvino', precision=precision)
         for precision in ('fp32', 'int8')
     )
     accuracy = quantization['accuracy'] = _accuracy(exact, rounded, held_out)

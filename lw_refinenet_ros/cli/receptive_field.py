@@ -57,11 +57,10 @@ def run(options: argparse.Namespace) -> None:
 
     from lw_refinenet_ros.model.receptive_field import influences, side_of_influence
     from lw_refinenet_ros.model.weights import load_model
-    from lw_refinenet_ros.resources import find_weights
 
     height, width = options.size or _read(options.images[0]).shape[:2]
     images = [_read(path, (width, height)) for path in options.images]
-    network, card = load_model(find_weights(options.weights))
+    network, card = load_model(options.weights)
     network.requires_grad_(requires_grad=False)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (card.mean, card.std))
     total: dict[tuple[str, int], torch.Tensor] = {}

@@ -101,7 +101,6 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.files import lock_folder, new_folders
     from lw_refinenet_ros.model.network import build_model
     from lw_refinenet_ros.model.weights import Card, read_card
-    from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.training.train import Trainer
     from lw_refinenet_ros.training.traps import find_traps
 
@@ -110,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
     least = [config.least_height, config.least_width]
     dials: dict[str, Any] = {'least_size': least} if all(least) else {}
     if options.init:
-        init = read_card(find_weights(options.init))
+        init = read_card(options.init)
         config, dials = _of_the_same_build(config, init, options.init), init.dials
     pairs, held_out = _find_data(options)
     _report(_describe(pairs, config, device))
@@ -237,10 +236,9 @@ def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
 def _initialise(model: Network, labels: LabelSet, weights: str) -> None:
     """Copy the weights of a file, and report which classes it knows."""
     from lw_refinenet_ros.model.weights import load_model
-    from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.training.transfer import carry_over
 
-    trained, card = load_model(find_weights(weights))
+    trained, card = load_model(weights)
     _report(f'{weights}: {carry_over(model, labels, trained, card.labels)}')
 
 

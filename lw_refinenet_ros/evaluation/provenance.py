@@ -32,7 +32,7 @@ def describe_weights(weights: str) -> dict[str, str]:
     return {
         'weights': weights,
         'weights_sha256': file_digest(path),
-        'architecture': read_card(path).architecture,
+        'architecture': read_card(weights).architecture,
     }
 
 

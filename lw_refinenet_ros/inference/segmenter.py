@@ -18,15 +18,17 @@ from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import Engine, EngineError, Job, Pixels
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 from lw_refinenet_ros.model.network import enlarged
-from lw_refinenet_ros.model.weights import Card, WeightsError, load_model
+from lw_refinenet_ros.model.weights import load_model
 from lw_refinenet_ros.one_line import unknown
-from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from lw_refinenet_ros.image.encodings import Order
     from lw_refinenet_ros.labels import LabelSet
+    from lw_refinenet_ros.model.network import Network
+    from lw_refinenet_ros.model.weights import Card
 
 __all__ = ['Segmentation', 'Segmenter']
 
@@ -112,10 +114,34 @@ class Segmenter:
             EngineError: this machine cannot do what was asked for.
 
         """
-        try:
-            network, card = load_model(find_weights(weights))
-        except ValueError as error:  # as one kind, whether the name or the file is at fault
-            raise WeightsError(str(error)) from error
+        network, card = load_model(weights)
+        return cls.build(network, card, device=device, engine=engine, precision=precision, threads=threads)
+
+    @classmethod
+    def build(
+        cls,
+        network: Network,
+        card: Card,
+        *,
+        device: str = 'auto',
+        engine: str = 'auto',
+        precision: str = 'auto',
+        threads: int = 0,
+    ) -> Segmenter:
+        """Choose an engine for a network.
+
+        Args:
+            network: from `load_model`.
+            card: from `load_model`.
+            device: see `load`.
+            engine: see `load`.
+            precision: see `load`.
+            threads: see `load`.
+
+        Raises:
+            EngineError: this machine cannot do what was asked for.
+
+        """
         try:
             threads = operator.index(threads)
         except TypeError as error:

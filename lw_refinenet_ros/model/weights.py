@@ -19,6 +19,7 @@ from lw_refinenet_ros.model.bounds import check_file, parse_json
 from lw_refinenet_ros.model.card_check import check_card
 from lw_refinenet_ros.model.network import Network, build_model
 from lw_refinenet_ros.one_line import one_line
+from lw_refinenet_ros.resources import find_weights
 
 __all__ = ['Card', 'WeightsError', 'is_weights_file', 'load_model', 'read_card', 'save_model']
 
@@ -126,14 +127,27 @@ def is_weights_file(path: Path) -> bool:
         return False
 
 
-def read_card(path: str | os.PathLike[str]) -> Card:
+def read_card(weights: str | os.PathLike[str]) -> Card:
     """Read what a weights file says of itself, without its tensors.
+
+    Args:
+        weights: the name of a shipped file, or a path.
 
     Raises:
         WeightsError: the file is missing, not safetensors, truncated, or says nothing usable.
 
     """
-    path = Path(path)
+    return _read_card(_find(weights))
+
+
+def _find(weights: str | os.PathLike[str]) -> Path:
+    try:
+        return find_weights(weights)
+    except ValueError as error:
+        raise WeightsError(str(error)) from error
+
+
+def _read_card(path: Path) -> Card:
     try:
         check_file(path)
     except OSError as error:
@@ -158,8 +172,11 @@ def read_card(path: str | os.PathLike[str]) -> Card:
         raise WeightsError(msg) from error
 
 
-def load_model(path: str | os.PathLike[str]) -> tuple[Network, Card]:
+def load_model(weights: str | os.PathLike[str]) -> tuple[Network, Card]:
     """Load a network from its weights file.
+
+    Args:
+        weights: the name of a shipped file, or a path.
 
     Returns:
         the network in evaluation mode with float32 parameters, and what its file says of itself.
@@ -168,8 +185,8 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Network, Card]:
         WeightsError: the file cannot be used, or its tensors do not fit the architecture it names.
 
     """
-    path = Path(path)
-    card = read_card(path)
+    path = _find(weights)
+    card = _read_card(path)
     try:
         with torch.device('meta'):  # the tensors come from the file
             model = build_model(card.architecture, card.num_classes, width=card.width, **card.dials)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 
-from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.model.weights import load_model
 from lw_refinenet_ros.resources import find_weights
@@ -74,7 +73,7 @@ class Request:
 
     Attributes:
         candidate: the weights.
-        engine: the arguments of `make_engine`: device, engine, precision, threads.
+        engine: the arguments of `Segmenter.build`: device, engine, precision, threads.
         settings: returns the settings, for the size that the network sees.
         jobs: returns what to compile for; both are called when that begins, as things are by then.
 
@@ -247,14 +246,14 @@ def load_candidate(weights: str) -> Candidate:
 
 
 def make_segmenter(candidate: Candidate, engine: dict[str, Any]) -> Segmenter:
-    """Make a segmenter of a candidate; the arguments are those of `make_engine`.
+    """Make a segmenter of a candidate; the arguments are those of `Segmenter.build`.
 
     Raises:
         EngineError: this machine cannot do what was asked for.
 
     """
     with _one_thread(engine['threads']):
-        return Segmenter(make_engine(candidate.network, candidate.card, **engine), candidate.card)
+        return Segmenter.build(candidate.network, candidate.card, **engine)
 
 
 def _aside(function: Callable[..., Result], *arguments: object) -> Result:
@@ -287,5 +286,5 @@ def _one_thread(afterwards: int = 0) -> Iterator[None]:
 @_one_thread()
 def _load_candidate(weights: str) -> Candidate:
     read = Weights.of(weights)
-    network, card = load_model(find_weights(weights))
+    network, card = load_model(weights)
     return Candidate(read, network, card)
