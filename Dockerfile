@@ -1,4 +1,4 @@
-# The node with its launch files on an installed ROS 2; docs/docker.md says how to run it. Never built where it was written.
+# The node with its launch files on an official ROS 2 image; docs/docker.md describes its use. Not built yet.
 ARG ROS_DISTRO=kilted
 FROM ros:${ROS_DISTRO}-ros-base
 
@@ -20,5 +20,5 @@ RUN source "/opt/ros/$ROS_DISTRO/setup.bash" \
       -c src/lw_refinenet_ros/requirements/constraints.txt \
  && python -m colcon build --packages-select lw_refinenet_ros
 
-# Large images over Fast DDS: segmentation.launch.py sets the profile; give --ipc=host or --shm-size=512m.
+# Large images over Fast DDS: segmentation.launch.py sets the profile; run with --ipc=host or --shm-size=512m.
 ENTRYPOINT ["/bin/bash", "-c", "source /opt/ros/$ROS_DISTRO/setup.bash && source install/setup.bash && exec ros2 launch lw_refinenet_ros segmentation.launch.py \"$@\"", "launch"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start one segmentation node on the images of several cameras."""
+"""Start one segmentation node on several cameras."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ SHARE = Path(get_package_share_directory('lw_refinenet_ros'))
 
 
 def name_cameras(context):
-    """Return what names the cameras where neither the argument nor a parameter file does."""
+    """Return the action that sets default names, unless an argument or a parameter file has them."""
     named = LaunchConfiguration('cameras').perform(context) or 'params_file' in context.launch_configurations
     return [] if named else [SetLaunchConfiguration('cameras', 'front,rear')]
 
@@ -32,8 +32,8 @@ def generate_launch_description():
                 'cameras',
                 default_value='',
                 description=(
-                    'Names of the cameras, separated by commas: the labels are ~/NAME/label. Empty is as in '
-                    'params_file if it is given, else front,rear.'
+                    'Names of the cameras, separated by commas; labels are published on ~/NAME/label. '
+                    'Empty: as in params_file if it is given, else front,rear.'
                 ),
             ),
             OpaqueFunction(function=name_cameras),

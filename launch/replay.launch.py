@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replay a recorded bag, or any other source, through the segmentation node, and watch it in RViz."""
+"""Replay a bag or another source through the segmentation node and show it in RViz."""
 
 from pathlib import Path
 
@@ -22,17 +22,17 @@ SEGMENTATION = Path(get_package_share_directory(NAME)) / 'launch/segmentation.la
 ARGUMENTS = {
     'bag': (None, 'Bag (folder, .mcap or .db3), video or folder of images.'),
     'topic': ('', "The bag's image topic, if it has several."),
-    'rate': ('1.0', 'Speed; 2 is twice as fast.'),
-    'loop': ('false', 'Begin again at the end.'),
-    'image': ('/camera/image_raw', 'Topic that the images are published on.'),
-    'use_sim_time': ('true', "Take the time from /clock, which follows the bag's stamps."),
-    'rviz': ('true', 'Show camera, overlay and labels in RViz.'),
+    'rate': ('1.0', 'Playback speed; 2 is twice as fast.'),
+    'loop': ('false', 'Restart at the end.'),
+    'image': ('/camera/image_raw', 'Topic to publish the images on.'),
+    'use_sim_time': ('true', "Use the time of /clock, which follows the bag's stamps."),
+    'rviz': ('true', 'Show the camera, the overlay and the class colours in RViz.'),
 }
 CHOICES = {'loop': ['true', 'false', 'True', 'False']}
 
 
 def play(context):
-    """Give the player's process; it begins when the node listens."""
+    """Return the player's process, which starts publishing once the node subscribes."""
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     options = ['--topic', values['topic']] if values['topic'] else []
     if values['loop'].lower() == 'true':
@@ -41,18 +41,18 @@ def play(context):
     command += ['--rate', values['rate'], '--clock', '--wait-for-subscriber', *options]
     if LaunchConfiguration('image_transport', default='').perform(context) == 'compressed':
         command.append('--compressed')
-    command.append('--exit-zero')  # a player that was interrupted has not died
+    command.append('--exit-zero')  # an interrupted player is not a failure
     return [ExecuteProcess(cmd=command, name='player', output='screen', on_exit=end_if_it_failed)]
 
 
 def end_if_it_failed(event, context):
-    """End the node too: it would wait for images that nobody sends."""
+    """Shut the node down as well: it would wait for images that never come."""
     failed = event.returncode != 0 and not context.is_shutdown
     return [Shutdown(reason='there are no images to segment')] if failed else []
 
 
 def generate_launch_description():
-    """Give the node, which sets the transport for what follows, and the player."""
+    """Return the node, which also sets the transport profile of the player, and the player."""
     return LaunchDescription(
         [
             *(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start the segmentation node on one camera's images, or on several."""
+"""Start the segmentation node on one camera, or on several."""
 
 import os
 import re
@@ -23,21 +23,21 @@ PROFILE_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE' if OLD else 'FASTDDS_DEFAULT
 ARGUMENTS = {
     'image': (
         '',
-        'Topic of the images; empty is /camera/image_raw, with several cameras /{camera}/image_raw.',
+        'Image topic. Empty: /camera/image_raw, or /{camera}/image_raw with several cameras.',
     ),
-    'cameras': ('', 'Names of several cameras, separated by commas; empty is as in params_file.'),
-    'image_transport': ('', 'raw, or compressed for the topic with /compressed; empty is as in params_file.'),
-    'weights': ('', 'Weights file, or the name of a shipped one; empty is as in params_file.'),
-    'device': ('', 'auto, cuda or cpu; empty is as in params_file.'),
-    'params_file': (str(CONFIG / 'segmentation.yaml'), 'Parameters of the node.'),
+    'cameras': ('', 'Names of several cameras, separated by commas. Empty: as in params_file.'),
+    'image_transport': ('', 'raw, or compressed for the topic with /compressed. Empty: as in params_file.'),
+    'weights': ('', 'Weights file, or name of shipped weights. Empty: as in params_file.'),
+    'device': ('', 'auto, cuda or cpu. Empty: as in params_file.'),
+    'params_file': (str(CONFIG / 'segmentation.yaml'), 'Parameter file of the node.'),
     'autostart': (
         '',
-        'false is for a lifecycle manager (Nav2: with bond_timeout 0.0); empty is as in params_file.',
+        'false: leave it to a lifecycle manager (Nav2: with bond_timeout 0.0). Empty: as in params_file.',
     ),
     'namespace': ('', 'Namespace of the node.'),
-    'use_sim_time': ('', 'Take the time from /clock: true or false; empty is as in params_file.'),
-    'log_level': ('info', 'Of the node: debug, info, warn, error or fatal.'),
-    'rviz': ('false', 'Show camera, overlay and labels in RViz.'),
+    'use_sim_time': ('', 'Use the time of /clock: true or false. Empty: as in params_file.'),
+    'log_level': ('info', 'Log level of the node: debug, info, warn, error or fatal.'),
+    'rviz': ('false', 'Show the camera, the overlay and the class colours in RViz.'),
 }
 BOOLEAN = ['true', 'false', 'True', 'False']
 CHOICES = {
@@ -49,11 +49,11 @@ CHOICES = {
 
 
 def camera_images(image, cameras):
-    """Return the topic of each camera's images by the name that the node gives it."""
+    """Return the image topic of each camera, keyed by the node's own topic name."""
     if not cameras:
         image = image or '/camera/image_raw'
         if '{camera}' in image:
-            msg = f'image {image!r} needs `cameras`, whose names take the place of {{camera}}'
+            msg = f'image {image!r} needs `cameras`, whose names replace {{camera}}'
             raise RuntimeError(msg)
         return {'image': image}
     image = image or '/{camera}/image_raw'
@@ -64,7 +64,12 @@ def camera_images(image, cameras):
 
 
 def check(names):
-    """Refuse in one line what would end the node in its first moment."""
+    """Refuse names that would crash the node at start-up.
+
+    Raises:
+        RuntimeError: a name cannot be part of a topic.
+
+    """
     for name in names:
         if not re.fullmatch(r'[\w/~]+', name, re.ASCII):
             msg = f'{name!r} cannot be part of a topic: use letters, digits, _ and /'
@@ -72,7 +77,7 @@ def check(names):
 
 
 def start(context):
-    """Return the node and, with its topics, RViz."""
+    """Return the node, and RViz on its topics."""
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     namespace = values['namespace'].strip('/')
     path = [name for name in (namespace, NODE) if name]
@@ -101,7 +106,7 @@ def start(context):
         namespace=values['namespace'],
         parameters=[params_file, *([parameters] if parameters else [])],
         remappings=list(images.items()),
-        # Of the node alone: what rcl and rmw say at debug level would bury it.
+        # Only for the node: the debug messages of rcl and rmw would bury its own.
         arguments=['--ros-args', '--log-level', f'{".".join(path).replace("/", ".")}:={values["log_level"]}'],
         output='screen',
     )
@@ -118,11 +123,11 @@ def start(context):
         ],
         condition=IfCondition(values['rviz']),
     )
-    return [rviz, node]  # where RViz is missing nothing is started
+    return [rviz, node]  # RViz first: if it is missing, nothing is started
 
 
 def generate_launch_description():
-    """Return the arguments, the transport that large images need, and what is started."""
+    """Return the arguments, the transport profile for large images, and the nodes."""
     profile = str(CONFIG / 'fastdds_large_images_network.xml')
     return LaunchDescription(
         [
@@ -132,7 +137,7 @@ def generate_launch_description():
                 )
                 for name, (default, description) in ARGUMENTS.items()
             ),
-            # The camera's process needs the same profile; a profile that is already set is kept.
+            # The camera's process needs the same profile. A profile that is already set is kept.
             SetEnvironmentVariable(
                 PROFILE_VARIABLE, EnvironmentVariable(PROFILE_VARIABLE, default_value=profile)
             ),

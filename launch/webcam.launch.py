@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Segment a webcam or a video file live, and watch it in RViz."""
+"""Segment a webcam or a video file live and show it in RViz."""
 
 from pathlib import Path
 
@@ -20,30 +20,30 @@ NAME = 'lw_refinenet_ros'
 COMMAND = Path(get_package_prefix(NAME)) / 'lib' / NAME / 'lw_refinenet'
 SEGMENTATION = Path(get_package_share_directory(NAME)) / 'launch/segmentation.launch.py'
 ARGUMENTS = {
-    'source': ('0', 'Number of the camera, or a video file, which is repeated for ever.'),
-    'image': ('/camera/image_raw', 'Topic that the images are published on.'),
-    'rviz': ('true', 'Show camera, overlay and labels in RViz.'),
+    'source': ('0', 'Camera index, or a video file, which is played in a loop.'),
+    'image': ('/camera/image_raw', 'Topic to publish the images on.'),
+    'rviz': ('true', 'Show the camera, the overlay and the class colours in RViz.'),
 }
 
 
 def play(context):
-    """Give the process that publishes the images; it begins when the node listens."""
+    """Return the player's process, which starts publishing once the node subscribes."""
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     source = values['source']
     what = [f'camera:{source}'] if source.isdecimal() else [source, '--loop']
     command = [str(COMMAND), 'play', *what, '--output-topic', values['image'], '--wait-for-subscriber']
-    command.append('--exit-zero')  # a player that was interrupted has not died
+    command.append('--exit-zero')  # an interrupted player is not a failure
     return [ExecuteProcess(cmd=command, name='player', output='screen', on_exit=end_if_it_failed)]
 
 
 def end_if_it_failed(event, context):
-    """End the node too: it would wait for images that nobody sends."""
+    """Shut the node down as well: it would wait for images that never come."""
     failed = event.returncode != 0 and not context.is_shutdown
     return [Shutdown(reason='there are no images to segment')] if failed else []
 
 
 def generate_launch_description():
-    """Give the node, which sets the transport for what follows, and the player."""
+    """Return the node, which also sets the transport profile of the player, and the player."""
     return LaunchDescription(
         [
             *(
