@@ -49,7 +49,7 @@ NOT_ROS := -e test_demo -e test_fine_tuning -e test_copies -e test_label -e test
 
 .PHONY: test-ros
 test-ros: $(VENV)/.ready-dev
-	$(ISOLATED) $(BIN)/python -m pytest $(ARGS) $$(grep -l "importorskip('rclpy'" test/test_*.py | grep -v $(NOT_ROS))
+	$(ISOLATED) $(BIN)/python -m pytest $(ARGS) $$(grep -rl "importorskip('rclpy'" test | grep -v $(NOT_ROS))
 
 ifneq ($(wildcard benchmark/__main__.py),)
 .PHONY: benchmark

@@ -3,7 +3,8 @@
 
 All that a session with a GPU needs: measure, then check kernels and engine, each in ten minutes.
 
-    PYTHONUNBUFFERED=1 python3 -m benchmark cuda; python3 -m pytest test/test_fused.py test/test_cuda.py
+    PYTHONUNBUFFERED=1 python3 -m benchmark cuda
+    python3 -m pytest test/inference/test_fused.py test/inference/test_cuda.py
 
 The roofline counts every operation of the rewritten network: its multiply-adds, and the bytes that it must
 read and write when nothing stays in a cache, each against what this card's own matrix product and copy reach.

@@ -24,14 +24,14 @@ from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
-from benchmark.fault_messages import damaged, originals
-from benchmark.fault_parameters import odd_parameter
 from lw_refinenet_ros.node.parameters import PARAMETERS
+from test.support.faults.messages import damaged, originals
+from test.support.faults.parameters import odd_parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from benchmark.node_under_test import LongRun
+    from test.support.long_run import LongRun
 
 NODE = '/lw_refinenet'
 PUBLISHERS, SUBSCRIBERS, LIFECYCLE_CLIENTS = 50, 100, 4

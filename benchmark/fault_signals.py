@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from benchmark.fault_load import publisher, subscriber
+from test.support.faults.load import publisher, subscriber
 
 NODE = [sys.executable, '-m', 'lw_refinenet_ros.node.main', '--ros-args']
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)

@@ -22,7 +22,7 @@ SEED = 0
 
 def messages(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """View damaged messages."""
-    from benchmark.fault_messages import view_damaged
+    from test.support.faults.messages import view_damaged
 
     fates = view_damaged(int(count), SEED, progress)
     rows = [{'message': kind, 'fate': fate, 'times': n} for (kind, fate), n in sorted(fates.items())]
@@ -32,8 +32,8 @@ def messages(count: float, progress: Callable[[int], None]) -> tuple[list[dict],
 
 def files(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """Load damaged weights files, and as many label files."""
-    from benchmark.fault_files import load_damaged, read_damaged_labels
-    from benchmark.node_under_test import tiny_weights
+    from test.support.faults.files import load_damaged, read_damaged_labels
+    from test.support.long_run import tiny_weights
 
     with tempfile.TemporaryDirectory() as folder, tiny_weights() as weights:
         fates = load_damaged(weights, int(count), SEED, Path(folder), progress)
@@ -46,7 +46,7 @@ def files(count: float, progress: Callable[[int], None]) -> tuple[list[dict], li
 def kills(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """Kill `segment` while it writes."""
     from benchmark.fault_kills import kill_while_writing
-    from benchmark.node_under_test import tiny_weights
+    from test.support.long_run import tiny_weights
 
     with tempfile.TemporaryDirectory() as folder, tiny_weights() as weights:
         whole = kill_while_writing(weights, int(count), SEED, Path(folder), progress)
@@ -56,8 +56,8 @@ def kills(count: float, progress: Callable[[int], None]) -> tuple[list[dict], li
 
 def parameters(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """Send odd parameters to the running node."""
-    from benchmark.fault_parameters import set_odd_parameters
-    from benchmark.node_under_test import node_under_test, tiny_weights
+    from test.support.faults.parameters import set_odd_parameters
+    from test.support.long_run import node_under_test, tiny_weights
 
     with tiny_weights() as weights, node_under_test(weights=str(weights), threads=1) as node:
         node.listen('label')
@@ -68,7 +68,7 @@ def parameters(count: float, progress: Callable[[int], None]) -> tuple[list[dict
 
 def over_dds(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """Send bad messages to the running node."""
-    from benchmark.fault_load import send_damaged
+    from test.support.faults.load import send_damaged
 
     fates = _with_node(lambda node: send_damaged(node, int(count), SEED, progress))
     return [{'fate': fate, 'frames': n} for fate, n in sorted(fates.items())], [f'{int(count):,} were sent.']
@@ -76,7 +76,7 @@ def over_dds(count: float, progress: Callable[[int], None]) -> tuple[list[dict],
 
 def publisher(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """Kill the camera and start it again."""
-    from benchmark.fault_load import restart_publisher
+    from test.support.faults.load import restart_publisher
 
     row = _with_node(lambda node: restart_publisher(node, int(count), progress))
     return [{'kills': int(count), **row}], ['From the start of the publishing process to its third label.']
@@ -84,7 +84,7 @@ def publisher(count: float, progress: Callable[[int], None]) -> tuple[list[dict]
 
 def loop(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """Let the clock jump back, in simulated time."""
-    from benchmark.fault_load import loop_clock
+    from test.support.faults.load import loop_clock
 
     row = _with_node(lambda node: loop_clock(node, int(count), progress), use_sim_time=True)
     return [row], ['A second of 30 frames over and over, with /clock.']
@@ -92,7 +92,7 @@ def loop(count: float, progress: Callable[[int], None]) -> tuple[list[dict], lis
 
 def resolution(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """Send every frame in another size."""
-    from benchmark.fault_load import change_resolution
+    from test.support.faults.load import change_resolution
 
     row = _with_node(lambda node: change_resolution(node, int(count), SEED, progress))
     _check_flat(row['memory, early (MB)'], row['late (MB)'])
@@ -101,7 +101,7 @@ def resolution(count: float, progress: Callable[[int], None]) -> tuple[list[dict
 
 def memory(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """Segment frame after frame as fast as the node answers."""
-    from benchmark.fault_load import answer_closed_loop
+    from test.support.faults.load import answer_closed_loop
 
     samples = _with_node(lambda node: answer_closed_loop(node, int(count), progress))
     return _halves(samples), [f'{int(count):,} frames, the next one sent when a label is there.']
@@ -109,7 +109,7 @@ def memory(count: float, progress: Callable[[int], None]) -> tuple[list[dict], l
 
 def soak(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """Play 30 frames a second for minutes."""
-    from benchmark.fault_load import soak as play
+    from test.support.faults.load import soak as play
 
     samples, fates = _with_node(lambda node: play(node, count, progress), 'label', 'overlay')
     said = ', '.join(f'{n:,} {fate}' for fate, n in sorted(fates.items()))
@@ -118,7 +118,7 @@ def soak(count: float, progress: Callable[[int], None]) -> tuple[list[dict], lis
 
 def subscribers(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """Let listeners be slow, hang and die."""
-    from benchmark.fault_load import hang_subscribers
+    from test.support.faults.load import hang_subscribers
 
     rows = _with_node(lambda node: hang_subscribers(node, count))
     progress(int(count))
@@ -130,7 +130,7 @@ def subscribers(count: float, progress: Callable[[int], None]) -> tuple[list[dic
 def signals(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """End the node at random moments."""
     from benchmark.fault_signals import end_at_random
-    from benchmark.node_under_test import tiny_weights
+    from test.support.long_run import tiny_weights
 
     with tiny_weights() as weights:
         rows = end_at_random(str(weights), int(count), SEED, lambda done: progress(done // 3))
@@ -140,7 +140,7 @@ def signals(count: float, progress: Callable[[int], None]) -> tuple[list[dict], 
 def commands(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """End demo, play, evaluate --live and train at random moments."""
     from benchmark.fault_commands import end_commands_at_random
-    from benchmark.node_under_test import tiny_weights
+    from test.support.long_run import tiny_weights
 
     with tiny_weights() as weights, tempfile.TemporaryDirectory() as folder:
         rows = end_commands_at_random(weights, Path(folder), int(count), SEED, lambda n: progress(n // 8))
@@ -156,8 +156,8 @@ def commands(count: float, progress: Callable[[int], None]) -> tuple[list[dict],
 
 def lifecycle(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """Drive the node round its lifecycle under load."""
-    from benchmark.fault_lifecycle import go_round
-    from benchmark.node_under_test import LongRun, tiny_weights
+    from test.support.faults.lifecycle import go_round
+    from test.support.long_run import LongRun, tiny_weights
 
     with tiny_weights() as weights:
         node = LongRun(weights=str(weights), threads=1, autostart=False)
@@ -172,7 +172,7 @@ def lifecycle(count: float, progress: Callable[[int], None]) -> tuple[list[dict]
 def abuse(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """Do everything at once."""
     from benchmark import fault_abuse
-    from benchmark.node_under_test import node_under_test, write_tiny_weights
+    from test.support.long_run import node_under_test, write_tiny_weights
 
     with tempfile.TemporaryDirectory() as folder:
         weights = [str(write_tiny_weights(Path(folder) / f'{n}.safetensors', seed=n)) for n in range(3)]
@@ -197,7 +197,7 @@ ENTRIES = {
 
 
 def _with_node(play: Callable, *topics: str, **options: object):
-    from benchmark.node_under_test import node_under_test, tiny_weights
+    from test.support.long_run import node_under_test, tiny_weights
 
     with tiny_weights() as weights, node_under_test(weights=str(weights), threads=1, **options) as node:
         node.listen(*(topics or ('label',)))

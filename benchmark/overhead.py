@@ -94,9 +94,9 @@ def run(log: str) -> None:
 
 def _measure(size: tuple[int, int], seconds: float) -> tuple[list[dict[str, float]], str]:
     """Play through the node; give the stages of each frame in ms, and what the engine is."""
-    from benchmark.fault_load import publisher
-    from benchmark.node_under_test import LongRun
     from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
+    from test.support.faults.load import publisher
+    from test.support.long_run import LongRun
 
     progress = Progress('overhead: frames', round(seconds * RATE_HZ))
     with tempfile.TemporaryDirectory() as folder:

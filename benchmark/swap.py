@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.node_under_test import LongRun
 from benchmark.table import store
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
+from test.support.long_run import LongRun
 
 SIZE, RATE_HZ, ROUNDS = (360, 480), 25.0, 6
 ALLOWED_PERIODS = 3
@@ -27,7 +27,7 @@ def main() -> None:
             shutil.copy(find_weights(DEFAULT_WEIGHTS), copy)
         node = LongRun(weights=str(copies[0]))
         size = f'{SIZE[1]}x{SIZE[0]}'
-        command = ['-m', 'benchmark.publisher', '--size', size, '--rate', str(RATE_HZ), '--wait']
+        command = ['-m', 'test.support.publisher', '--size', size, '--rate', str(RATE_HZ), '--wait']
         camera = subprocess.Popen([sys.executable, *command], cwd=Path(__file__).parents[1])
         try:
             rows = measure(node, copies)

@@ -63,7 +63,7 @@ def _installed(package: str) -> bool:
 
 def _measure(size: tuple[int, int], profile: str, frames: int) -> dict:
     """Play so many frames; give one row of the table."""
-    from benchmark.node_under_test import LongRun, tiny_weights
+    from test.support.long_run import LongRun, tiny_weights
 
     with tempfile.TemporaryDirectory() as folder, tiny_weights() as weights:
         sent, arrived = Path(folder) / 'sent.json', Path(folder) / 'arrived.json'
@@ -81,7 +81,7 @@ def _measure(size: tuple[int, int], profile: str, frames: int) -> dict:
                 node.client.destroy_publisher(node.images)  # the player is the only camera
                 command = ['--size', f'{size[1]}x{size[0]}', '--rate', str(RATE_HZ), '--frames', str(frames)]
                 player = subprocess.Popen(
-                    [sys.executable, '-m', 'benchmark.publisher', *command, '--wait', '--log', str(sent)]
+                    [sys.executable, '-m', 'test.support.publisher', *command, '--wait', '--log', str(sent)]
                 )
                 while player.poll() is None:
                     node.spin_for(0.2)

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several tests share: a tiny network on disk."""
+"""Fixtures that several tests share: a tiny network on disk, a picture."""
 
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ci_skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
+
+from test.support.ci_skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
+from test.support.tiny_network import write_tiny_weights
 
 # A shell ignores interrupts for the background jobs of a script, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -31,36 +33,6 @@ def segmenter(tiny_weights: Path):
     from lw_refinenet_ros import Segmenter
 
     return Segmenter.load(str(tiny_weights))
-
-
-def write_tiny_weights(
-    path: Path,
-    *,
-    seed: int,
-    names: tuple[str, ...] = ('sky', 'road', 'car'),
-    least_size: tuple[int, int] = (0, 0),
-) -> Path:
-    import torch
-
-    from lw_refinenet_ros.labels import LabelSet
-    from lw_refinenet_ros.model.network import build_model
-    from lw_refinenet_ros.model.weights import Card, save_model
-
-    torch.manual_seed(seed)
-    architecture = 'lw_refinenet_efficientnet_lite0'
-    model = build_model(architecture, len(names), width=8, least_size=least_size)
-    # Statistics of pictures, and no class that wins everywhere
-    pictures = torch.nn.functional.interpolate(torch.randn(4, 3, 12, 16), scale_factor=8, mode='bilinear')
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = 1.0
-    with torch.no_grad():
-        model.train()(pictures)
-        model.decoder.classifier.bias -= model.eval()(pictures).mean((0, 2, 3))
-    labels = LabelSet('tiny', names, tuple((80 * i, 40, 200 - 60 * i) for i in range(len(names))))
-    dials = {'least_size': list(least_size)} if any(least_size) else {}
-    save_model(path, model, Card(architecture, 8, labels, (0.5,) * 3, (0.5,) * 3, dials=dials))
-    return path
 
 
 @pytest.fixture

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lw_refinenet evaluate --live`: the node itself, over DDS."""
+
+import json
+
+import numpy as np
+import pytest
+
+from test.support.recordings import pictures, record, stamps
+
+pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+
+from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.cli.main import main
+from lw_refinenet_ros.sources.opening import open_source
+
+FRAMES = 8
+TOPIC, TRUTH = '/front/image', '/front/truth'
+
+
+def recorded(path, output):
+    with open_source(path, topic=f'/lw_refinenet/{output}') as source:
+        return {frame.stamp_ns: frame.data.tobytes() for frame in source}
+
+
+def test_live_and_offline_labels_of_a_frame_are_identical_and_so_are_the_figures(
+    tmp_path, street, enlarging_weights, capsys
+):
+    images = pictures(street, FRAMES)
+    segmenter = Segmenter.load(str(enlarging_weights), threads=1)
+    truths = [np.flipud(segmenter.segment(image).label) for image in images]
+    when = stamps(FRAMES)
+    topics = {TOPIC: ('rgb8', list(zip(when, images))), TRUTH: ('mono8', list(zip(when, truths)))}
+    bag = record(tmp_path / 'bag', topics)
+    results = {}
+    for name, extra in (('offline', []), ('live', ['--live', '--rate', '0.5'])):
+        files = ['--json', f'{tmp_path}/{name}.json', '--output-bag', f'{tmp_path}/{name}.mcap']
+        files += ['--report', f'{tmp_path}/{name}.html']
+        arguments = ['--bag', str(bag), '--labels', TRUTH, '--threads', '1']
+        arguments += ['--weights', str(enlarging_weights)]
+        assert main(['evaluate', *arguments, *files, *extra]) == 0, capsys.readouterr().err
+        results[name] = json.loads((tmp_path / f'{name}.json').read_text())
+    live, offline = results['live'], results['offline']
+    assert live['frames_published'] == FRAMES
+    assert live['frames_lost'] == 0
+    assert live['frames'] == live['frames_segmented'] >= FRAMES - 2
+    assert live['frames_received'] == FRAMES, 'the frame that warmed the node up is not counted'
+    assert 0 < live['age_ms']['p50'] <= live['age_ms']['p99']
+    assert live['latency_ms']['p50'] > 0
+    for output in ('label', 'confidence', 'overlay'):
+        ours, theirs = (recorded(tmp_path / f'{name}.mcap', output) for name in ('live', 'offline'))
+        assert len(ours) == live['frames']
+        assert ours == {stamp_ns: theirs[stamp_ns] for stamp_ns in ours}
+    rows = {
+        name: dict(zip(r['per_frame']['stamp_ns'], r['per_frame']['union'])) for name, r in results.items()
+    }
+    assert rows['live'] == {stamp_ns: rows['offline'][stamp_ns] for stamp_ns in rows['live']}
+    if live['frames'] == FRAMES:
+        assert live['confusion_matrix'] == offline['confusion_matrix']
+    assert 'Age of the results' in (tmp_path / 'live.html').read_text()
+
+
+def test_live_without_a_bag_is_refused(tmp_path, capsys):
+    assert main(['evaluate', '--images', str(tmp_path), '--labels', str(tmp_path), '--live']) == 2
+    assert '--live needs a --bag' in capsys.readouterr().err

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of an evaluation, read as HTML and looked at in a browser."""
+
+import json
+import re
+import subprocess
+from dataclasses import replace
+from html import unescape
+
+import numpy as np
+import pytest
+
+from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.evaluation.evaluate import Labelled, evaluate, segment_with
+from lw_refinenet_ros.evaluation.evaluation_report import write_evaluation_report
+from lw_refinenet_ros.evaluation.examples import Example
+from lw_refinenet_ros.evaluation.merge import merge
+from lw_refinenet_ros.evaluation.summary import evaluation_summary
+from lw_refinenet_ros.image.encodings import Pixels
+from lw_refinenet_ros.labels import LabelSet
+from test.support.html import CHROMIUM, Checker
+from test.support.recordings import START_NS, pictures
+
+LABELS = LabelSet('three', ('sky', 'road & <rail>', 'car'), ((70, 130, 180), (128, 64, 128), (0, 0, 142)))
+
+
+class Made:
+    """Frames whose prediction is wrong in the first `index` columns."""
+
+    description, length, consecutive = 'made', 12, True
+    frames_alone, masks_alone = (), ()
+
+    def __init__(self, street):
+        self.images = pictures(street, self.length)
+
+    def read(self, problem, start=0):
+        problem('x.png: <b>damaged</b>')
+        truth = np.zeros(self.images[0].shape[:2], np.uint8)
+        truth[48:] = 1
+        truth[:4] = 255
+        for index, image in enumerate(self.images):
+            stamp_ns = START_NS + index * 1_000_000_000
+            yield Example(str(index), stamp_ns, 'front', Pixels(image, 'rgb'), truth, 1.0, index)
+
+
+def segment(example):
+    label = np.where(example.truth == 255, 0, example.truth)
+    label[:, : int(example.name)] = 2
+    return Labelled(label, np.full_like(label, 200), 40.0 + int(example.name))
+
+
+@pytest.fixture
+def found(street):
+    return evaluate(Made(street), segment, LABELS, worst=3)
+
+
+def write(path, found):
+    write_evaluation_report(path, found, evaluation_summary(found, {'engine': 'made <up>'}))
+    return path.read_text('utf-8')
+
+
+def test_the_report_holds_every_section_and_refers_to_nothing_outside(tmp_path, found):
+    text = write(tmp_path / 'report.html', found)
+    checker = Checker(text)
+    said = ' '.join(checker.texts)
+    for part in (
+        'Classes',
+        'Frame by frame',
+        'Worst frames',
+        'Confusion',
+        'Confidence',
+        'Latency',
+        'Problems',
+    ):
+        assert part in checker.texts
+    for part in ('made <up>', 'x.png: <b>damaged</b>', 'road & <rail>'):
+        assert part in said
+    assert '//' not in re.sub(r'data:image/jpeg;base64,[\w+/=]+', '', text)
+    assert all(image['alt'] and image['src'].startswith('data:') for image in checker.all('img'))
+
+
+def test_the_worst_frames_are_those_with_the_lowest_iou_and_their_marks_lead_to_them(tmp_path, found):
+    assert [worst.score.name for worst in found.worst] == ['11', '10', '9']
+    assert [worst.score.miou for worst in found.worst] == sorted(
+        (frame.miou for frame in found.frames), reverse=False
+    )[:3]
+    checker = Checker(write(tmp_path / 'report.html', found))
+    assert len(checker.all('img')) == 3 * 5
+    targets = [link['href'].removeprefix('#') for link in checker.all('a')]
+    assert targets == ['worst-1', 'worst-2', 'worst-3'] + 3 * ['timeline']
+    targets = targets[:3]
+    assert [figure['id'] for figure in checker.all('figure')] == targets
+
+
+def test_of_frames_that_follow_each_other_the_worst_of_each_second_is_shown(street, monkeypatch):
+    read = Made.read
+
+    def close_by(self, problem, start=0):
+        for example in read(self, problem, start):
+            yield replace(example, stamp_ns=START_NS + example.index * 400_000_000)
+
+    monkeypatch.setattr(Made, 'read', close_by)
+    found = evaluate(Made(street), segment, LABELS, worst=3)
+    assert [worst.score.name for worst in found.worst] == ['11', '9', '7']  # at 4.4, 3.6 and 2.8 s
+
+
+def test_figures_of_each_of_several_bags_and_what_they_were_made_with_are_at_the_top(tmp_path, found):
+    whole = merge({'first': found, 'second': found}, worst=3)
+    conditions = {'weights': 'camvid <w>', 'weights_sha256': '0123456789abcdef' * 4}
+    conditions |= {'architecture': 'net', 'engine': 'CPU, bf16', 'commit': 'abc123'}
+    summary = evaluation_summary(whole, conditions, parts={'first': found, 'second': found})
+    write_evaluation_report(tmp_path / 'report.html', whole, summary)
+    checker = Checker((tmp_path / 'report.html').read_text('utf-8'))
+    assert 'camvid <w> (sha256 0123456789ab), net, CPU, bf16 · abc123' in checker.texts
+    assert '0123456789ab' in checker.texts
+    assert 'second' in checker.texts
+    assert [worst.score.name for worst in whole.worst] == ['first/11', 'second/11', 'first/10']
+    assert checker.texts.count('Recordings: 1 first, 2 second.') == 2  # under mIoU and latency
+    assert len(checker.all('polyline')) == 4
+    assert 'at 11.0 s' in checker.texts
+
+
+def test_frames_where_all_is_right_are_not_among_the_worst(tmp_path, street):
+    def segment_all_right(example):
+        return segment(replace(example, name='0'))
+
+    found = evaluate(Made(street), segment_all_right, LABELS, worst=3)
+    assert 'Worst frames' not in Checker(write(tmp_path / 'report.html', found)).texts
+    found = evaluate(Made(street), segment, LABELS, worst=20)
+    checker = Checker(write(tmp_path / 'report.html', found))
+    assert len(checker.all('figure')) == Made.length - 1
+    assert '100%' not in ' '.join(text for text in checker.texts if 'lowest' in text)
+
+
+def test_labels_alone_are_timed_of_the_first_ten_frames_and_every_tenth(street, tiny_weights, monkeypatch):
+    monkeypatch.setattr(Made, 'length', 32)
+    jobs = []
+    segmenter = Segmenter.load(str(tiny_weights), engine='torch', threads=1)
+    run = segmenter.engine.run
+
+    def watched(job, *more):
+        jobs.append(job.confidence)
+        run(job, *more)
+
+    monkeypatch.setattr(segmenter.engine, 'run', watched)
+    found = evaluate(Made(street), segment_with(segmenter), LABELS)
+    timed = [index for index, time_ms in enumerate(found.stages_ms['inference']) if time_ms == time_ms]
+    assert timed == [*range(10), 10, 20, 30]
+    assert (jobs.count(False), jobs.count(True)) == (len(timed), Made.length)
+    assert len(found.stages_ms['inference_with_confidence']) == Made.length
+    summary = evaluation_summary(found, {})
+    assert 0 < summary['latency_ms']['p50'] <= summary['latency_ms']['p99']
+
+
+def test_charts_of_a_folder_count_its_frames(tmp_path, street, monkeypatch):
+    monkeypatch.setattr(Made, 'consecutive', False)
+    texts = Checker(write(tmp_path / 'report.html', evaluate(Made(street), segment, LABELS))).texts
+    assert texts.count('frame') == 2
+    assert 'time, s' not in texts
+
+
+def test_the_difference_is_red_where_the_prediction_is_wrong_and_grey_without_truth(found):
+    from lw_refinenet_ros.evaluation.evaluation_report import IGNORED, WRONG, _difference
+
+    shown = _difference(found.worst[0])
+    assert (shown[10:, :11] == WRONG).all()
+    assert (shown[:4] == IGNORED).all()
+    assert not (shown[10:, 11:] == WRONG).all(-1).any()
+
+
+PROBE = r"""
+<iframe width=390 height=800 src="report.html"></iframe>
+<iframe width=1280 height=800 src="report.html"></iframe>
+<script>
+addEventListener('load', async () => {
+  const seen = [];
+  for (const frame of document.querySelectorAll('iframe')) {
+    const page = frame.contentDocument, link = page.querySelector('.plot a');
+    const arrived = new Promise(done => frame.contentWindow.addEventListener('hashchange', done));
+    link.dispatchEvent(new MouseEvent('click', {bubbles: true, view: frame.contentWindow}));
+    await arrived;
+    const top = page.querySelector('#worst-1').getBoundingClientRect().top;
+    const reached = frame.contentWindow.location.hash === '#worst-1' && Math.abs(top) < 40;
+    page.querySelector('.zoom').click();
+    const opened = page.querySelector('dialog').open;
+    page.querySelector('dialog img').click();
+    const back = page.querySelector('#worst-1 a');
+    const returned = new Promise(done => frame.contentWindow.addEventListener('hashchange', done));
+    back.click();
+    await returned;
+    const box = page.querySelector('.scroller'), hint = page.querySelector('.hint');
+    const visible = () => getComputedStyle(hint).visibility === 'visible';
+    const whole = box.scrollWidth <= box.clientWidth + 1 && !visible();
+    box.style.width = '100px';
+    frame.contentWindow.dispatchEvent(new Event('resize'));
+    const cut = visible();
+    const [text, card] = ['color', 'backgroundColor'].map(name => {
+      const [r, g, b] = getComputedStyle(page.querySelector('section'))[name].match(/\d+/g).map(Number);
+      return 0.3 * r + 0.6 * g + 0.1 * b;
+    });
+    seen.push({
+      whole, cut, contrast: Math.abs(text - card) > 150, dark: card < 128,
+      returned: Math.abs(page.querySelector('#timeline').getBoundingClientRect().top) < 800,
+      scrolls: page.documentElement.scrollWidth > frame.clientWidth,
+      loaded: [...page.images].every(image => image.naturalWidth > 0),
+      reached, opened, closed: !page.querySelector('dialog').open,
+    });
+  }
+  document.title = JSON.stringify(seen);
+});
+</script>
+"""
+
+
+@pytest.mark.parametrize('scheme', ['dark', 'light'])
+@pytest.mark.skipif(CHROMIUM is None, reason='no Chromium is installed')
+def test_in_a_browser_a_mark_leads_to_its_frame_and_back_on_a_phone_and_on_a_desk(tmp_path, found, scheme):
+    probe = tmp_path / 'probe.html'
+    write(tmp_path / 'report.html', found)
+    probe.write_text(PROBE, 'utf-8')
+    command = [CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run']
+    command += ['--disable-background-networking', '--disable-component-update', '--disable-sync']
+    command += ['--enable-logging=stderr', f'--user-data-dir={tmp_path / "profile"}', '--dump-dom']
+    command += [f'--blink-settings=preferredColorScheme={int(scheme == "light")}']
+    command += ['--virtual-time-budget=10000', '--allow-file-access-from-files', probe.as_uri()]
+    browser = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert 'CONSOLE' not in browser.stderr
+    wanted = {'scrolls': False, 'loaded': True, 'reached': True, 'opened': True, 'closed': True}
+    wanted |= {'whole': True, 'cut': True}
+    wanted |= {'contrast': True, 'dark': scheme == 'dark', 'returned': True}
+    assert json.loads(unescape(re.search('<title>(.*?)</title>', browser.stdout)[1])) == [wanted, wanted]

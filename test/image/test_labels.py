@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
+from lw_refinenet_ros.image.painting import paint_label, paint_overlay
+from lw_refinenet_ros.labels import UNLABELLED, LabelSet
+from test.support import ROOT
+
+CAMVID = ROOT / 'config' / 'labels' / 'camvid.yaml'
+SMALL = LabelSet('small', ('road', 'sky', 'car'), ((128, 64, 128), (70, 130, 180), (0, 0, 142)))
+RNG = np.random.default_rng(0)
+IMAGE = RNG.integers(0, 256, (23, 31, 3), dtype=np.uint8)
+LABEL = RNG.integers(0, 3, (23, 31), dtype=np.uint8)
+LABEL[:3], LABEL[3:5] = UNLABELLED, 77
+
+
+def test_the_camvid_file_has_its_eleven_classes():
+    labels = LabelSet.from_yaml(CAMVID)
+    assert labels.name == 'camvid'
+    assert labels.names == (
+        *('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car'),
+        *('pedestrian', 'bicyclist'),
+    )
+    assert labels.colors[3] == (128, 64, 128)
+    shared = ROOT.parent / 'shared/camvid/classes.yaml'
+    if shared.exists():
+        assert labels == LabelSet.from_yaml(shared)
+
+
+def test_a_label_set_survives_dict_and_yaml(tmp_path):
+    assert LabelSet.from_dict(SMALL.to_dict()) == SMALL
+    path = tmp_path / 'classes.yaml'
+    path.write_text(yaml.safe_dump(SMALL.to_dict()))
+    assert LabelSet.from_yaml(path) == SMALL
+
+
+@pytest.mark.parametrize(
+    ('names', 'colors', 'text'),
+    [
+        ((), (), '0 classes: it needs 1 to 255'),
+        (tuple(map(str, range(256))), ((0, 0, 0),) * 256, '256 classes'),
+        (('a', 'b'), ((0, 0, 0),), '2 names but 1 colours'),
+        (('a', 'a'), ((0, 0, 0),) * 2, "'a' more than once"),
+        (('a', ''), ((0, 0, 0),) * 2, "name ''.*1 to 100 printable"),
+        (('a', 3), ((0, 0, 0),) * 2, 'name.*of type int: write text'),
+        (('a', [[1, 2, 3]] * 999), ((0, 0, 0),) * 2, 'name.*of type list: write text'),
+        (('a',), ((0, 0, 256),), "class 'a'.*0 to 255"),
+        (('a',), ((0, -1, 0),), '0 to 255'),
+        (('a',), ((0, 0),), 'three integers'),
+        (('a',), ((0, 0, 1.5),), 'three integers'),
+    ],
+)
+def test_a_wrong_label_set_is_refused(names, colors, text):
+    with pytest.raises(ValueError, match=text):
+        LabelSet('x', names, colors)
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        '',
+        '[]',
+        'classes: 5',
+        'classes: []',
+        'name: x\nclasses: [sky]',
+        'name: x\nclasses: [{name: sky}]',
+        'name: x\nclasses: [{name: sky, color: red}]',
+        'name: x\nignore: 0\nclasses: [{name: sky, color: [1, 2, 3]}]',
+        'classes: [{name: sky, color: [1, 2, 3]}]',
+        'name: x\nclasses: [{name: [sky], color: [1, 2, 3]}]',
+        '{unclosed',
+        '!!python/object/apply:os.getcwd []',
+        '[' * 2000,
+    ],
+)
+def test_a_wrong_yaml_file_is_refused_by_name(tmp_path, content):
+    path = tmp_path / 'classes.yaml'
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r'classes\.yaml'):
+        LabelSet.from_yaml(path)
+
+
+def test_the_palette_is_black_where_there_is_no_class():
+    assert SMALL.palette.shape == (256, 3)
+    assert tuple(SMALL.palette[1]) == (70, 130, 180)
+    assert not SMALL.palette[3:].any()
+    assert SMALL.palette is SMALL.palette
+
+
+def test_color_is_the_palette_of_every_pixel():
+    assert np.array_equal(paint_label(LABEL, SMALL), SMALL.palette[LABEL])
+    assert np.array_equal(paint_label(LABEL[:, ::2], SMALL), SMALL.palette[LABEL[:, ::2]])
+
+
+def blend(image, label, alpha, painted):
+    mixed = (1 - alpha) * image.astype(float) + alpha * SMALL.palette[label]
+    return np.where(np.isin(label, painted)[..., None], mixed, image)
+
+
+@pytest.mark.parametrize('alpha', [0, 0.25, 0.5, 0.77, 1])
+@pytest.mark.parametrize(('classes', 'painted'), [(None, [0, 1, 2]), (['car', 'road'], [2, 0]), ([], [])])
+@pytest.mark.parametrize('label', [LABEL, LABEL % 3], ids=['unlabelled', 'all labelled'])
+def test_overlay_blends_painted_classes_and_keeps_the_rest(label, alpha, classes, painted):
+    result = paint_overlay(IMAGE, label, SMALL, alpha, classes)
+    assert np.abs(result - blend(IMAGE, label, alpha, painted)).max() <= 1
+    kept = ~np.isin(label, painted)
+    assert np.array_equal(result[kept], IMAGE[kept])
+
+
+def test_overlay_takes_bgr_and_views_of_any_strides():
+    expected = paint_overlay(IMAGE, LABEL, SMALL, 0.5)
+    assert np.array_equal(paint_overlay(IMAGE[..., ::-1], LABEL, SMALL, 0.5, order='bgr'), expected)
+    with_alpha = np.dstack([IMAGE, IMAGE[..., :1]])
+    assert np.array_equal(paint_overlay(with_alpha[..., :3], LABEL, SMALL, 0.5), expected)
+    wide = np.zeros((23, 40, 3), np.uint8)
+    wide[:, :31] = IMAGE
+    wide.setflags(write=False)
+    assert np.array_equal(paint_overlay(wide[:, :31], LABEL, SMALL, 0.5), expected)
+
+
+def test_out_is_what_is_returned():
+    out = np.empty_like(IMAGE)
+    assert paint_label(LABEL, SMALL, out) is out
+    assert np.array_equal(out, SMALL.palette[LABEL])
+    assert paint_overlay(IMAGE, LABEL, SMALL, 0.5, out=out) is out
+    assert np.array_equal(out, paint_overlay(IMAGE, LABEL, SMALL, 0.5))
+
+
+@pytest.mark.parametrize('out', [np.empty((23, 30, 3), np.uint8), np.empty((23, 31, 3)), IMAGE[..., ::-1]])
+def test_an_out_that_does_not_fit_is_refused(out):
+    with pytest.raises(ValueError, match='out'):
+        paint_label(LABEL, SMALL, out)
+
+
+@pytest.mark.parametrize('alpha', [-0.1, 1.1, float('nan')])
+def test_alpha_outside_zero_to_one_is_refused(alpha):
+    with pytest.raises(ValueError, match='from 0 to 1'):
+        paint_overlay(IMAGE, LABEL, SMALL, alpha)
+
+
+def test_wrong_classes_and_arrays_are_refused():
+    with pytest.raises(ValueError, match="no class 'bus': small has road, sky, car"):
+        paint_overlay(IMAGE, LABEL, SMALL, 0.5, ['bus'])
+    with pytest.raises(ValueError, match='image is'):
+        paint_overlay(IMAGE[1:], LABEL, SMALL)
+    with pytest.raises(ValueError, match='label is int64'):
+        paint_label(LABEL.astype(np.int64), SMALL)
+    with pytest.raises(ValueError, match='label is'):
+        paint_label(IMAGE, SMALL)
+
+
+def png(values, depth, color_type, extra=b''):
+    """A PNG of any depth, written by hand: 0 greyscale, 3 palette."""
+
+    def chunk(kind, body):
+        return struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
+
+    height, width = values.shape
+    bits = np.unpackbits(values[..., None], axis=2)[..., 8 - depth :].reshape(height, -1)
+    rows = b''.join(b'\0' + row.tobytes() for row in np.packbits(bits, axis=1))
+    palette = chunk(b'PLTE', SMALL.palette[: 1 << depth].tobytes()) if color_type == 3 else b''
+    header = struct.pack('>IIBBBBB', width, height, depth, color_type, 0, 0, 0)
+    body = chunk(b'IDAT', zlib.compress(rows))
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + palette + extra + body + chunk(b'IEND', b'')
+
+
+@pytest.mark.parametrize('depth', [1, 2, 4, 8])
+@pytest.mark.parametrize('color_type', [0, 3])
+def test_label_pngs_of_every_depth_read_as_their_stored_values(tmp_path, depth, color_type):
+    values = RNG.integers(0, 1 << depth, (7, 13), dtype=np.uint8)
+    path = tmp_path / 'label.png'
+    path.write_bytes(png(values, depth, color_type))
+    assert np.array_equal(read_label_png(path), values)
+
+
+def test_a_palette_png_of_pillow_reads_as_indices(tmp_path):
+    image = Image.fromarray(LABEL)
+    image.putpalette(SMALL.palette.tobytes())
+    image.save(tmp_path / 'label.png', transparency=1)
+    assert np.array_equal(read_label_png(tmp_path / 'label.png'), LABEL)
+
+
+def test_a_written_label_reads_back_and_replaces_the_old_one(tmp_path):
+    path = tmp_path / 'label.png'
+    write_label_png(path, LABEL)
+    write_label_png(path, LABEL[:, ::2])
+    assert np.array_equal(read_label_png(path), LABEL[:, ::2])
+    assert np.array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), LABEL[:, ::2])
+    assert [file.name for file in tmp_path.iterdir()] == ['label.png']
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match='label is'):
+        write_label_png(tmp_path / 'label.png', IMAGE)
+    with pytest.raises(ValueError, match='no pixels'):
+        write_label_png(tmp_path / 'label.png', LABEL[:0])
+    (tmp_path / 'folder.png').mkdir()
+    with pytest.raises(OSError, match='folder'):
+        write_label_png(tmp_path / 'folder.png', LABEL)
+    assert [file.name for file in tmp_path.iterdir()] == ['folder.png']
+
+
+def test_colours_16_bits_damage_and_truncation_are_refused_by_name(tmp_path):
+    path = tmp_path / 'label.png'
+    for image in (IMAGE, LABEL.astype(np.uint16), np.dstack([IMAGE, LABEL])):
+        cv2.imwrite(str(path), image)
+        with pytest.raises(ValueError, match=r'label\.png: PNG of colour type \d, \d+ bits: save'):
+            read_label_png(path)
+    small = LABEL[5:, :9]
+    whole = png(small, 2, 3)
+    for end in range(len(whole) - 4):
+        path.write_bytes(whole[:end])
+        with pytest.raises(ValueError, match=r'label\.png: '):
+            read_label_png(path)
+    for offset in range(8, len(whole) - 4):
+        path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 0x55]) + whole[offset + 1 :])
+        try:
+            assert np.array_equal(read_label_png(path), small)  # in the palette, which is not looked at
+        except ValueError as error:
+            assert 'label.png: ' in str(error)
+
+
+def test_a_label_png_of_another_kind_of_file_is_refused_at_once(tmp_path):
+    path = tmp_path / 'label.png'
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r'label\.png is a pipe'):
+        read_label_png(path)
+    path.unlink()
+    for content in (b'', b'GIF89a', cv2.imencode('.bmp', LABEL)[1].tobytes()):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r'label\.png: not a PNG file'):
+            read_label_png(path)
+
+
+def test_a_label_png_of_several_images_or_too_many_pixels_is_refused(tmp_path):
+    path = tmp_path / 'label.png'
+    frames = [Image.fromarray(LABEL), Image.fromarray(LABEL[::-1].copy())]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match=r'label\.png: PNG of several images'):
+        read_label_png(path)
+    Image.new('1', (1 << 13, 1 << 13)).save(path)
+    assert path.stat().st_size < 1 << 17
+    with pytest.raises(ValueError, match=r'label\.png: 8192x8192 pixels are more than'):
+        read_label_png(path)
+    path.write_bytes(png(LABEL, 8, 0, extra=b'\0\0\0\0tEXt\0\0\0\0'))
+    with pytest.raises(ValueError, match=r'label\.png: damaged or truncated PNG'):
+        read_label_png(path)

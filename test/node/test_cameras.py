@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several cameras on one node, over real DDS."""
+
+import itertools
+import os
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+
+from sensor_msgs.msg import Image
+
+from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.node.newest_worker import NewestWorker
+from lw_refinenet_ros.node.parameters import PARAMETERS, refusal
+from test.support.node_process import NodeProcess, pixels_of, stamp_of
+
+stamps = itertools.count(12_000_000_000)
+
+
+# While the gate is shut, the inference thread waits at its next frame.
+GATED = """
+import os, pathlib, time
+from lw_refinenet_ros.node import inference_thread, segmentation_node
+gate, view = pathlib.Path(os.environ['VIEW_GATE']), inference_thread.InferenceThread._view
+def gated(self, *args):
+    while gate.read_text() == 'shut':
+        time.sleep(0.01)
+    return view(self, *args)
+inference_thread.InferenceThread._view = gated
+segmentation_node.main()
+"""
+
+
+@pytest.fixture(scope='module')
+def gate(tmp_path_factory):
+    path = tmp_path_factory.mktemp('gate') / 'gate'
+    path.write_text('open')
+    return path
+
+
+@pytest.fixture(scope='module')
+def segmenter(enlarging_weights):
+    return Segmenter.load(str(enlarging_weights))
+
+
+@pytest.fixture(scope='module')
+def node(enlarging_weights, gate):
+    """A node with a front and a rear camera; `node.cameras` are their publishers."""
+    os.environ['VIEW_GATE'] = str(gate)
+    running = NodeProcess(program=GATED, weights=str(enlarging_weights), cameras=['front', 'rear'])
+    running.listen('front/label', 'rear/label', 'rear/overlay/compressed', 'label_names')
+    running.cameras = {}
+    for name in ('front', 'rear'):
+        running.images = running.client.create_publisher(Image, f'{name}/image', running.qos)
+        running.cameras[name] = running.images
+        running.wait_active()
+    yield running
+    running.close()
+
+
+def test_each_camera_has_its_own_topics_sizes_and_formats(node, segmenter, street):
+    small = np.ascontiguousarray(street[:64, :96])
+    front, rear = next(stamps), next(stamps)
+    answer = node.answer(
+        'rear/label', small[..., ::-1].copy(), rear, encoding='bgr8', publisher=node.cameras['rear']
+    )
+    np.testing.assert_array_equal(pixels_of(answer), segmenter.segment(small).label)
+    answer = node.answer('front/label', street, front, publisher=node.cameras['front'])
+    np.testing.assert_array_equal(pixels_of(answer), segmenter.segment(street).label)
+    assert {m.header.stamp.nanosec for m in node.received['rear/label']} == {rear % 10**9}
+
+
+def test_a_stalled_camera_delays_no_other_and_is_warned_of_alone(node, street):
+    def rear_is_silent():
+        node.send(street, stamp_ns=next(stamps), publisher=node.cameras['front'])
+        status = node.camera_status.get('rear')
+        return status and status[0].startswith('no frame for 2 s though /rear/image')
+
+    node.spin_until(rear_is_silent, 'warning of the silent camera')
+    assert node.camera_status['front'][0] == 'ready'
+    assert node.camera_status['front'][1]['topic'] == '/front/image'
+    node.answer('front/label', street, next(stamps), publisher=node.cameras['front'])
+
+
+def test_a_camera_that_floods_the_node_leaves_the_other_its_turn(node, street):
+    before = node.camera_status['front'][2]['superseded']
+    for _ in range(3):
+        stamp_ns = next(stamps)
+        done = len(node.received['rear/label'])
+        node.send(street, stamp_ns=stamp_ns, publisher=node.cameras['rear'])
+        between = 0
+        while len(node.received['rear/label']) == done:
+            node.send(street, stamp_ns=next(stamps), publisher=node.cameras['front'])
+            node.executor.spin_once(timeout_sec=0.002)
+            between += 1
+            assert between < 1000, node.camera_status
+
+    def superseded():
+        for _ in range(20):
+            node.send(street, stamp_ns=next(stamps), publisher=node.cameras['front'])
+        return node.camera_status['front'][2]['superseded'] > before
+
+    node.spin_until(superseded, 'superseded frames of the front camera')
+
+
+def batches(node):
+    return {name: int(node.camera_status[name][1]['batch']) for name in ('front', 'rear')}
+
+
+def counted(node, name, fate):
+    return node.camera_status[name][2].get(fate, 0)
+
+
+def send_together(node, gate, front, rear):
+    """Let one frame of each camera wait while the thread is at another; give the stamps."""
+    received = {name: counted(node, name, 'received') for name in ('front', 'rear')}
+    gate.write_text('shut')
+    node.send(front, stamp_ns=next(stamps), publisher=node.cameras['front'])
+    node.spin_until(lambda: counted(node, 'front', 'received') > received['front'], 'frame at the gate')
+    sent = next(stamps), next(stamps)
+    node.send(front, stamp_ns=sent[0], publisher=node.cameras['front'])
+    node.send(rear, stamp_ns=sent[1], publisher=node.cameras['rear'])
+    node.spin_until(lambda: counted(node, 'rear', 'received') > received['rear'], 'frame that waits')
+    node.spin_until(lambda: counted(node, 'front', 'received') > received['front'] + 1, 'frame that waits')
+    gate.write_text('open')
+    return sent
+
+
+def result(node, topic, stamp_ns):
+    def found():
+        return next((m for m in node.received[topic] if stamp_of(m) == stamp_ns), None)
+
+    return node.spin_until(found, f'{topic} of stamp {stamp_ns}')
+
+
+def test_frames_that_wait_together_are_one_batch_with_each_ones_own_result(node, segmenter, street, gate):
+    flipped = np.ascontiguousarray(street[::-1])
+    for name in ('front', 'rear'):  # both known, so that no compiling comes between
+        node.answer(f'{name}/label', street, next(stamps), publisher=node.cameras[name])
+    front, rear = send_together(node, gate, street, flipped)
+    label = pixels_of(result(node, 'rear/label', rear))
+    np.testing.assert_array_equal(label, segmenter.segment(flipped).label)
+    label = pixels_of(result(node, 'front/label', front))
+    np.testing.assert_array_equal(label, segmenter.segment(street).label)
+    node.spin_until(lambda: batches(node) == {'front': 2, 'rear': 2}, 'batch of two on /diagnostics')
+
+
+def test_frames_of_different_sizes_wait_together_and_are_segmented_each_for_itself(
+    node, segmenter, street, gate
+):
+    small = np.ascontiguousarray(street[:64, :96])
+    own_size = segmenter.segment(street, network_size=street.shape[:2]).label
+    assert (segmenter.segment(street).label != own_size).any(), 'enlarging shows'
+    front, rear = send_together(node, gate, street, small)
+    for name, stamp_ns, image in (('front', front, street), ('rear', rear, small)):
+        label = pixels_of(result(node, f'{name}/label', stamp_ns))
+        np.testing.assert_array_equal(label, segmenter.segment(image).label)
+    node.spin_until(lambda: batches(node) == {'front': 1, 'rear': 1}, 'no batch on /diagnostics')
+
+
+def test_a_bad_frame_in_the_batch_costs_only_itself(node, street, gate):
+    front, _ = send_together(node, gate, street, np.zeros((0, 0, 3), np.uint8))
+    result(node, 'front/label', front)
+    node.spin_until(lambda: counted(node, 'rear', 'bad: size') > 0, 'count of the bad frame')
+
+
+def test_the_cameras_share_their_label_names(node):
+    assert len(node.spin_until(lambda: node.received['label_names'], 'label names')) == 1
+
+
+def test_what_waits_is_served_together_the_newest_of_each_kind_in_the_order_of_their_coming():
+    served, at_work, go_on, all_done = [], threading.Event(), threading.Event(), threading.Event()
+
+    def work(items):
+        served.append(items)
+        at_work.set()
+        go_on.wait()
+        if len(served) == 2:
+            all_done.set()
+
+    worker = NewestWorker(work)
+    assert worker.offer('front', 1) is None
+    at_work.wait()
+    assert worker.offer('rear', 2) is None
+    assert worker.offer('front', 3) is None
+    assert worker.offer('rear', 4) == 2
+    assert worker.offer('left', 5) is None
+    assert worker.offer('front', 6) == 3
+    go_on.set()
+    assert all_done.wait(10)
+    worker.stop()
+    assert served == [[('front', 1)], [('rear', 4), ('front', 6), ('left', 5)]]
+
+
+@pytest.mark.parametrize(
+    ('cameras', 'reason'),
+    [(['front', 'front'], 'twice'), (['front', ''], "''"), (['1st'], "'1st'"), (['a b'], "'a b'")],
+)
+def test_names_that_make_no_topics_are_refused(cameras, reason):
+    values = {p.name: p.default for p in PARAMETERS}
+    assert refusal(values, None) == ''
+    assert reason in refusal(values | {'cameras': cameras}, None)

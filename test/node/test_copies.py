@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pixels are where docs/fast_path.md says they are: addresses and allocations tell, code is not read."""
+
+import tracemalloc
+from array import array
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+
+from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.image.compressed import parse_compressed_image
+from lw_refinenet_ros.image.encodings import ENCODINGS, _cv_bridge, pixels
+from lw_refinenet_ros.image.frame import parse_image
+from lw_refinenet_ros.image.painting import paint_label, paint_overlay
+from lw_refinenet_ros.image.point_cloud import POINT, Pinhole, metres, paint, project
+from lw_refinenet_ros.inference.segmenter import _packed
+from lw_refinenet_ros.labels import LabelSet
+from test.support.cdr import compressed_cdr, image_cdr
+
+HEIGHT, WIDTH = 240, 320
+VIEWED = {'rgb8', 'bgr8', '8UC3'}
+
+
+def address(pixels_or_bytes) -> int:
+    return np.frombuffer(pixels_or_bytes, np.uint8).ctypes.data
+
+
+@pytest.fixture
+def message(street):
+    """A serialized image as the middleware hands it over: bytes that may not be written."""
+    pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+    from rclpy.serialization import serialize_message
+    from sensor_msgs.msg import Image
+
+    image = Image(height=96, width=128, encoding='rgb8', step=384)
+    image.data = array('B', street.tobytes())
+    return serialize_message(image)
+
+
+@pytest.mark.parametrize('confidence', [False, True])
+def test_the_network_reads_the_bytes_of_the_message_where_they_lie(message, tiny_weights, confidence):
+    pytest.importorskip('openvino')
+    segmenter = Segmenter.load(str(tiny_weights), engine='openvino')
+    frame = parse_image(message)
+    payload = address(message) + len(message) - frame.data.size
+    image, order = pixels(frame)
+    assert image.ctypes.data == frame.data.ctypes.data
+    assert address(message) < image.ctypes.data <= payload
+    segmenter.segment(image, order=order, confidence=confidence)
+    (request,) = segmenter.engine._compiled.values()
+    assert request.get_tensor('image').data.ctypes.data == image.ctypes.data
+
+
+@pytest.mark.parametrize('size', [(96, 128), (95, 127)])
+@pytest.mark.parametrize('engine', ['openvino', 'torch'])
+def test_the_label_is_written_where_the_caller_wants_it(tiny_weights, street, engine, size):
+    if engine == 'openvino':
+        pytest.importorskip('openvino')
+    segmenter = Segmenter.load(str(tiny_weights), engine=engine)
+    image, memory = np.ascontiguousarray(street[: size[0], : size[1]]), np.full(size, 77, np.uint8)
+    result = segmenter.segment(image, out=memory)
+    assert result.label.ctypes.data == memory.ctypes.data
+    assert memory.max() < 3
+
+
+def test_a_batch_and_a_resized_image_are_copied_once_into_memory_that_is_kept(tiny_weights, street):
+    pytest.importorskip('openvino')
+    segmenter = Segmenter.load(str(tiny_weights), engine='openvino')
+    image = cv2.resize(street, (WIDTH, HEIGHT))
+    for batch, network_size in ((2, (0, 0)), (1, (96, 128))):
+        job = segmenter.job((HEIGHT, WIDTH), network_size=network_size, batch=batch)
+        first = segmenter.engine._input(job, [image] * batch)
+        assert new_bytes_per_pixel(lambda job=job, n=batch: segmenter.engine._input(job, [image] * n)) < 0.1
+        assert segmenter.engine._input(job, [image] * batch).ctypes.data == first.ctypes.data
+
+
+def test_an_output_is_filled_in_the_memory_of_the_message_that_is_published(street):
+    pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+    from lw_refinenet_ros.node.outputs import ImageOutput
+
+    class Publisher:
+        def publish(self, message):
+            self.message = message
+
+    publisher = Publisher()
+    for encoding in ('mono8', 'rgb8'):
+        output = ImageOutput(publisher, encoding)
+        first = output.pixels(96, 128)
+        again = output.pixels(96, 128)
+        assert first.ctypes.data == again.ctypes.data, 'memory is used again'
+        from std_msgs.msg import Header
+
+        output.publish(Header())
+        assert address(publisher.message.data) == first.ctypes.data
+
+
+def test_colours_and_overlays_are_written_where_the_caller_wants_them(tiny_weights, street):
+    result = Segmenter.load(str(tiny_weights), engine='torch').segment(street)
+    memory = np.empty_like(street)
+    assert result.color(out=memory) is memory
+    assert result.overlay(0.5, out=memory) is memory
+
+
+def new_bytes_per_pixel(call: Callable[[], object]) -> float:
+    """The most memory that a call holds beyond what was there before; NumPy's and OpenCV's is traced."""
+    call()  # what is kept from call to call is there by now
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1] / (HEIGHT * WIDTH)
+    finally:
+        tracemalloc.stop()
+
+
+def test_allocations_are_seen_wherever_they_are_made():
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    assert new_bytes_per_pixel(lambda: image[::-1]) < 0.1
+    for copy in (image.copy, image.tobytes, lambda: cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+        assert 3 <= new_bytes_per_pixel(copy) < 3.1
+
+
+@pytest.mark.parametrize('padding', [0, 16])
+@pytest.mark.parametrize('encoding', ENCODINGS)
+def test_raw_pixels_are_viewed_or_copied_once_into_three_bytes(encoding, padding):
+    layout = ENCODINGS[encoding]
+    step = WIDTH * layout.channels * layout.depth // 8 + padding
+    rows = HEIGHT * layout.planes[0] // layout.planes[1]
+    data = np.zeros(rows * step, np.uint8)
+    cdr = image_cdr(data, HEIGHT, WIDTH, encoding, step)
+    # Into the hands of the engine, which reads them there: see the addresses above.
+    used = new_bytes_per_pixel(lambda: _packed(pixels(parse_image(cdr)).array))
+    if encoding in VIEWED and not padding:
+        expected = 0
+    elif encoding == 'mono16':
+        expected = 3 + (2 if _cv_bridge() else 1)  # OpenCV takes it scaled to eight bits
+    elif encoding.startswith('bayer') and layout.depth == 16:
+        expected = 9  # its colours in 16 bits, then in eight
+    else:
+        expected = {'nv24': 10}.get(encoding, 3)  # packed with each brightness twice, then in colours
+    assert expected <= used < expected + 0.1
+
+
+@pytest.mark.parametrize(('suffix', 'written', 'expected'), [
+    ('.jpg', 'rgb8; jpeg compressed bgr8', 3),
+    ('.png', 'bgr8; png compressed bgr8', 3),
+    ('.jpg', 'mono8; jpeg compressed mono8', 3),
+    ('.png', 'bayer_rggb8; png compressed ', 4),
+])  # fmt: skip
+def test_compressed_pixels_are_decoded_once(suffix, written, expected, street):
+    picture = cv2.resize(street, (WIDTH, HEIGHT))
+    content = cv2.imencode(suffix, picture[..., 0] if 'bayer' in written else picture)[1].tobytes()
+    cdr = compressed_cdr(content, written)
+    stored = len(content) / (HEIGHT * WIDTH)  # the compressed bytes are copied for the decoder
+    used = new_bytes_per_pixel(lambda: _packed(pixels(parse_compressed_image(cdr)).array))
+    assert expected <= used < expected + stored + 0.1
+
+
+@pytest.mark.parametrize(('painted', 'mask'), [(['sky'], 0), (None, 0), (['road'], 1)])
+@pytest.mark.parametrize(('order', 'turned'), [('rgb', 0), ('bgr', 3)])
+def test_an_overlay_takes_a_mask_where_something_is_left_out_and_turns_bgr_once(painted, mask, order, turned):
+    labels = LabelSet('two', ('sky', 'road'), ((0, 0, 0), (1, 2, 3)))
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    label, memory = image[..., 0].copy(), np.empty_like(image)
+    assert new_bytes_per_pixel(lambda: paint_label(label, labels, out=memory)) < 0.1
+    expected = mask + turned
+    used = new_bytes_per_pixel(lambda: paint_overlay(image, label, labels, 0.5, painted, order, out=memory))
+    assert expected <= used < expected + 0.1
+
+
+def test_points_are_written_where_they_lie_from_one_image_of_depths_in_metres():
+    cdr = image_cdr(np.full(HEIGHT * WIDTH * 2, 3, np.uint8), HEIGHT, WIDTH, '16UC1', WIDTH * 2)
+    depth, camera = metres(parse_image(cdr)), Pinhole(HEIGHT, WIDTH, 300.0, 300.0, 160.0, 120.0)
+    image, points = np.zeros((HEIGHT, WIDTH, 3), np.uint8), np.empty((HEIGHT, WIDTH), POINT)
+    masks = 3  # a byte each, while it is made
+    assert 4 <= new_bytes_per_pixel(lambda: metres(parse_image(cdr))) < 4 + masks + 0.1
+    # What NumPy turns into floats piece by piece is a part of the image.
+    assert new_bytes_per_pixel(lambda: project(depth, camera, points)) < 1
+    for order in ('rgb', 'bgr'):
+        used = new_bytes_per_pixel(lambda o=order: paint(points, image, o, image[..., 0], image[..., 1]))
+        assert used < 1
+
+
+def test_publishing_an_image_allocates_no_pixels(street):
+    pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+    import rclpy
+    from sensor_msgs.msg import Image
+    from std_msgs.msg import Header
+
+    from lw_refinenet_ros.node.outputs import ImageOutput
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    try:
+        node = rclpy.create_node('copies', context=context, use_global_arguments=False)
+        output = ImageOutput(node.create_publisher(Image, 'copies', 1), 'rgb8')
+
+        def publish():
+            output.pixels(HEIGHT, WIDTH)[...] = 7
+            output.publish(Header())
+
+        assert new_bytes_per_pixel(publish) < 0.2
+    finally:
+        rclpy.try_shutdown(context=context)

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launch files, run by the real launch packages where these are installed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+pytest.importorskip('launch_ros', reason='launch_ros is not installed: it comes with ROS only')
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import Image
+
+from test.support import ROOT
+from test.support.node_process import PATIENCE_S  # importing it also keeps the test's messages to itself
+
+NAME = 'lw_refinenet_ros'
+FILES = sorted((ROOT / 'launch').glob('*.launch.py'), key=lambda file: file.name)
+PROGRAMS = {'segmentation_node': f'{NAME}.node.main', 'lw_refinenet': f'{NAME}.cli.main'}
+LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+arguments = [argument.split(':=', 1) for argument in sys.argv[2:]]
+service = LaunchService()
+source = PythonLaunchDescriptionSource(sys.argv[1])
+service.include_launch_description(
+    LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments)])
+)
+sys.exit(service.run())
+"""
+
+
+@pytest.fixture(scope='module')
+def prefix(tmp_path_factory):
+    """A folder as colcon installs to, whose programs run this checkout."""
+    folder = tmp_path_factory.mktemp('prefix')
+    index = folder / 'share/ament_index/resource_index/packages'
+    index.mkdir(parents=True)
+    (index / NAME).touch()
+    (folder / 'share' / NAME).symlink_to(ROOT)
+    programs = folder / 'lib' / NAME
+    programs.mkdir(parents=True)
+    for name, module in PROGRAMS.items():
+        content = f'#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n'
+        (programs / name).write_text(content + f'from {module} import main\nsys.exit(main())\n')
+        (programs / name).chmod(0o755)
+    return folder
+
+
+def prefixes(prefix):
+    """The value of AMENT_PREFIX_PATH: this folder before an installed ROS."""
+    return os.pathsep.join(filter(None, [str(prefix), os.environ.get('AMENT_PREFIX_PATH')]))
+
+
+@pytest.fixture
+def launch(prefix, tmp_path):
+    """Start a launch file in a process group of its own; what is left of it at the end is killed."""
+    started = []
+
+    def start(file, *arguments):
+        command = [sys.executable, '-c', LAUNCH, str(ROOT / 'launch' / file), *arguments]
+        environment = {
+            **os.environ,
+            'AMENT_PREFIX_PATH': prefixes(prefix),
+            'ROS_LOG_DIR': str(tmp_path / 'log'),
+        }
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if processes_of(process):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def processes_of(process):
+    """The living processes of a launch, by their group."""
+    listed = subprocess.run(['ps', '-o', 'pid=', '-g', str(process.pid)], capture_output=True, check=False)
+    return listed.stdout.split()
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
+def test_every_argument_is_described(prefix, monkeypatch, file):
+    from launch.launch_context import LaunchContext
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    monkeypatch.setenv('AMENT_PREFIX_PATH', prefixes(prefix))
+    description = PythonLaunchDescriptionSource(str(file)).get_launch_description(LaunchContext())
+    arguments = description.get_launch_arguments()
+    assert {'image', 'weights', 'rviz'} <= {argument.name for argument in arguments}
+    for argument in arguments:
+        assert argument.description not in {'', 'no description given'}, argument.name
+
+
+@pytest.mark.parametrize(
+    ('file', 'argument', 'said'),
+    [
+        ('segmentation', 'use_sim_time:=maybe', '"use_sim_time" provided value "maybe" is not valid'),
+        ('segmentation', 'log_level:=loud', '"log_level" provided value "loud" is not valid'),
+        ('segmentation', 'params_file:=/none.yaml', 'params_file: /none.yaml: No such file or directory'),
+        ('segmentation', 'image:=/{camera}/view', "image '/{camera}/view' needs `cameras`"),
+        ('multi_camera', 'image:=/view', "image '/view' would be one topic for 2 cameras"),
+        ('segmentation', 'image:=a b', "'a b' cannot be part of a topic"),
+        ('multi_camera', 'cameras:=front,re ar', "'re ar' cannot be part of a topic"),
+        ('webcam', 'rviz:=perhaps', '"rviz" provided value "perhaps" is not valid'),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line_before_anything_starts(launch, file, argument, said):
+    process = launch(f'{file}.launch.py', argument)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert said in output
+    assert 'Traceback' not in output
+    assert 'process started' not in output
+
+
+def test_a_source_that_cannot_be_played_ends_the_launch(launch, tmp_path):
+    process = launch('replay.launch.py', f'bag:={tmp_path}/none', 'rviz:=false')
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert f'{tmp_path}/none does not exist' in output
+    assert not processes_of(process)
+
+
+@pytest.fixture
+def client():
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node('client', context=context, use_global_arguments=False)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    yield node
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
+def spin_until(client, process, condition):
+    end = time.monotonic() + PATIENCE_S
+    while not condition() and process.poll() is None and time.monotonic() < end:
+        client.executor.spin_once(timeout_sec=0.1)
+
+
+def interrupt(process):
+    """End a launch as a terminal does, and return what it printed."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert 'Traceback' not in output, output
+    assert 'process has died' not in output, output
+    assert not processes_of(process)
+    return output
+
+
+@pytest.fixture
+def video(street, tmp_path):
+    path = tmp_path / 'street.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, street.shape[1::-1])
+    for _ in range(10):
+        writer.write(street)
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize(('file', 'source'), [('webcam', 'source'), ('replay', 'bag')])
+def test_a_video_is_segmented_under_the_names_that_were_asked_for_until_an_interrupt(
+    launch, client, tiny_weights, street, video, file, source
+):
+    labels = []
+    client.create_subscription(Image, '/robot/lw_refinenet/label', labels.append, 1)
+    names = ('namespace:=/robot', 'image:=/robot/view', f'weights:={tiny_weights}', 'rviz:=false')
+    loop = ('loop:=true',) if file == 'replay' else ()
+    process = launch(f'{file}.launch.py', f'{source}:={video}', *names, *loop)
+    spin_until(client, process, lambda: labels)
+    output = interrupt(process)
+    assert labels, output
+    assert (labels[0].height, labels[0].width) == street.shape[:2]
+
+
+@pytest.mark.parametrize('file', ['segmentation', 'multi_camera'])
+def test_the_parameter_file_says_cameras_and_the_clock(
+    launch, client, tiny_weights, tmp_path, monkeypatch, file
+):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    values = f'weights: {tiny_weights}\n    use_sim_time: true\n    cameras: [left, right]'
+    (tmp_path / 'my.yaml').write_text(f'lw_refinenet:\n  ros__parameters:\n    {values}\n')
+    process = launch(
+        f'{file}.launch.py', 'params_file:=~/my.yaml', 'image:=/{camera}/view', 'log_level:=debug'
+    )
+    topics = ['/left/view', '/right/view', '/clock']
+    spin_until(client, process, lambda: all(map(client.count_subscribers, topics)))
+    seen = [topic for topic in topics if client.count_subscribers(topic)]
+    output = interrupt(process)
+    assert seen == topics, output
+    assert '[DEBUG]' not in output.replace('[lw_refinenet]', '')

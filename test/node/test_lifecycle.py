@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's life from start to end, each time in a process of its own, over real DDS."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+
+from test.support.faults.lifecycle import go_round
+from test.support.long_run import LongRun
+from test.support.node_process import PATIENCE_S, NodeProcess
+
+STAMP = 12_000_000_345
+
+
+def test_nothing_is_segmented_for_nobody(tiny_weights, street):
+    node = NodeProcess(weights=str(tiny_weights), reliable=False)
+    try:
+        node.wait_active()
+        before = node.status[2]['segmented']
+
+        def unwatched():
+            node.send(street)
+            node.executor.spin_once(timeout_sec=0.1)
+            return node.status[2]['unwatched'] >= 2
+
+        node.spin_until(unwatched, 'unwatched frames from a best-effort publisher')
+        assert node.status[2]['segmented'] == before == 0
+    finally:
+        node.close()
+
+
+def test_a_lifecycle_manager_can_drive_it_round_twice(tiny_weights, street):
+    node = NodeProcess(weights=str(tiny_weights), autostart=False)
+    try:
+        assert node.state() == 'unconfigured'
+        node.listen('label')
+        for turn in range(2):
+            assert node.transition('configure')
+            assert node.state() == 'inactive'
+            assert node.transition('activate')
+            node.wait_active()
+            node.answer('label', street, STAMP + turn)
+            assert node.transition('deactivate')
+            assert node.transition('cleanup')
+            assert node.state() == 'unconfigured'
+    finally:
+        node.close()
+
+
+# What Nav2's lifecycle manager does at start-up, pause, resume, reset, start-up and shutdown: transitions by
+# their ids, each by a call that waits for its service, then the state that it must have led to.
+MANAGER = """
+import sys, rclpy
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+CONFIGURE = Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE
+ACTIVATE = Transition.TRANSITION_ACTIVATE, State.PRIMARY_STATE_ACTIVE
+DEACTIVATE = Transition.TRANSITION_DEACTIVATE, State.PRIMARY_STATE_INACTIVE
+CLEANUP = Transition.TRANSITION_CLEANUP, State.PRIMARY_STATE_UNCONFIGURED
+SHUTDOWN = Transition.TRANSITION_UNCONFIGURED_SHUTDOWN, State.PRIMARY_STATE_FINALIZED
+timeout = float(sys.argv[1])
+rclpy.init()
+node = rclpy.create_node('lifecycle_manager_service_client')
+def call(kind, name, request):
+    client = node.create_client(kind, f'/lw_refinenet/{name}')
+    assert client.wait_for_service(timeout), f'{name} is not available'
+    future = client.call_async(request)
+    rclpy.spin_until_future_complete(node, future, timeout_sec=timeout)
+    assert future.done(), f'{name} was not answered'
+    node.destroy_client(client)
+    return future.result()
+for transition, state in (
+    CONFIGURE, ACTIVATE, DEACTIVATE, ACTIVATE, DEACTIVATE, CLEANUP,
+    CONFIGURE, ACTIVATE, DEACTIVATE, CLEANUP, SHUTDOWN,
+):
+    request = ChangeState.Request(transition=Transition(id=transition))
+    assert call(ChangeState, 'change_state', request).success, transition
+    assert call(GetState, 'get_state', GetState.Request()).current_state.id == state, transition
+"""
+
+
+def test_the_calls_of_nav2s_lifecycle_manager_lead_to_its_states(tiny_weights):
+    node = NodeProcess(weights=str(tiny_weights), autostart=False)
+    try:
+        manager = [sys.executable, '-c', MANAGER, str(PATIENCE_S)]
+        done = subprocess.run(manager, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 0, done.stderr
+        assert node.state() == 'finalized'
+        status, _, output = node.stop(signal.SIGINT)
+        assert status == 0, output
+    finally:
+        node.close()
+
+
+def spoil(content, fault):
+    """A weights file's content with a fault."""
+    if fault == 'truncated':
+        return content[: len(content) // 2]
+    if fault == 'no safetensors':
+        return b'PK\x03\x04' + content
+    if fault == 'other shapes':
+        return content.replace(b'\\"width\\":8', b'\\"width\\":9').replace(b'"width\\": 8', b'"width\\": 9')
+    return content.replace(b'"name', b'"nome')
+
+
+def test_with_bad_weights_it_stays_unconfigured_alive_and_says_why(tiny_weights, tmp_path):
+    path = tmp_path / 'weights.safetensors'
+    content = tiny_weights.read_bytes()
+    node = NodeProcess(weights=str(path))
+    try:
+        node.spin_until(lambda: node.status and str(path) in node.status[0], 'reason on /diagnostics')
+        assert node.level == b'\x02'
+        reasons = {node.status[0]}
+        for fault in ('truncated', 'no safetensors', 'other shapes', 'no class names'):
+            path.write_bytes(spoil(content, fault))
+            assert path.read_bytes() != content
+            assert not node.transition('configure'), fault
+            node.spin_until(lambda: node.status[0] not in reasons, f'reason for {fault}')
+            assert str(path) in node.status[0]
+            assert '\n' not in node.status[0]
+            reasons.add(node.status[0])
+            assert node.state() == 'unconfigured'
+        path.write_bytes(content)
+        assert node.transition('configure'), 'a mended file is taken'
+    finally:
+        node.close()
+
+
+def test_cuda_that_was_asked_for_and_is_missing_is_an_error_not_a_fallback(tiny_weights):
+    torch = pytest.importorskip('torch')
+    if torch.cuda.is_available():
+        pytest.skip('there is a CUDA device')
+    node = NodeProcess(weights=str(tiny_weights), device='cuda')
+    try:
+        node.spin_until(lambda: node.status and "'cuda'" in node.status[0], 'reason on /diagnostics')
+        assert node.state() == 'unconfigured'
+    finally:
+        node.close()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_at_once_and_without_a_complaint(tiny_weights, number):
+    node = NodeProcess(weights=str(tiny_weights))
+    try:
+        node.wait_active()
+        status, seconds, output = node.stop(number)
+        assert status == 0, output
+        assert seconds < 5
+        assert 'Traceback' not in output
+    finally:
+        node.close()
+
+
+def test_transitions_under_load_leave_no_thread_descriptor_or_network_behind(tiny_weights):
+    node = LongRun(weights=str(tiny_weights), autostart=False, threads=1)
+    try:
+        node.listen('label', 'overlay')
+        go_round(node, 20)  # `python -m benchmark.faults lifecycle` goes a hundred times
+    finally:
+        node.close()

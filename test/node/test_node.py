@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node in its own process, over real DDS."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+
+from rcl_interfaces.msg import Log, Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+
+from lw_refinenet_ros.node.parameters import PARAMETERS
+from test.support import ROOT
+from test.support.node_process import NodeProcess, pixels_of, stamp_of
+
+STAMP = 12_000_000_345
+
+
+@pytest.fixture(scope='module')
+def node(tiny_weights):
+    running = NodeProcess(weights=str(tiny_weights), network_height=96, network_width=128)
+    running.listen('label', 'color', 'overlay', 'confidence', 'label_names')
+    running.wait_active()
+    yield running
+    running.close()
+
+
+def test_a_frame_gives_the_label_that_the_segmenter_gives_offline(node, segmenter, street):
+    answer = node.answer('label', street, STAMP)
+    expected = segmenter.segment(street).label
+    assert len(np.unique(expected)) > 1, 'a picture of one class proves nothing'
+    assert (answer.encoding, answer.step, answer.height, answer.width) == ('mono8', 128, 96, 128)
+    np.testing.assert_array_equal(pixels_of(answer), expected)
+
+
+def test_the_header_of_the_input_comes_out_unchanged(node, street):
+    answer = node.answer('label', street, STAMP + 1)
+    assert stamp_of(answer) == STAMP + 1
+    assert answer.header.frame_id == 'camera_optical'
+
+
+def test_bgr_and_padded_rows_give_the_same_label(node, segmenter, street):
+    expected = segmenter.segment(street).label
+    answer = node.answer('label', street[..., ::-1], STAMP + 2, encoding='bgr8')
+    np.testing.assert_array_equal(pixels_of(answer), expected)
+    padded = np.zeros((96, 400), np.uint8)
+    padded[:, :384] = street.reshape(96, 384)
+    answer = node.answer('label', padded, STAMP + 3, width=128, step=400)
+    np.testing.assert_array_equal(pixels_of(answer), expected)
+
+
+def test_color_and_overlay_are_the_segmenters(node, segmenter, street):
+    result = segmenter.segment(street)
+    color = node.answer('color', street, STAMP + 4)
+    overlay = node.answer('overlay', street, STAMP + 4)
+    assert color.encoding == overlay.encoding == 'rgb8'
+    np.testing.assert_array_equal(pixels_of(color), result.color())
+    np.testing.assert_array_equal(pixels_of(overlay), result.overlay(0.5))
+
+
+def test_confidence_is_the_segmenters(node, segmenter, street):
+    answer = node.answer('confidence', street, STAMP + 5)
+    np.testing.assert_array_equal(pixels_of(answer), segmenter.segment(street, confidence=True).confidence)
+
+
+def test_label_names_are_latched_and_list_the_unlabelled(node):
+    message = node.spin_until(lambda: node.received['label_names'], 'label names')[0]
+    named = {entry['id']: entry['name'] for entry in json.loads(message.data)['classes']}
+    assert named == {0: 'sky', 1: 'road', 2: 'car', 255: 'unlabelled'}
+
+
+def test_a_changed_parameter_is_in_the_next_frame(node, street):
+    assert node.set(overlay_alpha=0.0)[0].successful
+    answer = node.answer('overlay', street, STAMP + 6)
+    np.testing.assert_array_equal(pixels_of(answer), street)
+    assert node.set(overlay_alpha=0.5)[0].successful
+
+
+def test_a_value_out_of_range_is_refused_with_the_range(node):
+    (result,) = node.set(overlay_alpha=1.5)
+    assert not result.successful
+    assert '0.0' in result.reason
+    assert '1.0' in result.reason
+    assert node.get('overlay_alpha')[0].double_value == 0.5
+
+
+def test_read_only_and_unknown_parameters_and_unknown_classes_are_refused(node):
+    assert not node.set(device='cpu')[0].successful
+    assert not node.set(no_such_parameter=1)[0].successful
+    (result,) = node.set(overlay_classes=['sky', 'sea'])
+    assert not result.successful
+    assert "'sea'" in result.reason
+    assert 'road' in result.reason
+
+
+def test_an_empty_list_is_refused_since_it_has_no_type_when_it_is_loaded_again(node):
+    value = ParameterValue(type=ParameterType.PARAMETER_STRING_ARRAY)  # as rqt_reconfigure sends it
+    request = SetParameters.Request(parameters=[Parameter(name='overlay_classes', value=value)])
+    (result,) = node.call(SetParameters, 'set_parameters', request).results
+    assert result.reason == 'overlay_classes: an empty list has no type in ROS; write [""]'
+    assert list(node.get('overlay_classes')[0].string_array_value) == ['']
+
+
+def test_a_refusal_is_logged_since_rqt_reconfigure_does_not_show_it(node):
+    logs = []
+    node.client.create_subscription(Log, '/rosout', lambda log: logs.append(log.msg), 10)
+    node.spin_until(lambda: node.client.count_subscribers('/rosout'), 'subscription')
+
+    def logged() -> bool:
+        node.set(overlay_classes=['sea'])
+        return any(
+            text.startswith("parameters not changed: overlay_classes: no class is called 'sea'")
+            for text in logs
+        )
+
+    node.spin_until(logged, 'warning')
+
+
+@pytest.mark.parametrize(
+    ('given', 'said'),
+    [
+        ('overlay_alpha:=1', "of type 'INTEGER', expecting type 'DOUBLE'"),
+        ('max_rate:=-1.0', 'max_rate'),
+        ('cameras:=[]', 'cameras: an empty list has no type in ROS; write [""]'),
+    ],
+)
+def test_a_bad_parameter_at_the_start_ends_the_node_with_one_line(given, said):
+    command = [sys.executable, '-m', 'lw_refinenet_ros.node.main', '--ros-args', '-p', given]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith('segmentation_node: ')
+    assert said in done.stderr
+    assert done.stderr.count('\n') == 1
+
+
+def test_several_parameters_are_refused_as_a_whole(node):
+    result = node.set_atomically(overlay_alpha=0.25, max_rate=5.0, overlay_classes=['sea'])
+    assert not result.successful
+    assert "'sea'" in result.reason
+    result = node.set_atomically(overlay_alpha=0.25, max_rate=-5.0)
+    assert not result.successful
+    alpha, rate = node.get('overlay_alpha', 'max_rate')
+    assert (alpha.double_value, rate.double_value) == (0.5, 0.0)
+
+
+def test_every_parameter_is_described_with_its_range(node):
+    for parameter, descriptor in zip(PARAMETERS, node.describe(*(p.name for p in PARAMETERS))):
+        assert descriptor.description.startswith(parameter.description)
+        assert bool(descriptor.integer_range or descriptor.floating_point_range) == bool(parameter.range)
+        assert descriptor.read_only == parameter.read_only
+
+
+@pytest.mark.parametrize(
+    ('reason', 'fields'),
+    [
+        ('step', {'step': 100}),
+        ('length', {'height': 97}),
+        ('size', {'height': 0}),
+        ('encoding', {'encoding': '32FC1'}),
+    ],
+)
+def test_a_malformed_frame_is_counted_by_reason_and_the_next_is_served(node, street, reason, fields):
+    def count():
+        return node.status[2].get(f'bad: {reason}', 0)
+
+    before = count()
+    node.send(street, **({'encoding': 'rgb8'} | fields))
+    node.spin_until(lambda: count() > before, f'count of bad {reason}')
+    node.answer('label', street, STAMP + 100 + len(reason))
+
+
+def test_a_change_of_resolution_is_served(node, segmenter, street):
+    smaller = np.ascontiguousarray(street[:64, :96])
+    assert node.set_atomically(network_height=0, network_width=0).successful
+    answer = node.answer('label', smaller, STAMP + 7)
+    np.testing.assert_array_equal(pixels_of(answer), segmenter.segment(smaller).label)
+    node.answer('label', street, STAMP + 8)
+
+
+def test_min_confidence_turns_unsure_pixels_unlabelled(node, segmenter, street):
+    sure = segmenter.segment(street, confidence=True)
+    threshold = float(np.median(sure.confidence)) / 255
+    assert node.set(min_confidence=threshold)[0].successful
+    answer = node.answer('label', street, STAMP + 9)
+    expected = np.where(sure.confidence < threshold * 255, 255, sure.label)
+    assert (expected == 255).any()
+    np.testing.assert_array_equal(pixels_of(answer), expected)
+    assert node.set(min_confidence=0.0)[0].successful
+
+
+def test_a_disabled_node_counts_frames_and_segments_none(node, street):
+    assert node.set(enabled=False)[0].successful
+    before = node.status[2]['disabled']
+    node.send(street, stamp_ns=STAMP + 10)
+    node.spin_until(lambda: node.status[2]['disabled'] > before, 'disabled frame')
+    assert node.status[0] == 'disabled'
+    assert node.set(enabled=True)[0].successful
+    node.answer('label', street, STAMP + 11)
+    assert not [m for m in node.received['label'] if stamp_of(m) == STAMP + 10]
+
+
+def test_max_rate_skips_frames_that_come_too_soon(node, street):
+    assert node.set(max_rate=0.5)[0].successful
+    before = node.status[2]['skipped']
+    stamps = iter(range(STAMP + 20, STAMP + 1000))
+
+    def skipped():
+        node.send(street, stamp_ns=next(stamps))
+        return node.status[2]['skipped'] >= before + 3
+
+    node.spin_until(skipped, 'skipped frames')
+    assert node.set(max_rate=0.0)[0].successful
+
+
+def test_diagnostics_tell_rate_latencies_engine_and_model(node, street):
+    node.answer('label', street, STAMP + 30)
+    node.spin_until(lambda: 'total' in node.status[3], 'latencies')
+    _, values, fates, stages = node.status
+    assert values['architecture'] == 'lw_refinenet_efficientnet_lite0'
+    assert values['topic'] == '/image'
+    assert float(values['rate_hz']) >= 0
+    assert fates['segmented'] > 0
+    assert 'lost' in fates
+    assert set(stages) == {'wait', 'view', 'inference', 'publish', 'total'}
+    assert 0 < stages['inference']['p50'] <= stages['total']['p99']
+
+
+def test_the_parameter_file_says_the_defaults():
+    document = yaml.safe_load((ROOT / 'config/segmentation.yaml').read_text())
+    assert document['/**/lw_refinenet']['ros__parameters'] == {p.name: p.default for p in PARAMETERS}

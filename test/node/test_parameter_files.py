@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names in parameter files and on the command line are those of the node, or it says so."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+
+from lw_refinenet_ros.node.parameters import PARAMETERS, refusal
+from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
+from lw_refinenet_ros.resources import share_path
+from test.support.node_process import PATIENCE_S  # importing it also keeps the node to itself
+
+NODE = '/robot/lw_refinenet'
+NAMES = [p.name for p in PARAMETERS]
+MAIN = [sys.executable, '-m', 'lw_refinenet_ros.node.main']
+
+
+@pytest.fixture
+def check(tmp_path):
+    def of(text, *arguments, node=NODE):
+        file = tmp_path / 'params.yaml'
+        file.write_text(text)
+        files = ParameterFiles(['node', '--ros-args', '--params-file', str(file), *arguments])
+        return files.check(node, NAMES, {*NAMES, 'use_sim_time'}.__contains__)
+
+    return of
+
+
+def section(name, parameter='overlay_alfa'):
+    return f'{name}:\n  ros__parameters:\n    {parameter}: 0.5\n'
+
+
+@pytest.mark.parametrize(
+    'name', ['/robot/lw_refinenet', '/**/lw_refinenet', '/*/lw_refinenet', 'robot/lw_refinenet']
+)
+def test_an_unknown_name_in_the_nodes_own_section_is_refused_with_the_nearest_and_the_list(check, name):
+    said = (
+        r"no parameter is called 'overlay_alfa', did you mean 'overlay_alpha'\?; there are weights, .*enabled"
+    )
+    with pytest.raises(ValueError, match=said):
+        check(section(name))
+    assert check(section(name, 'overlay_alpha')) == []
+
+
+def test_a_section_in_a_namespace_of_its_own_is_found(check):
+    with pytest.raises(ValueError, match='overlay_alfa'):
+        check('robot:\n  lw_refinenet:\n    ros__parameters:\n      overlay_alfa: 0.5\n')
+
+
+@pytest.mark.parametrize('name', ['/**', '/robot/*', '/robot/**'])
+def test_an_unknown_name_that_may_be_meant_for_another_node_is_warned_of(check, name):
+    (warning,) = check(section(name))
+    assert "'overlay_alfa', did you mean 'overlay_alpha'?" in warning
+    assert name in warning
+
+
+def test_a_file_for_other_nodes_is_warned_of(check):
+    (warning,) = check(section('/lw_refinenet', 'weights') + section('camera', 'rate'))
+    assert warning.endswith('has no section for /robot/lw_refinenet; it has those of /lw_refinenet, /camera')
+
+
+def test_names_that_the_node_declares_later_are_known(check):
+    text = section('/**/lw_refinenet', 'qos_overrides./robot/lw_refinenet/label.publisher.depth')
+    assert check(text + '    use_sim_time: true\n') == []
+
+
+def test_an_unknown_name_on_the_command_line_is_warned_of(check):
+    (warning,) = check(section('/**', 'weights'), '-p', 'weigths:=camvid', '-p', 'camera:rate:=3')
+    assert "'weigths', did you mean 'weights'?" in warning
+
+
+@pytest.mark.parametrize('node', ['/lw_refinenet', '/a/b/lw_refinenet'])
+def test_the_shipped_file_is_for_the_node_in_any_namespace(check, node):
+    assert check(share_path('config/segmentation.yaml').read_text(), node=node) == []
+
+
+def test_a_node_with_an_unknown_parameter_ends_with_one_line(tmp_path):
+    file = tmp_path / 'params.yaml'
+    file.write_text(section('lw_refinenet'))
+    done = subprocess.run(
+        [*MAIN, '--ros-args', '--params-file', file], capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert done.returncode == 1
+    assert done.stderr.count('\n') == 1
+    assert "did you mean 'overlay_alpha'?" in done.stderr
+
+
+def test_help_explains_every_parameter_and_starts_nothing():
+    done = subprocess.run([*MAIN, '--help'], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 0
+    assert done.stdout.startswith('usage: segmentation_node')
+    assert all(f'\n  {name} ' in done.stdout for name in NAMES)
+
+
+def test_arguments_without_ros_args_are_refused():
+    done = subprocess.run(
+        [*MAIN, '-p', 'weights:=camvid'], capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith('unknown without --ros-args: -p weights:=camvid\n')
+
+
+@pytest.mark.parametrize(
+    ('section', 'ours'),
+    [
+        ('/**', True),
+        ('/*', False),
+        ('/*/*', True),
+        ('/robot/*', True),
+        ('/robot/**', True),
+        ('/**/lw_refinenet', True),
+        ('/**/**/robot/**/lw_refinenet/**', True),
+        ('robot/lw_refinenet', True),
+        ('/robot', False),
+        ('/robot/lw_refinenet/*', False),
+        ('/*/**/*/*', False),
+        ('/**/camera', False),
+        ('/**' * 60_000 + '/camera', False),
+    ],
+)
+def test_a_section_is_for_the_nodes_that_its_wildcards_stand_for(tmp_path, section, ours):
+    file = tmp_path / 'parameters.yaml'
+    file.write_text(f'? {section}\n: {{ros__parameters: {{threads: 2}}}}\n')
+    files = ParameterFiles(['--params-file', str(file)])
+    assert files.value('/robot/lw_refinenet', 'threads') == (2 if ours else None)
+
+
+def test_a_network_of_more_pixels_than_an_image_may_have_is_refused():
+    values = {parameter.name: parameter.default for parameter in PARAMETERS}
+    assert refusal(values, None) == ''
+    said = refusal(values | {'network_height': 8192, 'network_width': 8192}, None)
+    assert said == 'network_height 8192 times network_width 8192 is above 33554432 pixels: use less'

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared memory that is smaller than the profile's segment, as in a container."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+
+from lw_refinenet_ros.cli.live import ros_environment
+from lw_refinenet_ros.node.process.fast_dds import (
+    VARIABLES,
+    fitting_profile,
+    remove_dead_segments,
+    shrink_segments,
+)
+from test.support import ROOT
+
+PROFILE = ROOT / 'config/fastdds_large_images.xml'
+
+
+def with_shared_memory(size, fill=''):
+    """The command that runs another one with a /dev/shm of its own, where it may mount one."""
+    mount = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && {fill} exec "$@"'
+    command = ['unshare', '--mount', 'sh', '-c', mount, 'sh']
+    try:
+        tried = subprocess.run([*command, 'true'], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip('this user may not mount: unshare is not installed')
+    if tried.returncode:
+        pytest.skip(f'this user may not mount: {tried.stderr.strip()}')
+    return command
+
+
+def number(profile, name):
+    return int(re.search(rf'<{name}>(\d+)</{name}>', profile)[1])
+
+
+def test_only_segments_above_the_limit_shrink_and_messages_with_them():
+    profile = PROFILE.read_text()
+    kept, was = shrink_segments(profile, 128 << 20, 1 << 20)
+    assert (number(kept, 'segment_size'), was) == (128 << 20, 0)
+    smaller, was = shrink_segments(profile, 64 << 20, 32 << 20)
+    assert was == 128 << 20
+    assert (number(smaller, 'segment_size'), number(smaller, 'maxMessageSize')) == (32 << 20, 16 << 20)
+    assert '<address>127.0.0.1</address>' in smaller
+    assert shrink_segments('no XML', 0, 1) == ('no XML', 0)
+
+
+@pytest.mark.parametrize('variable', VARIABLES)
+def test_a_profile_that_fits_is_used_as_it_is(monkeypatch, tmp_path, variable):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with fitting_profile(tmp_path) as done:
+        assert done == ''
+    small = tmp_path / 'small.xml'
+    small.write_text(PROFILE.read_text().replace('134217728', '4096'))
+    monkeypatch.setenv(variable, str(small))
+    with fitting_profile(tmp_path) as done:
+        assert done == ''
+        assert os.environ[variable] == str(small)
+
+
+def test_the_node_starts_with_a_smaller_segment_and_says_so(tiny_weights):
+    command = [sys.executable, '-m', 'lw_refinenet_ros.node.main']
+    node = subprocess.Popen(
+        [*with_shared_memory('64m'), *command, '--ros-args', '-p', f'weights:={tiny_weights}'],
+        env=ros_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said = []
+    try:
+        for line in node.stdout:
+            said.append(line)
+            if 'with 3 classes' in line:
+                break
+        files = Path(f'/proc/{node.pid}/root/dev/shm').glob('fast*')
+        sizes = [file.stat().st_size / 2**20 for file in files]
+        assert 32 <= max(sizes) <= 40, f'{sizes} MiB; {said}'
+        (warning,) = [line for line in said if '--shm-size' in line]
+        assert '/dev/shm has 64.0 MiB free' in warning
+        assert 'needs 128 MiB: it is 32.0 MiB instead' in warning
+        node.send_signal(signal.SIGINT)
+        assert node.wait(30) == 0
+    finally:
+        node.kill()
+        node.communicate()
+
+
+FULL = 'head -c 65536 /dev/zero >/dev/shm/full;'
+
+
+def test_a_full_shared_memory_is_one_line_of_the_node_and_of_the_player(tmp_path):
+    import cv2
+    import numpy as np
+
+    cv2.imwrite(str(tmp_path / '0.png'), np.zeros((8, 8, 3), np.uint8))
+    for module in (['node.main'], ['cli.main', 'play', str(tmp_path)]):
+        command = [sys.executable, '-m', f'lw_refinenet_ros.{module[0]}', *module[1:]]
+        done = subprocess.run(
+            [*with_shared_memory('64k', FULL), *command], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1, done
+        (line,) = done.stderr.splitlines()
+        assert '/dev/shm is full (0 bytes free) and ROS cannot start' in line
+
+
+def test_what_dead_processes_left_is_removed_before_shared_memory_is_found_full(tiny_weights):
+    """That a node starts where only dead segments fill it is what removing them is for."""
+    dead = '/dev/shm/fastdds_00000000000000aa'
+    fill = f'head -c 1000000 /dev/zero >{dead}; touch -d "1 hour ago" {dead}_el;'
+    command = [
+        sys.executable,
+        '-m',
+        'lw_refinenet_ros.node.main',
+        '--ros-args',
+        '-p',
+        f'weights:={tiny_weights}',
+    ]
+    node = subprocess.Popen(
+        [*with_shared_memory('1m', fill), *command],
+        env=ros_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert any('with 3 classes' in line for line in node.stdout)
+        node.send_signal(signal.SIGINT)
+        assert node.wait(30) == 0
+    finally:
+        node.kill()
+        node.communicate()
+
+
+@pytest.mark.parametrize('kind', ['FIFO', 'link', 'folder'])
+def test_what_is_no_file_of_ours_is_neither_opened_nor_removed_as_a_dead_segment(tmp_path, kind):
+    folder, elsewhere = tmp_path / 'shm', tmp_path / 'elsewhere'
+    folder.mkdir()
+    elsewhere.touch()
+    os.utime(elsewhere, (0, 0))
+    lock, segment = folder / 'fastdds_0123456789abcdef_el', folder / 'fastdds_0123456789abcdef'
+    segment.write_bytes(bytes(4096))
+    {'FIFO': os.mkfifo, 'link': lambda path: path.symlink_to(elsewhere), 'folder': Path.mkdir}[kind](lock)
+    if kind != 'link':
+        os.utime(lock, (0, 0))
+    assert remove_dead_segments(folder) == 0
+    assert segment.exists()
+    assert os.path.lexists(lock)
+
+
+def test_a_link_in_the_place_of_a_segment_is_left_and_what_it_leads_to(tmp_path):
+    kept = tmp_path / 'kept'
+    kept.write_text('kept')
+    lock, segment = tmp_path / 'fastdds_0123456789abcdef_el', tmp_path / 'fastdds_0123456789abcdef'
+    lock.touch()
+    os.utime(lock, (0, 0))
+    segment.symlink_to(kept)
+    assert remove_dead_segments(tmp_path) == 0
+    assert segment.is_symlink()
+    assert kept.read_text() == 'kept'

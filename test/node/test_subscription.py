@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A subscription takes messages in a thread of its own, over real DDS."""
+
+import queue
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import ReliabilityPolicy
+from rclpy.subscription import Subscription
+from std_msgs.msg import String
+
+from lw_refinenet_ros.node.subscription import FollowingSubscription, quality
+from test.support.node_process import PATIENCE_S
+
+
+def receivers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == 'receive']
+
+
+@pytest.fixture
+def ros():
+    """A node that subscribes, a reliable publisher, and what came: its thread, bytes, number of lost."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node('subscribing', context=context, use_global_arguments=False)
+    publisher = node.create_publisher(String, 'words', quality(ReliabilityPolicy.RELIABLE))
+    came: queue.Queue = queue.Queue()
+
+    def receive(cdr: bytes, lost: int) -> None:
+        came.put((threading.current_thread(), cdr, lost))
+
+    subscription = FollowingSubscription(node, String, publisher.topic_name, receive)
+    yield SimpleNamespace(node=node, publisher=publisher, subscription=subscription, came=came)
+    subscription.close()
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
+def say(ros, word: str) -> tuple[threading.Thread, bytes, int]:
+    """Publish until the word came: the first may go out before both sides are matched."""
+    for _ in range(int(PATIENCE_S)):
+        ros.publisher.publish(String(data=word))
+        try:
+            while word.encode() not in (came := ros.came.get(timeout=1))[1]:
+                pass
+        except queue.Empty:
+            continue
+        return came
+    pytest.fail(f'{word} never came')
+
+
+def test_messages_come_without_an_executor_and_in_their_own_thread(ros):
+    ros.subscription.open()
+    thread, cdr, lost = say(ros, 'one')
+    assert thread in receivers()
+    assert (cdr[:4], lost) == (b'\0\1\0\0', 0)
+    assert say(ros, 'two')[0] is thread
+
+
+class CountingExecutor(SingleThreadedExecutor):
+    """Counts how often it waits: each time it asks whether subscriptions may be waited for."""
+
+    waits = 0
+
+    def can_execute(self, entity):
+        if isinstance(entity, Subscription):
+            self.waits += 1
+        return super().can_execute(entity)
+
+
+def test_an_executor_neither_takes_a_message_nor_wakes_for_one_that_waits_to_be_taken(ros):
+    go_on = threading.Event()
+    ros.subscription._receive = lambda *_: (ros.came.put(None), go_on.wait(PATIENCE_S))
+    ros.subscription.open()
+    while ros.came.empty():
+        ros.publisher.publish(String(data='one'))
+        time.sleep(0.1)
+    ros.publisher.publish(String(data='waits'))
+    executor = CountingExecutor(context=ros.node.context)
+    executor.add_node(ros.node)
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        executor.spin_once(timeout_sec=0.1)
+    go_on.set()
+    executor.shutdown()
+    assert executor.waits < 50
+
+
+def test_following_a_reliable_publisher_replaces_the_subscription_and_its_thread(ros):
+    ros.subscription.open()
+    first = say(ros, 'one')[0]
+    ros.subscription.follow()
+    assert not first.is_alive()
+    (info,) = ros.node.get_subscriptions_info_by_topic(ros.publisher.topic_name)
+    assert info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    assert say(ros, 'two')[0] is not first
+
+
+def test_closing_ends_the_thread_even_after_the_context_is_shut_down(ros):
+    ros.subscription.open()
+    thread = say(ros, 'one')[0]
+    rclpy.try_shutdown(context=ros.node.context)
+    ros.subscription.close()
+    assert not thread.is_alive()
+    assert not receivers()

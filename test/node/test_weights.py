@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights changed while the node serves, over real DDS."""
+
+import itertools
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+
+from lw_refinenet_ros.inference.segmenter import Segmenter
+from test.support.node_process import NodeProcess, pixels_of
+from test.support.tiny_network import write_tiny_weights
+
+# Warming up waits until the file says how it shall end; beside it lies a line for each engine that was begun.
+GATED = """
+import os, pathlib, time
+from lw_refinenet_ros.inference import segmenter
+from lw_refinenet_ros.node import main
+gate, make_engine = pathlib.Path(os.environ['GATE']), segmenter.make_engine
+def gated(*args, **options):
+    with gate.with_name('begun').open('a') as file:
+        print(file=file)
+    while not (word := gate.read_text()):
+        time.sleep(0.01)
+    if word == 'fail':
+        raise RuntimeError('the gate is shut')
+    return make_engine(*args, **options)
+segmenter.make_engine = gated
+main.main()
+"""
+stamps = itertools.count(12_000_000_000)
+
+
+@pytest.fixture(scope='module')
+def gate(tmp_path_factory):
+    path = tmp_path_factory.mktemp('gate') / 'gate'
+    path.write_text('open')
+    return path
+
+
+@pytest.fixture(scope='module')
+def other_weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('other')
+    return write_tiny_weights(folder / 'other.safetensors', seed=2, names=('wall', 'floor', 'door', 'lamp'))
+
+
+@pytest.fixture(scope='module')
+def node(tiny_weights, gate):
+    os.environ['GATE'] = str(gate)
+    running = NodeProcess(program=GATED, weights=str(tiny_weights))
+    running.listen('label_names', 'label', 'overlay')
+    running.wait_active()
+    yield running
+    running.close()
+
+
+@pytest.fixture(autouse=True)
+def first_weights(node, tiny_weights, gate, street):
+    """Each test begins with the node's first weights, the gate open."""
+    gate.write_text('open')
+    weights, classes = node.get('weights', 'overlay_classes')
+    if (weights.string_value, classes.string_array_value) != (str(tiny_weights), ['']):
+        assert node.set_atomically(weights=str(tiny_weights), overlay_classes=['']).successful
+        serve(node, tiny_weights)
+
+
+def serve(node, weights):
+    def serving():
+        return (
+            node.status
+            and node.status[1]['weights'] == str(weights)
+            and 'weights to come' not in node.status[1]
+        )
+
+    for _ in range(2):  # the first may have been under way before the change
+        node.status = None
+        node.spin_until(serving, f'{weights} to serve')
+
+
+def begun(gate):
+    return len(gate.with_name('begun').read_text())
+
+
+def threads_of(node):
+    return len(list(Path(f'/proc/{node.process.pid}/task').iterdir()))
+
+
+def label_of(node, street):
+    return pixels_of(node.answer('label', street, next(stamps)))
+
+
+def expected(weights, street):
+    return Segmenter.load(str(weights)).segment(street).label
+
+
+def test_the_old_model_serves_until_the_new_one_is_warm(node, tiny_weights, other_weights, gate, street):
+    gate.write_text('')
+    assert node.set(weights=str(other_weights))[0].successful
+    node.spin_until(lambda: 'weights to come' in node.status[1], 'warming up')
+    assert node.status[1]['weights to come'] == str(other_weights)
+    assert node.status[1]['weights'] == str(tiny_weights)
+    np.testing.assert_array_equal(label_of(node, street), expected(tiny_weights, street))
+    gate.write_text('open')
+    serve(node, other_weights)
+    np.testing.assert_array_equal(label_of(node, street), expected(other_weights, street))
+    assert node.get('weights')[0].string_value == str(other_weights)
+
+
+def test_the_new_names_are_out_before_the_new_models_first_label(node, tiny_weights, other_weights, street):
+    events = []
+    node.received['label_names'].clear()
+    node.client.create_subscription(type(node.answer('label', street, next(stamps))), '/lw_refinenet/label',
+        lambda m: events.append((len(node.received['label_names']), pixels_of(m).copy())), 10)  # fmt: skip
+    assert node.set(weights=str(other_weights))[0].successful
+    new, old = expected(other_weights, street), expected(tiny_weights, street)
+
+    def new_label():
+        node.send(street, stamp_ns=next(stamps))
+        return any(np.array_equal(label, new) for _, label in events)
+
+    node.spin_until(new_label, 'label of the new model')
+    names_seen = [seen for seen, label in events if not np.array_equal(label, old)]
+    assert names_seen[0] == 1
+    named = json.loads(node.received['label_names'][0].data)['classes']
+    assert [c['name'] for c in named] == ['wall', 'floor', 'door', 'lamp', 'unlabelled']
+
+
+@pytest.mark.parametrize('fault', ['missing', 'truncated', 'not safetensors', 'not finite', 'other shapes'])
+def test_a_bad_file_is_refused_with_the_reason_and_changes_nothing(
+    node, tiny_weights, tmp_path, street, fault
+):
+    path = tmp_path / 'bad.safetensors'
+    content = tiny_weights.read_bytes()
+    if fault == 'truncated':
+        path.write_bytes(content[:-100])
+    elif fault == 'not safetensors':
+        path.write_bytes(b'PK\x03\x04' + content)
+    elif fault == 'not finite':
+        path.write_bytes(content[:-2] + b'\xff\x7f')
+    elif fault == 'other shapes':
+        path.write_bytes(
+            content.replace(b'\\"width\\":8', b'\\"width\\":9').replace(b'"width\\": 8', b'"width\\": 9')
+        )
+        assert path.read_bytes() != content
+    result = node.set_atomically(weights=str(path), overlay_alpha=0.125)
+    assert not result.successful
+    assert str(path) in result.reason
+    weights, alpha = node.get('weights', 'overlay_alpha')
+    assert (weights.string_value, alpha.double_value) == (str(tiny_weights), 0.5)
+    np.testing.assert_array_equal(label_of(node, street), expected(tiny_weights, street))
+
+
+def test_the_overlays_classes_must_be_the_new_models(node, tiny_weights, other_weights):
+    assert node.set(overlay_classes=['road'])[0].successful
+    (result,) = node.set(weights=str(other_weights))
+    assert not result.successful
+    assert "'road'" in result.reason
+    assert node.get('weights')[0].string_value == str(tiny_weights)
+    assert node.set_atomically(weights=str(other_weights), overlay_classes=['floor']).successful
+    serve(node, other_weights)
+
+
+def test_should_warming_up_fail_all_goes_back_and_the_diagnostics_say_error(
+    node, tiny_weights, other_weights, gate, street
+):
+    assert node.set(overlay_classes=['road'])[0].successful
+    gate.write_text('')
+    assert node.set_atomically(weights=str(other_weights), overlay_classes=['floor']).successful
+    node.answer('overlay', street, next(stamps))
+    gate.write_text('fail')
+    node.spin_until(lambda: 'the gate is shut' in node.status[0], 'reason on /diagnostics')
+    assert node.level == b'\x02'
+    assert str(other_weights) in node.status[0]
+    weights, classes = node.get('weights', 'overlay_classes')
+    assert weights.string_value == str(tiny_weights)
+    assert classes.string_array_value == ['road']
+    np.testing.assert_array_equal(label_of(node, street), expected(tiny_weights, street))
+    assert node.set(weights=str(tiny_weights))[0].successful  # as they are: the fault is settled
+    node.spin_until(lambda: node.level != b'\x02', 'diagnostics without a fault')
+
+
+def test_the_last_of_several_changes_wins(node, tiny_weights, other_weights, gate, tmp_path, street):
+    third = write_tiny_weights(tmp_path / 'third.safetensors', seed=3)
+    gate.write_text('')
+    assert node.set(weights=str(other_weights))[0].successful
+    assert node.set(weights=str(third))[0].successful
+    gate.write_text('open')
+    serve(node, third)
+    np.testing.assert_array_equal(label_of(node, street), expected(third, street))
+    seen = {
+        tuple(c['name'] for c in json.loads(m.data)['classes']) for m in node.received['label_names'][-2:]
+    }
+    assert ('wall', 'floor', 'door', 'lamp', 'unlabelled') not in seen
+
+
+def test_an_inactive_node_takes_weights_too(node, other_weights, street):
+    assert node.transition('deactivate')
+    assert node.set(weights=str(other_weights))[0].successful
+    serve(node, other_weights)
+    assert node.transition('activate')
+    node.wait_active()
+    np.testing.assert_array_equal(label_of(node, street), expected(other_weights, street))
+
+
+def test_superseded_weights_are_never_begun_and_take_no_thread(
+    node, tiny_weights, other_weights, gate, tmp_path, street
+):
+    third = write_tiny_weights(tmp_path / 'third.safetensors', seed=3)
+    first = begun(gate)
+    gate.write_text('')
+    assert node.set(weights=str(other_weights))[0].successful
+    node.spin_until(lambda: begun(gate) == first + 1, 'warm-up')
+    threads = threads_of(node)
+    for weights in (third, other_weights, third) * 5:
+        assert node.set(weights=str(weights))[0].successful
+    assert threads_of(node) < threads + 5, 'there were 15 requests'
+    gate.write_text('open')
+    serve(node, third)
+    assert begun(gate) == first + 2
+    np.testing.assert_array_equal(label_of(node, street), expected(third, street))
+
+
+def test_weights_that_serve_or_come_already_are_not_begun_again(
+    node, tiny_weights, other_weights, gate, street
+):
+    first = begun(gate)
+    assert node.set(weights=str(tiny_weights))[0].successful
+    serve(node, tiny_weights)
+    assert begun(gate) == first
+    gate.write_text('')
+    for _ in range(3):
+        assert node.set(weights=str(other_weights))[0].successful
+    gate.write_text('open')
+    serve(node, other_weights)
+    assert begun(gate) == first + 1
+
+
+def test_setting_the_weights_that_serve_cancels_those_that_come(
+    node, tiny_weights, other_weights, gate, street
+):
+    gate.write_text('')
+    assert node.set(weights=str(other_weights))[0].successful
+    assert node.set(weights=str(tiny_weights))[0].successful
+    serve(node, tiny_weights)
+    gate.write_text('fail')  # of what nobody wants any more
+    node.status = None
+    np.testing.assert_array_equal(label_of(node, street), expected(tiny_weights, street))
+    node.spin_until(lambda: node.status, 'diagnostics')
+    assert node.level != b'\x02', node.status
+
+
+def test_a_file_that_was_overwritten_is_another_one(node, other_weights, gate, tmp_path, street):
+    path = tmp_path / 'best.safetensors'
+    write_tiny_weights(path, seed=3)
+    assert node.set(weights=str(path))[0].successful
+    serve(node, path)
+    first = begun(gate)
+    path.write_bytes(other_weights.read_bytes())
+    assert node.set(weights=str(path))[0].successful
+    node.spin_until(lambda: begun(gate) == first + 1, 'warm-up')
+    serve(node, path)
+    np.testing.assert_array_equal(label_of(node, street), expected(other_weights, street))
+
+
+def test_the_node_ends_while_weights_come(node, other_weights, gate):
+    gate.write_text('')
+    first = begun(gate)
+    assert node.set(weights=str(other_weights))[0].successful
+    node.spin_until(lambda: begun(gate) == first + 1, 'warm-up')
+    status, _, output = node.stop(signal.SIGTERM)  # the last test of this node
+    assert status == 0, output
+    assert 'Traceback' not in output
