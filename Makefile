@@ -44,12 +44,12 @@ test-jazzy: ## run the tests that need ROS on Jazzy's wheels, in .venv-jazzy
 	$(if $(ROS_DISTRO),$(error ROS $(ROS_DISTRO) is sourced: its packages and Jazzy's wheels do not mix, use another shell))
 	@$(MAKE) --no-print-directory VENV=.venv-jazzy WHEELS=jazzy test-ros
 
-# Of these ROS is only a part, or another ROS changes little; they ran on Kilted's wheels.
-NOT_ROS := -e test_demo -e test_fine_tuning -e test_copies -e test_label -e test_security -e test_faults
+# Another ROS changes little in these; they ran on Kilted's wheels.
+NOT_ON_JAZZY := cli/test_demo node/test_copies node/test_faults_node node/test_faults_ending node/test_security
 
 .PHONY: test-ros
 test-ros: $(VENV)/.ready-dev
-	$(ISOLATED) $(BIN)/python -m pytest $(ARGS) $$(grep -rl "importorskip('rclpy'" test | grep -v $(NOT_ROS))
+	$(ISOLATED) $(BIN)/python -m pytest -m ros $(NOT_ON_JAZZY:%=--ignore=test/%.py) $(ARGS)
 
 ifneq ($(wildcard benchmark/__main__.py),)
 .PHONY: benchmark

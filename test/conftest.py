@@ -14,6 +14,11 @@ from test.support.tiny_network import write_tiny_weights
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker('ros'):
+        pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+
+
 @pytest.fixture(scope='session')
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained network of three classes whose labels differ from place to place."""

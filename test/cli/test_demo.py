@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
-
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.sources.bag_writer import BagWriter
 from lw_refinenet_ros.sources.opening import open_source
+
+pytestmark = pytest.mark.ros
 
 FRAMES = 12
 PLAYER = '\0play\0'  # in a command line; a child that has not begun yet shows its parent's, `demo`

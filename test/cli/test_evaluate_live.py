@@ -6,13 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from test.support.recordings import pictures, record, stamps
-
-pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
-
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.sources.opening import open_source
+from test.support.recordings import pictures, record, stamps
+
+pytestmark = pytest.mark.ros
 
 FRAMES = 8
 TOPIC, TRUTH = '/front/image', '/front/truth'

@@ -30,9 +30,11 @@ def test_every_alignment_of_strings_parses_as_rosbags_does(little):
             assert np.array_equal(frame.data, expected.data)
 
 
+@pytest.mark.ros
 def test_what_rclpy_serializes_parses():
-    serialization = pytest.importorskip('rclpy.serialization', reason='rclpy is not installed')
-    messages = pytest.importorskip('sensor_msgs.msg', reason='sensor_msgs is not installed')
+    from rclpy import serialization
+    from sensor_msgs import msg as messages
+
     for length in range(9):
         message = messages.Image(height=2, width=2, encoding='m' * (8 - length), step=2 + length)
         message.header.frame_id = 'ü' * length

@@ -17,6 +17,8 @@ from lw_refinenet_ros.node.newest_worker import NewestWorker
 from lw_refinenet_ros.node.parameters import PARAMETERS, refusal
 from test.support.node_process import NodeProcess, pixels_of, stamp_of
 
+pytestmark = pytest.mark.ros
+
 stamps = itertools.count(12_000_000_000)
 
 

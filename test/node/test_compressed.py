@@ -16,6 +16,8 @@ from lw_refinenet_ros.image.compressed import parse_compressed_image
 from lw_refinenet_ros.image.encodings import rgb
 from test.support.node_process import NodeProcess, pixels_of, stamp_of
 
+pytestmark = pytest.mark.ros
+
 stamps = itertools.count(12_000_000_000)
 
 

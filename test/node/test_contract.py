@@ -17,6 +17,8 @@ from sensor_msgs.msg import Image
 
 from test.support.node_process import NodeProcess, pixels_of, stamp_of
 
+pytestmark = pytest.mark.ros
+
 # Writes down every job that is compiled or run; fails at the next frames while the folder has a file `fail`.
 WATCHED = """
 import os, pathlib

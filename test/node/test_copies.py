@@ -30,7 +30,6 @@ def address(pixels_or_bytes) -> int:
 @pytest.fixture
 def message(street):
     """A serialized image as the middleware hands it over: bytes that may not be written."""
-    pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
     from rclpy.serialization import serialize_message
     from sensor_msgs.msg import Image
 
@@ -39,6 +38,7 @@ def message(street):
     return serialize_message(image)
 
 
+@pytest.mark.ros
 @pytest.mark.parametrize('confidence', [False, True])
 def test_the_network_reads_the_bytes_of_the_message_where_they_lie(message, tiny_weights, confidence):
     pytest.importorskip('openvino')
@@ -76,8 +76,8 @@ def test_a_batch_and_a_resized_image_are_copied_once_into_memory_that_is_kept(ti
         assert segmenter.engine._input(job, [image] * batch).ctypes.data == first.ctypes.data
 
 
+@pytest.mark.ros
 def test_an_output_is_filled_in_the_memory_of_the_message_that_is_published(street):
-    pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
     from lw_refinenet_ros.node.outputs import ImageOutput
 
     class Publisher:
@@ -182,8 +182,8 @@ def test_points_are_written_where_they_lie_from_one_image_of_depths_in_metres():
         assert used < 1
 
 
+@pytest.mark.ros
 def test_publishing_an_image_allocates_no_pixels(street):
-    pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
     import rclpy
     from sensor_msgs.msg import Image
     from std_msgs.msg import Header

@@ -18,6 +18,8 @@ from lw_refinenet_ros.image.encodings import ENCODINGS, rgb
 from lw_refinenet_ros.image.frame import Frame
 from test.support.node_process import NodeProcess, pixels_of
 
+pytestmark = pytest.mark.ros
+
 stamps = itertools.count(12_000_000_000)
 
 

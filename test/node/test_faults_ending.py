@@ -19,6 +19,8 @@ from lw_refinenet_ros.node.process.fast_dds import YOUNG_S
 from test.support.long_run import LongRun
 from test.support.node_process import pixels_of
 
+pytestmark = pytest.mark.ros
+
 SHARED_MEMORY = Path('/dev/shm')
 ALONE = {'threads': 1}
 

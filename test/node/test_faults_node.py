@@ -20,6 +20,8 @@ from test.support.faults.parameters import set_odd_parameters
 from test.support.long_run import LongRun
 from test.support.node_process import stamp_of
 
+pytestmark = pytest.mark.ros
+
 ALONE = {'threads': 1}
 
 

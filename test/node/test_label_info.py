@@ -15,6 +15,8 @@ from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.node.label_info import LabelPublishers
 from test.support.node_process import NodeProcess
 
+pytestmark = pytest.mark.ros
+
 NAMED = {0: 'sky', 1: 'road', 2: 'car', 255: 'unlabelled'}
 
 

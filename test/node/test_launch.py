@@ -20,6 +20,8 @@ from sensor_msgs.msg import Image
 from test.support import ROOT
 from test.support.node_process import PATIENCE_S  # importing it also keeps the test's messages to itself
 
+pytestmark = pytest.mark.ros
+
 NAME = 'lw_refinenet_ros'
 FILES = sorted((ROOT / 'launch').glob('*.launch.py'), key=lambda file: file.name)
 PROGRAMS = {'segmentation_node': f'{NAME}.node.main', 'lw_refinenet': f'{NAME}.cli.main'}

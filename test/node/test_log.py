@@ -9,6 +9,8 @@ from sensor_msgs.msg import Image
 
 from test.support.long_run import LongRun
 
+pytestmark = pytest.mark.ros
+
 TOPIC = '/nowhere'
 
 

@@ -18,6 +18,8 @@ from lw_refinenet_ros.node.parameters import PARAMETERS
 from test.support import ROOT
 from test.support.node_process import NodeProcess, pixels_of, stamp_of
 
+pytestmark = pytest.mark.ros
+
 STAMP = 12_000_000_345
 
 

@@ -13,6 +13,8 @@ from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 from lw_refinenet_ros.resources import share_path
 from test.support.node_process import PATIENCE_S  # importing it also keeps the node to itself
 
+pytestmark = pytest.mark.ros
+
 NODE = '/robot/lw_refinenet'
 NAMES = [p.name for p in PARAMETERS]
 MAIN = [sys.executable, '-m', 'lw_refinenet_ros.node.main']

@@ -35,6 +35,8 @@ from lw_refinenet_ros.cli.live import ros_environment
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.node.replay.qos import profile_of, recorded
 
+pytestmark = pytest.mark.ros
+
 FRAMES = 6
 PATIENCE_S = 60.0
 os.environ.update(ros_environment())

@@ -16,6 +16,8 @@ from lw_refinenet_ros.image.point_cloud import POINT, Pinhole, project
 from lw_refinenet_ros.node.cloud_message import FIELDS, CloudWriter
 from test.support.node_process import NodeProcess, pixels_of, stamp_of
 
+pytestmark = pytest.mark.ros
+
 stamps = itertools.count(12_000_000_000, 100_000_000)
 K = [100.0, 0.0, 63.5, 0.0, 90.0, 47.5, 0.0, 0.0, 1.0]
 CAMERA = Pinhole(height=96, width=128, fx=100.0, fy=90.0, cx=63.5, cy=47.5)

@@ -107,8 +107,8 @@ main()
 """
 
 
+@pytest.mark.ros
 def test_a_node_that_serves_and_changes_weights_unpickles_nothing(tiny_weights, tmp_path, street):
-    pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
     import signal
 
     from test.support.node_process import NodeProcess
@@ -230,8 +230,8 @@ def flow(depth: int) -> bytes:
     ],
     ids=['deep', 'large', 'broken', 'missing'],
 )
+@pytest.mark.ros
 def test_a_parameter_file_out_of_bounds_is_refused_by_name(tmp_path, content, said):
-    pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
     from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 
     file = tmp_path / 'params.yaml'
@@ -241,8 +241,8 @@ def test_a_parameter_file_out_of_bounds_is_refused_by_name(tmp_path, content, sa
         ParameterFiles(['node', '--ros-args', '--params-file', str(file)])
 
 
+@pytest.mark.ros
 def test_a_node_with_a_parameter_file_out_of_bounds_ends_with_one_line(tmp_path):
-    pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
     file = tmp_path / 'params.yaml'
     file.write_bytes(flow(100_000))
     command = ['-m', 'lw_refinenet_ros.node.main', '--ros-args', '--params-file', str(file)]
@@ -251,16 +251,16 @@ def test_a_node_with_a_parameter_file_out_of_bounds_ends_with_one_line(tmp_path)
     assert re.fullmatch(rf'segmentation_node: {file}: .*nested more than 32 levels deep\n', done.stderr)
 
 
+@pytest.mark.ros
 def test_the_shipped_parameter_file_is_within_the_bounds():
-    pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
     from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
     from lw_refinenet_ros.resources import share_path
 
     ParameterFiles(['--ros-args', '--params-file', str(share_path('config/segmentation.yaml'))])
 
 
+@pytest.mark.ros
 def test_a_parameter_file_that_is_a_pipe_is_refused_at_once(tmp_path):
-    pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
     from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 
     os.mkfifo(tmp_path / 'pipe.yaml')
@@ -283,8 +283,8 @@ def test_importing_the_engine_reports_nothing_to_anybody():
     assert (done.returncode, done.stdout) == (0, '[]'), done.stderr
 
 
+@pytest.mark.ros
 def test_the_sros2_policy_allows_every_topic_and_service_of_the_running_node(tiny_weights):
-    pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
     from xml.etree import ElementTree
 
     from lw_refinenet_ros.resources import share_path

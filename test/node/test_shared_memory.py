@@ -21,6 +21,8 @@ from lw_refinenet_ros.node.process.fast_dds import (
 )
 from test.support import ROOT
 
+pytestmark = pytest.mark.ros
+
 PROFILE = ROOT / 'config/fastdds_large_images.xml'
 
 

@@ -19,6 +19,8 @@ from std_msgs.msg import String
 from lw_refinenet_ros.node.subscription import FollowingSubscription, quality
 from test.support.node_process import PATIENCE_S
 
+pytestmark = pytest.mark.ros
+
 
 def receivers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == 'receive']

@@ -16,6 +16,8 @@ from lw_refinenet_ros.inference.segmenter import Segmenter
 from test.support.node_process import NodeProcess, pixels_of
 from test.support.tiny_network import write_tiny_weights
 
+pytestmark = pytest.mark.ros
+
 # Warming up waits until the file says how it shall end; beside it lies a line for each engine that was begun.
 GATED = """
 import os, pathlib, time

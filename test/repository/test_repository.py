@@ -35,6 +35,13 @@ def test_every_python_file_names_its_licence_first():
     assert [str(file) for file in PYTHON if file.read_text().split('\n', 1)[0] != first] == []
 
 
+def test_every_test_module_that_needs_ros_is_marked():
+    tests = {str(file): file.read_text() for file in PYTHON}
+    needs_ros = {name for name, text in tests.items() if "\npytest.importorskip('rclpy'" in text}
+    assert needs_ros
+    assert {name for name in needs_ros if '\npytestmark = pytest.mark.ros\n' not in tests[name]} == set()
+
+
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_every_link_of_a_page_leads_somewhere(page):
     links = [link for link in LINK.findall(page.read_text()) if '://' not in link]
