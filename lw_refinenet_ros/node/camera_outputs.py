@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is published of one camera."""
+"""The outputs of one camera."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rclpy.qos import ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
@@ -31,7 +30,7 @@ WITH_CONFIDENCE = {'confidence', POINTS}
 
 
 class CameraOutputs:
-    """Holds a camera's publishers and publishes what is wanted.
+    """Publishes those outputs of a camera that have subscribers.
 
     Args:
         node: that publishes.
@@ -47,14 +46,14 @@ class CameraOutputs:
         self._publishers: list[Publisher] = []
 
         def publisher(kind: type, output: str) -> Publisher:
-            made = node.create_lifecycle_publisher(
+            created = node.create_lifecycle_publisher(
                 kind,
                 f'~/{prefix}{output}',
                 quality(ReliabilityPolicy.RELIABLE),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
-            self._publishers.append(made)
-            return made
+            self._publishers.append(created)
+            return created
 
         self._images = {name: ImageOutput(publisher(Image, name), kind) for name, kind in IMAGES.items()}
         self._jpeg = JpegOutput(publisher(CompressedImage, JPEG))
@@ -66,45 +65,43 @@ class CameraOutputs:
         return [publisher.topic_name for publisher in self._publishers]
 
     def close(self) -> None:
-        """Let go of the publishers."""
+        """Destroy the publishers."""
         for publisher in self._publishers:
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
 
     def wanted(self) -> set[str]:
-        """Name the outputs that somebody subscribes to."""
+        """Return the names of the outputs that have subscribers."""
         outputs: dict[str, ImageOutput | JpegOutput | PointsOutput] = {**self._images}
         outputs |= {JPEG: self._jpeg, POINTS: self.points}
         return {name for name, output in outputs.items() if output.wanted}
 
     @staticmethod
     def need_confidence(wanted: set[str]) -> bool:
-        """Whether some of the outputs show the confidence."""
+        """Whether some of the outputs contain the confidence."""
         return bool(wanted & WITH_CONFIDENCE)
 
     def label_memory(self, height: int, width: int) -> Pixels:
-        """Give the memory of the label message, uint8 (H, W), to be filled before `publish`."""
-        return self._images['label'].pixels(height, width)
+        """Return the memory of the label message, uint8 (H, W): a label that lies there is not copied."""
+        return self._images['label'].memory(height, width)
 
     def publish(self, wanted: set[str], frame: Frame, result: Segmentation, settings: Settings) -> None:
-        """Publish the wanted ones; the result's label lies in `label_memory`."""
+        """Publish the wanted outputs of a frame."""
         header, size, images = header_of(frame), result.label.shape, self._images
         if 'label' in wanted:
-            images['label'].publish(header)
+            images['label'].publish(header, result.label)
         if 'confidence' in wanted and result.confidence is not None:
-            np.copyto(images['confidence'].pixels(*size), result.confidence)
-            images['confidence'].publish(header)
+            images['confidence'].publish(header, result.confidence)
         if 'color' in wanted:
-            result.color(out=images['color'].pixels(*size))
-            images['color'].publish(header)
+            images['color'].publish(header, result.color(out=images['color'].memory(*size)))
         if wanted & {'overlay', JPEG}:
-            overlay = images['overlay'].pixels(*size)
+            overlay = images['overlay'].memory(*size)
             # While another model warms up, the setting may name its classes already.
             painted = [name for name in settings.overlay_classes if name in result.labels.names]
             result.overlay(settings.overlay_alpha, painted if settings.overlay_classes else None, out=overlay)
             if 'overlay' in wanted:
-                images['overlay'].publish(header)
+                images['overlay'].publish(header, overlay)
             if JPEG in wanted:
                 self._jpeg.publish(header, overlay)
         if POINTS in wanted:
-            self.points.offer(header, frame.stamp_ns, result)
+            self.points.add(header, frame.stamp_ns, result)

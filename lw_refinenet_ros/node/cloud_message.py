@@ -41,7 +41,7 @@ class CloudWriter:
         self._points: Points = np.empty((0, 0), POINT)
 
     def points(self, height: int, width: int) -> Points:
-        """Give the memory of (height, width) points, to be filled before `publish`."""
+        """Return the memory of (height, width) points, to be filled before `publish`."""
         if self._points.shape != (height, width):
             message = self._message
             message.height, message.width, message.row_step = height, width, width * POINT.itemsize
@@ -50,11 +50,11 @@ class CloudWriter:
         return self._points
 
     def publish(self, header: Header) -> None:
-        """Publish what `points` gave."""
+        """Publish the memory that `points` returned."""
         self._publisher.publish(self.message(header))
 
     def message(self, header: Header) -> PointCloud2:
-        """Give the cloud as a message, which shares the memory of `points` unless sensor_msgs_py wrote it."""
+        """Return the cloud as a message, in the memory of `points` unless sensor_msgs_py wrote it."""
         height, width = self._points.shape
         if create_cloud is None:
             self._message.header = header

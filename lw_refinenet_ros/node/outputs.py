@@ -47,25 +47,28 @@ class ImageOutput:
         self._publisher = publisher
         self._channels = CHANNELS[encoding]
         self._message = Image(encoding=encoding)
-        self._pixels = np.empty(0, np.uint8)
+        self._memory = np.empty(0, np.uint8)
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody subscribes."""
+        """Whether there are subscribers."""
         return bool(self._publisher.get_subscription_count())
 
-    def pixels(self, height: int, width: int) -> Pixels:
-        """Give the message's own memory, uint8 (H, W) or (H, W, 3), to be filled before `publish`."""
+    def memory(self, height: int, width: int) -> Pixels:
+        """Return the message's own memory, uint8 (H, W) or (H, W, 3): an image there is not copied."""
         if (self._message.height, self._message.width) != (height, width):
             self._message.height, self._message.width = height, width
             self._message.step = width * self._channels
             self._message.data = array('B', bytes(height * self._message.step))
             shape = (height, width) if self._channels == 1 else (height, width, self._channels)
-            self._pixels = np.frombuffer(self._message.data, np.uint8).reshape(shape)
-        return self._pixels
+            self._memory = np.frombuffer(self._message.data, np.uint8).reshape(shape)
+        return self._memory
 
-    def publish(self, header: Header) -> None:
-        """Publish what `pixels` gave."""
+    def publish(self, header: Header, image: Pixels) -> None:
+        """Publish uint8 (H, W) or (H, W, 3) RGB; copied unless it is the array that `memory` returned."""
+        memory = self.memory(*image.shape[:2])
+        if image is not memory:
+            np.copyto(memory, image)
         self._message.header = header
         self._publisher.publish(self._message)
 
@@ -92,7 +95,7 @@ class JpegOutput:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody subscribes."""
+        """Whether there are subscribers."""
         return bool(self._publisher.get_subscription_count())
 
     def publish(self, header: Header, image: Pixels) -> None:

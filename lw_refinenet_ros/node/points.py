@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,10 +14,11 @@ from std_msgs.msg import Header
 from lw_refinenet_ros.image.frame import FrameError, parse_image, parse_stamp
 from lw_refinenet_ros.image.point_cloud import Pinhole, metres, paint, project
 from lw_refinenet_ros.node.cloud_message import CloudWriter, copy_xyz
+from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS, DepthPairing
 from lw_refinenet_ros.node.subscription import FollowingSubscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from rclpy.lifecycle import LifecycleNode
     from rclpy.publisher import Publisher
@@ -29,11 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ['PointsOutput']
 
-# Stamps of one exposure that a driver gave apart. Less than half the period of the fastest depth cameras
-# (90 Hz), so that never two depth images are this near to one image.
-TOLERANCE_NS = 5_000_000
-KEPT = 8  # depth images that wait for their image, and images that wait for their depth
-SILENCE_S = 2.0  # without depth: then no image is segmented for the points' sake
+SILENCE_S = 2.0  # without depth: then no image is segmented for the points alone
 
 
 class _Geometry(NamedTuple):
@@ -46,8 +41,7 @@ class _Geometry(NamedTuple):
 class PointsOutput:
     """Publishes `~/points` from `depth` and `camera_info`, or else from a cloud on `points`.
 
-    It listens to them while somebody subscribes to the result, and takes `points` only where nobody
-    publishes `depth`. An image and its depth may come in either order.
+    Subscribes to them while the result has subscribers, and to `points` only where `depth` has no publisher.
 
     Args:
         node: that subscribes.
@@ -55,8 +49,8 @@ class PointsOutput:
         publisher: of the result.
 
     Attributes:
-        published: clouds so far.
-        unpaired: segmented images so far whose depth never came.
+        published: number of clouds.
+        unpaired: number of segmented images whose depth never came.
 
     """
 
@@ -72,29 +66,26 @@ class PointsOutput:
         self._writer = CloudWriter(publisher)
         self.published = self.unpaired = 0
         self._complaint = ''
-        self._pair_later: Callable[[Callable[[], None]], None] | None = None
+        self._call: Callable[[Callable[[], None]], None] | None = None
         self._last_received = 0.0  # monotonic seconds
         self._camera_info: bytes | None = None
-        self._lock = threading.Lock()
-        self._geometries: OrderedDict[int, _Geometry] = OrderedDict()  # by stamp, the latest last
-        self._expected: deque[int] = deque(maxlen=KEPT)  # stamps of images at work or waiting
-        self._waiting: OrderedDict[int, tuple[Header, Segmentation]] = OrderedDict()
+        self._pairing: DepthPairing[_Geometry, tuple[Header, Segmentation]] = DepthPairing()
 
     # In the executor's thread
 
     def listen(self, call: Callable[[Callable[[], None]], None]) -> None:
-        """Take depth as soon as somebody wants points; `call` runs a task in the inference thread."""
-        self._pair_later = call
+        """Subscribe to depth while there are subscribers; `call` runs a task in the inference thread."""
+        self._call = call
         self.follow()
 
     def stop(self) -> None:
-        """Listen no more and forget what waits; the inference thread has ended."""
-        self._pair_later = None
+        """Unsubscribe, and forget the results that wait."""
+        self._call = None
         self._close()
 
     def follow(self) -> None:
-        """Listen to what there is while the points are wanted, as reliably as it is offered."""
-        if self._pair_later is None:
+        """Adapt the subscriptions to the present publishers and subscribers."""
+        if self._call is None:
             return
         if not self._publisher.get_subscription_count():
             self._close()
@@ -109,20 +100,19 @@ class PointsOutput:
             subscription.open()
             subscription.follow()
         if time.monotonic() - self._last_received > SILENCE_S:
-            with self._lock:
-                self._geometries.clear()
+            self._pairing.clear_depths()
 
     def warning(self) -> str:
-        """Say in one line why there are no points though they are wanted, or give an empty string."""
+        """Return in one line why subscribers get no points, or an empty string."""
         complaint, self._complaint = self._complaint, ''
-        if self._pair_later is None or not self._publisher.get_subscription_count():
+        if self._call is None or not self._publisher.get_subscription_count():
             return ''
         depth, info, cloud = self._depth.topic, self._info.topic, self._cloud.topic
         if not self._has_depth and not self._node.count_publishers(cloud):
             return f'no ~/points: nobody publishes {depth} or {cloud}'
         if self._has_depth and self._camera_info is None:
             return f'no ~/points: {info} is missing beside {depth}'
-        if not self._geometries:
+        if not self._pairing.has_depth:
             return f'no ~/points: nothing came on {depth if self._has_depth else cloud} for {SILENCE_S:.0f} s'
         return complaint
 
@@ -133,73 +123,51 @@ class PointsOutput:
     def _close(self) -> None:
         for subscription in (self._depth, self._info, self._cloud):
             subscription.close()
-        with self._lock:
-            self._geometries.clear()
-            self._expected.clear()
-            self._waiting.clear()
+        self._pairing.clear()
         self._camera_info = None
 
     def _receive_info(self, cdr: bytes) -> None:
         self._camera_info = cdr
 
     def _receive(self, geometry: _Geometry) -> None:
-        """Keep the latest, and those that an image at work is going to need, however long it takes."""
+        """Keep a depth image or cloud, and publish the result that waits for it."""
         try:
             stamp_ns = parse_stamp(geometry.cdr)
         except FrameError as error:
             self._complaint = f'no ~/points: {error}'
             return
         self._last_received = time.monotonic()
-        with self._lock:
-            self._geometries[stamp_ns] = geometry
-            self._geometries.move_to_end(stamp_ns)
-            needed = {min(self._geometries, key=lambda s: abs(s - stamp)) for stamp in self._expected}
-            for spare in [s for s in self._geometries if s not in needed][:-KEPT]:
-                del self._geometries[spare]
-            is_awaited = _paired(stamp_ns, self._waiting) is not None
-        if is_awaited and self._pair_later is not None:
-            self._pair_later(self._pair)
+        if self._pairing.add_depth(stamp_ns, geometry) and self._call is not None:
+            self._call(self._publish_pairs)
 
     # In the inference thread
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody subscribes, and there is depth to make points of."""
-        return bool(self._geometries) and bool(self._publisher.get_subscription_count())
+        """Whether there are subscribers, and depth to make points of."""
+        return self._pairing.has_depth and bool(self._publisher.get_subscription_count())
 
     def expect(self, stamp_ns: int) -> None:
         """Keep the depth of an image that is about to be segmented."""
-        with self._lock:
-            self._expected.append(stamp_ns)
+        self._pairing.expect(stamp_ns)
 
-    def offer(self, header: Header, stamp_ns: int, result: Segmentation) -> None:
+    def add(self, header: Header, stamp_ns: int, result: Segmentation) -> None:
         """Publish a result with confidence now, or when its depth comes; its label is copied."""
         kept = replace(result, label=result.label.copy())
-        with self._lock:
-            self._waiting[stamp_ns] = (header, kept)
-            while len(self._waiting) > KEPT:
-                missed, _ = self._waiting.popitem(last=False)
-                self._miss(missed)
-        self._pair()
+        for distance_ns in self._pairing.add_result(stamp_ns, (header, kept)):
+            self.unpaired += 1
+            nearest = (
+                'there is none' if distance_ns is None else f'the nearest is {distance_ns / 1e6:.1f} ms away'
+            )
+            self._complaint = (
+                f'no ~/points: no depth within {TOLERANCE_NS / 1e6:.0f} ms of an image, {nearest}: '
+                'let the camera stamp both alike'
+            )
+        self._publish_pairs()
 
-    def _miss(self, stamp_ns: int) -> None:
-        self.unpaired += 1
-        apart = min((abs(stamp_ns - s) for s in self._geometries), default=None)
-        nearest = 'there is none' if apart is None else f'the nearest is {apart / 1e6:.1f} ms away'
-        self._complaint = (
-            f'no ~/points: no depth within {TOLERANCE_NS / 1e6:.0f} ms of an image, {nearest}: '
-            'let the camera stamp both alike'
-        )
-
-    def _pair(self) -> None:
+    def _publish_pairs(self) -> None:
         """Publish every result whose depth is there."""
-        with self._lock:
-            pairs = []
-            for stamp_ns in list(self._waiting):
-                paired = _paired(stamp_ns, self._geometries)
-                if paired is not None:
-                    pairs.append((*self._waiting.pop(stamp_ns), self._geometries[paired]))
-        for header, result, geometry in pairs:
+        for (header, result), geometry in self._pairing.pop_pairs():
             try:
                 self._publish(header, result, geometry)
             except ValueError as error:
@@ -234,14 +202,8 @@ class PointsOutput:
 
 
 def _pinhole(info: CameraInfo) -> Pinhole:
-    """Take the rectified camera of a camera_info; the raw one where no rectified one is given."""
+    """Return the rectified camera of a camera_info; the raw one where no rectified one is given."""
     fx, cx, fy, cy = info.p[0], info.p[2], info.p[5], info.p[6]
     if not any(info.p):
         fx, cx, fy, cy = info.k[0], info.k[2], info.k[4], info.k[5]
     return Pinhole(info.height, info.width, fx, fy, cx, cy)
-
-
-def _paired(stamp_ns: int, stamps: Iterable[int]) -> int | None:
-    """Give the nearest of some stamps, if it is within the tolerance."""
-    nearest = min(stamps, key=lambda s: abs(s - stamp_ns), default=None)
-    return nearest if nearest is not None and abs(nearest - stamp_ns) <= TOLERANCE_NS else None

@@ -87,13 +87,16 @@ def test_an_output_is_filled_in_the_memory_of_the_message_that_is_published(stre
     publisher = Publisher()
     for encoding in ('mono8', 'rgb8'):
         output = ImageOutput(publisher, encoding)
-        first = output.pixels(96, 128)
-        again = output.pixels(96, 128)
+        first = output.memory(96, 128)
+        again = output.memory(96, 128)
         assert first.ctypes.data == again.ctypes.data, 'memory is used again'
         from std_msgs.msg import Header
 
-        output.publish(Header())
+        output.publish(Header(), again)
         assert address(publisher.message.data) == first.ctypes.data
+        output.publish(Header(), np.full_like(first, 3))
+        assert address(publisher.message.data) == first.ctypes.data
+        assert (first == 3).all(), 'an image that lies elsewhere is copied'
 
 
 def test_colours_and_overlays_are_written_where_the_caller_wants_them(tiny_weights, street):
@@ -197,8 +200,9 @@ def test_publishing_an_image_allocates_no_pixels(street):
         output = ImageOutput(node.create_publisher(Image, 'copies', 1), 'rgb8')
 
         def publish():
-            output.pixels(HEIGHT, WIDTH)[...] = 7
-            output.publish(Header())
+            memory = output.memory(HEIGHT, WIDTH)
+            memory[...] = 7
+            output.publish(Header(), memory)
 
         assert new_bytes_per_pixel(publish) < 0.2
     finally:

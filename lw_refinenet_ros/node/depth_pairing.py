@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pair segmented images with the depths of the same stamp, which may come before or after them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ['KEPT', 'TOLERANCE_NS', 'DepthPairing']
+
+# Stamps of one exposure that a driver stamped separately. Less than half the period of the fastest depth
+# cameras (90 Hz), so that no two depth images are ever this near to one image.
+TOLERANCE_NS = 5_000_000
+KEPT = 8  # depths that wait for their image, and images that wait for their depth
+
+D = TypeVar('D')
+R = TypeVar('R')
+
+
+class DepthPairing(Generic[D, R]):
+    """Keeps depths and results until both of a stamp are there; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depths: OrderedDict[int, D] = OrderedDict()  # by stamp, the latest last
+        self._expected: deque[int] = deque(maxlen=KEPT)  # stamps of images in progress or waiting
+        self._results: OrderedDict[int, R] = OrderedDict()
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether there is any depth."""
+        return bool(self._depths)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._depths.clear()
+            self._expected.clear()
+            self._results.clear()
+
+    def clear_depths(self) -> None:
+        """Forget the depths; results go on waiting."""
+        with self._lock:
+            self._depths.clear()
+
+    def expect(self, stamp_ns: int) -> None:
+        """Keep the depth of an image that is about to be segmented, however long that takes."""
+        with self._lock:
+            self._expected.append(stamp_ns)
+
+    def add_depth(self, stamp_ns: int, depth: D) -> bool:
+        """Keep a depth; return whether a result waits for it."""
+        with self._lock:
+            self._depths[stamp_ns] = depth
+            self._depths.move_to_end(stamp_ns)
+            needed = {_nearest(stamp, self._depths) for stamp in self._expected}
+            for spare in [stamp for stamp in self._depths if stamp not in needed][:-KEPT]:
+                del self._depths[spare]
+            return _partner(stamp_ns, self._results) is not None
+
+    def add_result(self, stamp_ns: int, result: R) -> list[int | None]:
+        """Keep a result.
+
+        Returns:
+            For each older result that is given up since too many wait, the distance in ns to the nearest
+            depth; None if there is no depth.
+
+        """
+        distances = []
+        with self._lock:
+            self._results[stamp_ns] = result
+            while len(self._results) > KEPT:
+                missed, _ = self._results.popitem(last=False)
+                nearest = _nearest(missed, self._depths)
+                distances.append(None if nearest is None else abs(nearest - missed))
+        return distances
+
+    def pop_pairs(self) -> list[tuple[R, D]]:
+        """Return every result that has its depth, and forget it."""
+        pairs = []
+        with self._lock:
+            for stamp_ns in list(self._results):
+                partner = _partner(stamp_ns, self._depths)
+                if partner is not None:
+                    pairs.append((self._results.pop(stamp_ns), self._depths[partner]))
+        return pairs
+
+
+def _nearest(stamp_ns: int, stamps: Iterable[int]) -> int | None:
+    return min(stamps, key=lambda s: abs(s - stamp_ns), default=None)
+
+
+def _partner(stamp_ns: int, stamps: Iterable[int]) -> int | None:
+    """Return the nearest of some stamps, if it is within the tolerance."""
+    nearest = _nearest(stamp_ns, stamps)
+    return nearest if nearest is not None and abs(nearest - stamp_ns) <= TOLERANCE_NS else None
