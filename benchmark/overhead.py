@@ -83,9 +83,10 @@ def run(log: str) -> None:
         engine.run = timed
         return engine
 
-    def note(self: Statistics, stages_ms: dict[str, float]) -> None:
-        frames.append({**stages_ms, 'engine': engine_ms[0]})
-        segmented(self, stages_ms)
+    def note(self: Statistics, stages_ms: dict[str, float], **others) -> None:
+        if stages_ms:
+            frames.append({**stages_ms, 'engine': engine_ms[0]})
+        segmented(self, stages_ms, **others)
 
     segmenter.make_engine, Statistics.segmented = make_timed_engine, note
     segmentation_node.main()

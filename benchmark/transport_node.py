@@ -21,6 +21,9 @@ class NoNetwork:
     def prepare(self, job: Job) -> None:
         """Compile nothing."""
 
+    def close(self) -> None:
+        """Release nothing."""
+
     def run(self, job: Job, images: Sequence[Pixels], labels: Sequence[Pixels], confidences: object) -> None:
         """Do nothing."""
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sensor_msgs.msg import CompressedImage, Image
@@ -11,7 +12,6 @@ from sensor_msgs.msg import CompressedImage, Image
 from lw_refinenet_ros.image.compressed import parse_compressed_image
 from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.node.camera_outputs import CameraOutputs
-from lw_refinenet_ros.node.newest_worker import Arrival
 from lw_refinenet_ros.node.statistics import Statistics
 from lw_refinenet_ros.node.subscription import FollowingSubscription
 
@@ -24,10 +24,18 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.inference.engine import Job
     from lw_refinenet_ros.node.parameters import Settings
 
-__all__ = ['Camera']
+__all__ = ['Arrival', 'Camera']
 
 OTHER_CLOCK_MS = 3.6e6  # older, and the stamps are of another clock, as in a replay without /clock
 SILENCE_S = 2.0  # without a frame from a matched publisher is worth a warning
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A serialized image and its time of arrival, in seconds of the monotonic clock."""
+
+    cdr: bytes
+    received: float
 
 
 class Camera:
@@ -37,12 +45,12 @@ class Camera:
         node: that subscribes and publishes.
         name: becomes part of the topics; empty for the only camera.
         transport: 'raw' or 'compressed'.
-        settings: returns what the parameters say now.
+        settings: returns the present values of the parameters.
 
     Attributes:
         name: as above.
-        parse: makes a frame of a serialized image.
-        outputs: what is published.
+        parse: views a serialized image as a frame.
+        outputs: its publishers.
         statistics: of its frames since the node was configured.
 
     """
@@ -63,7 +71,7 @@ class Camera:
         self.outputs = CameraOutputs(node, prefix)
         self.statistics = Statistics()
         self._complaint = ''  # of the last second's worst frame
-        self._offer: Callable[[Camera, Arrival], str] | None = None
+        self._enqueue: Callable[[Camera, Arrival], str] | None = None
         self._logged = {''}  # warnings that the log has seen, each once, without their figures
         self._next_due = 0.0  # when max_rate lets the next frame in, monotonic seconds
 
@@ -76,41 +84,41 @@ class Camera:
 
     def listen(
         self,
-        offer: Callable[[Camera, Arrival], str],
+        enqueue: Callable[[Camera, Arrival], str],
         call: Callable[[Callable[[], None]], None],
     ) -> None:
         """Hand frames to the inference thread from now on.
 
         Args:
-            offer: takes the newest frame and returns the fate of one that waited, or an empty string.
+            enqueue: takes the newest message and returns the fate of one that waited, or an empty string.
             call: runs a task in the inference thread.
 
         """
-        self._offer = offer
+        self._enqueue = enqueue
         self._subscription.open()
         self.outputs.points.listen(call)
         outputs = ', '.join(self.outputs.topics)
         self._node.get_logger().info(f'segmenting {self.topic} ({self._type}) for subscribers of {outputs}')
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Unsubscribe."""
         self._subscription.close()
         self.outputs.points.stop()
-        self._offer = None
+        self._enqueue = None
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Unsubscribe and destroy the publishers."""
         self.stop()
         self.outputs.close()
 
     def follow(self) -> None:
-        """Listen to what is published and wanted now, as reliably as it is offered."""
-        if self._offer is not None:
+        """Adapt the subscriptions to the present publishers and subscribers."""
+        if self._enqueue is not None:
             self._subscription.follow()
             self.outputs.points.follow()
 
     def warning(self) -> str:
-        """Say in one line what is wrong with this camera, or give an empty string."""
+        """Return in one line what is wrong with this camera, or an empty string."""
         complaint, self._complaint = self._complaint, ''
         if complaint:  # which is in the log
             return complaint
@@ -137,7 +145,7 @@ class Camera:
         return self.outputs.points.warning()
 
     def values(self) -> dict[str, str]:
-        """Give what the diagnostics show beside the statistics."""
+        """Return what the diagnostics show beside the statistics."""
         points = self.outputs.points
         values = {'topic': self.topic, 'batch': str(self.statistics.batch)}
         values |= {'points published': str(points.published), 'points without depth': str(points.unpaired)}
@@ -149,12 +157,12 @@ class Camera:
     # In the subscription's thread
 
     def _receive(self, cdr: bytes, lost: int) -> None:
-        """Hand the newest frame over; nothing else happens here."""
+        """Enqueue the newest message, unless the parameters forbid it."""
         now = time.monotonic()
         self.statistics.count('received')
         if lost:
             self.statistics.count('lost', lost)
-        if self._offer is None:
+        if self._enqueue is None:
             return
         settings = self._settings()
         if not settings.enabled:
@@ -166,14 +174,14 @@ class Camera:
                 return
             period = 1 / settings.max_rate
             self._next_due = max(self._next_due, now - period) + period
-        fate = self._offer(self, Arrival(cdr, now))
+        fate = self._enqueue(self, Arrival(cdr, now))
         if fate:
             self.statistics.count(fate)
 
     # In the inference thread
 
     def drop(self, fate: str, why: str) -> None:
-        """Count a frame that gave no result, and say why."""
+        """Count a frame without a result, and log the reason."""
         self.statistics.count(fate)
         of = f' of {self.name}' if self.name else ''
         self._complaint = f'frame{of} dropped: {why}'
@@ -181,7 +189,7 @@ class Camera:
             self._node.get_logger().warning(self._complaint, throttle_duration_sec=1.0)
 
     def log_change(self, frame: Frame, job: Job) -> None:
-        """Say that images are of another kind than before."""
+        """Log that the images differ from those before."""
         height, width = job.network_size
         of = f' of {self.name}' if self.name else ''
         self._node.get_logger().info(
@@ -189,5 +197,5 @@ class Camera:
         )
 
     def now_ns(self) -> int:
-        """Give the time of the node's clock, in ns."""
+        """Return the time of the node's clock, in ns."""
         return int(self._node.get_clock().now().nanoseconds)

@@ -54,7 +54,7 @@ def build_status(
         level: OK, WARN or ERROR of DiagnosticStatus.
         message: one line: what is going on, or what is wrong and the remedy.
         statistics: of the frames so far.
-        extra: what else there is to know: device, model, topic.
+        extra: further values: device, model, topic.
 
     """
     fates = dict.fromkeys(FATES, 0) | statistics.fates()
@@ -73,7 +73,7 @@ def build_status(
 
 
 def read_status(message: DiagnosticArray, name: str) -> Status | None:
-    """Read what `build_status` wrote; None if the message has no status of that name."""
+    """Read a status of `build_status`; None if the message has no status of that name."""
     for status in message.status:
         if status.name != name:
             continue

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,15 @@ from lw_refinenet_ros.image.encodings import ORDERS, pixels
 from lw_refinenet_ros.image.frame import Frame, FrameError
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.node.diagnostics import SUPERSEDED, WARMING_UP
-from lw_refinenet_ros.node.newest_worker import Arrival, NewestWorker
+from lw_refinenet_ros.node.newest_worker import NewestWorker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lw_refinenet_ros.inference.engine import Job, Pixels
-    from lw_refinenet_ros.inference.segmenter import Segmenter
-    from lw_refinenet_ros.node.camera import Camera
+    from lw_refinenet_ros.inference.segmenter import Segmentation
+    from lw_refinenet_ros.node.camera import Arrival, Camera
+    from lw_refinenet_ros.node.model_swap import Model
     from lw_refinenet_ros.node.parameters import Settings
 
 __all__ = ['MAX_BATCH', 'InferenceThread']
@@ -29,151 +31,144 @@ MAX_BATCH = 4  # frames: each size of a batch is compiled for itself, and engine
 
 
 @dataclass(frozen=True)
-class _Viewed:
-    """A frame as a view of its pixels, and the job that is to be done for it."""
+class _View:
+    """A frame's pixels, where they lie in its message, and the job for them."""
 
     camera: Camera
     arrival: Arrival
     frame: Frame
     image: Pixels
-    wanted: set[str]
+    wanted: set[str]  # outputs
     job: Job
-    compiled: bool  # whether the graph of its job had to be compiled first
-    view_s: float
+    is_new: bool  # the camera's last frame had another job: the graph is compiled first
+    stages_ms: dict[str, float]  # of `STAGES`, as far as the frame has come
 
 
 class InferenceThread:
-    """Segments the newest frames of all cameras and publishes what is wanted of them.
+    """Segments the newest frames of all cameras and publishes the outputs that have subscribers.
 
-    Frames that wait together and need the same work run as one batch.
+    A frame's way: `enqueue` its message, `_view` its pixels, `_compile` its job if that is new, `_segment` it
+    together with other cameras' frames of the same job, `_publish` the result.
 
     Args:
-        segmenter: the model to begin with.
-        settings: returns what the parameters say now.
-        announce: publishes the names of a model's classes.
-
-    Attributes:
-        segmenter: the model that serves.
-        warming_up: whether a graph is being compiled before it can serve.
-        failure: what went wrong with the model at the last attempt; empty once it serves again.
+        model: the one to begin with.
+        settings: returns the present values of the parameters.
+        announce: is told of each model before its first frame.
 
     """
 
     def __init__(
-        self,
-        segmenter: Segmenter,
-        settings: Callable[[], Settings],
-        announce: Callable[[Segmenter], None],
+        self, model: Model, settings: Callable[[], Settings], announce: Callable[[Model], None]
     ) -> None:
-        self.segmenter, self._settings = segmenter, settings
-        self.warming_up = False
-        self.failure = ''
-        self._announce = announce
-        self._next: Segmenter | None = None
+        self._model, self._settings, self._announce = model, settings, announce
         self._worker: NewestWorker[Camera, Arrival] | None = None
         self._jobs: dict[Camera, Job] = {}  # of each camera's last frame
-        announce(segmenter)
+        announce(model)
+
+    # In the executor's thread, and `enqueue` in those of the subscriptions
 
     @property
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether frames are taken."""
         return self._worker is not None
 
     def start(self) -> None:
         """Start the thread, and compile at once if the size that the network sees is known."""
-        self._worker = NewestWorker(self._segment)
+        self._worker = NewestWorker(self._process)
         size = self._settings().network_size
         if all(size):
-            self.warming_up = True
-            self._worker.call(lambda: self._warm_up(size))
+            self._model.warming_up = True
+            self.call(lambda: self._warm_up(size))
 
     def stop(self) -> None:
-        """Let the frames at work end, drop those that wait, and end the thread."""
+        """Finish the frames in progress, drop those that wait, and end the thread."""
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
-        self._swap()
 
     def close(self) -> None:
-        """End the thread and give the model's memory back."""
+        """End the thread and release the model's memory."""
         self.stop()
-        self.segmenter.close()
+        self._model.segmenter.close()
 
-    def offer(self, camera: Camera, arrival: Arrival) -> str:
-        """Hand over a camera's newest frame; return the fate of one that waited, or an empty string."""
-        if self._worker is None or self._worker.offer(camera, arrival) is None:
+    def enqueue(self, camera: Camera, arrival: Arrival) -> str:
+        """Store a camera's newest message; return the fate of one that waited, or an empty string."""
+        if self._worker is None or self._worker.put(camera, arrival) is None:
             return ''
-        return WARMING_UP if self.warming_up else SUPERSEDED
+        return WARMING_UP if self._model.warming_up else SUPERSEDED
 
     def call(self, task: Callable[[], None]) -> None:
-        """Run a task in the thread, before the next frames; without the thread, never."""
+        """Run a task in the thread, before the next frames; without the thread, at once."""
         if self._worker is not None:
             self._worker.call(task)
-
-    def change_model(self, segmenter: Segmenter) -> None:
-        """Serve with another model from the next frame on."""
-        self._next = segmenter
-        if self._worker is not None:
-            self._worker.call(self._swap)
         else:
-            self._swap()
+            task()
+
+    def serve(self, model: Model) -> None:
+        """Serve with another model from the next frame on."""
+        self.call(lambda: self._replace(model))
 
     def jobs(self) -> list[Job]:
-        """Give what the cameras' frames need now, one by one and as batches."""
+        """Return the jobs of the cameras' last frames, each alone and as batches."""
         return [
             replace(job, batch=size)
             for job, cameras in Counter(list(self._jobs.values())).items()
             for size in range(1, min(cameras, MAX_BATCH) + 1)
         ]
 
-    def _swap(self) -> None:
-        if self._next is not None:
-            replaced, self.segmenter, self._next = self.segmenter, self._next, None
-            self.failure = ''
-            self._announce(self.segmenter)
-            replaced.close()
+    # In the thread
+
+    def _replace(self, model: Model) -> None:
+        replaced, self._model = self._model, model
+        self._announce(model)
+        replaced.segmenter.close()
 
     def _warm_up(self, size: tuple[int, int]) -> None:
         """Compile for images of the size that the network sees, until the first frame comes."""
+        segmenter = self._model.segmenter
         try:
             for confidence, order in itertools.product((False, True), ORDERS):
-                if self._worker is None or not self._worker.waiting:
-                    job = self.segmenter.job(size, order, network_size=size, confidence=confidence)
-                    self.segmenter.prepare(job)
+                if self._worker is not None and self._worker.is_idle:
+                    segmenter.prepare(segmenter.job(size, order, network_size=size, confidence=confidence))
         except Exception as error:  # the first frame will try again
-            self.failure = f'warming up failed: {type(error).__name__}: {error}'
+            self._model.failure = f'warming up failed: {type(error).__name__}: {error}'
         finally:
-            self.warming_up = False
+            self._model.warming_up = False
 
-    def _segment(self, arrivals: list[tuple[Camera, Arrival]]) -> None:
-        """Segment frames and publish what is wanted of them; a bad frame costs only itself."""
-        settings = self._settings()
-        groups: dict[Job, list[_Viewed]] = {}
+    def _process(self, arrivals: list[tuple[Camera, Arrival]]) -> None:
+        """Segment frames and publish their results; a bad frame costs only itself."""
+        settings, views = self._settings(), list[_View]()
         for camera, arrival in arrivals:
-            try:
-                viewed = self._view(camera, arrival, settings)
-            except FrameError as error:
+            with self._dropping(camera):
+                view = self._view(camera, arrival, settings)
+                if view is not None:
+                    if view.is_new:
+                        self._compile(view)
+                    views.append(view)
+        for batch in _batches(views):
+            results: list[Segmentation] = []
+            with self._dropping(*(view.camera for view in batch)):
+                results = self._segment(batch)
+            for view, result in zip(batch, results):
+                with self._dropping(view.camera):
+                    self._publish(view, result, settings, len(batch))
+        self._model.warming_up = False
+
+    @contextmanager
+    def _dropping(self, *cameras: Camera) -> Iterator[None]:
+        """Drop the frames of some cameras if the block fails."""
+        try:
+            yield
+        except FrameError as error:
+            for camera in cameras:
                 camera.drop(f'bad: {error.reason}', str(error))
-            except Exception as error:
-                self._fail(camera, error)
-            else:
-                if viewed is not None:
-                    groups.setdefault(viewed.job, []).append(viewed)
-        for group in groups.values():
-            for first in range(0, len(group), MAX_BATCH):
-                batch = group[first : first + MAX_BATCH]
-                try:
-                    self._segment_batch(batch, settings)
-                except Exception as error:
-                    for viewed in batch:
-                        self._fail(viewed.camera, error)
-        self.warming_up = False
+        except Exception as error:
+            reason = f'{type(error).__name__}: {error}'
+            self._model.failure = f'frame dropped: {reason}'
+            for camera in cameras:
+                camera.drop('failed', reason)
 
-    def _fail(self, camera: Camera, error: Exception) -> None:
-        self.failure = f'frame dropped: {type(error).__name__}: {error}'
-        camera.drop('failed', f'{type(error).__name__}: {error}')
-
-    def _view(self, camera: Camera, arrival: Arrival, settings: Settings) -> _Viewed | None:
+    def _view(self, camera: Camera, arrival: Arrival, settings: Settings) -> _View | None:
         """View a frame's pixels and make its job; None if none of its outputs has a subscriber."""
         started = time.monotonic()
         wanted = camera.outputs.wanted()
@@ -184,46 +179,59 @@ class InferenceThread:
         image, order = pixels(frame)
         if 'points' in wanted:
             camera.outputs.points.expect(frame.stamp_ns)
-        confidence = camera.outputs.need_confidence(wanted) or settings.min_confidence > 0
-        job = self.segmenter.job(
-            (frame.height, frame.width), order, network_size=settings.network_size, confidence=confidence
+        job = self._model.segmenter.job(
+            (frame.height, frame.width),
+            order,
+            network_size=settings.network_size,
+            confidence=camera.outputs.need_confidence(wanted) or settings.min_confidence > 0,
         )
-        compiled = self._jobs.get(camera) != job
-        if compiled:
-            camera.log_change(frame, job)
-            self._jobs[camera] = job
-            self.warming_up = True
-            for needed in self.jobs():
-                if replace(needed, batch=1) == job:
-                    self.segmenter.prepare(needed)
-            self.warming_up = False
-        return _Viewed(camera, arrival, frame, image, wanted, job, compiled, time.monotonic() - started)
+        is_new = self._jobs.get(camera) != job
+        return _View(camera, arrival, frame, image, wanted, job, is_new, {'view': _ms_since(started)})
 
-    def _segment_batch(self, batch: list[_Viewed], settings: Settings) -> None:
+    def _compile(self, view: _View) -> None:
+        """Compile for a camera's new job, and for the batches that it may be part of."""
+        view.camera.log_change(view.frame, view.job)
+        self._jobs[view.camera] = view.job
+        self._model.warming_up = True
+        for job in self.jobs():
+            if replace(job, batch=1) == view.job:
+                self._model.segmenter.prepare(job)
+        self._model.warming_up = False
+
+    def _segment(self, batch: list[_View]) -> list[Segmentation]:
+        """Run the network on frames of one job; the labels are written into the memory of their messages."""
         started = time.monotonic()
         job = replace(batch[0].job, batch=len(batch))
-        results = self.segmenter.run(
-            job,
-            [viewed.image for viewed in batch],
-            [viewed.camera.outputs.label_memory(*job.image_size) for viewed in batch],
-        )
-        self.failure = ''
-        inferred = time.monotonic()
-        for viewed, result in zip(batch, results):
-            camera, frame = viewed.camera, viewed.frame
-            if result.confidence is not None and settings.min_confidence > 0:
-                result.label[result.confidence < settings.min_confidence * 255] = UNLABELLED
-            camera.outputs.publish(viewed.wanted, frame, result, settings)
-            published = time.monotonic()
-            total = published - viewed.arrival.received
-            seconds = {
-                'view': viewed.view_s,
-                'inference': inferred - started,
-                'publish': published - inferred,
-            }
-            seconds |= {'wait': total - sum(seconds.values()), 'total': total}
-            camera.statistics.segmented(
-                {} if viewed.compiled else {stage: value * 1e3 for stage, value in seconds.items()},
-                batch=len(batch),
-                age_ms=(camera.now_ns() - frame.stamp_ns) / 1e6,
-            )
+        images = [view.image for view in batch]
+        labels = [view.camera.outputs.label_memory(*job.image_size) for view in batch]
+        results = self._model.segmenter.run(job, images, labels)
+        self._model.failure = ''
+        for view in batch:
+            view.stages_ms['inference'] = _ms_since(started)
+        return results
+
+    def _publish(self, view: _View, result: Segmentation, settings: Settings, batch: int) -> None:
+        """Publish the wanted outputs of a frame and count it."""
+        started = time.monotonic()
+        camera, stages_ms = view.camera, view.stages_ms
+        if result.confidence is not None and settings.min_confidence > 0:
+            result.label[result.confidence < settings.min_confidence * 255] = UNLABELLED
+        camera.outputs.publish(view.wanted, view.frame, result, settings)
+        stages_ms['publish'], total_ms = _ms_since(started), _ms_since(view.arrival.received)
+        stages_ms |= {'wait': total_ms - sum(stages_ms.values()), 'total': total_ms}
+        age_ms = (camera.now_ns() - view.frame.stamp_ns) / 1e6
+        camera.statistics.segmented({} if view.is_new else stages_ms, batch=batch, age_ms=age_ms)
+
+
+def _batches(views: list[_View]) -> Iterator[list[_View]]:
+    """Yield the frames that have the same job together, at most `MAX_BATCH` at a time."""
+    groups: dict[Job, list[_View]] = {}
+    for view in views:
+        groups.setdefault(view.job, []).append(view)
+    for group in groups.values():
+        for first in range(0, len(group), MAX_BATCH):
+            yield group[first : first + MAX_BATCH]
+
+
+def _ms_since(start: float) -> float:
+    return (time.monotonic() - start) * 1e3

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ids in a label image mean, for subscribers that come late too."""
+"""The names of the ids in a label image, latched for subscribers that come late."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LabelPublishers:
             self.all.append(self._info)
 
     def publish(self, labels: LabelSet) -> None:
-        """Name every id, the unlabelled too."""
+        """Publish the name of every id, the unlabelled one included."""
         names = _label_names(labels)
         self._names.publish(String(data=json.dumps(names)))
         if self._info is not None:

@@ -1,32 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A thread that takes the newest item of each kind, never a queue of old ones."""
+"""A thread that works on the newest item of each key, never on a queue of old ones."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ['Arrival', 'NewestWorker']
+__all__ = ['NewestWorker']
 
 K = TypeVar('K')
 T = TypeVar('T')
 
 
-@dataclass(frozen=True)
-class Arrival:
-    """A serialized image and when it came, in seconds of the monotonic clock."""
-
-    cdr: bytes
-    received: float
-
-
 class NewestWorker(Generic[K, T]):
-    """Calls `work` in one thread with all that waits: each key's newest item since its last turn.
+    """Calls `work` in one thread with all waiting items: the newest of each key since its last turn.
 
     Args:
         work: takes keys and their items, the longest waiting key first; must not raise.
@@ -43,12 +34,12 @@ class NewestWorker(Generic[K, T]):
         self._thread.start()
 
     @property
-    def waiting(self) -> bool:
-        """Whether an item waits."""
-        return bool(self._items)
+    def is_idle(self) -> bool:
+        """Whether nothing waits for the thread: neither an item nor `stop`."""
+        return not (self._items or self._stopping)
 
-    def offer(self, key: K, item: T) -> T | None:
-        """Hand over an item; gives back the one it supersedes, if that was still waiting."""
+    def put(self, key: K, item: T) -> T | None:
+        """Store a key's newest item; return the one it supersedes, if that was still waiting."""
         with self._changed:
             superseded = self._items.get(key)
             self._items[key] = item  # a key that waits keeps its turn
@@ -62,7 +53,7 @@ class NewestWorker(Generic[K, T]):
             self._changed.notify()
 
     def stop(self) -> None:
-        """Let what is at work end, drop what waits, and end the thread."""
+        """Finish the work in progress and all tasks, drop the waiting items, and end the thread."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -72,11 +63,11 @@ class NewestWorker(Generic[K, T]):
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping or self._tasks or self._items)
-                if self._stopping:
-                    return
                 task = self._tasks.popleft() if self._tasks else None
-                items = []
+                items: list[tuple[K, T]] = []
                 if task is None:
+                    if self._stopping:
+                        return
                     items = list(self._items.items())
                     self._items.clear()
             if task is not None:

@@ -94,7 +94,7 @@ class Settings:
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Settings:
-        """Take the settings out of all parameters' values."""
+        """Select the settings from the values of all parameters."""
         chosen = {field.name: values[field.name] for field in fields(cls)}
         chosen['overlay_classes'] = tuple(name for name in chosen['overlay_classes'] if name)
         return cls(**chosen)
@@ -106,13 +106,13 @@ class Settings:
 
 
 def usage() -> str:
-    """Return how the node is started, with its parameters and their defaults."""
+    """Return the usage, with all parameters and their defaults."""
     rows = [f'  {p.name:16} {json.dumps(p.default):9} {p.explanation}' for p in PARAMETERS]
     return '\n'.join([USAGE, '', 'Parameters and their defaults:', *rows])
 
 
 def declare(node: Node) -> dict[str, Any]:
-    """Declare every parameter and give the values they start with.
+    """Declare every parameter and return their initial values.
 
     Raises:
         rclpy.exceptions.ParameterException: one was given that is of another type or out of range.
@@ -138,7 +138,7 @@ def declare(node: Node) -> dict[str, Any]:
 
 
 def refusal(values: dict[str, Any], class_names: tuple[str, ...] | None) -> str:
-    """Say why a set of values cannot be taken, or give an empty string.
+    """Return why a set of values is refused, or an empty string.
 
     Args:
         values: of all parameters, as they would be.

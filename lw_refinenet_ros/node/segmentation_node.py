@@ -19,18 +19,11 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
 from lw_refinenet_ros.node.camera import Camera
+from lw_refinenet_ros.node.candidate import Candidate, Weights, load_candidate, make_segmenter
 from lw_refinenet_ros.node.diagnostics import READY, WARMING_UP, build_status
 from lw_refinenet_ros.node.inference_thread import InferenceThread
 from lw_refinenet_ros.node.label_info import LabelPublishers
-from lw_refinenet_ros.node.model_swap import (
-    Candidate,
-    ModelSwap,
-    Request,
-    State,
-    Weights,
-    load_candidate,
-    make_segmenter,
-)
+from lw_refinenet_ros.node.model_swap import Model, ModelSwap, Request, State
 from lw_refinenet_ros.node.parameters import PARAMETERS, Settings, declare, refusal
 from lw_refinenet_ros.node.process.fast_dds import fitting_profile
 from lw_refinenet_ros.node.process.malloc import keep_large_allocations
@@ -43,22 +36,20 @@ from lw_refinenet_ros.one_line import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lw_refinenet_ros.inference.segmenter import Segmenter
-
 __all__ = ['SegmentationNode', 'main']
 
-OF_ENGINE = ('device', 'engine', 'precision', 'threads')  # parameters of it
-FALLBACK = ('weights', 'overlay_classes')  # parameters that name a model and its classes
+ENGINE_PARAMETERS = ('device', 'engine', 'precision', 'threads')
+MODEL_PARAMETERS = ('weights', 'overlay_classes')
 DIAGNOSTICS_PERIOD_S = 1.0
-SWITCH_S = 0.0005  # Python's 5 ms for each thread's turn, some dozen times a frame, stall it beside a warm-up
+SWITCH_S = 0.0005  # Python's default of 5 ms, some dozen times a frame, stalls it beside a warm-up
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
 class SegmentationNode(LifecycleNode):  # type: ignore[misc]
-    """Subscribes to each camera's `image`, publishes its labels and overlays, and what the labels mean.
+    """Subscribes to each camera's `image`, publishes its labels and overlays, and the names of the labels.
 
-    A thread for each image topic takes its messages, one other thread owns the network, and the executor's
-    thread serves all else.
+    Each image topic has a thread that takes its messages, one more thread owns the network, and the
+    executor's thread does everything else.
     """
 
     def __init__(self) -> None:
@@ -68,24 +59,23 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         self._cameras: list[Camera] = []
         self._label_publishers: LabelPublishers | None = None
         self._fault = ''  # why the node could not be configured
-        self._values = declare(self)
-        self._settings = Settings.from_values(self._values)
+        self._values = declare(self)  # of all parameters; replaced as a whole
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # The steady clock: simulated time may stop, and its absence is worth reporting.
         self.create_timer(
             DIAGNOSTICS_PERIOD_S, self._supervise, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
-        self.add_on_set_parameters_callback(self._take_parameters)
+        self.add_on_set_parameters_callback(self._set_parameters)
 
     @property
     def autostart(self) -> bool:
         """Whether the node configures and activates itself."""
         return bool(self._values['autostart'])
 
-    # Lifecycle: each transition leaves nothing of what its opposite made.
+    # Lifecycle: each transition undoes its opposite completely.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the weights and make the publishers; compiling is left to the inference thread."""
+        """Load the weights and create the publishers; compiling is left to the inference thread."""
         try:
             self._fault = refusal(self._values, None)
             if not self._fault:
@@ -100,24 +90,22 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         if self._fault:
             self.get_logger().error(f'not configured: {self._fault}')
             return FAILURE
-        self._swap.serving = candidate.weights
+        self._swap.serving = Model(candidate.weights, segmenter)
         transport = self._values['image_transport']
-        self._cameras = [
-            Camera(self, name, transport, self._current_settings) for name in self._values['cameras']
-        ]
+        self._cameras = [Camera(self, name, transport, self._settings) for name in self._values['cameras']]
         # Not lifecycle publishers: the names are known, and useful, before the node is active.
         latched = quality(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
         self._label_publishers = LabelPublishers(self, latched)
-        self._inference = InferenceThread(segmenter, self._current_settings, self._announce)
+        self._inference = InferenceThread(self._swap.serving, self._settings, self._announce)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start the inference thread, then listen."""
+        """Start the inference thread, then subscribe."""
         result = super().on_activate(state)
         assert self._inference is not None
         self._inference.start()
         for camera in self._cameras:
-            camera.listen(self._inference.offer, self._inference.call)
+            camera.listen(self._inference.enqueue, self._inference.call)
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -126,22 +114,22 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of the network and the publishers."""
+        """Release the network and destroy the publishers."""
         self._release()
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop and let go, from any state."""
+        """Stop all work and release everything, from any state."""
         self._release()
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ARG002
-        """Go back to unconfigured, so that the node can be configured again."""
+        """Return to unconfigured, so that the node can be configured again."""
         self._release()
         return SUCCESS
 
     def destroy_node(self) -> None:
-        """End the threads before the node goes."""
+        """End the threads before the node is destroyed."""
         self._release()
         self._swap.close()
         super().destroy_node()
@@ -163,83 +151,83 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             for publisher in self._label_publishers.all:
                 self.destroy_publisher(publisher)
         self._label_publishers = self._inference = None
-        self._swap.cancel()
-        self._swap.serving = None
+        self._swap.reset()
 
     def _engine_options(self) -> dict[str, Any]:
-        return {name: self._values[name] for name in OF_ENGINE}
+        return {name: self._values[name] for name in ENGINE_PARAMETERS}
 
     # Parameters
 
-    def _take_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        """Take a set of changes whole, or refuse it whole with the reason."""
-        reason = self._try_to_take(changes)
-        if reason:  # logged as well: rqt_reconfigure does not show why
+    def _settings(self) -> Settings:
+        """Return the present values of the parameters that may change while the node runs."""
+        return Settings.from_values(self._values)
+
+    def _set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        """Apply a set of changes whole, or refuse it whole with the reason."""
+        try:
+            reason = self._apply(changes)
+        except ValueError as error:
+            reason = str(error)
+        except Exception as error:  # rclpy would end the node
+            reason = f'{type(error).__name__}: {error}'
+        if reason:  # logged as well: rqt_reconfigure does not show it
+            reason = one_line(reason)
             self.get_logger().warning(f'parameters not changed: {reason}')
         return SetParametersResult(successful=not reason, reason=reason)
 
-    def _try_to_take(self, changes: list[Parameter]) -> str:
-        """Return the reason, in one line, why the changes were not taken; empty if they were."""
+    def _apply(self, changes: list[Parameter]) -> str:
+        """Apply changes to the parameters, and begin a change of the model; return why not, or ''."""
         values = self._values | {p.name: p.value for p in changes}
-        is_swap = any(p.name == 'weights' for p in changes) and self._swap.state is not State.GOING_BACK
-        try:
-            candidate = self._candidate(values['weights']) if is_swap else self._swap.coming
-        except ValueError as error:
-            return one_line(str(error))
-        except Exception as error:  # rclpy would end the node
-            return one_line(f'{type(error).__name__}: {error}')
+        is_swap = any(p.name == 'weights' for p in changes) and self._swap.state is not State.ROLLING_BACK
+        candidate = self._candidate(values['weights']) if is_swap else self._swap.coming
         reason = refusal(values, self._class_names(candidate))
         if reason:
-            return one_line(reason)
+            return reason
         if self._inference is None:
             pass  # configuring loads what the parameters name by then
         elif is_swap and candidate is None:
             self._swap.cancel()
         elif candidate is not None and candidate is not self._swap.coming:
-            request = Request(candidate, self._engine_options(), self._current_settings, self._inference.jobs)
-            self._swap.begin(request, {name: self._values[name] for name in FALLBACK})
+            request = Request(candidate, self._engine_options(), self._settings, self._inference.jobs)
+            self._swap.begin(request, {name: self._values[name] for name in MODEL_PARAMETERS})
         self._values = values
-        self._settings = Settings.from_values(values)
         return ''
 
-    def _current_settings(self) -> Settings:
-        return self._settings
-
     def _candidate(self, weights: str) -> Candidate | None:
-        """Load and check weights; what comes already is not loaded again, and None means what serves."""
-        coming, now = self._swap.coming, Weights.of(weights)
-        if coming is not None and coming.weights == now:
+        """Load weights and check them, unless they are coming already; None if they are those that serve."""
+        coming, serving, requested = self._swap.coming, self._swap.serving, Weights.of(weights)
+        if coming is not None and coming.weights == requested:
             return coming
-        return None if now == self._swap.serving else load_candidate(weights)
+        return None if serving is not None and serving.weights == requested else load_candidate(weights)
 
     def _class_names(self, candidate: Candidate | None) -> tuple[str, ...] | None:
         """Return the classes of a candidate, else of the model that serves, if there is one."""
         if candidate is not None:
             return candidate.card.labels.names
-        return self._inference.segmenter.labels.names if self._inference is not None else None
+        return self._swap.serving.segmenter.labels.names if self._swap.serving is not None else None
 
     def _end_swap(self) -> None:
-        """Hand a model that is ready to the inference thread; go back to the present one if it failed."""
-        segmenter = self._swap.take()
-        if segmenter is not None and self._inference is not None:
-            self._inference.change_model(segmenter)
+        """Pass a model that is ready to the inference thread; roll the parameters back if it failed."""
+        model = self._swap.finish()
+        if model is not None and self._inference is not None:
+            self._inference.serve(model)
         if self._swap.state is not State.FAILED:
             return
-        with self._swap.going_back() as fallback:
+        with self._swap.rolling_back() as fallback:
             values = {'weights': fallback['weights']}
             if refusal(self._values | values, self._class_names(None)):
                 values = fallback
             self.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()])
         self.get_logger().error(f'{self._swap.fault}; {fallback["weights"]!r} goes on')
 
-    def _announce(self, segmenter: Segmenter) -> None:
-        """Say what the labels mean from the next frame on."""
+    def _announce(self, model: Model) -> None:
+        """Publish the names of a model's classes, before its first frame."""
+        segmenter = model.segmenter
         if self._label_publishers is not None:
             self._label_publishers.publish(segmenter.labels)
-        card = segmenter.card
         self.get_logger().info(
-            f'{card.architecture} with {card.num_classes} classes from {self._weights!r} '
-            f'on {segmenter.engine.description}'
+            f'{segmenter.card.architecture} with {segmenter.card.num_classes} classes '
+            f'from {model.weights.name!r} on {segmenter.engine.description}'
         )
 
     # Diagnostics
@@ -259,14 +247,15 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             self.get_logger().warning(f'diagnostics were not sent: {error}', throttle_duration_sec=10.0)
 
     def _statuses(self) -> Iterable[DiagnosticStatus]:
-        """Give one status for each camera; one as well while there is none."""
-        extra = {'state': self._state, 'weights': self._weights}
-        if self._swap.coming is not None:
-            extra['weights to come'] = self._swap.coming.weights.name
-        if self._inference is not None:
-            segmenter = self._inference.segmenter
-            engine = segmenter.engine
-            extra |= {'architecture': segmenter.card.architecture, 'engine': engine.description}
+        """Yield one status for each camera; one as well while there is none."""
+        model, coming = self._swap.serving, self._swap.coming
+        weights = model.weights.name if model is not None else str(self._values['weights'])
+        extra = {'state': self._state, 'weights': weights}
+        if coming is not None:
+            extra['weights to come'] = coming.weights.name
+        if model is not None:
+            engine = model.segmenter.engine
+            extra |= {'architecture': model.segmenter.card.architecture, 'engine': engine.description}
             extra |= {'device': engine.device, 'precision': engine.precision}
         node = self.get_fully_qualified_name()
         if not self._cameras:
@@ -278,27 +267,21 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             yield build_status(name, level, message, camera.statistics, extra | camera.values())
 
     @property
-    def _weights(self) -> str:
-        """The weights that serve, else those that the parameter names."""
-        return self._swap.serving.name if self._swap.serving is not None else str(self._values['weights'])
-
-    @property
     def _state(self) -> str:
-        if self._inference is None:
+        if self._inference is None or self._swap.serving is None:
             return 'unconfigured'
-        if not self._inference.running:
+        if not self._inference.is_running:
             return 'inactive'
-        return WARMING_UP if self._inference.warming_up else 'active'
+        return WARMING_UP if self._swap.serving.warming_up else 'active'
 
     def _condition(self, camera: Camera | None) -> tuple[bytes, str]:
-        """Say in one line how the node is, the worst first."""
-        if fault := self._fault or self._swap.fault:
+        """Return the level and the message of a camera's status: the worst fault there is."""
+        model = self._swap.serving
+        if fault := self._fault or self._swap.fault or (model.failure if model is not None else ''):
             return DiagnosticStatus.ERROR, fault
-        if self._inference is not None and self._inference.failure:
-            return DiagnosticStatus.ERROR, self._inference.failure
         if self._state != 'active' or camera is None:
             return DiagnosticStatus.OK, self._state
-        if not self._settings.enabled:
+        if not self._values['enabled']:
             return DiagnosticStatus.OK, 'disabled'
         warning = camera.warning()
         return (DiagnosticStatus.WARN, warning) if warning else (DiagnosticStatus.OK, READY)

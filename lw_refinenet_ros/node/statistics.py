@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of the frames, and how long each stage took."""
+"""The outcomes of the frames, and the latency of each stage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 __all__ = ['STAGES', 'Statistics']
 
 STAGES = ('wait', 'view', 'inference', 'publish', 'total')  # of a frame's way through the node
-WINDOW = 1000  # frames that the percentiles speak of
+WINDOW = 1000  # frames that the percentiles cover
 RATE_WINDOW_S = 5.0
 
 
@@ -37,7 +37,7 @@ class Statistics:
         self.age_ms: float | None = None
 
     def count(self, fate: str, frames: int = 1) -> None:
-        """Count frames by what became of them."""
+        """Count frames by outcome."""
         with self._lock:
             self._fates[fate] += frames
             if fate == 'received':
@@ -61,19 +61,19 @@ class Statistics:
             self._finished.append(time.monotonic())
 
     def fates(self) -> dict[str, int]:
-        """Give the number of frames by fate since the start."""
+        """Return the number of frames by fate since the start."""
         with self._lock:
             return dict(self._fates)
 
     def rate_hz(self) -> float:
-        """Give the segmented frames per second over the last five seconds."""
+        """Return the segmented frames per second over the last five seconds."""
         now = time.monotonic()
         with self._lock:
             recent = [t for t in self._finished if now - t < RATE_WINDOW_S]
         return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
 
     def latencies_ms(self) -> dict[str, dict[str, float]]:
-        """Give p50, p95 and p99 of each stage over the last frames; empty before the first."""
+        """Return p50, p95 and p99 of each stage over the last frames; empty before the first."""
         with self._lock:
             stages = {stage: list(values) for stage, values in self._stages_ms.items() if values}
         return {

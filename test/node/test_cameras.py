@@ -184,17 +184,42 @@ def test_what_waits_is_served_together_the_newest_of_each_kind_in_the_order_of_t
             all_done.set()
 
     worker = NewestWorker(work)
-    assert worker.offer('front', 1) is None
+    assert worker.put('front', 1) is None
     at_work.wait()
-    assert worker.offer('rear', 2) is None
-    assert worker.offer('front', 3) is None
-    assert worker.offer('rear', 4) == 2
-    assert worker.offer('left', 5) is None
-    assert worker.offer('front', 6) == 3
+    assert worker.put('rear', 2) is None
+    assert worker.put('front', 3) is None
+    assert worker.put('rear', 4) == 2
+    assert worker.put('left', 5) is None
+    assert worker.put('front', 6) == 3
     go_on.set()
     assert all_done.wait(10)
     worker.stop()
     assert served == [[('front', 1)], [('rear', 4), ('front', 6), ('left', 5)]]
+
+
+def test_stopping_drops_items_that_wait_and_finishes_every_task():
+    served, at_work, go_on = [], threading.Event(), threading.Event()
+
+    def work(items):
+        served.append(items)
+        at_work.set()
+        go_on.wait()
+
+    worker = NewestWorker(work)
+    worker.put('front', 1)
+    at_work.wait()
+    assert worker.is_idle
+    worker.put('front', 2)
+    for name in ('one', 'two'):
+        worker.call(lambda name=name: served.append(name))
+    assert not worker.is_idle
+    stopping = threading.Thread(target=worker.stop)
+    stopping.start()
+    while not worker._stopping:
+        pass
+    go_on.set()
+    stopping.join()
+    assert served == [[('front', 1)], 'one', 'two']
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights that may serve next: read and checked, but not yet on an engine."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import torch
+
+from lw_refinenet_ros.inference.segmenter import Segmenter
+from lw_refinenet_ros.model.weights import load_model
+from lw_refinenet_ros.resources import find_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lw_refinenet_ros.model.network import Network
+    from lw_refinenet_ros.model.weights import Card
+
+__all__ = ['Candidate', 'Weights', 'in_background', 'load_candidate', 'make_segmenter']
+
+NICENESS = 10  # of work beside the model that serves
+Result = TypeVar('Result')
+
+
+class Weights(NamedTuple):
+    """A weights file as it was when it was read: overwritten, it is another one."""
+
+    name: str
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, name: str) -> Weights:
+        """Look up the file that the `weights` parameter names.
+
+        Raises:
+            ValueError: it does not exist.
+
+        """
+        path = find_weights(name)
+        try:
+            status = path.stat()
+        except OSError as error:
+            msg = f'{path}: {error.strerror}; give a weights file, or the name of a shipped one'
+            raise ValueError(msg) from error
+        return cls(name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A weights file whose header, names, shapes and values are valid."""
+
+    weights: Weights
+    network: Network
+    card: Card
+
+
+def load_candidate(weights: str) -> Candidate:
+    """Read and check a weights file.
+
+    Raises:
+        ValueError: it cannot be used.
+
+    """
+    return in_background(_load_candidate, weights)
+
+
+def make_segmenter(candidate: Candidate, engine: dict[str, Any]) -> Segmenter:
+    """Put a candidate on an engine; the arguments are those of `Segmenter.build`.
+
+    Raises:
+        EngineError: this machine cannot run what was requested.
+
+    """
+    with _one_thread(engine['threads']):
+        return Segmenter.build(candidate.network, candidate.card, **engine)
+
+
+def in_background(function: Callable[..., Result], *arguments: object) -> Result:
+    """Call a function in a thread of low priority, so that the model that serves keeps its pace."""
+    with ThreadPoolExecutor(1, initializer=_give_way) as thread:
+        return thread.submit(function, *arguments).result()
+
+
+def _give_way() -> None:
+    with suppress(OSError):  # not Linux
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+@contextmanager
+def _one_thread(afterwards: int = 0) -> Iterator[None]:
+    """Keep PyTorch to this thread: its others spin while they wait, beside the model that serves.
+
+    Args:
+        afterwards: PyTorch's threads; 0 is as before.
+
+    """
+    afterwards = afterwards or torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(afterwards)
+
+
+@_one_thread()
+def _load_candidate(weights: str) -> Candidate:
+    read = Weights.of(weights)
+    network, card = load_model(weights)
+    return Candidate(read, network, card)
