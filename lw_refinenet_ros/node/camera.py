@@ -34,7 +34,7 @@ SILENCE_S = 2.0  # without a frame from a matched publisher is worth a warning
 class Arrival:
     """A serialized image and its time of arrival, in seconds of the monotonic clock."""
 
-    cdr: bytes
+    cdr: bytes | memoryview
     received: float
 
 
@@ -156,7 +156,7 @@ class Camera:
 
     # In the subscription's thread
 
-    def _receive(self, cdr: bytes, lost: int) -> None:
+    def _receive(self, cdr: bytes | memoryview, lost: int) -> None:
         """Enqueue the newest message, unless the parameters forbid it."""
         now = time.monotonic()
         self.statistics.count('received')

@@ -34,7 +34,7 @@ SILENCE_S = 2.0  # without depth: then no image is segmented for the points alon
 class _Geometry(NamedTuple):
     """A serialized depth image, or a point cloud."""
 
-    cdr: bytes
+    cdr: bytes | memoryview
     is_depth: bool
 
 
@@ -57,7 +57,7 @@ class PointsOutput:
     def __init__(self, node: LifecycleNode, prefix: str, publisher: Publisher) -> None:
         self._node, self._publisher = node, publisher
 
-        def subscription(kind: type, name: str, receive: Callable[[bytes, int], None]) -> Any:
+        def subscription(kind: type, name: str, receive: Callable[[bytes | memoryview, int], None]) -> Any:
             return FollowingSubscription(node, kind, node.resolve_topic_name(prefix + name), receive)
 
         self._depth = subscription(Image, 'depth', lambda cdr, _: self._receive(_Geometry(cdr, True)))
@@ -68,7 +68,7 @@ class PointsOutput:
         self._complaint = ''
         self._call: Callable[[Callable[[], None]], None] | None = None
         self._last_received = 0.0  # monotonic seconds
-        self._camera_info: bytes | None = None
+        self._camera_info: bytes | memoryview | None = None
         self._pairing: DepthPairing[_Geometry, tuple[Header, Segmentation]] = DepthPairing()
 
     # In the executor's thread
@@ -126,7 +126,7 @@ class PointsOutput:
         self._pairing.clear()
         self._camera_info = None
 
-    def _receive_info(self, cdr: bytes) -> None:
+    def _receive_info(self, cdr: bytes | memoryview) -> None:
         self._camera_info = cdr
 
     def _receive(self, geometry: _Geometry) -> None:
@@ -179,14 +179,14 @@ class PointsOutput:
         if geometry.is_depth:
             self._project(geometry.cdr, header, points)
         else:
-            cloud = deserialize_message(geometry.cdr, PointCloud2)
+            cloud = deserialize_message(bytes(geometry.cdr), PointCloud2)
             copy_xyz(cloud, points)
             header = Header(stamp=header.stamp, frame_id=cloud.header.frame_id)
         paint(points, result.image, result.order, result.label, result.confidence)
         self._writer.publish(header)
         self.published += 1
 
-    def _project(self, cdr: bytes, header: Header, points: Points) -> None:
+    def _project(self, cdr: bytes | memoryview, header: Header, points: Points) -> None:
         depth, info = parse_image(cdr), self._camera_info
         if info is None:
             msg = f'{self._info.topic} is missing beside {self._depth.topic}'
@@ -198,7 +198,7 @@ class PointsOutput:
                 f'in {header.frame_id!r}: align the depth to the image (RealSense: align_depth.enable)'
             )
             raise ValueError(msg)
-        project(metres(depth), _pinhole(deserialize_message(info, CameraInfo)), points)
+        project(metres(depth), _pinhole(deserialize_message(bytes(info), CameraInfo)), points)
 
 
 def _pinhole(info: CameraInfo) -> Pinhole:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A subscription to serialized messages that is as reliable as the publishers allow."""
+"""A subscription to serialized messages that is as reliable as its publishers."""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rclpy._rclpy_pybind11 import RCLError, WaitSet
 from rclpy.callback_groups import CallbackGroup
@@ -16,6 +16,8 @@ try:
     from rclpy.event_handler import SubscriptionEventCallbacks
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
+
+from lw_refinenet_ros.node.message_buffers import Message, MessageBuffers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +31,7 @@ __all__ = ['FollowingSubscription', 'quality']
 def quality(
     reliability: ReliabilityPolicy, durability: DurabilityPolicy = DurabilityPolicy.VOLATILE
 ) -> QoSProfile:
-    """Give a quality of service of depth 1."""
+    """Return a quality of service of depth 1."""
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST, depth=1, reliability=reliability, durability=durability
     )
@@ -48,18 +50,19 @@ class _NotForTheExecutor(CallbackGroup):  # type: ignore[misc]
 
 
 class FollowingSubscription:
-    """Takes the newest message of a topic as bytes.
+    """Takes the newest serialized message of a topic.
 
-    A thread of its own waits for it: the executor, which looks at all that the node has before it calls
-    back, and again before it waits, takes longer over that than the message over its way.
+    A thread of its own waits for it: the executor inspects all entities of the node before it calls back, and
+    again before it waits, which takes longer than the transport of a message.
     Used in one thread, but for `receive`.
 
     Args:
         node: that subscribes.
         kind: of the messages.
         topic: resolved.
-        receive: takes each message, and how many of its publisher were lost just before it, in the
-            subscription's own thread; must be brief.
+        receive: called with each message, and the number of messages of its publisher that were lost just
+            before it, in the subscription's own thread; must be brief. The memory of the message is not
+            written to again as long as anything refers to it.
 
     Attributes:
         topic: as above.
@@ -67,20 +70,22 @@ class FollowingSubscription:
 
     """
 
-    def __init__(self, node: Node, kind: type, topic: str, receive: Callable[[bytes, int], None]) -> None:
+    def __init__(
+        self, node: Node, kind: type, topic: str, receive: Callable[[bytes | memoryview, int], None]
+    ) -> None:
         self._node, self._type, self.topic, self._receive = node, kind, topic, receive
         self.since = 0.0
         self._subscription: Subscription | None = None
         self._receiver: _Receiver | None = None
-        self._last_sequence: dict[str, int] = {}
+        self._last_sequence: dict[object, int] = {}
 
     def open(self) -> None:
-        """Listen from now on: best effort, which every publisher serves."""
+        """Subscribe: best effort, which matches every publisher."""
         if self._subscription is None:
             self._subscribe(ReliabilityPolicy.BEST_EFFORT)
 
     def close(self) -> None:
-        """Listen no more; a message that is being received is finished first."""
+        """Unsubscribe; a message that is being received is finished first."""
         if self._receiver is not None:
             self._receiver.stop()
             self._receiver = None
@@ -89,7 +94,7 @@ class FollowingSubscription:
             self._subscription = None
 
     def follow(self) -> None:
-        """Ask for reliable transport where every publisher offers it: only then is no large image lost."""
+        """Request reliable transport where every publisher offers it: only then is no large image lost."""
         if self._subscription is None:
             return
         publishers = self._node.get_publishers_info_by_topic(self.topic)
@@ -106,33 +111,28 @@ class FollowingSubscription:
         self._subscription = self._node.create_subscription(
             self._type,
             self.topic,
-            self._take,
+            self._hand_over,
             quality(reliability),
             raw=True,
             callback_group=_NotForTheExecutor(),
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
-        self._receiver = _Receiver(self._node, self._subscription)
+        self._receiver = _Receiver(self._node, self._subscription, self._hand_over)
 
-    def _take(self, cdr: bytes, info: dict[str, Any]) -> None:
-        self._receive(cdr, self._lost_before(info))
-
-    def _lost_before(self, info: dict[str, Any]) -> int:
-        """Give the gap in a publisher's sequence numbers, where the middleware gives them."""
-        sequence: int | None = info.get('publication_sequence_number')
-        if sequence is None:
-            return 0
-        publisher = str(info.get('publisher_gid'))
-        last = self._last_sequence.get(publisher, sequence - 1)
-        self._last_sequence[publisher] = sequence
-        return max(0, sequence - last - 1)
+    def _hand_over(self, message: Message) -> None:
+        """Call `receive`; what was lost is the gap in a publisher's sequence numbers, where there are any."""
+        lost, sequence = 0, message.sequence
+        if sequence is not None:
+            lost = max(0, sequence - self._last_sequence.get(message.publisher, sequence - 1) - 1)
+            self._last_sequence[message.publisher] = sequence
+        self._receive(message.cdr, lost)
 
 
 class _Receiver:
-    """A thread that calls a subscription back until it is stopped."""
+    """A thread that takes a subscription's messages until it is stopped."""
 
-    def __init__(self, node: Node, subscription: Subscription) -> None:
-        self._node, self._subscription = node, subscription
+    def __init__(self, node: Node, subscription: Subscription, hand_over: Callable[[Message], None]) -> None:
+        self._node, self._subscription, self._hand_over = node, subscription, hand_over
         self._stop = GuardCondition(None, None, context=node.context)
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name='receive', daemon=True)
@@ -148,20 +148,20 @@ class _Receiver:
     def _run(self) -> None:
         subscription, stop, context = self._subscription.handle, self._stop.handle, self._node.context.handle
         with subscription, stop, context:
-            wait_set = WaitSet(1, 1, 0, 0, 0, 0, context)
+            wait_set, buffers = WaitSet(1, 1, 0, 0, 0, 0, context), MessageBuffers(self._subscription)
             while not self._stopping:
                 wait_set.clear_entities()
                 wait_set.add_subscription(subscription)
                 wait_set.add_guard_condition(stop)
                 wait_set.wait(-1)  # for ever
                 if not self._stopping and wait_set.is_ready('subscription', 0):
-                    self._take()
+                    self._take(buffers)
 
-    def _take(self) -> None:
+    def _take(self, buffers: MessageBuffers) -> None:
         try:
-            taken = self._subscription.handle.take_message(self._subscription.msg_type, True)
-        except RCLError as error:  # the next message may be taken
+            message = buffers.take()
+        except (MemoryError, RCLError) as error:  # the next message may be taken
             self._node.get_logger().error(f'a message was lost: {error}', throttle_duration_sec=1.0)
             return
-        if taken is not None:
-            self._subscription.callback(*taken)
+        if message is not None:
+            self._hand_over(message)

@@ -35,8 +35,8 @@ def ros():
     publisher = node.create_publisher(String, 'words', quality(ReliabilityPolicy.RELIABLE))
     came: queue.Queue = queue.Queue()
 
-    def receive(cdr: bytes, lost: int) -> None:
-        came.put((threading.current_thread(), cdr, lost))
+    def receive(cdr: bytes | memoryview, lost: int) -> None:
+        came.put((threading.current_thread(), bytes(cdr), lost))
 
     subscription = FollowingSubscription(node, String, publisher.topic_name, receive)
     yield SimpleNamespace(node=node, publisher=publisher, subscription=subscription, came=came)

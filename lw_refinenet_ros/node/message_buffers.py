@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Take serialized messages into memory of our own, where rclpy copies them into a new `bytes` object.
+
+rcl writes each message into a buffer that is reused once nothing refers to the message any more. Python's
+lock, which rclpy holds meanwhile, is released. The layout of rcl's structures is checked, not assumed: where
+it differs or a symbol is missing, rclpy takes the messages.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rclpy import _rclpy_pybind11
+from rclpy._rclpy_pybind11 import RCLError
+
+if TYPE_CHECKING:
+    from rclpy.subscription import Subscription
+
+__all__ = ['MAX_BUFFERS', 'Message', 'MessageBuffers', 'has_known_layout', 'rcl']
+
+MAX_BUFFERS = 12  # of a subscription; further messages that are alive at once are taken by rclpy
+SPARE = 4  # a buffer so many times larger than the last message is freed, if it has
+SPARE_BYTES = 64 << 20  # as many bytes, too
+WORDS = 64  # of memory for a structure of rcl's, more than any of them has
+TAKE_FAILED = 401  # RCL_RET_SUBSCRIPTION_TAKE_FAILED: there is no message
+UNSUPPORTED = (1 << 64) - 1  # RMW_MESSAGE_INFO_SEQUENCE_NUMBER_UNSUPPORTED
+PATTERN = 0x5AA5C33C
+
+_Words = ctypes.c_size_t * WORDS
+
+
+class _Allocator(ctypes.Structure):
+    """An rcutils_allocator_t: five pointers; there is room for more."""
+
+    _fields_ = (('words', _Words),)
+
+
+class _Array(ctypes.Structure):
+    """An rcutils_uint8_array_t, which rcl_serialized_message_t is; see `has_known_layout`."""
+
+    _fields_ = (
+        ('buffer', ctypes.c_void_p),
+        ('length', ctypes.c_size_t),
+        ('capacity', ctypes.c_size_t),
+        ('allocator', ctypes.c_void_p * 5),
+    )
+
+
+class Message(NamedTuple):
+    """A serialized message, read-only, and its number among those of its publisher, where that is known."""
+
+    cdr: bytes | memoryview
+    publisher: object = None
+    sequence: int | None = None
+
+
+@cache
+def rcl() -> ctypes.CDLL | None:
+    """Return the libraries that rclpy is linked with; None where they cannot be called safely."""
+    try:
+        library = ctypes.CDLL(_rclpy_pybind11.__file__)  # a symbol is searched in all that it depends on
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        library.rcl_take_serialized_message.argtypes = (pointer,) * 4
+        library.rcutils_uint8_array_init.argtypes = (pointer, size, pointer)
+        library.rcutils_uint8_array_resize.argtypes = (pointer, size)
+        library.rcutils_uint8_array_fini.argtypes = (pointer,)
+        library.rcutils_get_default_allocator.restype = _Allocator
+        library.rmw_get_implementation_identifier.restype = pointer
+        library.rcutils_reset_error.restype = None
+    except (AttributeError, OSError):
+        return None
+    return library if has_known_layout(library) else None
+
+
+def has_known_layout(library: Any) -> bool:
+    """Check that rcutils' arrays are as `_Array` says, by letting it make, shrink and free one.
+
+    That happens within a larger memory full of a pattern: every word must be where it is expected, with the
+    expected value, and none beyond may be written.
+    """
+    allocator, words = library.rcutils_get_default_allocator(), _Words(*[PATTERN] * WORDS)
+    first, after = 3, 3 + 5  # words of the allocator
+
+    def is_array(length: int, capacity: int) -> bool:
+        return (
+            words[0] not in (0, PATTERN)
+            and words[1:first] == [length, capacity]
+            and words[first:after] == allocator.words[: after - first]
+            and words[after:] == [PATTERN] * (WORDS - after)
+        )
+
+    if library.rcutils_uint8_array_init(words, 64, ctypes.byref(allocator)) or not is_array(0, 64):
+        return False
+    words[1] = 48
+    if library.rcutils_uint8_array_resize(words, 32) or not is_array(32, 32):
+        return False
+    return library.rcutils_uint8_array_fini(words) == 0 and words[0] == 0
+
+
+class _Buffer:
+    """Memory of one message; the middleware enlarges it where a message is longer."""
+
+    def __init__(self, library: Any, capacity: int) -> None:
+        self._library, self.array = library, _Array()
+        allocator = library.rcutils_get_default_allocator()
+        if library.rcutils_uint8_array_init(ctypes.byref(self.array), capacity, ctypes.byref(allocator)):
+            library.rcutils_reset_error()
+            msg = f'no memory for a message of {capacity} bytes'
+            raise MemoryError(msg)
+        self._memory: weakref.ref[Any] | None = None  # that views of the last message refer to
+
+    def __del__(self) -> None:
+        self._library.rcutils_uint8_array_fini(ctypes.byref(self.array))
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing refers to the last message."""
+        return self._memory is None or self._memory() is None
+
+    def view(self) -> memoryview:
+        """View the message, read-only; as long as anything refers to it, the buffer lives and is not free."""
+        if not self.array.length:
+            return memoryview(b'')
+        memory: Any = (ctypes.c_ubyte * self.array.capacity).from_address(self.array.buffer)
+        memory.owner = self
+        self._memory = weakref.ref(memory)
+        return memoryview(memory).cast('B')[: self.array.length].toreadonly()
+
+
+class MessageBuffers:
+    """Takes the messages of a subscription; for one thread, which holds the subscription's handle."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+        self._library = rcl()
+        self._buffers: list[_Buffer] = []
+        self._info = _Words()
+        self._last_length = 0
+
+    def take(self) -> Message | None:
+        """Take a message; None if there is none.
+
+        Raises:
+            RCLError: the middleware could not hand it over.
+
+        """
+        buffer = self._free_buffer()
+        return self._take_by_rclpy() if buffer is None else self._take_into(buffer)
+
+    def _free_buffer(self) -> _Buffer | None:
+        """Return a buffer that may be written to; None if rclpy has to take the message."""
+        if self._library is None:
+            return None
+        enough = max(SPARE * self._last_length, SPARE_BYTES)
+        self._buffers = [b for b in self._buffers if not b.is_free or b.array.capacity <= enough]
+        buffer = next((buffer for buffer in self._buffers if buffer.is_free), None)
+        if buffer is None and len(self._buffers) < MAX_BUFFERS:
+            buffer = _Buffer(self._library, self._last_length)
+            self._buffers.append(buffer)
+        return buffer
+
+    def _take_into(self, buffer: _Buffer) -> Message | None:
+        assert self._library is not None
+        code = self._library.rcl_take_serialized_message(
+            self._subscription.handle.pointer, ctypes.byref(buffer.array), self._info, None
+        )
+        if code == TAKE_FAILED:
+            return None
+        if code:
+            self._library.rcutils_reset_error()
+            msg = f'rcl_take_serialized_message returned {code}'
+            raise RCLError(msg)
+        self._last_length = buffer.array.length
+        # rmw_message_info_t: two times, two sequence numbers (not on Humble), then the publisher's gid, which
+        # begins with a pointer to the middleware's name.
+        name = self._library.rmw_get_implementation_identifier()
+        if self._info[4] == name:
+            sequence = None if self._info[2] == UNSUPPORTED else self._info[2]
+            return Message(buffer.view(), tuple(self._info[5:7]), sequence)
+        if self._info[2] != name:  # unknown: rclpy may tell what was lost
+            self._library = None
+        return Message(buffer.view())
+
+    def _take_by_rclpy(self) -> Message | None:
+        taken = self._subscription.handle.take_message(self._subscription.msg_type, True)
+        if taken is None:
+            return None
+        cdr, info = taken
+        return Message(cdr, str(info.get('publisher_gid')), info.get('publication_sequence_number'))

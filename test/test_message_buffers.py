@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages taken into our own memory: the same bytes as rclpy's, and never a byte outside."""
+
+import ctypes
+import random
+import time
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+
+import rclpy
+from node_process import PATIENCE_S
+from rclpy.qos import ReliabilityPolicy
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import Image
+
+from benchmark.fault_messages import GuardedMemory, damaged, fate, originals
+from lw_refinenet_ros.image.frame import parse_image
+from lw_refinenet_ros.node import message_buffers
+from lw_refinenet_ros.node.message_buffers import MAX_BUFFERS, MessageBuffers, has_known_layout, rcl
+from lw_refinenet_ros.node.subscription import quality
+
+requires_rcl = pytest.mark.skipif(rcl() is None, reason='rcl cannot be called here: rclpy takes the messages')
+
+
+@pytest.fixture
+def topic():
+    """A publisher of images, a subscription, and `send`, which publishes and takes."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node('taking', context=context, use_global_arguments=False)
+    reliable = quality(ReliabilityPolicy.RELIABLE)
+    publisher = node.create_publisher(Image, 'pictures', reliable)
+    subscription = node.create_subscription(Image, 'pictures', lambda _: None, reliable, raw=True)
+    buffers = MessageBuffers(subscription)
+
+    def send(cdr: bytes, take=buffers.take):
+        publisher.publish(cdr)
+        end = time.monotonic() + PATIENCE_S
+        while (message := take()) is None:
+            assert time.monotonic() < end, 'no message came'
+            time.sleep(0.0002)
+        return message
+
+    while not publisher.get_subscription_count():
+        time.sleep(0.01)
+    with subscription.handle:
+        yield SimpleNamespace(subscription=subscription, buffers=buffers, send=send)
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
+def serialized(length: int) -> bytes:
+    """A message of so many pixels, all of the value `length`."""
+    message = Image(height=1, width=length, step=length, encoding='mono8')
+    message.data = bytes([length % 256]) * length
+    return serialize_message(message)
+
+
+@requires_rcl
+def test_the_bytes_and_numbers_are_those_of_rclpy(topic):
+    ways = [topic.buffers.take, topic.buffers._take_by_rclpy]
+    messages = []
+    for length in (1, 1000, 3, 70_000):
+        cdr = serialized(length)
+        messages += [topic.send(cdr, way) for way in ways]
+    for ours, theirs in zip(messages[::2], messages[1::2]):
+        assert isinstance(ours.cdr, memoryview)
+        assert ours.cdr.readonly
+        assert bytes(ours.cdr) == theirs.cdr
+    if messages[1].sequence is not None:
+        first = messages[0].sequence
+        assert [message.sequence for message in messages] == list(range(first, first + len(messages)))
+    assert len({message.publisher for message in messages[::2]}) == 1
+
+
+@requires_rcl
+def test_a_buffer_is_not_written_to_while_a_frame_or_any_view_of_it_is_alive(topic):
+    frames = [parse_image(topic.send(serialized(length)).cdr) for length in range(1, MAX_BUFFERS + 5)]
+    for length, frame in enumerate(frames, 1):
+        assert frame.data.tolist() == [length] * length
+    assert len(topic.buffers._buffers) == MAX_BUFFERS
+    kept = frames[3].data[1:3]
+    del frames, frame
+    topic.send(serialized(9))
+    for length in range(100):
+        parse_image(topic.send(serialized(length)).cdr) if length else None
+    assert kept.tolist() == [4, 4]
+    assert len(topic.buffers._buffers) == MAX_BUFFERS
+
+
+@requires_rcl
+def test_a_frame_outlives_its_subscription_and_frees_the_memory(topic, monkeypatch):
+    freed = []
+    fini = topic.buffers._library.rcutils_uint8_array_fini
+    monkeypatch.setattr(
+        topic.buffers._library, 'rcutils_uint8_array_fini', lambda array: freed.append(fini(array)) or 0
+    )
+    frame = parse_image(topic.send(serialized(1000)).cdr)
+    topic.buffers._buffers.clear()
+    assert freed == []
+    assert (frame.data == 1000 % 256).all()
+    del frame
+    assert freed == [0]
+
+
+@requires_rcl
+def test_a_frame_that_is_let_go_is_followed_by_one_in_the_same_memory(topic):
+    for length in (5000, 900, 4999):
+        address = np.frombuffer(topic.send(serialized(length)).cdr, np.uint8).ctypes.data
+        assert address == topic.buffers._buffers[0].array.buffer
+    assert len(topic.buffers._buffers) == 1
+
+
+@requires_rcl
+def test_the_memory_of_one_huge_message_is_given_back(topic, monkeypatch):
+    monkeypatch.setattr(message_buffers, 'SPARE_BYTES', 10_000)
+    topic.send(serialized(1_000_000))
+    assert topic.buffers._buffers[0].array.capacity >= 1_000_000
+    topic.send(serialized(100))
+    topic.send(serialized(100))
+    assert [buffer.array.capacity < 10_000 for buffer in topic.buffers._buffers] == [True]
+
+
+class GuardedAllocator:
+    """Hands out memory that ends at a page that nobody may touch; what is freed may not be touched either."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, tuple[GuardedMemory, int]] = {}
+        self.calls: Counter = Counter()
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        self._functions = (
+            ctypes.CFUNCTYPE(pointer, size, pointer)(self.allocate),
+            ctypes.CFUNCTYPE(None, pointer, pointer)(self.deallocate),
+            ctypes.CFUNCTYPE(pointer, pointer, size, pointer)(self.reallocate),
+            ctypes.CFUNCTYPE(pointer, size, size, pointer)(
+                lambda n, each, state: self.allocate(n * each, state)
+            ),
+        )
+        self.allocator = message_buffers._Allocator()
+        for index, function in enumerate(self._functions):
+            self.allocator.words[index] = ctypes.cast(function, pointer).value
+
+    def allocate(self, size, state):
+        self.calls['allocate'] += 1
+        memory = GuardedMemory(size)
+        place = memory.place(bytes(size))
+        address = ctypes.addressof(ctypes.c_char.from_buffer(place))
+        self.blocks[address] = memory, size
+        return address
+
+    def deallocate(self, address, state):
+        self.calls['deallocate'] += 1
+        self.blocks.pop(address, None)
+
+    def reallocate(self, address, size, state):
+        self.calls['reallocate'] += 1
+        new = self.allocate(size, state)
+        if address:
+            ctypes.memmove(new, address, min(size, self.blocks[address][1]))
+            self.deallocate(address, state)
+        return new
+
+
+@requires_rcl
+def test_damaged_messages_are_taken_within_guarded_memory_and_viewed_inside_or_refused(topic, monkeypatch):
+    guarded, rng = GuardedAllocator(), random.Random(0)
+    monkeypatch.setattr(topic.buffers._library, 'rcutils_get_default_allocator', lambda: guarded.allocator)
+    good, fates = originals()['Image'], Counter()
+    for _ in range(1500):
+        sent = damaged(rng.choice(good), rng)
+        if len(sent) < 4:  # the middleware itself refuses less than an encapsulation
+            continue
+        message = topic.send(sent)
+        ((_, size),) = guarded.blocks.values()
+        assert bytes(message.cdr[: len(sent)]) == sent
+        assert len(message.cdr) <= size
+        fates[fate('Image', message.cdr)] += 1
+        del message
+    assert fates['viewed'] > 50
+    assert fates.total() - fates['viewed'] > 50
+    assert guarded.calls['reallocate'] > 2
+
+
+class Rearranged:
+    """The functions of rcutils, for a structure with its first fields in another order, or with more."""
+
+    def __init__(self, order: tuple[int, int, int], more: int = 0) -> None:
+        self.places, self.more, self.rcutils_get_default_allocator = (
+            order,
+            more,
+            rcl().rcutils_get_default_allocator,
+        )
+
+    def write(self, words, buffer: int, length: int, capacity: int) -> int:
+        for place, value in zip(self.places, (buffer, length, capacity)):
+            words[place] = value
+        return 0
+
+    def rcutils_uint8_array_init(self, words, capacity, _) -> int:
+        words[3:8] = self.rcutils_get_default_allocator().words[:5]
+        words[8 : 8 + self.more] = [0] * self.more
+        return self.write(words, 0x1000, 0, capacity)
+
+    def rcutils_uint8_array_resize(self, words, capacity) -> int:
+        buffer, length, _ = (words[place] for place in self.places)
+        return self.write(words, buffer, min(length, capacity), capacity)
+
+    def rcutils_uint8_array_fini(self, words) -> int:
+        return self.write(words, 0, 0, 0)
+
+
+@requires_rcl
+@pytest.mark.parametrize(
+    ('order', 'more', 'known'),
+    [((0, 1, 2), 0, True), ((1, 0, 2), 0, False), ((0, 2, 1), 0, False), ((2, 1, 0), 0, False),
+     ((0, 1, 2), 1, False), ((0, 1, 2), 3, False)],
+)  # fmt: skip
+def test_a_structure_of_another_layout_is_noticed(order, more, known):
+    assert has_known_layout(Rearranged(order, more)) is known
+
+
+def test_where_rcl_cannot_be_called_rclpy_takes_the_messages(topic):
+    topic.buffers._library = None
+    message = topic.send(serialized(3))
+    assert isinstance(message.cdr, bytes)
+    assert parse_image(message.cdr).data.tolist() == [3, 3, 3]
+
+
+@requires_rcl
+def test_after_a_message_info_of_another_layout_rclpy_takes_the_messages(topic, monkeypatch):
+    monkeypatch.setattr(topic.buffers._library, 'rmw_get_implementation_identifier', lambda: 0x1234)
+    first, second = topic.send(serialized(3)), topic.send(serialized(4))
+    assert first.sequence is None
+    assert parse_image(first.cdr).data.tolist() == [3, 3, 3]
+    assert isinstance(second.cdr, bytes)
