@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node as it is, with a network that does nothing and a note of when each frame arrived."""
+"""The node as it is, with a network that does nothing and a note of when each frame arrived, and how."""
 
 import json
 import time
@@ -9,7 +9,10 @@ from pathlib import Path
 from lw_refinenet_ros.image.frame import parse_stamp
 from lw_refinenet_ros.inference import segmenter
 from lw_refinenet_ros.inference.engine import Job, Pixels
-from lw_refinenet_ros.node import segmentation_node
+from lw_refinenet_ros.node import camera, segmentation_node
+from lw_refinenet_ros.node.message_buffers import Message, MessageBuffers
+
+BLOCK = 10  # messages
 
 
 class NoNetwork:
@@ -28,27 +31,24 @@ class NoNetwork:
         """Do nothing."""
 
 
-class TimedNode(segmentation_node.SegmentationNode):
-    """Notes stamp and arrival, both in ns, of each message in the callback of the image's subscription."""
-
-    arrivals: list[tuple[int, int]] = []  # noqa: RUF012
-
-    def create_subscription(self, kind: type, topic: str, callback, *args: object, **options: object):
-        """Subscribe with the node's own callback behind the clock."""
-        if not topic.endswith('/image'):
-            return super().create_subscription(kind, topic, callback, *args, **options)
-
-        def timed(cdr: bytes, info: dict) -> None:
-            now_ns = time.monotonic_ns()
-            callback(cdr, info)
-            self.arrivals.append((parse_stamp(cdr), now_ns))
-
-        return super().create_subscription(kind, topic, timed, *args, **options)
-
-
 def run(arrivals: str) -> None:
-    """Run the node until it is interrupted, then write what arrived when into a JSON file."""
+    """Run the node until it is interrupted, then write its arrivals into a JSON file.
+
+    The messages are taken into our own buffers and by rclpy in turn, `BLOCK` at a time. Of each the file has
+    the stamp and the time at the beginning of the callback, both in ns, and whether rclpy took it.
+    """
+    arrived: list[tuple[int, int, bool]] = []
+    receive, take = camera.Camera._receive, MessageBuffers.take
+
+    def timed(self: camera.Camera, cdr: bytes | memoryview, lost: int) -> None:
+        now_ns = time.monotonic_ns()
+        receive(self, cdr, lost)
+        arrived.append((parse_stamp(cdr), now_ns, isinstance(cdr, bytes)))
+
+    def in_turn(self: MessageBuffers) -> Message | None:
+        return self._take_by_rclpy() if len(arrived) // BLOCK % 2 else take(self)
+
     segmenter.make_engine = lambda *args, **options: NoNetwork()
-    segmentation_node.SegmentationNode = TimedNode
+    camera.Camera._receive, MessageBuffers.take = timed, in_turn
     segmentation_node.main()
-    Path(arrivals).write_text(json.dumps(TimedNode.arrivals))
+    Path(arrivals).write_text(json.dumps(arrived))
