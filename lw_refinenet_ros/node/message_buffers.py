@@ -180,7 +180,7 @@ class MessageBuffers:
         if self._info[4] == name:
             sequence = None if self._info[2] == UNSUPPORTED else self._info[2]
             return Message(buffer.view(), tuple(self._info[5:7]), sequence)
-        if self._info[2] != name:  # unknown: rclpy may tell what was lost
+        if self._info[2] != name:  # rclpy may know the number
             self._library = None
         return Message(buffer.view())
 

@@ -120,7 +120,7 @@ class FollowingSubscription:
         self._receiver = _Receiver(self._node, self._subscription, self._hand_over)
 
     def _hand_over(self, message: Message) -> None:
-        """Call `receive`; what was lost is the gap in a publisher's sequence numbers, where there are any."""
+        """Call `receive`; a gap in a publisher's sequence numbers, where there are any, is lost messages."""
         lost, sequence = 0, message.sequence
         if sequence is not None:
             lost = max(0, sequence - self._last_sequence.get(message.publisher, sequence - 1) - 1)

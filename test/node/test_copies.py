@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pixels are where docs/fast_path.md says they are: addresses and allocations tell, code is not read."""
 
+import time
 import tracemalloc
 from array import array
 from collections.abc import Callable
@@ -183,6 +184,42 @@ def test_points_are_written_where_they_lie_from_one_image_of_depths_in_metres():
     for order in ('rgb', 'bgr'):
         used = new_bytes_per_pixel(lambda o=order: paint(points, image, o, image[..., 0], image[..., 1]))
         assert used < 1
+
+
+@pytest.mark.ros
+def test_a_message_is_taken_without_a_copy_into_python():
+    import rclpy
+    from rclpy.qos import ReliabilityPolicy
+    from rclpy.serialization import serialize_message
+    from sensor_msgs.msg import Image
+
+    from lw_refinenet_ros.node.message_buffers import MessageBuffers, rcl
+    from lw_refinenet_ros.node.subscription import quality
+
+    if rcl() is None:
+        pytest.skip('rcl cannot be called here: rclpy takes the messages')
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    try:
+        node = rclpy.create_node('taking', context=context, use_global_arguments=False)
+        reliable = quality(ReliabilityPolicy.RELIABLE)
+        publisher = node.create_publisher(Image, 'taken', reliable)
+        subscription = node.create_subscription(Image, 'taken', lambda _: None, reliable, raw=True)
+        cdr = serialize_message(Image(data=array('B', bytes(3 * HEIGHT * WIDTH))))
+        while not publisher.get_subscription_count():
+            time.sleep(0.01)
+        buffers = MessageBuffers(subscription)
+
+        def send(take):
+            publisher.publish(cdr)
+            while (message := take()) is None:
+                pass
+            assert len(message.cdr) == len(cdr)
+
+        assert new_bytes_per_pixel(lambda: send(buffers.take)) < 0.1
+        assert 3 <= new_bytes_per_pixel(lambda: send(buffers._take_by_rclpy)) < 3.1
+    finally:
+        rclpy.try_shutdown(context=context)
 
 
 @pytest.mark.ros

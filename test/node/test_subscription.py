@@ -105,6 +105,18 @@ def test_following_a_reliable_publisher_replaces_the_subscription_and_its_thread
     assert say(ros, 'two')[0] is not first
 
 
+def test_messages_of_two_publishers_are_numbered_each_for_itself(ros):
+    second = ros.node.create_publisher(String, 'words', quality(ReliabilityPolicy.RELIABLE))
+    ros.subscription.open()
+    assert say(ros, 'one')[2] == 0
+    ros.publisher, first = second, ros.publisher
+    for _ in range(5):
+        say(ros, 'other')
+    ros.publisher = first
+    for word in ('two', 'three'):
+        assert say(ros, word)[2] == 0
+
+
 def test_closing_ends_the_thread_even_after_the_context_is_shut_down(ros):
     ros.subscription.open()
     thread = say(ros, 'one')[0]
