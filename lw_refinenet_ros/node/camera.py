@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One camera: its subscription, its outputs and what became of its frames."""
+"""One camera: its subscription, its outputs and the fates of its frames."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Arrival:
 
 
 class Camera:
-    """Takes one camera's images and holds its outputs.
+    """Receives the images of one camera, and knows its outputs and statistics.
 
     Args:
         node: that subscribes and publishes.
@@ -87,7 +87,7 @@ class Camera:
         enqueue: Callable[[Camera, Arrival], str],
         call: Callable[[Callable[[], None]], None],
     ) -> None:
-        """Hand frames to the inference thread from now on.
+        """Subscribe, and pass messages to the inference thread.
 
         Args:
             enqueue: takes the newest message and returns the fate of one that waited, or an empty string.
@@ -145,7 +145,7 @@ class Camera:
         return self.outputs.points.warning()
 
     def values(self) -> dict[str, str]:
-        """Return what the diagnostics show beside the statistics."""
+        """Return the values that the diagnostics show beside the statistics."""
         points = self.outputs.points
         values = {'topic': self.topic, 'batch': str(self.statistics.batch)}
         values |= {'points published': str(points.published), 'points without depth': str(points.unpaired)}

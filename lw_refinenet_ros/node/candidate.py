@@ -77,7 +77,7 @@ def make_segmenter(candidate: Candidate, engine: dict[str, Any]) -> Segmenter:
     """Put a candidate on an engine; the arguments are those of `Segmenter.build`.
 
     Raises:
-        EngineError: this machine cannot run what was requested.
+        EngineError: this machine cannot run the requested engine.
 
     """
     with _one_thread(engine['threads']):

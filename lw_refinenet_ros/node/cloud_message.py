@@ -67,14 +67,14 @@ class CloudWriter:
 
 
 def copy_xyz(cloud: PointCloud2, points: Points) -> None:
-    """Copy the places of an organised cloud's points.
+    """Copy the coordinates of an organised cloud's points.
 
     Args:
         cloud: with fields x, y and z, 32 or 64 bits wide, a point for each pixel, in any frame.
         points: `POINT` (H, W), to be written.
 
     Raises:
-        ValueError: it has other fields, another size or fewer bytes than it says.
+        ValueError: it has other fields, another size or fewer bytes than its steps need.
 
     """
     height, width = points.shape

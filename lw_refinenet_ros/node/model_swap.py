@@ -44,13 +44,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Request:
-    """What to make ready.
+    """Describes the model to make ready.
 
     Attributes:
         candidate: the weights.
         engine: the arguments of `Segmenter.build`: device, engine, precision, threads.
         settings: returns the settings, for the size that the network sees.
-        jobs: returns what to compile for. Both are called just before that begins.
+        jobs: returns the jobs to compile. Both are called just before that begins.
 
     """
 
@@ -61,7 +61,7 @@ class Request:
 
 
 class State(Enum):
-    """How far a change of the model is.
+    """The progress of a change of the model.
 
     From any state a new request leads to COMING, and cancelling to IDLE.
     """
@@ -109,7 +109,7 @@ class ModelSwap:
         """Make a model ready in the background, in place of one that is already coming.
 
         Args:
-            request: what to make ready.
+            request: the model.
             parameters: those to roll back to if that fails; kept from the first of several requests, since
                 only before that do they name the model that serves.
 
@@ -164,7 +164,7 @@ class ModelSwap:
             thread.join(END_S)
 
     def _set(self, state: State, request: Request | None = None) -> None:
-        if self._segmenter is not None:  # made ready in vain
+        if self._segmenter is not None:  # never to serve
             self._segmenter.close()
         self.state, self._request, self._segmenter = state, request, None
 

@@ -233,7 +233,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
     # Diagnostics
 
     def _supervise(self) -> None:
-        """Once a second: follow what is published and wanted, and publish the diagnostics."""
+        """Adapt the subscriptions and publish the diagnostics, once a second."""
         for camera in self._cameras:
             camera.follow()
         array = DiagnosticArray(status=list(self._statuses()))

@@ -9,7 +9,7 @@ __all__ = ['keep_large_allocations']
 
 # glibc's mallopt parameters, from malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
-ARENAS = 2  # each keeps what was freed in it; models that come and go fill as many as there are
+ARENAS = 2  # none returns freed memory; models that come and go fill as many as there are
 
 
 def keep_large_allocations() -> None:

@@ -21,7 +21,7 @@ WILDCARDS = ('*', '**')  # one part of a node's name, and any number of them
 
 
 class ParameterFiles:
-    """What a command line says of parameters.
+    """Reads the parameters that a command line sets.
 
     Args:
         arguments: of the process, with each `--params-file FILE` and `-p NAME:=VALUE`.
@@ -38,7 +38,7 @@ class ParameterFiles:
         self._arguments = [name for name in rules if ':' not in name]
 
     def value(self, node: str, name: str) -> Any:
-        """Return the value that the files give to a node's parameter, None if they give none."""
+        """Return the value of a node's parameter in the files, None if they do not set it."""
         every = (section for sections in self._files.values() for section in sections)
         given = [values[name] for key, values in every if _is_for(key, node) and name in values]
         return given[-1] if given else None  # the last wins
@@ -82,7 +82,7 @@ class ParameterFiles:
 
 
 def unknown_name(name: str, known: Collection[str]) -> str:
-    """Say that a name is unknown, and the most similar known one."""
+    """Return the message for an unknown name, with the most similar known one."""
     similar = get_close_matches(name, known, 1)
     return f'no parameter is called {name!r}' + (f', did you mean {similar[0]!r}?' if similar else '')
 

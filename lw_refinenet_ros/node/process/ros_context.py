@@ -25,15 +25,15 @@ __all__ = ['ros_context']
 def ros_context(args: list[str] | None) -> Iterator[Callable[[], None]]:
     """Start rclpy, and shut it down at the end; for the main thread.
 
-    SIGINT and SIGTERM end rclpy's context, which `rclpy.ok()` tells and which wakes an executor. What rclpy
-    raises because of that ends the block, and no more. A signal that is ignored stays ignored.
+    SIGINT and SIGTERM end rclpy's context: `rclpy.ok()` turns false and an executor wakes. The errors that
+    rclpy raises for that reason end the block, and no more. A signal that is ignored stays ignored.
 
     Args:
         args: the command line, None for the process's own.
 
     Returns:
         `started`: until it is called the signals go to the handler that was there before, or raise
-        KeyboardInterrupt, and what takes long ends at once. After that they raise nothing, since in the
+        KeyboardInterrupt, which ends a long start at once. After that they raise nothing, since in the
         middle of rclpy anything could be left half done; the handler gets them after the block.
 
     Raises:

@@ -52,15 +52,15 @@ class Sent(NamedTuple):
 
 
 class Playing(NamedTuple):
-    """How to play.
+    """Options of a replay.
 
     Attributes:
         rate: speed; 2 is twice as fast.
-        start_s: how much to leave out at the beginning.
+        start_s: seconds to skip at the beginning.
         loop: whether to begin again at the end.
         compressed: whether images go out as JPEG, on TOPIC/compressed.
         clock: whether to publish each frame's stamp on /clock before it.
-        wait_for_subscriber: whether to begin only when somebody listens to every topic.
+        wait_for_subscriber: whether to begin only when every topic has a subscriber.
 
     """
 
@@ -78,10 +78,10 @@ def play(
     """Play to the end, or for ever with `loop`; False if it was interrupted.
 
     Args:
-        tracks: what goes where.
-        how: see there.
-        sent: is told of every frame.
-        toggled: whether to pause, or to go on, now; asked every tenth of a second and before every frame.
+        tracks: the sources and their topics.
+        how: the options.
+        sent: called for every frame.
+        toggled: whether to pause, or to go on, now; called every tenth of a second and before every frame.
 
     Raises:
         ValueError: there is no frame to play.
@@ -175,7 +175,7 @@ class Player(Node):  # type: ignore[misc]
                 begin_ns = frame.log_ns + round(self._how.start_s * 1e9)
                 start_ns = time.monotonic_ns()
             if frame.log_ns < begin_ns and not played:
-                start_ns = time.monotonic_ns()  # what is left out takes no time
+                start_ns = time.monotonic_ns()  # skipped frames take no time
                 continue
             channel.fill(frame)
             log_ns = max(log_ns, frame.log_ns)  # a recorder's clock that was set back costs no time either
@@ -213,7 +213,7 @@ class Player(Node):  # type: ignore[misc]
         time.sleep(LINGER_S)  # best-effort subscribers acknowledge nothing
 
     def _pause(self) -> int:
-        """Wait from one toggle to the next; give how long that took, in ns, or 0."""
+        """Wait from one toggle to the next; return the duration in ns, or 0."""
         if not self._toggled():
             return 0
         since_ns = time.monotonic_ns()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records what the node publishes, and when each result arrived; a process of its own in a live run.
+"""Record the outputs of the node, and the arrival of each result; a process of its own in a live run.
 
 It writes `ready` to standard output once the node is active and has compiled for the images that will
 come, and ends when standard input is closed and nothing more arrives.
@@ -50,7 +50,7 @@ class Recorder(Node):  # type: ignore[misc]
     Attributes:
         arrivals: stamp and arrival (monotonic), both in ns, of every label.
         status: the node's last diagnostics, None before the first.
-        recording: whether results are written; those that come before are left out.
+        recording: whether results are written; earlier ones are ignored.
 
     """
 
@@ -92,7 +92,7 @@ class Recorder(Node):  # type: ignore[misc]
 
 
 def _warm_up(recorder: Recorder, executor: SingleThreadedExecutor, first: Frame, topic: str) -> None:
-    """Show the node a first image until it has compiled for it: a camera runs before the drive begins."""
+    """Publish a first image until the node has compiled for it: a camera runs before the drive begins."""
     publisher = recorder.create_publisher(Image, topic, QoSProfile(depth=1))
     message = Image()
     fill_image(message, first)
