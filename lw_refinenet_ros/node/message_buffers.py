@@ -170,6 +170,7 @@ class MessageBuffers:
         if code == TAKE_FAILED:
             return None
         if code:
+            self._buffers.remove(buffer)  # its memory may be gone
             self._library.rcutils_reset_error()
             msg = f'rcl_take_serialized_message returned {code}'
             raise RCLError(msg)

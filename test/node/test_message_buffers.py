@@ -14,6 +14,7 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 import rclpy
 from node_process import PATIENCE_S
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.qos import ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
@@ -132,6 +133,7 @@ class GuardedAllocator:
     def __init__(self) -> None:
         self.blocks: dict[int, tuple[GuardedMemory, int]] = {}
         self.calls: Counter = Counter()
+        self.is_empty = False
         pointer, size = ctypes.c_void_p, ctypes.c_size_t
         self._functions = (
             ctypes.CFUNCTYPE(pointer, size, pointer)(self.allocate),
@@ -159,6 +161,8 @@ class GuardedAllocator:
 
     def reallocate(self, address, size, state):
         self.calls['reallocate'] += 1
+        if self.is_empty:
+            return None
         new = self.allocate(size, state)
         if address:
             ctypes.memmove(new, address, min(size, self.blocks[address][1]))
@@ -184,6 +188,18 @@ def test_damaged_messages_are_taken_within_guarded_memory_and_viewed_inside_or_r
     assert fates['viewed'] > 50
     assert fates.total() - fates['viewed'] > 50
     assert guarded.calls['reallocate'] > 2
+
+
+@requires_rcl
+def test_a_message_that_memory_is_missing_for_is_lost_and_the_next_one_taken(topic, monkeypatch):
+    guarded = GuardedAllocator()
+    monkeypatch.setattr(topic.buffers._library, 'rcutils_get_default_allocator', lambda: guarded.allocator)
+    topic.send(serialized(100))
+    guarded.is_empty = True
+    with pytest.raises(RCLError):
+        topic.send(serialized(1000))
+    guarded.is_empty = False
+    assert parse_image(topic.send(serialized(50)).cdr).data.tolist() == [50] * 50
 
 
 class Rearranged:
