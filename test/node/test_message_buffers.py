@@ -13,18 +13,19 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 import rclpy
-from node_process import PATIENCE_S
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.qos import ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
-from benchmark.fault_messages import GuardedMemory, damaged, fate, originals
 from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.node import message_buffers
 from lw_refinenet_ros.node.message_buffers import MAX_BUFFERS, MessageBuffers, has_known_layout, rcl
 from lw_refinenet_ros.node.subscription import quality
+from test.support.faults.messages import GuardedMemory, damaged, fate, originals
+from test.support.node_process import PATIENCE_S
 
+pytestmark = pytest.mark.ros
 requires_rcl = pytest.mark.skipif(rcl() is None, reason='rcl cannot be called here: rclpy takes the messages')
 
 
