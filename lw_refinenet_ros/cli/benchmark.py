@@ -29,37 +29,37 @@ STAGES = ('segment', 'overlay')
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument(
-        '--weights', default=DEFAULT_WEIGHTS, metavar='NAME|FILE', help='shipped name or file'
+        '--weights', default=DEFAULT_WEIGHTS, metavar='NAME|FILE', help='shipped weights or a file'
     )
     parser.add_argument(
         '--size',
         type=image_size,
         nargs='+',
         default=[(480, 640)],
-        help='one or several WxH (default: 640x480)',
+        help='one or more image sizes WxH (default: 640x480)',
     )
     parser.add_argument(
         '--threads', type=number(int, 0), default=0, help='CPU threads; 0 is all cores (default: 0)'
     )
-    parser.add_argument('--rounds', type=number(int, 1), default=20, help='timings of each (default: 20)')
+    parser.add_argument('--rounds', type=number(int, 1), default=20, help='interleaved rounds (default: 20)')
     parser.add_argument(
-        '--image', metavar='FILE', help='of what it will see: int8 is judged by its labels there as well'
+        '--image', metavar='FILE', help='image like those it will see, to judge int8 on as well'
     )
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the table there')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the table to this file')
     parser.add_argument(
         '--save',
         action='store_true',
-        help="let 'auto' use the fastest of the first size on this machine from now on",
+        help="let 'auto' use the fastest engine for the first size on this machine from now on",
     )
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare what is written and what is read."""
+    """Declare the outputs and inputs."""
     return [Output('--json', options.json, JSON)], [options.weights, options.image]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure all in turn, size by size, and print a table."""
+    """Time all engines in interleaved rounds, size by size, and print a table."""
     import cv2
     import numpy as np
     import torch
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _fastest_first(rows: list[dict[str, Any]], *, judged: bool) -> list[Choice]:
-    """Return what may serve; of int8 that was judged, only what gives the labels of float32."""
+    """Return the choices for 'auto', fastest first; judged int8 only if it agrees with float32."""
     from lw_refinenet_ros.inference.choice import LEAST_AGREEMENT
     from lw_refinenet_ros.inference.measured import Choice
 
@@ -104,7 +104,7 @@ def _fastest_first(rows: list[dict[str, Any]], *, judged: bool) -> list[Choice]:
         if judged and choice.precision == 'int8' and row['agreement'] < LEAST_AGREEMENT:
             print(
                 f"{row['name']} is not for 'auto': it gives {row['agreement']:.2%} of float32's labels on "
-                f'this image, less than {LEAST_AGREEMENT:.0%}: quantize with frames of what it will see'
+                f'this image, less than {LEAST_AGREEMENT:.0%}: quantize with frames like those it will see'
             )
             continue
         choices.append(choice)
@@ -112,7 +112,7 @@ def _fastest_first(rows: list[dict[str, Any]], *, judged: bool) -> list[Choice]:
 
 
 def _segmenters(weights: str, threads: int) -> dict[str, Segmenter]:
-    """Make every engine there is here, by engine, device and precision; `info` says why others are not."""
+    """Return every engine that works here, by engine, device and precision; `info` explains the others."""
     from lw_refinenet_ros.inference.choice import machine_here
     from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS, EngineError
     from lw_refinenet_ros.inference.segmenter import Segmenter
@@ -122,7 +122,7 @@ def _segmenters(weights: str, threads: int) -> dict[str, Segmenter]:
     for engine, device, precision in itertools.product(ENGINES[1:], DEVICES[1:], PRECISIONS[1:]):
         name = f'{engine} {device} {precision}'
         if name == 'torch cpu bf16' and native and precision not in native:
-            print(f'{name} is left out: this CPU has no bf16, and PyTorch takes seconds to emulate it')
+            print(f'{name} is skipped: this CPU has no bf16, and PyTorch takes seconds to emulate it')
             continue
         with suppress(EngineError):
             found[name] = Segmenter.load(
@@ -134,7 +134,7 @@ def _segmenters(weights: str, threads: int) -> dict[str, Segmenter]:
 def _measure(
     network: Any, card: Any, segmenters: dict[str, Segmenter], image: Pixels, rounds: int
 ) -> list[dict[str, Any]]:
-    """Time everything on an image: a row each, milliseconds, and the stages' medians."""
+    """Time everything on an image; return one row each in milliseconds, and the medians of the stages."""
     import time
 
     import numpy as np
@@ -162,7 +162,7 @@ def _measure(
         p50, p95 = np.percentile(values, (50, 95))
         row = {'name': name, 'p50_ms': p50, 'p95_ms': p95, 'agreement': None}
         row['speedup'] = float(np.median(np.divide(times[UPSTREAM], values)))
-        if name != UPSTREAM:  # which upsamples otherwise
+        if name != UPSTREAM:  # upstream upsamples differently
             row['agreement'] = float((labels[name] == labels['torch cpu fp32']).mean())
             medians = np.median(stages[name][1:], axis=0) * 1e3
             row['stages_ms'] = dict(zip(STAGES, medians.tolist()))
@@ -171,7 +171,7 @@ def _measure(
 
 
 def _show(size: tuple[int, int], rows: list[dict[str, Any]]) -> None:
-    """Print one size's rows."""
+    """Print the rows of one size."""
     stages = ''.join(f'{stage:>9}' for stage in STAGES)
     print(f'{f"{size[1]}x{size[0]}":<22}{"p50 ms":>9}{"p95 ms":>9}{"speed-up":>10}{"same label":>12}{stages}')
     for row in rows:
@@ -188,13 +188,13 @@ def _read(path: str) -> Pixels:
 
     image = cv2.imread(path, cv2.IMREAD_COLOR)
     if image is None:
-        msg = f'--image {path} cannot be read as an image'
+        msg = f'--image {path} is not a readable image'
         raise ValueError(msg)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _blobs() -> Pixels:
-    """Paint smooth blobs, uint8 (H, W, 3): what pixels hold hardly matters to the time."""
+    """Return smooth blobs, uint8 (H, W, 3): the time hardly depends on the content."""
     import cv2
     import numpy as np
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare two evaluations, or two weights on one bag: what got better, what worse, and how sure that is."""
+"""Compare two evaluations, or two weights on one bag: what improved, what got worse, how certain that is."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ PICTURES = 8  # frames shown in the report
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('before', metavar='A', help='of evaluate --json; with --bag or --images, weights')
-    parser.add_argument('after', metavar='B', help='the same for the other')
+    parser.add_argument('before', metavar='A', help='JSON file of evaluate; with --bag or --images, weights')
+    parser.add_argument('after', metavar='B', help='the same, to compare with A')
     source = parser.add_mutually_exclusive_group()
     source.add_argument('--bag', type=Path, metavar='BAG', help='compare two weights on this bag')
     source.add_argument('--images', type=Path, metavar='DIR', help='compare two weights on this folder')
     add_mask_arguments(parser, required=False)
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the comparison there')
-    parser.add_argument('--report', type=Path, metavar='FILE.html', help='write a report there')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the comparison to this file')
+    parser.add_argument('--report', type=Path, metavar='FILE.html', help='write a report to this file')
     parser.add_argument(
         '--block',
         type=number(float, 0),
         default=0.0,
         metavar='S',
-        help='draw blocks of frames of so many seconds: for videos, whose neighbours are alike (default: 0)',
+        help='resample blocks of S seconds, because video frames resemble their neighbours (default: 0)',
     )
     parser.add_argument(
-        '--keep-going', action='store_true', help='exit 0 even if some of the bag could not be used'
+        '--keep-going', action='store_true', help='exit with 0 even if some of the input could not be used'
     )
     add_engine_arguments(parser, weights=False)
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare what is written and what is read."""
+    """Declare the outputs and inputs."""
     written = [Output('--json', options.json, JSON), Output('--report', options.report, REPORT)]
     read = (options.before, options.after, options.bag, options.images, options.labels, options.map)
     return written, list(read)
@@ -116,9 +116,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse before the work what would fail after it."""
+    """Refuse, before the work, options that would fail after it."""
     if bool(options.bag or options.images) != bool(options.labels) or (options.map and not options.labels):
-        msg = 'to compare two weights, give a --bag or --images, and --labels; to compare two JSONs, neither'
+        msg = 'comparing two weights needs --bag or --images, and --labels; two JSON files need neither'
         raise UsageError(msg)
     if options.labels:
         check_mask_arguments(options)
@@ -127,7 +127,7 @@ def _check(options: argparse.Namespace) -> None:
 def _evaluate(
     options: argparse.Namespace,
 ) -> tuple[dict[str, Any], dict[str, Any], list[ChangedFrame], LabelSet, list[str]]:
-    """Evaluate both weights; give two summaries, pictures, the classes, and what could not be used."""
+    """Evaluate both weights; return two summaries, images, the classes, and what could not be used."""
     from lw_refinenet_ros.cli.conditions import conditions
     from lw_refinenet_ros.evaluation.evaluate import segment_with
     from lw_refinenet_ros.evaluation.examples import BagExamples, FolderExamples

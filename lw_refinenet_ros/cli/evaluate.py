@@ -41,32 +41,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action='append',
         metavar='BAG',
-        help='rosbag2 (sqlite3, mcap) or ROS 1 bag; several: one --bag for each',
+        help='rosbag2 (sqlite3, mcap) or ROS 1 bag; repeatable',
     )
     add_mask_arguments(parser, required=True)
     add_selection_arguments(parser, every='1')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the metrics there')
-    parser.add_argument('--report', type=Path, metavar='FILE.html', help='write a report with pictures there')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the metrics to this file')
+    parser.add_argument('--report', type=Path, metavar='FILE.html', help='write an HTML report to this file')
     parser.add_argument(
         '--output-bag',
         type=Path,
         metavar='FILE.mcap|DIR',
-        help='write labels, overlays and confidence there; of several bags, to DIR/BAG.mcap',
+        help='write labels, overlays and confidence as a bag; with several bags, to DIR/BAG.mcap',
     )
     parser.add_argument(
-        '--keep-going', action='store_true', help='exit 0 even if some of the input could not be used'
+        '--keep-going', action='store_true', help='exit with 0 even if some of the input could not be used'
     )
     parser.add_argument(
         '--resume',
         type=Path,
         metavar='DIR',
-        help='keep there what was done, until all is: the same command goes on after an interruption',
+        help='save checkpoints in this folder, so that the same command resumes after an interruption',
     )
     parser.add_argument(
         '--jobs',
         type=number(int, 1),
         metavar='N',
-        help='bags at once, each in a process of its own (default: 1)',
+        help='number of bags to evaluate at once, each in its own process (default: 1)',
     )
     parser.add_argument(
         '--ray',
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='evaluate the bags on the machines of a Ray cluster (pip install ray)',
     )
     parser.add_argument(
-        '--live', action='store_true', help='play the bag through the node over DDS and score what arrives'
+        '--live', action='store_true', help='play the bag to the node over DDS and score its labels'
     )
     parser.add_argument(
         '--rate', type=number(float, 0, above=True), help='speed of --live; 2 is twice as fast (default: 1)'
@@ -83,14 +83,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare what is written and what is read."""
+    """Declare the outputs and inputs."""
     written = [Output('--json', options.json, JSON), Output('--report', options.report, REPORT)]
     bags = options.bag or ()
     if options.output_bag and len(bags) > 1:
         from lw_refinenet_ros.cli.evaluate_recordings import names_of
 
         if options.output_bag.suffix == '.mcap':
-            msg = f'--output-bag {options.output_bag}: of several bags, give a folder'
+            msg = f'--output-bag {options.output_bag}: with several bags, name a folder'
             raise UsageError(msg)
         files = [options.output_bag / f'{name}.mcap' for name in names_of(bags)]
     else:
@@ -101,7 +101,7 @@ def outputs(options: argparse.Namespace) -> Declared:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Score, print and save."""
+    """Evaluate, print and save."""
     from lw_refinenet_ros.cli.conditions import conditions
     from lw_refinenet_ros.evaluation.evaluation_report import write_evaluation_report
     from lw_refinenet_ros.evaluation.files import write_json
@@ -146,23 +146,23 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse before the work what would fail after it."""
+    """Refuse, before the work, options that would fail after it."""
     several = options.bag and len(options.bag) > 1
     check_mask_arguments(options)
     if options.live and not options.bag:
         msg = '--live needs a --bag'
         raise UsageError(msg)
     if options.rate is not None and not options.live:
-        msg = '--rate is the speed of --live: give that too'
+        msg = '--rate is the speed of --live: add --live'
         raise UsageError(msg)
     if options.live and (options.every or options.start or options.end is not None):
-        msg = '--every, --start and --end choose frames to read: --live plays the whole bag'
+        msg = '--every, --start and --end select frames to read; --live plays the whole bag'
         raise UsageError(msg)
     if options.images and (options.start or options.end is not None):
-        msg = '--start and --end are times of a --bag: for --images there is --every'
+        msg = '--start and --end are times in a --bag; use --every with --images'
         raise UsageError(msg)
     if options.live and (several or options.resume or options.jobs or options.ray):
-        msg = '--live plays one --bag, without --resume, --jobs and --ray'
+        msg = '--live plays a single --bag, without --resume, --jobs and --ray'
         raise UsageError(msg)
     if (options.jobs or options.ray) and not options.bag:
         msg = '--jobs and --ray are for bags: a folder of images is evaluated by one process'
@@ -180,7 +180,7 @@ def _class_rows(summary: dict[str, Any]) -> list[str]:
 
 
 def tell(count: int, first: list[str], *, fatal: bool) -> None:
-    """Say what could not be used, in one line."""
+    """Print what could not be used, in one line."""
     if not count:
         return
     more = f' (and {count - 1} more, which --json FILE lists)' if count > 1 else ''

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores what the running node makes of a bag that is played to it over DDS."""
+"""Score the labels that the running node publishes for a bag played to it over DDS."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ['evaluate_live']
 
 
 def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, dict[str, str], LiveRun]:
-    """Play, record, and score what arrived; give that, what it was made with, and the records."""
+    """Play, record and score; return the evaluation, its conditions and the records."""
     (bag,) = options.bag
     rate = options.rate or 1.0
     masks = Path(options.labels) if Path(options.labels).is_dir() else str(options.labels)
@@ -61,7 +61,7 @@ def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, 
 
 
 def _lookup(stack: ExitStack, recorded: Path, arrived: set[int]) -> Segment:
-    """Give the function that finds an example's label and confidence among the recorded ones."""
+    """Return the function that finds an example's recorded label and confidence."""
     if not arrived:
         return lambda _: None
     streams = []

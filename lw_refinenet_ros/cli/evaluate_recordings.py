@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluates bags or a folder without ROS: here, in processes of this machine, or on a cluster."""
+"""Evaluate bags or a folder without ROS: in this process, in several processes, or on a cluster."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ __all__ = ['evaluate_recordings', 'names_of']
 def evaluate_recordings(
     options: argparse.Namespace, worst: int, stack: ExitStack
 ) -> tuple[Evaluation, dict[str, str], dict[str, Evaluation]]:
-    """Evaluate what the options name.
+    """Evaluate the recordings that the options name.
 
     Args:
-        options: of the command.
-        worst: how many of the worst frames to keep.
-        stack: when it ends without an error, the kept state is removed.
+        options: the options of the command.
+        worst: number of worst frames to keep.
+        stack: removes the checkpoints when it closes without an error.
 
     Returns:
-        all as one evaluation; what it was made with; and, of several bags, the evaluation of each by name.
+        One evaluation of all; its conditions; and, for several bags, the evaluation of each by name.
 
     """
     bags = [path.absolute() for path in options.bag or ()]
@@ -88,7 +88,7 @@ def evaluate_recordings(
 
 
 def _tasks(options: argparse.Namespace, bags: Sequence[Path], worst: int) -> list[Task]:
-    """Return a task for each bag, or one for the folder of images; their engine and state come later."""
+    """Return a task for each bag, or one for the folder of images, without engine and state."""
     if len(set(bags)) < len(bags):
         msg = f'--bag {next(bag for bag in bags if bags.count(bag) > 1)} is given twice'
         raise ValueError(msg)
@@ -127,7 +127,7 @@ def _tasks(options: argparse.Namespace, bags: Sequence[Path], worst: int) -> lis
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """Give each recording a name that no other has and that a file can have."""
+    """Return a unique name for each recording that is valid as a file name."""
     names: list[str] = []
     for path in paths:
         stem = path.stem if path.suffix in BAG_SUFFIXES else path.name
@@ -137,10 +137,10 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 
 
 def _engine(options: argparse.Namespace, segmenter: Segmenter, at_once: int) -> dict[str, str | int]:
-    """Give what `Segmenter.load` takes; where it changes no label, processes share the cores of a machine."""
+    """Return the arguments of `Segmenter.load`; processes share the cores where that changes no label."""
     given = given_engine_options(options)
     weights = Path(options.weights or '').expanduser()
-    if options.weights and find_weights(options.weights) == weights:  # a file, not the name of a shipped one
+    if options.weights and find_weights(options.weights) == weights:  # a file, not shipped weights
         given['weights'] = str(weights.absolute())
     cores = len(os.sched_getaffinity(0))
     if segmenter.engine.name in THREADS_DO_NOT_MATTER or segmenter.engine.device == 'cuda':
@@ -153,7 +153,7 @@ def _engine(options: argparse.Namespace, segmenter: Segmenter, at_once: int) -> 
 def _joined(
     results: Sequence[Done | Failed], worst: int
 ) -> tuple[Evaluation, dict[str, str], dict[str, Evaluation]]:
-    """Make one evaluation of several; recordings that could not be read become problems of it."""
+    """Merge several evaluations into one; unreadable recordings become its problems."""
     failed = [result for result in results if isinstance(result, Failed)]
     done = [result for result in results if isinstance(result, Done)]
     if not done:
@@ -170,12 +170,12 @@ def _joined(
 
 @contextmanager
 def _kept(above: Path, names: Sequence[str]) -> Iterator[Path]:
-    """Hold the folder for the state, and say where it is if it stays."""
+    """Lock the folder for the checkpoints, and print where it is if it is kept."""
     folder = None
     try:
         with state_folder(above, names) as folder:
             yield folder
     except BaseException:
         if folder and any(state_of(folder, name).is_file() for name in names):
-            print(f'kept in {folder}: the same command goes on from there', file=sys.stderr)
+            print(f'checkpoint in {folder}: run the same command to resume', file=sys.stderr)
         raise

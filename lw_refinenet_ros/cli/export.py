@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a network as ONNX: normalised float image in, logits at its stride out (needs onnx)."""
+"""Export a network to ONNX: normalised float image in, logits at stride 4 out (needs onnx)."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ __all__ = ['add_arguments', 'outputs', 'run']
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('weights', metavar='NAME|FILE', help='shipped name or file')
+    parser.add_argument('weights', metavar='NAME|FILE', help='shipped weights or a file')
     parser.add_argument('--output', type=Path, required=True, help='the .onnx file to write')
     parser.add_argument(
         '--size',
         type=image_size,
         default=(480, 640),
         metavar='WxH',
-        help="images; the file's input is larger if the weights enlarge such images (default: 640x480)",
+        help="image size; the file's input is larger if the weights enlarge such images (default: 640x480)",
     )
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare what is written and what is read."""
+    """Declare the outputs and inputs."""
     return [Output('--output', options.output, ONNX)], [options.weights]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Export the rewritten network, float32, of one size and any batch."""
+    """Export the rewritten network in float32, for one image size and any batch size."""
     from lw_refinenet_ros.inference.onnx_file import write_onnx
     from lw_refinenet_ros.model.weights import load_model
 
@@ -51,4 +51,4 @@ def run(options: argparse.Namespace) -> None:
             file=sys.stderr,
         )
     if card.quantization:
-        print('its int8 ranges were left out: the file is float32', file=sys.stderr)
+        print('its int8 ranges are not exported: the file is float32', file=sys.stderr)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turn a published checkpoint of (Light-Weight) RefineNet into one self-describing weights file."""
+"""Convert a published checkpoint of (Light-Weight) RefineNet to one self-describing weights file."""
 
 from __future__ import annotations
 
@@ -21,30 +21,32 @@ if TYPE_CHECKING:
 
 __all__ = ['add_arguments', 'outputs', 'read_checkpoint', 'run']
 
-MAX_BYTES = 4 << 30  # of a checkpoint, unpacked; with the optimizer's state the largest has 1 GB
-LONGEST = 200  # characters of PyTorch's reason
+MAX_BYTES = 4 << 30  # uncompressed size of a checkpoint; the largest, with its optimizer's state, has 1 GB
+LONGEST = 200  # characters of PyTorch's message
 LABEL_SETS = ('voc', 'nyu40', 'person_part', 'context', 'camvid', 'cityscapes')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help='.pth.tar, .ckpt, ...')
-    parser.add_argument('--output', type=Path, required=True, metavar='FILE', help='.safetensors to write')
+    parser.add_argument(
+        '--output', type=Path, required=True, metavar='FILE', help='.safetensors file to write'
+    )
     parser.add_argument(
         '--labels',
         metavar='NAME|FILE',
-        help=f'{", ".join(LABEL_SETS)} or a .yaml (default: that with as many classes)',
+        help=f'{", ".join(LABEL_SETS)} or a .yaml file (default: the set with that many classes)',
     )
-    parser.add_argument('--architecture', metavar='NAME', help='(default: the one whose tensors are alike)')
+    parser.add_argument('--architecture', metavar='NAME', help='(default: the one whose tensors match)')
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare what is written and what is read."""
+    """Declare the outputs and inputs."""
     return [Output('--output', options.output, WEIGHTS)], [options.checkpoint, options.labels]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Read, compare, and write if everything fits."""
+    """Read the checkpoint, compare it, and write it if everything matches."""
     import torch
 
     from lw_refinenet_ros.model.upstream import network_from_upstream
@@ -67,15 +69,15 @@ def run(options: argparse.Namespace) -> None:
         std=network.encoder.std,
         source=f'lw_refinenet import {options.checkpoint.name}',
     )
-    save_model(options.output, network, card, torch.float32)  # not a bit is lost
+    save_model(options.output, network, card, torch.float32)  # lossless
     print(f'{options.output}: {architecture}, {num_classes} classes of {labels.name}')
 
 
 def read_checkpoint(path: Path) -> Any:
-    """Load tensors, containers, and NumPy's scalars, which upstream's training states hold; nothing runs.
+    """Load tensors, containers and the NumPy scalars of upstream's training states, without running any code.
 
     Raises:
-        ValueError: the file is damaged, or it holds anything else and might run code.
+        ValueError: the file is damaged, or holds anything else, which might run code.
 
     """
     import numpy as np
@@ -85,33 +87,33 @@ def read_checkpoint(path: Path) -> Any:
     allowed: list[Any] = [
         np.dtype,
         *{type(np.dtype(code)) for code in np.typecodes['AllInteger'] + np.typecodes['Float'] + '?'},
-        # NumPy 1 and 2 write two names of the one function
+        # NumPy 1 and 2 use different names of one function
         *((scalar, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
     ]
     _check_size(path)
     try:
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of formats; what cannot be read is an error anyway
+            warnings.simplefilter('ignore')  # about formats; unreadable files raise anyway
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r'GLOBAL (\S+)', str(error))
         what = f'{found[1][:100]}, which might run code' if found else 'more than tensors and numbers'
-        msg = f'refused, nothing of it was run: it holds {what}'
+        msg = f'refused without running any of it: it holds {what}'
         raise ValueError(msg) from error
     except MemoryError as error:
         msg = 'out of memory: the file is damaged, or larger than this machine can hold'
         raise ValueError(msg) from error
     except (RuntimeError, EOFError) as error:
         reason = one_line((str(error).splitlines() or ['it ends'])[0])[:LONGEST]
-        msg = f'not a whole checkpoint of PyTorch: {reason}'
+        msg = f'not a complete PyTorch checkpoint: {reason}'
         raise ValueError(msg) from error
-    except Exception as error:  # whatever damaged bytes make of a pickle; none of its code is run
-        msg = f'not a checkpoint of PyTorch, or a damaged one ({type(error).__name__})'
+    except Exception as error:  # damaged bytes raise anything; none of its code runs
+        msg = f'not a PyTorch checkpoint, or a damaged one ({type(error).__name__})'
         raise ValueError(msg) from error
 
 
 def _check_size(path: Path) -> None:
-    """Check that a checkpoint is a regular file and, unpacked, of a size that can be."""
+    """Check that a checkpoint is a regular file of plausible uncompressed size."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         msg = 'not a regular file'
@@ -123,7 +125,7 @@ def _check_size(path: Path) -> None:
                 with zipfile.ZipFile(file) as archive:
                     size = max(size, sum(entry.file_size for entry in archive.infolist()))
             except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-                msg = f'not a whole checkpoint of PyTorch: {str(error)[:LONGEST]}'
+                msg = f'not a complete PyTorch checkpoint: {str(error)[:LONGEST]}'
                 raise ValueError(msg) from error
     if size > MAX_BYTES:
         msg = f'{size} bytes, unpacked, are more than the {MAX_BYTES} that a checkpoint may have'
@@ -131,7 +133,7 @@ def _check_size(path: Path) -> None:
 
 
 def _labels(name: str | None, num_classes: int) -> LabelSet:
-    """Find the label set, and check that it has as many classes as the network."""
+    """Find the label set and check that it has as many classes as the network."""
     from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.resources import share_path
 
@@ -140,7 +142,7 @@ def _labels(name: str | None, num_classes: int) -> LabelSet:
     if name is None:
         fitting = [labels for labels in shipped.values() if len(labels.names) == num_classes]
         if not fitting:
-            msg = f'{num_classes} classes: no shipped set has as many ({counts}); give --labels FILE.yaml'
+            msg = f'{num_classes} classes, as no shipped set does ({counts}); use --labels FILE.yaml'
             raise ValueError(msg)
         return fitting[0]
     labels = shipped[name] if name in shipped else LabelSet.from_yaml(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Say what a weights file holds or what an architecture costs, or else what is installed and works here."""
+"""Describe a weights file, the cost of an architecture, or what is installed and works here."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 __all__ = ['add_arguments', 'machine', 'run']
 
 PACKAGES = ('torch', 'openvino', 'numpy', 'opencv-python-headless', 'rosbags', 'rclpy', 'safetensors', 'av')
-VOC_CLASSES = 21  # the published parameter counts are for these
+VOC_CLASSES = 21  # as in the published parameter counts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument(
-        'weights', nargs='?', metavar='WEIGHTS|ARCHITECTURE', help='shipped name, file, or architecture'
+        'weights', nargs='?', metavar='WEIGHTS|ARCHITECTURE', help='shipped weights, file or architecture'
     )
     parser.add_argument(
         '--size',
         type=image_size,
         default=(480, 640),
         metavar='WxH',
-        help='image that multiply-adds are counted for (default: 640x480)',
+        help='image size for counting multiply-adds (default: 640x480)',
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print it."""
+    """Print the description."""
     if options.weights is None:
         rows = _about_here()
     elif re.fullmatch(r'(lw_)?refinenet_\w+', options.weights):
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def machine() -> str:
-    """Name this machine's processor, cores and system."""
+    """Return this machine's processor, cores and system in one line."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path('/proc/cpuinfo')
     if cpuinfo.is_file():
@@ -85,7 +85,7 @@ def _about_here() -> list[tuple[str, str]]:
 
 
 def _about_network(network: Network, size: tuple[int, int]) -> list[tuple[str, str]]:
-    """Tell what a network costs: parameters, multiply-adds, the sizes of its maps."""
+    """Return the cost of a network: parameters, multiply-adds, sizes of its feature maps."""
     import torch
 
     from lw_refinenet_ros.model.cost import measure_cost

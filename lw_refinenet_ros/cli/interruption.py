@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGINT and SIGTERM end a command, and neither of them is ever lost.
+"""Handle SIGINT and SIGTERM so that neither is ever lost.
 
-A signal raises `Interrupted` in the main thread, at whatever line that has reached. Python drops an
+A signal raises `Interrupted` in the main thread, at any line. Python drops an
 exception raised in a destructor, in a callback of a weak reference (every import has one) or in a hook of
-fork, and some libraries drop it as well. So the signal is remembered, and raised again until the command
-unwinds because of it.
+fork, and some libraries do so as well. The signal is therefore remembered and raised again until the command
+unwinds.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from types import FrameType
 __all__ = ['Interrupted', 'held', 'run_interruptible']
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-AGAIN_S = 0.2  # after which a signal that was dropped is raised again
+AGAIN_S = 0.2  # until a dropped signal is raised again
 
 
 class Interrupted(KeyboardInterrupt):
     """A signal ended the command.
 
     Attributes:
-        number: of the signal.
+        number: the number of the signal.
 
     """
 
@@ -36,23 +36,23 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _State:
-    """The first signal that came, and how many blocks hold it back; of the process, as signals are."""
+    """The first signal received and the number of blocks holding it back, for the whole process."""
 
     came: Interrupted | None = None
     holds = 0
 
 
 def run_interruptible(command: Callable[[], int]) -> int:
-    """Run the command of this process; from its end on signals end the process as the system does.
+    """Run the command of this process and restore the default signal handling at its end.
 
-    A signal that is ignored stays ignored: a shell starts the background jobs of a script that way, so that
+    An ignored signal stays ignored: shells start the background jobs of a script that way, so that
     Ctrl-C does not end them.
 
     Args:
-        command: gives its exit status.
+        command: returns its exit status.
 
     Returns:
-        Its status; 130 or 143 after SIGINT or SIGTERM, whatever became of the command.
+        Its status; always 130 after SIGINT and 143 after SIGTERM.
 
     """
     if threading.current_thread() is not threading.main_thread():
@@ -66,7 +66,7 @@ def run_interruptible(command: Callable[[], int]) -> int:
         status = command()
         _State.holds += 1
     except BaseException:
-        _State.holds += 1  # from here on a signal is only remembered
+        _State.holds += 1  # from here on, signals are only remembered
         if _State.came is None:
             raise
         status = 1
@@ -79,7 +79,7 @@ def run_interruptible(command: Callable[[], int]) -> int:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold signals back while something is done that must not be left half done, and no longer."""
+    """Hold signals back during work that must not be interrupted."""
     _State.holds += 1
     try:
         yield
@@ -96,7 +96,7 @@ def _interrupt(number: int, _: FrameType | None) -> None:
 
 
 def _raise() -> None:
-    """Raise what came, unless it is held back or the main thread unwinds because of it."""
+    """Raise the remembered signal, unless it is held back or already unwinding the main thread."""
     error = sys.exc_info()[1]
     while error is not None and error is not _State.came:
         error = error.__context__
@@ -107,10 +107,10 @@ def _raise() -> None:
 def _without_interrupts(
     hook: Callable[[sys.UnraisableHookArgs], object],
 ) -> Callable[[sys.UnraisableHookArgs], object]:
-    """Give a hook that does not print the interrupts that Python drops: they come again."""
+    """Return a hook that does not print dropped interrupts: they are raised again."""
 
-    def say(dropped: sys.UnraisableHookArgs) -> None:
+    def report(dropped: sys.UnraisableHookArgs) -> None:
         if not isinstance(dropped.exc_value, Interrupted):
             hook(dropped)
 
-    return say
+    return report

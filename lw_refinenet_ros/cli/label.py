@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Take frames of a recording with predicted masks, to correct in a labelling tool and to train on.
+"""Extract frames of a recording with predicted masks, to correct in a labelling tool and to train on.
 
-Masks are palette PNGs, read as class ids; --format adds polygons for COCO or labelme. What a tool made
-of the polygons becomes masks again by --from-coco or --from-labelme.
+Masks are palette PNGs, read as class ids; --format adds COCO or labelme polygons. --from-coco and
+--from-labelme convert the corrected polygons back to masks.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from lw_refinenet_ros.cli.options import (
     Progress,
     UsageError,
     add_engine_arguments,
+    add_selection_arguments,
     load_segmenter,
     number,
     path,
@@ -44,42 +45,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     of.add_argument(
         'source', type=source, nargs='?', metavar='BAG', help='bag, video, folder of images or camera:N'
     )
-    of.add_argument('--from-coco', type=path, metavar='FILE', help='make masks of a COCO file')
+    of.add_argument('--from-coco', type=path, metavar='FILE', help='convert a COCO file to masks')
     of.add_argument(
-        '--from-labelme', type=path, metavar='DIR', help="make masks of a folder of labelme's JSON files"
+        '--from-labelme', type=path, metavar='DIR', help="convert a folder of labelme's JSON files to masks"
     )
     parser.add_argument(
         '--output',
         type=path,
         required=True,
         metavar='DIR',
-        help='for images/, labels/, overlays/, classes.yaml',
+        help='folder for images/, labels/, overlays/, classes.yaml',
     )
     parser.add_argument(
         '--classes',
         type=path,
         metavar='FILE',
-        help="classes.yaml (default: that in DIR or above it; else the weights', or the polygons')",
+        help='classes.yaml (default: in DIR or above it, else those of the weights or polygons)',
     )
     parser.add_argument(
         '--images', type=path, metavar='DIR', help='images of the polygons (default: images/ in --output)'
     )
     which = parser.add_argument_group('which frames')
     which.add_argument('--topic', help="the bag's image topic, if it has several")
-    which.add_argument(
-        '--every', type=number(int, 1), metavar='N', help=f'every N-th frame (default: {EVERY})'
-    )
+    add_selection_arguments(which, every=str(EVERY))
     which.add_argument(
         '--different',
         type=number(float, 0, 1),
         metavar='D',
-        help='only frames unlike all taken before: grey thumbnails differ by more than D of 1 in the mean '
-        '(try 0.05; without --every, every frame is looked at)',
+        help='take only frames unlike all taken before: the mean difference of their grey thumbnails '
+        'exceeds D, of 1 (try 0.05; considers every frame, unless --every is given)',
     )
-    which.add_argument(
-        '--start', type=number(float, 0), default=0.0, metavar='S', help='begin S seconds after the first'
-    )
-    which.add_argument('--end', type=number(float, 0), metavar='S', help='stop S seconds after the first')
     which.add_argument('--limit', type=number(int, 1), metavar='N', help='take at most N frames')
     written = parser.add_argument_group('what is written')
     written.add_argument(
@@ -87,24 +82,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number(float, 0, 1),
         default=0.0,
         metavar='C',
-        help='pixels of less confidence, from 0 to 1, are left to you: 255, unlabelled (default: 0)',
+        help='leave pixels of lower confidence (0 to 1) unlabelled, 255 (default: 0)',
     )
     written.add_argument(
-        '--format', choices=('masks', 'coco', 'labelme'), default='masks', help='polygons beside the masks'
+        '--format', choices=('masks', 'coco', 'labelme'), default='masks', help='also write polygons'
     )
     written.add_argument(
         '--simplify',
         type=number(float, 0),
         default=1.0,
         metavar='PIXELS',
-        help='how coarse polygons may be; 0 keeps every corner of a pixel (default: 1)',
+        help='tolerance of the polygons; 0 keeps every pixel corner (default: 1)',
     )
-    written.add_argument('--png', action='store_true', help='images as PNG instead of JPEG of quality 95')
+    written.add_argument('--png', action='store_true', help='write PNG instead of JPEG of quality 95')
     add_engine_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write a folder to correct, or its masks from what a tool made of it."""
+    """Write a folder to correct, or convert corrected polygons to its masks."""
     from lw_refinenet_ros.cli.label_back import take_back
     from lw_refinenet_ros.training.polygons import require_polygon_libraries
 
@@ -115,7 +110,7 @@ def run(options: argparse.Namespace) -> None:
         return
     coco = options.output / COCO_FILE
     if options.format == 'coco' and coco.exists():
-        msg = f'{coco} is there already, and may be corrected: rename it, or choose another --output'
+        msg = f'{coco} already exists and may hold corrections: rename it, or choose another --output'
         raise ValueError(msg)
     if options.images:
         msg = '--images goes with --from-coco or --from-labelme; a folder to label is the first argument'
@@ -124,7 +119,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _draft(options: argparse.Namespace) -> None:
-    """Write the chosen frames with predicted masks; say what was written and how to go on."""
+    """Write the selected frames with predicted masks; print what was written and the next steps."""
     from lw_refinenet_ros.labels import LabelSet, find_classes
     from lw_refinenet_ros.sources.images import ImageSource
     from lw_refinenet_ros.sources.opening import open_source
@@ -140,7 +135,7 @@ def _draft(options: argparse.Namespace) -> None:
         segmenter = load_segmenter(options)
         labels = given or segmenter.labels
         if unknown := [name for name in labels.names if name not in segmenter.labels.names]:
-            print(f'not known to the weights, so in no predicted mask: {", ".join(unknown)}', file=sys.stderr)
+            print(f'unknown to the weights, so in no predicted mask: {", ".join(unknown)}', file=sys.stderr)
         folder = LabelFolder(options.output, labels)
 
         def write_shapes(image: Path, mask: Mask) -> None:
@@ -167,7 +162,7 @@ def _draft(options: argparse.Namespace) -> None:
             progress=Progress('labelled').show,
         )
     if not drafts.names and not drafts.kept:
-        msg = f'no frame was taken: {problems[0] if problems else "none is between --start and --end"}'
+        msg = f'no frame was taken: {problems[0] if problems else "there is none between --start and --end"}'
         raise ValueError(msg)
     if options.format == 'coco':
         _write_coco(folder, options.simplify)
@@ -175,12 +170,12 @@ def _draft(options: argparse.Namespace) -> None:
         print(line)
     if problems:
         more = f' (and {len(problems) - 1} more)' if len(problems) > 1 else ''
-        msg = f'{problems[0]}{more}; what could be read was taken'
+        msg = f'{problems[0]}{more}; the readable frames were taken'
         raise ValueError(msg)
 
 
 def _write_coco(folder: LabelFolder, tolerance: float) -> None:
-    """Write one file for all masks of the folder, those that were there before too."""
+    """Write one file for all masks of the folder, including earlier ones."""
     from lw_refinenet_ros.image.label_png import read_label_png
     from lw_refinenet_ros.sources.images import images_in
     from lw_refinenet_ros.training.coco import write_coco
@@ -191,7 +186,7 @@ def _write_coco(folder: LabelFolder, tolerance: float) -> None:
 
 
 def _summary(folder: LabelFolder, drafts: Drafts) -> Sequence[str]:
-    """Say what was written, and how much of each class is in it."""
+    """Print what was written, with the share of each class."""
     from lw_refinenet_ros.labels import UNLABELLED
 
     counts = drafts.counts
@@ -200,12 +195,12 @@ def _summary(folder: LabelFolder, drafts: Drafts) -> Sequence[str]:
     shown = ', '.join(f'{n} {s:.1%}' for n, s in sorted(shares.items(), key=lambda item: -item[1]))
     lines = [f'{folder.path}: {len(drafts.names)} frames' + (f': {shown}' if shown else '')]
     if drafts.kept:
-        lines.append(f'kept as they are: {drafts.kept} masks or labelme files that were there before')
+        lines.append(f'not overwritten: {drafts.kept} existing masks or labelme files')
     return lines
 
 
 def _next_steps(options: argparse.Namespace, folder: LabelFolder) -> Sequence[str]:
-    """Say how to go on from here; the commands can be pasted."""
+    """Print the next steps as commands to paste."""
     out, images = str(folder.path), f'{folder.path}/images'
     correct = [f'correct: {out}/labels/*.png; palette indices are class ids, 255 is unlabelled']
     if options.format == 'labelme':

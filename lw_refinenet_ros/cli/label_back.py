@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way back of `label`: masks from the polygons of a labelling tool."""
+"""The reverse of `label`: convert the polygons of a labelling tool to masks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ['take_back']
 
-LISTED = 5  # names in a message
+LISTED = 5  # names listed in a message
 
 
 def take_back(options: argparse.Namespace) -> None:
-    """Write the masks of a labelling tool's file, in place of those that are there.
+    """Convert the polygons of a labelling tool to masks, which replace the existing ones.
 
-    An image in which nothing is marked keeps the mask that it has.
+    An image without polygons keeps its mask.
     """
     from lw_refinenet_ros.image.compressed import decode_image
     from lw_refinenet_ros.image.encodings import Pixels
@@ -39,7 +39,7 @@ def take_back(options: argparse.Namespace) -> None:
     ids |= dict.fromkeys(UNLABELLED_NAMES, UNLABELLED)
     source = options.images or options.output / 'images'
     if not source.is_dir():
-        msg = f'{source} is no folder: give --images DIR'
+        msg = f'{source} is not a folder: use --images DIR'
         raise ValueError(msg)
     images = {path.stem: path for path in images_in(source)}
     annotated, faults = _match(annotations.images, images, source)
@@ -64,9 +64,9 @@ def take_back(options: argparse.Namespace) -> None:
         written.add(path.stem)
     print(f'{options.output}: {len(written)} masks of {len(labels.names)} classes, to look at in overlays')
     if without := sorted(set(images) - written):
-        print(f'without polygons: {len(without)} images: {_first(without, ", ")}; masks that they have stay')
+        print(f'without polygons: {len(without)} images: {_first(without, ", ")}; their masks are kept')
     if few := annotations.without_area:
-        print(f'left out, with fewer than three corners: {len(few)}: {_first(few, ", ")}')
+        print(f'skipped, with fewer than three corners: {len(few)}: {_first(few, ", ")}')
     if faults:
         msg = f'{annotations.description}: {_first(faults, "; ")}'
         raise ValueError(msg)
@@ -75,7 +75,7 @@ def take_back(options: argparse.Namespace) -> None:
 def _match(
     entries: Sequence[AnnotatedImage], images: Mapping[str, Path], source: Path
 ) -> tuple[dict[Path, AnnotatedImage], list[str]]:
-    """Find the image of each entry by its name without suffix, and say which have none or are there twice."""
+    """Find the image of each entry by its stem; report entries without an image and duplicates."""
     matched: dict[Path, AnnotatedImage] = {}
     faults = []
     for entry in entries:
@@ -83,7 +83,7 @@ def _match(
         if path is None:
             faults.append(f'{entry.file} is not in {source}')
         elif path in matched:
-            faults.append(f'{entry.file} is there twice')
+            faults.append(f'{entry.file} is listed twice')
         else:
             matched[path] = entry
     return matched, faults
@@ -95,7 +95,7 @@ def _first(names: Sequence[str], separator: str) -> str:
 
 
 def _labels(options: argparse.Namespace, annotations: Annotations) -> LabelSet:
-    """Return the classes: those of a file, which must list all that were drawn, or else what was drawn."""
+    """Return the classes of a file, which must list all that were drawn, or else the drawn classes."""
     from lw_refinenet_ros.labels import LabelSet, find_classes
     from lw_refinenet_ros.training.label_folder import make_label_set
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs player, node and recorder as processes of their own on loopback, and collects what each wrote down."""
+"""Run player, node and recorder in separate processes on loopback, and collect their records."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from lw_refinenet_ros.resources import share_path
 
 __all__ = ['LiveError', 'die_with_parent', 'ros_environment', 'run_live']
 
-START_S = 60.0  # the node and the recorder have come up by then, on any machine worth having
-FINISH_S = 30.0  # the recorder has written everything by then
-STOP_S = 5.0  # a process that was asked to end has ended by then
+START_S = 60.0  # for the node and the recorder to start
+FINISH_S = 30.0  # for the recorder to finish writing
+STOP_S = 5.0  # for a process to end after it was asked to
 PR_SET_PDEATHSIG = 1
 
 
 class LiveError(ValueError):
-    """A process of the live run died or never came up: which, and the last it said."""
+    """A process of the live run died or did not start; the message has the last line of its log."""
 
 
 class _Process:
-    """A child that ends with its parent, whatever ends that; its output goes to a log file."""
+    """A child process that ends with its parent, however that ends; its output goes to a log file."""
 
     def __init__(self, name: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
         self.name = name
@@ -58,16 +58,16 @@ class _Process:
             raise LiveError(self._epitaph(f'ended with status {status}'))
 
     def wait_for(self, word: str, seconds: float) -> None:
-        """Wait until the process has said a word on standard output."""
+        """Wait until the process has printed a word on standard output."""
         end = time.monotonic() + seconds
         while word not in self.output.read_text():
             self.check()
             if time.monotonic() > end:
-                raise LiveError(self._epitaph(f'did not say {word!r} within {seconds:.0f} s'))
+                raise LiveError(self._epitaph(f'did not print {word!r} within {seconds:.0f} s'))
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """End the process: ask, then insist."""
+        """Terminate the process, by force if need be."""
         with held():
             if self.process.poll() is None:
                 self.process.terminate()  # SIGINT is ignored where a shell's script put us in the background
@@ -81,17 +81,17 @@ class _Process:
 
     def _epitaph(self, what: str) -> str:
         lines = [line for line in self.log.read_text(errors='replace').splitlines() if line.strip()]
-        said = f'; it said last: {lines[-1].strip()}' if lines else ''
+        said = f'; its last output: {lines[-1].strip()}' if lines else ''
         return f'the {self.name} {what}{said}'
 
 
 def die_with_parent() -> None:
-    """Have this process, a child just forked, ended when its parent ends, whatever ends that."""
+    """Let the kernel end this process, a child just forked, when its parent ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def ros_environment() -> dict[str, str]:
-    """Give this environment with what the children need: loopback, a domain of their own, large images."""
+    """Return the children's environment: loopback, a domain of their own, the large-image profile."""
     environment = dict(os.environ)
     environment.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
     environment['PYTHONUNBUFFERED'] = '1'
@@ -107,7 +107,7 @@ def ros_environment() -> dict[str, str]:
 
 
 def _distro_of_wheels() -> str:
-    """Name the ROS distribution that came from a package registry."""
+    """Return the name of the ROS distribution installed from wheels."""
     for distro in ('jazzy', 'kilted'):
         with suppress(PackageNotFoundError):
             version(f'ros-{distro}-rclpy')
@@ -129,17 +129,17 @@ def run_live(
     """Play a source through the node and record what it publishes.
 
     Args:
-        source: what `open_source` takes.
+        source: as for `open_source`.
         topic: the topic to play to.
-        bag: the mcap file to record to.
-        parameters: of the node.
-        frames: length of the source, for the progress; None if unknown.
-        source_topic: what to play of a bag with several topics.
-        rate: speed; 1 is real time.
-        outputs: the node's topics to record; the labels must be among them.
+        bag: the mcap file to write.
+        parameters: parameters of the node.
+        frames: number of frames, for the progress; None if unknown.
+        source_topic: the topic to read from a bag with several.
+        rate: playback speed; 1 is real time.
+        outputs: topics of the node to record, including the labels.
 
     Raises:
-        LiveError: a process died or did not come up.
+        LiveError: a process died or did not start.
 
     """
     environment = ros_environment()
@@ -200,14 +200,14 @@ def _wait_until_ready(node: _Process, recorder: _Process) -> None:
         except LiveError:
             recorder.check()
             if time.monotonic() > end:
-                msg = f'the node was not active and warm within {START_S:.0f} s: the machine is busy, or slow'
+                msg = f'the node was not active and warm within {START_S:.0f} s: the machine is busy or slow'
                 raise LiveError(msg) from None
         else:
             return
 
 
 def _follow(player: _Process, others: tuple[_Process, ...], sent: Path, frames: int | None) -> None:
-    """Show the progress until the player is done; nobody may die meanwhile."""
+    """Show the progress until the player is done; raise if a process dies meanwhile."""
     progress = Progress('played through the node:', frames)
     with ExitStack() as stack:
         log: IO[str] | None = None

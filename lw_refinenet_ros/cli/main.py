@@ -14,26 +14,26 @@ from lw_refinenet_ros.limits import MAX_PIXELS
 
 __all__ = ['main']
 
-BROKEN_PIPE = 141  # as of every program that SIGPIPE ends
+BROKEN_PIPE = 141  # the status of a program ended by SIGPIPE
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command: 0 done, 1 the input was at fault, 2 wrong usage, 130 after SIGINT, 143 after SIGTERM.
+    """Run a command and return its status: 0 done, 1 bad input, 2 wrong usage, 130 SIGINT, 143 SIGTERM.
 
     Args:
-        arguments: None for those of this process, whose signals are then the command's to handle.
+        arguments: None takes those of this process and also handles its signals.
 
     """
     return run_interruptible(_run) if arguments is None else _run(arguments)
 
 
 def _run(arguments: list[str] | None = None) -> int:
-    # These imports take half a second, in which signals are to be handled already.
+    # These imports take half a second, and signals must already be handled then.
     from lw_refinenet_ros.cli.options import UsageError
     from lw_refinenet_ros.cli.outputs import check_outputs
     from lw_refinenet_ros.cli.parser import parse
 
-    # Their complaints about damaged files would stand beside our one line that says it.
+    # Their messages about damaged files would appear beside our own one-line message.
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
     os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(MAX_PIXELS))
@@ -49,7 +49,7 @@ def _run(arguments: list[str] | None = None) -> int:
             _discard_output()
             return BROKEN_PIPE
         except (ValueError, OSError) as error:
-            print(f'lw_refinenet: {_words(error)}', file=sys.stderr)
+            print(f'lw_refinenet: {_message(error)}', file=sys.stderr)
             return 2 if isinstance(error, UsageError) else 1
         except KeyboardInterrupt:
             print('lw_refinenet: interrupted', file=sys.stderr)
@@ -57,8 +57,8 @@ def _run(arguments: list[str] | None = None) -> int:
         return status
 
 
-def _words(error: ValueError | OSError) -> str:
-    """Say an error; the lines of one that lists several faults are indented, so that none looks like ours."""
+def _message(error: ValueError | OSError) -> str:
+    """Return an error's message; further lines, of one that lists several faults, are indented."""
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         text = f'{os.fsdecode(error.filename)}: {error.strerror}'
@@ -66,7 +66,7 @@ def _words(error: ValueError | OSError) -> str:
 
 
 def _discard_output() -> None:
-    """Let what is still buffered go nowhere: who read it has ended, and Python would complain at its end."""
+    """Discard buffered output: its reader has ended, and Python would complain at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several commands share, and the types of values: a wrong value is wrong usage."""
+"""Options shared by several commands, and argparse types, which turn a bad value into a usage error."""
 
 from __future__ import annotations
 
@@ -39,17 +39,19 @@ __all__ = [
     'source',
 ]
 
-NODE = '/lw_refinenet'  # by default, whose topics the labels go to
+NODE = '/lw_refinenet'  # the node's default name, below which labels are published
 
 
 class UsageError(ValueError):
-    """Options that do not go together; the message says what would."""
+    """Options that cannot be combined; the message names the remedy."""
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser, *, weights: bool = True) -> None:
-    """Add what everything that runs a network takes; the defaults are `Segmenter.load`'s."""
+    """Add the options of every command that runs a network; the defaults are those of `Segmenter.load`."""
     if weights:
-        parser.add_argument('--weights', metavar='NAME|FILE', help='shipped name or file (default: camvid)')
+        parser.add_argument(
+            '--weights', metavar='NAME|FILE', help='shipped weights or file (default: camvid)'
+        )
     values = {'device': DEVICES, 'engine': ENGINES, 'precision': PRECISIONS}
     for name, known in values.items():
         choice = f'{", ".join(known[:-1])} or {known[-1]}'
@@ -60,7 +62,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser, *, weights: bool = Tru
 
 
 def add_mask_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Add what says which masks the frames of a bag or folder have."""
+    """Add the options that locate the masks of a bag or folder."""
     parser.add_argument(
         '--labels',
         required=required,
@@ -74,30 +76,30 @@ def add_mask_arguments(parser: argparse.ArgumentParser, *, required: bool) -> No
         type=number(float, 0),
         default=0.01,
         metavar='S',
-        help='how far apart the stamps of a frame and its mask may be (default: 0.01)',
+        help='maximum time between a frame and its mask, in seconds (default: 0.01)',
     )
     parser.add_argument(
         '--map',
         type=path,
         metavar='FILE',
-        help='YAML of MASK CLASS: CLASS OF THE WEIGHTS, for masks of other classes than those',
+        help='YAML that maps MASK CLASS: CLASS OF THE WEIGHTS, for masks of other classes',
     )
 
 
 def check_mask_arguments(options: argparse.Namespace) -> None:
-    """Refuse --images, --bag, --topic and --labels that do not go together, before anything is loaded.
+    """Refuse bad combinations of --images, --bag, --topic and --labels before anything is loaded.
 
     Raises:
-        UsageError: they never do.
-        ValueError: the masks are not there.
+        UsageError: the options cannot be combined.
+        ValueError: the masks do not exist.
 
     """
     masks = Path(options.labels)
     if options.images and options.topic:
-        msg = '--topic is of a --bag: --images has none'
+        msg = '--topic needs a --bag; --images has no topics'
         raise UsageError(msg)
     if options.bag and options.topic == options.labels:
-        msg = f'--topic and --labels are both {options.topic}: one is of the images, the other of the masks'
+        msg = f'--topic and --labels are both {options.topic}: one names the images, the other the masks'
         raise UsageError(msg)
     if options.images and not masks.exists():
         msg = f'--labels {masks} does not exist'
@@ -111,22 +113,22 @@ def check_mask_arguments(options: argparse.Namespace) -> None:
 
 
 def add_selection_arguments(parser: argparse._ActionsContainer, *, every: str) -> None:
-    """Add what chooses frames by their number and time.
+    """Add the options that select frames by number and time.
 
     Args:
-        parser: or a group of its arguments.
-        every: the default of --every, for its help; None is what the command gets.
+        parser: the parser, or one of its argument groups.
+        every: the default of --every, for its help text; the parsed default is None.
 
     """
     parser.add_argument(
-        '--every', type=number(int, 1), metavar='N', help=f'every N-th frame (default: {every})'
+        '--every', type=number(int, 1), metavar='N', help=f'take every N-th frame (default: {every})'
     )
     parser.add_argument(
         '--start',
         type=number(float, 0),
         default=0.0,
         metavar='S',
-        help='begin S seconds after the first frame',
+        help='start S seconds after the first frame',
     )
     parser.add_argument(
         '--end', type=number(float, 0), metavar='S', help='stop S seconds after the first frame'
@@ -134,13 +136,13 @@ def add_selection_arguments(parser: argparse._ActionsContainer, *, every: str) -
 
 
 def given_engine_options(options: argparse.Namespace) -> dict[str, str | int]:
-    """Give the engine options that the user set."""
+    """Return the engine options that the user set."""
     names = ('weights', 'device', 'engine', 'precision', 'threads')
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 def load_segmenter(options: argparse.Namespace) -> Segmenter:
-    """Load what the options name and say what was chosen."""
+    """Load the segmenter that the options name, and print which engine was chosen."""
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
     segmenter = Segmenter.load(**given_engine_options(options))  # type: ignore[arg-type]
@@ -170,7 +172,7 @@ def number(
 
 
 def one_of(what: str, known: Sequence[str]) -> Callable[[str], str]:
-    """Return a parser of a name among those that are known."""
+    """Return a parser of one of the known names."""
 
     def parse(text: str) -> str:
         if text not in known:
@@ -181,14 +183,14 @@ def one_of(what: str, known: Sequence[str]) -> Callable[[str], str]:
 
 
 def path(text: str) -> Path:
-    """Parse a path of a file or folder; ~ is the home directory, which shells leave in --option=~/x."""
+    """Parse the path of a file or folder; expands ~, which shells leave in --option=~/x."""
     if not text.strip():
-        msg = 'is empty: give the path of a file or folder'
+        msg = 'is empty: name a file or folder'
         raise argparse.ArgumentTypeError(msg)
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        msg = f'{text!r}: there is no such home directory; give the whole path'
+        msg = f'{text!r}: there is no such home directory; write the full path'
         raise argparse.ArgumentTypeError(msg) from error
 
 
@@ -198,7 +200,7 @@ def source(text: str) -> str:
 
 
 def file_ending_in(*suffixes: str) -> Callable[[str], Path]:
-    """Return a parser of the path of a file to write, whose name must end in one of these."""
+    """Return a parser of an output path with one of these suffixes."""
 
     def parse(text: str) -> Path:
         file = path(text)
@@ -211,7 +213,7 @@ def file_ending_in(*suffixes: str) -> Callable[[str], Path]:
 
 
 def label_set(weights: str | None) -> LabelSet:
-    """Return the classes of weights, by name or path, without loading the network."""
+    """Return the classes of shipped weights or a file, without loading the network."""
     from lw_refinenet_ros.model.weights import read_card
     from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
@@ -219,10 +221,10 @@ def label_set(weights: str | None) -> LabelSet:
 
 
 def mask_map(options: argparse.Namespace, labels: LabelSet, masks: str | Path) -> MaskMap | None:
-    """Return how the masks, a topic or a folder, meet the classes of the weights.
+    """Return the mapping from the classes of the masks, a topic or a folder, to those of the weights.
 
     Raises:
-        ValueError: they are of other classes, and --map does not say how these meet.
+        ValueError: the classes differ, and --map does not map them.
 
     """
     from lw_refinenet_ros.evaluation.mask_map import map_for_masks

@@ -29,21 +29,21 @@ __all__ = [
     'check_outputs',
 ]
 
-LEAST_FREE = 2**20  # bytes that must be free before the work begins
-RESULTS = ('.json', '.html')  # in folders of images and bags: read by nobody; of another kind, they are kept
-HEAD = 4096  # bytes of a file that tell its kind
+LEAST_FREE = 2**20  # free bytes required before the work begins
+RESULTS = ('.json', '.html')  # not inputs when found in a folder that is read
+HEAD = 4096  # bytes of a file that identify its type
 
 
-# What a command writes, and the files, folders and shipped weights that it reads
+# The files that a command writes, and the files, folders and shipped weights that it reads.
 Declared = tuple[Sequence['Output'], Sequence['str | Path | None']]
 
 
 class Kind(NamedTuple):
-    """A kind of file that commands write.
+    """A type of file that commands write.
 
     Attributes:
-        name: with its article, as in 'x.json is not NAME'.
-        is_ours: whether a file is of this kind and was written by a command, so that another may replace it.
+        name: with its article, for 'x.json is not NAME'.
+        is_ours: whether a file is of this type and was written by a command, so that it may be replaced.
 
     """
 
@@ -55,9 +55,9 @@ class Output(NamedTuple):
     """A file that a command will write.
 
     Attributes:
-        option: that names it, for messages.
-        path: of the file; None: it was not asked for.
-        kind: what it will be.
+        option: the option that names it, for messages.
+        path: the file; None if it was not requested.
+        kind: the type of file.
 
     """
 
@@ -67,18 +67,18 @@ class Output(NamedTuple):
 
 
 def check_outputs(outputs: Sequence[Output], inputs: Sequence[str | Path | None]) -> None:
-    """Refuse outputs that would replace something else or cannot be written.
+    """Refuse outputs that would replace another file or cannot be written.
 
-    Files are told apart by what they are, not by how they are named: links, relative paths and hard links of
-    an input are that input.
+    Files are compared by identity, not by name: symbolic links, relative paths and hard links to an
+    input are that input.
 
     Args:
-        outputs: all files that will be written.
-        inputs: files and folders that are read, in any depth; names of shipped weights too. Other names, as
-            of topics and cameras, are passed over.
+        outputs: all files to write.
+        inputs: files to read, folders with all their files, and names of shipped weights. Other names,
+            such as topics and cameras, are ignored.
 
     Raises:
-        ValueError: one would; the line names it and what it would replace.
+        ValueError: names the output and what it would replace.
 
     """
     places: dict[str, Output] = {}
@@ -89,7 +89,7 @@ def check_outputs(outputs: Sequence[Output], inputs: Sequence[str | Path | None]
         place = os.path.realpath(output.path).casefold()  # on some file systems capitals are the same
         if place in places:
             other = places[place].option
-            msg = f'{output.option} {output.path} is the output of {other} too: name another file'
+            msg = f'{output.option} {output.path} is also the output of {other}: choose another file'
             raise ValueError(msg)
         places[place] = output
         _check_place(output)
@@ -100,40 +100,40 @@ def check_outputs(outputs: Sequence[Output], inputs: Sequence[str | Path | None]
         for file in _files(inputs):
             status = file.stat()
             if taken := found.get((status.st_dev, status.st_ino)):
-                msg = f'{taken.option} {taken.path} would replace the input {file}: name another file'
+                msg = f'{taken.option} {taken.path} would replace the input {file}: choose another file'
                 raise ValueError(msg)
     for output in found.values():
         assert output.path is not None
         if output.path.stat().st_size and not output.kind.is_ours(output.path):
             msg = (
                 f'{output.option} {output.path} exists and is not {output.kind.name} of this command: '
-                f'name another file, or remove it'
+                f'choose another file, or remove it'
             )
             raise ValueError(msg)
 
 
 def _check_place(output: Output) -> None:
-    """Check that a file can be written there, without leaving a trace."""
+    """Check that a file can be written there, without creating one."""
     path = Path(output.path or '')
     if path.is_dir():
-        msg = f'{output.option} {path} is a folder: name a file in it'
+        msg = f'{output.option} {path} is a folder: choose a file in it'
         raise ValueError(msg)
     if path.exists() and not path.is_file():
-        msg = f'{output.option} {path} is not a regular file: name another'
+        msg = f'{output.option} {path} is not a regular file: choose another'
         raise ValueError(msg)
     folder = next(each for each in path.absolute().parents if os.path.lexists(each))
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:  # made without a name where the system can
+        with tempfile.TemporaryFile(dir=folder) as file:  # unnamed where the system supports it
             os.posix_fallocate(file.fileno(), 0, LEAST_FREE)
     except OSError as error:
-        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that reserves nothing
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot reserve space
             return
         msg = f'{output.option} {path} cannot be written: {folder}: {error.strerror}'
         raise ValueError(msg) from error
 
 
 def _files(inputs: Iterable[str | Path | None]) -> Iterator[Path]:
-    """List the files that are read, those below folders too."""
+    """Yield the files that are read, including those below folders."""
     for each in inputs:
         if not each:
             continue

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parser of all commands; what is wrong with the usage is said with the nearest known name."""
+"""The command-line parser; its errors suggest the nearest known name."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ WRONG_USAGE = 2
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors name everything that is missing, and what an unknown name may have meant."""
+    """A parser whose errors list all missing arguments and suggest the nearest known name."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.register('type', Path, path)
 
     def error(self, message: str) -> NoReturn:
-        """Exit with the usage and a message."""
+        """Print the usage and a message, and exit with 2."""
         if ' required' in message:
             message += f'; {self.prog} needs {self._needed()}'
         super().error(message)
 
     def _needed(self) -> str:
-        """List the arguments that must be given, alternatives together."""
+        """List the required arguments, alternatives together."""
         needed = []
         grouped = []
         for group in self._mutually_exclusive_groups:
@@ -59,7 +59,7 @@ class _Parser(argparse.ArgumentParser):
         return '; '.join(needed)
 
     def check_options(self, arguments: list[str]) -> None:
-        """Refuse the first option that there is not."""
+        """Refuse the first unknown option."""
         known = list(self._option_string_actions)
         for argument in arguments:
             if argument == '--':
@@ -78,7 +78,7 @@ def _usage(action: argparse.Action) -> str:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Parse a command line; `outputs` and `run` of the result take the result.
+    """Parse a command line; the result holds `outputs` and `run`, which take the result.
 
     Raises:
         SystemExit: with 2 after wrong usage; with 0 after --help and --version.
@@ -97,7 +97,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
-    """Make the parser and those of the commands; their modules are light until they run."""
+    """Return the main parser and those of the commands; the modules import heavy packages only when run."""
     parser = _Parser(prog='lw_refinenet', description='Semantic segmentation with Light-Weight RefineNet.')
     parser.add_argument('--version', action='version', version=f'lw_refinenet_ros {__version__}')
     subparsers = parser.add_subparsers(metavar='COMMAND', required=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publish a bag, video, folder or camera as image topics, in real time; space pauses."""
+"""Publish a bag, video, folder or camera as image topics in real time; space pauses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     topics = parser.add_mutually_exclusive_group()
     topics.add_argument('--topic', help="the bag's image topic, if it has several")
     topics.add_argument('--topics', nargs='+', metavar='TOPIC', help='several image topics of the bag')
-    parser.add_argument('--output-topic', help="where to publish (default: the bag's topic; else 'image')")
+    parser.add_argument('--output-topic', help="topic to publish on (default: the bag's topic, else 'image')")
     parser.add_argument(
         '--remap',
         action='append',
@@ -49,30 +49,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--rate',
         type=number(float, 0, above=True),
         default=1.0,
-        help='speed; 2 is twice as fast (default: 1)',
+        help='playback speed; 2 is twice as fast (default: 1)',
     )
     parser.add_argument(
-        '--start', type=number(float, 0), default=0.0, metavar='S', help='begin S seconds later'
+        '--start', type=number(float, 0), default=0.0, metavar='S', help='skip the first S seconds'
     )
     parser.add_argument(
-        '--compressed', action='store_true', help='publish JPEG on TOPIC/compressed, as image_transport does'
+        '--compressed', action='store_true', help='publish JPEG on TOPIC/compressed, like image_transport'
     )
-    parser.add_argument('--loop', action='store_true', help='begin again at the end')
+    parser.add_argument('--loop', action='store_true', help='restart at the end')
     parser.add_argument('--clock', action='store_true', help="publish the frames' stamps on /clock")
-    parser.add_argument('--wait-for-subscriber', action='store_true', help='begin when somebody listens')
+    parser.add_argument('--wait-for-subscriber', action='store_true', help='start when there is a subscriber')
     parser.add_argument(
-        '--exit-zero', action='store_true', help='exit with 0 when interrupted, as launch expects of a node'
+        '--exit-zero', action='store_true', help='exit with 0 when interrupted, as launch expects'
     )
-    parser.add_argument('--log', type=Path, help='JSON lines: stamp_ns, due_ns, sent_ns of every frame')
+    parser.add_argument('--log', type=Path, help='JSON lines with stamp_ns, due_ns, sent_ns of every frame')
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare what is written and what is read."""
+    """Declare the outputs and inputs."""
     return [Output('--log', options.log, LOG)], [options.source]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Play until the end, or until interrupted; what cannot be read is told and passed over."""
+    """Play until the end or an interrupt; unreadable frames are reported and skipped."""
     try:
         status = _play(options)
     except KeyboardInterrupt:
@@ -93,7 +93,7 @@ def _play(options: argparse.Namespace) -> int:
 
     def tell(error: SourceError) -> None:
         text = str(error)
-        if text not in problems:  # a loop meets it again and again
+        if text not in problems:  # a loop meets it repeatedly
             problems.add(text)
             print(f'lw_refinenet: {text}', file=sys.stderr)
 
@@ -104,7 +104,7 @@ def _play(options: argparse.Namespace) -> int:
         ]
         names = [options.output_topic or source.topic.removesuffix('/compressed') for source in sources]
         names = _remapped(names, options.remap)
-        # Only now: a source at fault is said even where ROS is missing.
+        # Only now, so that a bad source is reported even where ROS is missing.
         require_shared_memory()
         from lw_refinenet_ros.node.replay.player import Playing, Track, play
 
@@ -132,11 +132,11 @@ def _play(options: argparse.Namespace) -> int:
             control(sys.stderr, '\r\x1b[K')
             if paused_at is None:
                 paused_at = now
-                print('paused: space goes on', file=sys.stderr)
+                print('paused; press space to resume', file=sys.stderr)
             else:
                 progress.leave_out(now - paused_at)
                 paused_at = None
-                print('goes on', file=sys.stderr)
+                print('resumed', file=sys.stderr)
             return True
 
         hint = '; space pauses' if pressed else ''
@@ -153,12 +153,12 @@ def _play(options: argparse.Namespace) -> int:
         tracks = [Track(source, name) for source, name in zip(sources, names)]
         if not play(tracks, how, sent, toggled):
             return INTERRUPTED
-        progress.show_of(played, played)  # where it was not known before
+        progress.show_of(played, played)  # if the total was unknown
         return 1 if problems else 0
 
 
 def _remapped(topics: list[str], rules: list[str]) -> list[str]:
-    """Apply FROM:=TO rules, each of which must meet a topic."""
+    """Apply FROM:=TO rules, each of which must match a topic."""
     for rule in rules:
         old, found, new = rule.partition(':=')
         if not (found and old and new):
@@ -172,7 +172,7 @@ def _remapped(topics: list[str], rules: list[str]) -> list[str]:
 
 
 def _space(stack: ExitStack) -> Callable[[], bool] | None:
-    """Return the function that tells whether space was pressed; None where no terminal is ours to read."""
+    """Return a function that tells whether space was pressed; None without a terminal to read."""
     if not sys.stdin.isatty():
         return None
     file = sys.stdin.fileno()

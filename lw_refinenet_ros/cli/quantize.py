@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Add int8 ranges to a weights file, found from frames of a bag or folder (needs NNCF)."""
+"""Add int8 ranges, measured on frames of a bag or folder, to a weights file (needs NNCF)."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ __all__ = ['add_arguments', 'outputs', 'run']
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('weights', metavar='NAME|FILE', help='shipped name or file')
+    parser.add_argument('weights', metavar='NAME|FILE', help='shipped weights or a file')
     parser.add_argument(
-        '--data', type=source, required=True, metavar='BAG|FOLDER', help='frames of what it will see'
+        '--data', type=source, required=True, metavar='BAG|FOLDER', help='frames like those it will see'
     )
-    parser.add_argument('--topic', help="a bag's image topic, if it has several")
+    parser.add_argument('--topic', help="the bag's image topic, if it has several")
     parser.add_argument(
-        '--frames', type=number(int, 1), default=64, help='spread over the data (default: 64)'
+        '--frames', type=number(int, 1), default=64, help='frames, spread over the data (default: 64)'
     )
     parser.add_argument(
         '--held-out',
         type=Path,
         metavar='FOLDER',
-        help='images/ and labels/ to measure the accuracy on (default: frames of --data between the others)',
+        help='folder with images/ and labels/ to measure the accuracy on (default: other frames of --data)',
     )
     parser.add_argument(
         '--float',
@@ -45,18 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=('first', 'last'),
         default=[],
         dest='keep_float',
-        help='convolution to keep in float, if int8 loses too much; may be given twice',
+        help='convolution to keep in float, if int8 loses too much accuracy; repeatable',
     )
     parser.add_argument('--output', type=Path, required=True, help='the .safetensors file to write')
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare what is written and what is read."""
+    """Declare the outputs and inputs."""
     return [Output('--output', options.output, WEIGHTS)], [options.weights, options.data, options.held_out]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the same weights with ranges, and what int8 costs on frames that the ranges are not from."""
+    """Write the weights with int8 ranges and the accuracy of int8 on other frames."""
     import dataclasses
 
     import torch
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
     else:
         images, held_out = images[::2], [(image, None) for image in images[1::2]]
     if not held_out:
-        msg = f'{options.data}: ranges from one frame have to be tried on another; 2 or more are needed'
+        msg = f'{options.data}: at least 2 frames are needed, one to measure ranges and one to check them'
         raise ValueError(msg)
     quantization = find_quantization(network, card, images, options.keep_float)
     card = dataclasses.replace(card, quantization=quantization)
@@ -82,20 +82,20 @@ def run(options: argparse.Namespace) -> None:
         for precision in ('fp32', 'int8')
     )
     accuracy = quantization['accuracy'] = _accuracy(exact, rounded, held_out)
-    halves = all(torch.equal(t, t.half().float()) for t in network.parameters())  # as it was stored
+    halves = all(torch.equal(t, t.half().float()) for t in network.parameters())  # keep the stored precision
     save_model(options.output, network, card, torch.float16 if halves else torch.float32)
     mious = (
-        f', a mIoU of {accuracy["miou"]:.1%} for {accuracy["float_miou"]:.1%}' if 'miou' in accuracy else ''
+        f', mIoU {accuracy["miou"]:.1%} instead of {accuracy["float_miou"]:.1%}' if 'miou' in accuracy else ''
     )
     print(
         f'{options.output}: {len(quantization["weights"])} convolutions in int8, ranges from {len(images)} '
-        f'frames; on {len(held_out)} others {accuracy["agreement"]:.2%} of the pixels get the label that '
-        f'float32 gives{mious}'
+        f'frames; on {len(held_out)} others {accuracy["agreement"]:.2%} of the pixels get the same label as '
+        f'in float32{mious}'
     )
     if accuracy['agreement'] < LEAST_AGREEMENT:
         msg = (
             f"{options.output}: that is less than {LEAST_AGREEMENT:.0%}, so 'auto' runs its float weights; "
-            'try more --frames of what it will see, --float first or --float last'
+            'try more --frames like those it will see, --float first or --float last'
         )
         raise ValueError(msg)
     print('measure it with `lw_refinenet evaluate` and `lw_refinenet benchmark`', file=sys.stderr)
@@ -120,7 +120,7 @@ def _frames(data: str, topic: str | None, count: int) -> list[Pixels]:
 
 
 def _examples(folder: Path, labels: LabelSet) -> Examples:
-    """Read the images and masks of a folder, which must be of the weights' classes."""
+    """Read the images and masks of a folder, which must have the classes of the weights."""
     from lw_refinenet_ros.training.dataset import find_pairs, read_pair
 
     pairs = find_pairs(folder)
@@ -131,7 +131,7 @@ def _examples(folder: Path, labels: LabelSet) -> Examples:
 
 
 def _accuracy(exact: Segmenter, rounded: Segmenter, examples: Examples) -> dict[str, Any]:
-    """Measure what `Card.quantization` holds as `accuracy`."""
+    """Measure the `accuracy` entry of `Card.quantization`."""
     import numpy as np
 
     from lw_refinenet_ros.evaluation.metrics import Confusion

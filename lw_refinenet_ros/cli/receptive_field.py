@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 __all__ = ['add_arguments', 'outputs', 'run']
 
 TITLES = {'encoder': 'after the encoder', 'sum': 'after the sum', 'pooling': 'after CRP'}
-PANEL = 360  # pixels a panel is wide
-TEXT = 34  # pixels the line below a panel is high
+PANEL = 360  # width of a panel in pixels
+TEXT = 34  # height of the caption below a panel in pixels
 WHITE, GREY, YELLOW = (255, 255, 255), (190, 190, 190), (60, 220, 255)  # BGR
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument(
-        'images', nargs='+', type=Path, metavar='IMAGE', help='files; the results are averaged'
+        'images', nargs='+', type=Path, metavar='IMAGE', help='image files; the results are averaged'
     )
     parser.add_argument(
         '--weights', metavar='NAME|FILE', default=DEFAULT_WEIGHTS, help='(default: %(default)s)'
@@ -46,12 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare what is written and what is read."""
+    """Declare the outputs and inputs."""
     return [Output('--output', options.output, PICTURE)], [*options.images, options.weights]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the sizes and write the picture."""
+    """Print the receptive fields and write the picture."""
     import cv2
     import torch
 
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
         for place, field in influences(network, (pixels - mean) / std).items():
             total[place] = total.get(place, torch.zeros(height, width)) + field / len(images)
         progress.show(index + 1)
-    print('side in pixels of the square that holds 90 % of the influence')
+    print('side in pixels of the square that contains 90 % of the influence')
     print(f'{"stride":>6}' + ''.join(f'{title:>20}' for title in TITLES.values()))
     rows = []
     for stride in reversed(network.decoder.strides):
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _write(path: Path, picture: Pixels) -> None:
-    """Write RGB as a PNG that says what made it, so that the next one may take its place."""
+    """Write RGB as a PNG that names its software, so that a later run may replace it."""
     from PIL import Image, PngImagePlugin
 
     about = PngImagePlugin.PngInfo()
@@ -100,20 +100,20 @@ def _read(path: Path, size: tuple[int, int] | None = None) -> Pixels:
 
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        msg = f'{path}: not an image that can be read'
+        msg = f'{path}: not a readable image'
         raise ValueError(msg)
     return cast('Pixels', cv2.resize(image, size, interpolation=cv2.INTER_AREA) if size else image)
 
 
 def _panel(image: Pixels, influence: npt.NDArray[np.float32], side: int, stride: int, stage: str) -> Pixels:
-    """Draw one stage: bright where the unit in the middle looks, and the square around that."""
+    """Draw one stage: bright where the central unit responds, and the square around it."""
     import cv2
     import numpy as np
 
     height, width = image.shape[:2]
-    # Max pooling picks single pixels: their neighbourhood is what the eye should see.
+    # Max-pooling selects single pixels; blur them to make their neighbourhood visible.
     smooth = cv2.GaussianBlur(influence, (0, 0), width / 120)
-    seen = np.sqrt(smooth / smooth.max(initial=1e-30))[..., None]  # the root shows the faint rim as well
+    seen = np.sqrt(smooth / smooth.max(initial=1e-30))[..., None]  # the root also shows the faint rim
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None] * 0.55
     lit = grey + seen * (image * 0.7 + np.array([0, 70, 150], np.float32) - grey)
     panel = cv2.resize(lit.clip(0, 255).astype(np.uint8), (PANEL, round(PANEL * height / width)))

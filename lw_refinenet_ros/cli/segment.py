@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Segment images, folders, videos, bags or a camera into label PNGs and overlays.
 
-They are labels/NAME.png (class ids) and overlays/NAME.jpg below --output; NAME is the image's name without
-its suffix, or the stamp in ns. Of several sources, each folder, video, bag and camera has folders of its own:
+Writes labels/NAME.png (class ids) and overlays/NAME.jpg below --output. NAME is the image's name without
+its suffix, or the stamp in ns. With several sources, each folder, video, bag and camera gets its own folders:
 labels/SOURCE/NAME.png.
 """
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--output', type=Path, required=True, metavar='DIR', help='folder for labels/ and overlays/'
     )
-    parser.add_argument('--topic', help="a bag's image topic, if it has several")
+    parser.add_argument('--topic', help="the bag's image topic, if it has several")
     parser.add_argument(
         '--alpha', type=number(float, 0, 1), default=0.5, help='opacity of the overlay (default: 0.5)'
     )
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Look at sources and outputs, then write the results of every frame that can be read."""
+    """Check sources and outputs, then write the results of every readable frame."""
     from lw_refinenet_ros.cli.segment_folder import SegmentFolder, places
     from lw_refinenet_ros.files import lock_folder, new_folders
 
@@ -74,12 +74,12 @@ def run(options: argparse.Namespace) -> None:
         msg = f'{faults[0]}{more}; {done} frames were segmented'
         raise ValueError(msg)
     if not done:
-        msg = 'no frame is between --start and --end'
+        msg = 'there is no frame between --start and --end'
         raise ValueError(msg)
 
 
 def _open(options: argparse.Namespace, stack: ExitStack, faults: list[ValueError]) -> list[Source | None]:
-    """Open all sources before anything is computed; one that is damaged costs only itself.
+    """Open all sources before anything is computed; a damaged one is skipped.
 
     Raises:
         SourceError: one does not exist, or none can be opened.
@@ -112,7 +112,7 @@ def _segment(
     place: str,
     faults: list[ValueError],
 ) -> int:
-    """Write the results of one source below `place`; return of how many frames."""
+    """Write the results of one source to `place`; return the number of frames."""
     from lw_refinenet_ros.sources.images import ImageSource
     from lw_refinenet_ros.sources.selection import select
     from lw_refinenet_ros.sources.source import SourceError
@@ -136,7 +136,7 @@ def _segment(
                     print(f'{frame.where}: its results are called {frame.name}', file=sys.stderr)
                 done += 1
                 progress.show(done)
-        except SourceError as error:  # there is nothing more to be read
+        except SourceError as error:  # nothing more can be read
             faults.append(error)
     shown = place.format('*')
     print(f'{name}: {done} frames, {folder.path}/labels/{shown}.png and {folder.path}/overlays/{shown}.jpg')

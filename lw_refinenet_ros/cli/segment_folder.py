@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where `segment` puts the results of several sources, so that none meets another or files of others."""
+"""The output folder of `segment`: results of several sources neither collide nor replace foreign files."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = ['SegmentFolder', 'places', 'unique_names']
 KINDS = ('labels', 'overlays')
 LIST = 'segment.json'
 WRITERS = 4  # threads
-MOST_PENDING = 16  # results that wait to be written
+MOST_PENDING = 16  # results waiting to be written
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
-    """Return a name for each path, none twice on any file system.
+    """Return a name for each path, unique on any file system.
 
-    It is the path's stem (of a folder, its name) where no other has that; else, as far as is needed, the
-    whole name, the folder's name and the stem, both names, and a number.
+    The name is the path's stem (of a folder, its name) if that is unique; otherwise, as far as needed, the
+    full name, the folder's name and the stem, both names, and a number.
     """
     ways: list[Callable[[Path], str]] = [
         lambda path: path.name if path.is_dir() else path.stem,
@@ -57,7 +57,7 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
 
 
 def places(sources: Sequence[str]) -> list[str]:
-    """Return where the results of each source go, below labels/ and overlays/: {} stands for a frame's name.
+    """Return the place of each source's results below labels/ and overlays/; {} stands for a frame's name.
 
     Raises:
         ValueError: a source is given twice.
@@ -84,14 +84,14 @@ def _escaped(name: str) -> str:
 
 
 class SegmentFolder:
-    """A folder with labels/, overlays/ and a list of the sources that they are of.
+    """A folder with labels/, overlays/ and a list of their sources.
 
     Args:
-        path: of the folder.
+        path: the folder.
         sources: files, folders and cameras.
 
     Raises:
-        ValueError: results would replace other files, or be mixed with those of other sources.
+        ValueError: results would replace other files or mix with those of other sources.
 
     """
 
@@ -107,28 +107,28 @@ class SegmentFolder:
             if files and listed is None:
                 msg = (
                     f'--output {path}: {kind}/ holds {len(files)} files that segment did not make, such as '
-                    f'{files[0].name}: name another folder'
+                    f'{files[0].name}: choose another folder'
                 )
                 raise ValueError(msg)
         if any(there.values()) and listed != self._sources:
-            msg = f'--output {path} holds the results of {", ".join(listed or ())}: name another folder'
+            msg = f'--output {path} holds the results of {", ".join(listed or ())}: choose another folder'
             raise ValueError(msg)
         self.replaced = sum(1 for _ in (path / 'labels').rglob('*.png'))
 
     def _there(self, kind: str) -> list[Path]:
-        """List what a folder of results holds; a link, or a folder that is read from, is refused."""
+        """List the contents of a results folder; a link or an input folder is refused."""
         folder = self.path / kind
         if folder.is_symlink():
-            msg = f'--output {self.path}: {kind}/ is a link, which is not followed: name another folder'
+            msg = f'--output {self.path}: {kind}/ is a link, which is not followed: choose another folder'
             raise ValueError(msg)
         for source in self._sources:
             if Path(source).is_relative_to(folder.resolve()):
-                msg = f'--output {self.path} would replace the input {source}: name another folder'
+                msg = f'--output {self.path} would replace the input {source}: choose another folder'
                 raise ValueError(msg)
         return sorted(folder.iterdir()) if folder.is_dir() else []
 
     def _listed(self) -> list[str] | None:
-        """Return the sources of the results that are there; None: there is no list, or it is damaged."""
+        """Return the sources of the existing results; None if the list is missing or damaged."""
         try:
             listed = json.loads((self.path / LIST).read_text('utf-8'))['sources']
         except (OSError, ValueError, KeyError, TypeError):
@@ -137,10 +137,10 @@ class SegmentFolder:
 
     @contextmanager
     def writing(self) -> Iterator[Callable[[str, Segmentation, float], None]]:
-        """Yield the function that writes a result under a name, beside the work that goes on.
+        """Yield a function that writes a result under a name in the background.
 
-        Its arguments are the name, the result and the opacity of the overlay. Each file is flushed to disk,
-        which takes longer than to make it: in threads of their own, writers cost next to nothing.
+        Its arguments are the name, the result and the opacity of the overlay. Flushing a file to disk takes
+        longer than encoding it; in threads of their own, the writers cost next to nothing.
         """
         pending: deque[Future[None]] = deque()
         with ThreadPoolExecutor(WRITERS) as pool:
@@ -161,5 +161,5 @@ class SegmentFolder:
         write_label_png(self.path / 'labels' / f'{name}.png', result.label)
 
     def begin(self) -> None:
-        """Write down the sources; from here on the folder is one of results."""
+        """Write the list of sources, which marks the folder as results."""
         write_json(self.path / LIST, {'made_by': 'lw_refinenet segment', 'sources': self._sources})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What commands print: names from files cannot act on the terminal, progress fits into a line of it."""
+"""Terminal output: control characters in names are made harmless, and progress fits on one line."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LINE_S = 10.0  # in a log
 
 
 class Harmless:
-    """A text stream that writes printable characters and line breaks; for others it writes U+FFFD.
+    """A text stream that replaces all but printable characters and line breaks by U+FFFD.
 
     Args:
-        stream: to write to.
+        stream: the stream to write to.
 
     """
 
@@ -31,7 +31,7 @@ class Harmless:
         return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        """Write text; what the stream cannot encode becomes a question mark."""
+        """Write text; characters that the stream cannot encode become question marks."""
         text = '\n'.join('\t'.join(map(printable, line.split('\t'))) for line in text.split('\n'))
         encoding = self.stream.encoding or 'utf-8'
         return self.stream.write(text.encode(encoding, 'replace').decode(encoding))
@@ -43,13 +43,13 @@ class Harmless:
 
 
 def control(stream: TextIO, sequence: str) -> None:
-    """Write a control sequence of our own, if the stream is a terminal."""
+    """Write a control sequence if the stream is a terminal."""
     if stream.isatty():
         getattr(stream, 'stream', stream).write(sequence)
 
 
 class Progress:
-    """One line on standard error that shows how far a long work is; a line now and then in a log."""
+    """The progress of a long task on standard error: one line on a terminal, occasional lines in a log."""
 
     def __init__(self, what: str, total: int | None = None) -> None:
         self._what, self._total = what, total
@@ -58,11 +58,11 @@ class Progress:
         self._terminal = sys.stderr.isatty()
 
     def leave_out(self, seconds: float) -> None:
-        """Leave out of the time that the work takes so many seconds in which it stood still."""
+        """Exclude seconds of standstill from the estimate of the remaining time."""
         self._started += seconds
 
     def show_of(self, done: int, total: int | None) -> None:
-        """Show that `done` of so many are done, where the total becomes known on the way."""
+        """Show that `done` of `total` are done, if the total is known only now."""
         self._total = total
         self.show(done)
 
@@ -87,7 +87,7 @@ class Progress:
         sys.stderr.flush()
 
     def _fitting(self, figures: str) -> str:
-        """Return what is worked on, its middle left out if the line were longer than the terminal is wide."""
+        """Return the task's name, shortened in the middle to fit the terminal's width."""
         if not self._terminal:
             return self._what
         room = max(os.get_terminal_size(sys.stderr.fileno()).columns - 1 - len(figures), 8)

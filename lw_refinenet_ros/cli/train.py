@@ -31,7 +31,7 @@ __all__ = ['add_arguments', 'outputs', 'run']
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments: those of the run, and one for every option of `TrainingConfig`."""
+    """Add this command's arguments, including one for every field of `TrainingConfig`."""
     parser.add_argument(
         '--data',
         type=path,
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='folder with images/ and labels/; repeatable',
     )
     parser.add_argument(
-        '--val', type=path, metavar='DIR', help='the same for validation; without it nothing is validated'
+        '--val', type=path, metavar='DIR', help='the same for validation; without it there is none'
     )
     parser.add_argument(
         '--classes',
@@ -62,13 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--encoder',
         metavar='NAME|FILE',
-        help="weights whose encoder alone is taken: ours, or of a MobileNet-v2 with torchvision's names",
+        help="weights to take only the encoder from: ours, or a MobileNet-v2 with torchvision's names",
     )
     parser.add_argument(
         '--device', type=one_of('device', DEVICES), default='auto', help='auto, cuda or cpu (default: auto)'
     )
     parser.add_argument(
-        '--about', default='', metavar='TEXT', help="the data's name and licence, for the weights file"
+        '--about', default='', metavar='TEXT', help='name and licence of the data, stored in the weights file'
     )
     training = parser.add_argument_group('training')
     for option in fields(TrainingConfig):
@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare what is written and what is read."""
+    """Declare the outputs and inputs."""
     files = {'best.safetensors': WEIGHTS, 'last.safetensors': WEIGHTS, **TRAINING}
     written = [Output('--output', options.output / name, kind) for name, kind in files.items()]
     return written, [*options.data, options.val, options.classes, options.init, options.encoder]
@@ -95,7 +95,7 @@ def _type(option: Field[Any]) -> Callable[[str], Any]:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Check everything that can be wrong, then train."""
+    """Check all inputs and options, then train."""
     import torch
 
     from lw_refinenet_ros.files import lock_folder, new_folders
@@ -135,7 +135,7 @@ def run(options: argparse.Namespace) -> None:
                 'init': options.init
                 or (f'the encoder of {options.encoder}' if options.encoder else 'ImageNet encoder'),
             },
-            temperature=init.temperature if options.init else 1.0,  # until --val gives one
+            temperature=init.temperature if options.init else 1.0,  # until fitted on --val
             source=shlex.join(['lw_refinenet', *sys.argv[1:]]),
             dials=dials,
         )
@@ -162,7 +162,7 @@ def _device(name: str) -> str:
 
 
 def _describe(pairs: Pairs, config: TrainingConfig, device: str) -> str:
-    """Describe a run in one line: its size, and the options that are not the defaults."""
+    """Describe a run in one line: its size and the options that differ from the defaults."""
     crops = f'{config.batch_size} crops of {config.crop_width}x{config.crop_height}'
     changed = [
         f'{option.name.replace("_", "-")} {getattr(config, option.name)}'
@@ -181,7 +181,7 @@ def _describe(pairs: Pairs, config: TrainingConfig, device: str) -> str:
 
 
 def _calibrate(path: Path, pairs: Pairs) -> None:
-    """Store the temperature fitted to validation images, so that a confidence of 80 % is right in 80 %."""
+    """Fit the temperature on validation images and store it, so that 80 % confidence means 80 % accuracy."""
     from lw_refinenet_ros.model.weights import load_model, save_model
     from lw_refinenet_ros.training.temperature import fit_temperature, sample_logits
 
@@ -197,7 +197,7 @@ def _report(line: str) -> None:
 
 
 def _of_the_same_build(config: TrainingConfig, init: Card, name: str) -> TrainingConfig:
-    """Take what the initial weights fix; an option that was set to something else is refused."""
+    """Return the configuration with what the initial weights determine; refuse options that contradict it."""
     fixed: dict[str, Any] = {
         'architecture': init.architecture,
         'width': init.width,
@@ -213,7 +213,7 @@ def _of_the_same_build(config: TrainingConfig, init: Card, name: str) -> Trainin
 
 
 def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
-    """Find training and validation data; report all faults of all folders at once."""
+    """Find training and validation data; raise with all faults of all folders at once."""
     from lw_refinenet_ros.training.dataset import DataError, find_pairs
 
     sets: list[Pairs] = []
@@ -226,7 +226,9 @@ def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
         else:
             if sets[-1].labels.names != sets[0].labels.names:
                 theirs, ours = (', '.join(s.labels.names) for s in (sets[-1], sets[0]))
-                faults.append(f'{folder} has the classes {theirs}; before it were {ours}: give one --classes')
+                faults.append(
+                    f'{folder} has the classes {theirs}, earlier ones {ours}: name one with --classes'
+                )
     if faults:
         raise DataError('\n'.join(faults))
     held_out = sets.pop() if options.val else None
@@ -234,7 +236,7 @@ def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
 
 
 def _initialise(model: Network, labels: LabelSet, weights: str) -> None:
-    """Copy the weights of a file, and report which classes it knows."""
+    """Copy the weights of a file, and print which classes it knows."""
     from lw_refinenet_ros.model.weights import load_model
     from lw_refinenet_ros.training.transfer import carry_over
 
@@ -265,7 +267,7 @@ def _initialise_encoder(model: Network, weights: str | None, pairs: Pairs) -> No
 
 
 def _validation(pairs: Pairs, card: Card, device: str) -> Validate:
-    """Validate with the code that serves: same resizing, same metrics."""
+    """Return the validation function, which uses the same resizing and metrics as `evaluate`."""
     from lw_refinenet_ros.cli.evaluate import score
     from lw_refinenet_ros.inference.segmenter import Segmenter
     from lw_refinenet_ros.inference.torch_engine import TorchEngine

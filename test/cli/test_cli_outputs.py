@@ -99,7 +99,7 @@ def test_two_outputs_are_two_files(evaluate, refused, tmp_path):
     (tmp_path / 'link').symlink_to(tmp_path)
     for other in (tmp_path / 'x.json', tmp_path / 'X.JSON', tmp_path / 'link' / 'x.json'):
         said = refused(*evaluate, '--json', tmp_path / 'x.json', '--report', other)
-        assert f'--report {other} is the output of --json too' in said
+        assert f'--report {other} is also the output of --json' in said
 
 
 @pytest.mark.parametrize('option', ['--json', '--report', '--output-bag'])
@@ -117,7 +117,7 @@ def test_a_file_of_another_kind_is_kept(option, evaluate, refused, tmp_path, dri
 def test_what_cannot_be_written_is_refused_before_the_work(option, evaluate, refused, tmp_path):
     (tmp_path / 'file').write_text('')
     assert 'Not a directory' in refused(*evaluate, option, tmp_path / 'file' / 'x.mcap')
-    assert 'is a folder: name a file in it' in refused(*evaluate, option, tmp_path)
+    assert 'is a folder: choose a file in it' in refused(*evaluate, option, tmp_path)
     assert 'is not a regular file' in refused(*evaluate, option, '/dev/null')
 
 

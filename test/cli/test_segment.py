@@ -139,7 +139,7 @@ def test_frames_are_chosen_by_number_and_time(segment, tmp_path, street):
     assert names == [str(when[1]), str(when[3])]
     status, said, _ = segment(bag, '--start', 9)
     assert status == 1
-    assert 'no frame is between --start and --end' in said
+    assert 'there is no frame between --start and --end' in said
 
 
 def test_true_masks_are_not_overwritten(segment, tmp_path, street):
@@ -179,7 +179,7 @@ def test_results_of_other_sources_are_not_mixed_with_and_those_of_the_same_repla
     assert '1 labels of an earlier run are replaced' in said
     status, said, _ = segment(other)
     assert status == 1
-    assert f'holds the results of {one}: name another folder' in said
+    assert f'holds the results of {one}: choose another folder' in said
 
 
 SLOW = """

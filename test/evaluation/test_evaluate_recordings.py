@@ -163,7 +163,7 @@ def test_wherever_it_stops_nothing_is_counted_twice_or_left_out(
 
     monkeypatch.setattr(Checkpoint, 'save', stop)
     assert main(arguments([bag], '--resume', tmp_path / 'kept')) == 130
-    assert 'goes on from there' in capsys.readouterr().err
+    assert 'run the same command to resume' in capsys.readouterr().err
     assert evaluate([bag], '--resume', tmp_path / 'kept')[0] == whole
 
 
@@ -312,7 +312,7 @@ def test_a_bag_that_cannot_be_read_is_named_and_the_others_are_scored(three_bags
 
 def test_options_that_do_not_go_together_are_refused_before_the_work(three_bags, arguments, tmp_path, capsys):
     for more, complaint in (
-        (['--output-bag', tmp_path / 'x.mcap'], 'of several bags, give a folder'),
+        (['--output-bag', tmp_path / 'x.mcap'], 'with several bags, name a folder'),
         (['--rate', 2], '--rate is the speed of --live'),
         (['--live'], '--live plays one --bag'),
     ):

@@ -293,7 +293,7 @@ def test_labels_too_far_from_those_of_float_are_an_error_with_the_figure_and_the
     assert accuracy['agreement'] < 0.98
     assert accuracy['float_miou'] == 1
     assert f'on 2 others {accuracy["agreement"]:.2%} of the pixels' in said
-    assert f'a mIoU of {accuracy["miou"]:.1%} for 100.0%' in said
+    assert f'mIoU {accuracy["miou"]:.1%} instead of 100.0%' in said
     assert error.splitlines()[-1].startswith(f'lw_refinenet: {output}: that is less than 98%, so ')
     assert '--float first' in error
 
@@ -309,4 +309,4 @@ def test_one_frame_is_not_enough(tiny_weights, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / 'a.png'), picture())
     command = ['quantize', str(tiny_weights), '--data', str(tmp_path), '--output', str(tmp_path / 'x')]
     assert main(command) == 1
-    assert '2 or more are needed' in capsys.readouterr().err
+    assert 'at least 2 frames are needed' in capsys.readouterr().err

@@ -152,7 +152,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path, cap
     ('content', 'says'),
     [
         ({'epoch': np.zeros(2)}, 'numpy'),  # of NumPy, scalars alone are allowed
-        (b'', 'not a whole checkpoint'),
+        (b'', 'not a complete PyTorch checkpoint'),
         (b'\x80\x02garbage', 'refused'),
         ({'a': torch.zeros(1)}, 'no clf_conv.bias and no segm.bias'),
         ({'segmenter': 5}, 'no state dict of tensors'),
@@ -170,7 +170,7 @@ def test_a_half_downloaded_checkpoint_is_refused(tmp_path, capsys):
     torch.save(mobilenet(), whole)
     content = whole.read_bytes()
     whole.unlink()
-    assert 'not a whole checkpoint' in refused(capsys, tmp_path, content[: len(content) // 2])
+    assert 'not a complete PyTorch checkpoint' in refused(capsys, tmp_path, content[: len(content) // 2])
 
 
 def test_labels_of_another_number_of_classes_are_refused(tmp_path, capsys):
@@ -236,7 +236,7 @@ def of(tensor):
         (lambda: of(torch.zeros(1).expand(1 << 20, 1 << 20)), 'segm.weight (1048576, 1048576)'),
         (lambda: {'x' * 10_000: torch.zeros(1, dtype=torch.complex64)}, 'xxx is complex64'),
         (lambda: b'e' * 99, 'not a'),
-        (lambda: b'', 'not a whole checkpoint'),
+        (lambda: b'', 'not a complete PyTorch checkpoint'),
     ],
 )
 def test_tensors_of_another_kind_are_refused_in_one_short_line(tmp_path, capsys, content, said):

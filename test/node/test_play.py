@@ -204,7 +204,7 @@ def test_space_pauses_and_goes_on_and_no_frame_is_hurried_after_it(bag, tmp_path
     listener.spin_until(lambda: player.poll() is not None, 'end')
     assert player.returncode == 0
     sent = [json.loads(line) for line in log.read_text().splitlines()]
-    assert 'paused: space goes on\ngoes on\n' in player.stderr.read()
+    assert 'paused; press space to resume\nresumed\n' in player.stderr.read()
     gaps = np.diff([record['due_ns'] for record in sent]) / 1e9
     assert sorted(np.round(gaps, 2))[:-1] == [0.5] * (FRAMES - 2)
     assert gaps.max() > 1.7

@@ -97,7 +97,7 @@ def test_a_mask_that_is_there_is_never_written_over(bag, label, tmp_path, capsys
     assert label(bag, '--every', 2) == 0
     assert corrected.read_bytes() == b'hours of work'
     assert names(tmp_path / 'mine' / 'labels') == [START_NS + i * STEP_NS for i in (0, 2, 3, 4, 6)]
-    assert 'kept as they are: 2 masks' in capsys.readouterr().out
+    assert 'not overwritten: 2 existing masks' in capsys.readouterr().out
 
 
 def test_a_labelme_file_that_is_there_is_never_written_over(bag, label, tmp_path):
@@ -207,7 +207,7 @@ def test_a_damaged_frame_is_named_and_the_rest_is_taken(tmp_path, label, street,
     assert sorted(path.stem for path in (tmp_path / 'mine' / 'labels').iterdir()) == ['1', '3']
     error = capsys.readouterr().err
     assert '2.png' in error
-    assert 'what could be read was taken' in error
+    assert 'the readable frames were taken' in error
 
 
 def test_a_folder_of_other_classes_and_a_recording_without_frames_are_refused(bag, label, tmp_path, capsys):

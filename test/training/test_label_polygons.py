@@ -385,13 +385,13 @@ def test_a_mask_is_never_replaced_by_one_in_which_nothing_is_marked(folder, tmp_
     write_coco(tmp_path / 'half.json', [('a.jpg', np.full_like(label, 255)), ('b.jpg', label)], LABELS, 0)
     assert main(['label', '--from-coco', str(tmp_path / 'half.json'), '--output', str(folder)]) == 0
     np.testing.assert_array_equal(read_label_png(folder / 'labels' / 'a.png'), label)
-    assert 'without polygons: 1 images: a; masks that they have stay' in capsys.readouterr().out
+    assert 'without polygons: 1 images: a; their masks are kept' in capsys.readouterr().out
 
 
 def test_nothing_is_written_where_no_image_is_found(folder, tmp_path, capsys):
     write_coco(tmp_path / 'all.json', [('a.jpg', rings_in_rings())], LABELS, 0)
     assert main(['label', '--from-coco', str(tmp_path / 'all.json'), '--output', str(tmp_path / 'n')]) == 1
-    assert f'{tmp_path}/n/images is no folder: give --images DIR' in capsys.readouterr().err
+    assert f'{tmp_path}/n/images is not a folder: use --images DIR' in capsys.readouterr().err
     write_coco(tmp_path / 'other.json', [('c.jpg', rings_in_rings())], LABELS, 0)
     images = ('--images', str(folder / 'images'))
     assert (
