@@ -15,9 +15,10 @@ import numpy.typing as npt
 from lw_refinenet_ros.bounded_yaml import read_yaml
 from lw_refinenet_ros.one_line import one_line
 
-__all__ = ['UNLABELLED', 'LabelSet', 'find_classes']
+__all__ = ['UNLABELLED', 'UNLABELLED_NAME', 'LabelSet', 'find_classes']
 
 UNLABELLED = 255  # the id of a pixel without a class
+UNLABELLED_NAME = 'unlabelled'  # what the node publishes for it
 LONGEST_NAME = 100  # characters
 
 

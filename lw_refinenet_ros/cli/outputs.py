@@ -14,6 +14,7 @@ from lw_refinenet_ros.resources import find_weights
 
 __all__ = [
     'BAG',
+    'COSTMAP',
     'JSON',
     'LOG',
     'ONNX',
@@ -192,4 +193,5 @@ TRAINING = {
     'curves.svg': Kind('a chart', _begins(b'<svg')),
 }
 SEGMENTED = Kind('the list', _begins(b'{\n  "made_by": "lw_refinenet segment"'))
+COSTMAP = Kind('the layer', _begins(b"# Nav2's semantic segmentation layer"))
 LOG = Kind('a log', _begins(b'{"stamp_ns": '))

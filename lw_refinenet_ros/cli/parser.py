@@ -29,6 +29,7 @@ COMMANDS = (
     'export',
     'quantize',
     'benchmark',
+    'costmap',
     'demo',
 )
 WRONG_USAGE = 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from std_msgs.msg import String
 
-from lw_refinenet_ros.labels import UNLABELLED
+from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAME
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -59,5 +59,5 @@ def _label_names(labels: LabelSet) -> dict[str, Any]:
     ]
     return {
         'name': labels.name,
-        'classes': [*classes, {'id': UNLABELLED, 'name': 'unlabelled', 'color': [0, 0, 0]}],
+        'classes': [*classes, {'id': UNLABELLED, 'name': UNLABELLED_NAME, 'color': [0, 0, 0]}],
     }

@@ -37,6 +37,7 @@ LAYER_OF = {
     'bounded_yaml': '.',
     'lazy': '.',
     'limits': '.',
+    'nav2_layer': '.',
     'one_line': '.',
     '__version__': '.',
 }

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the parameters of Nav2's semantic segmentation layer for the classes of any weights.
+
+A class that no option names gets the type that is usual for its name, or else is careful.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from lw_refinenet_ros.cli.options import NODE, file_ending_in, label_set
+from lw_refinenet_ros.cli.outputs import COSTMAP, Declared, Output
+from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.nav2_layer import TYPES, assign_types, write_layer
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ['add_arguments', 'outputs', 'run']
+
+TOPIC = re.compile(r'(/?[A-Za-z]\w*)+', re.ASCII)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument(
+        'weights', nargs='?', metavar='WEIGHTS', help='shipped name or file (default: camvid)'
+    )
+    for kind, costs in TYPES.items():
+        cost = (
+            f'{costs.base_cost} to {costs.max_cost}' if costs.max_cost > costs.base_cost else costs.max_cost
+        )
+        parser.add_argument(
+            f'--{kind}',
+            nargs='+',
+            action='extend',
+            default=[],
+            metavar='CLASS',
+            help=f'classes of cost {cost}',
+        )
+    parser.add_argument('--cameras', nargs='+', default=[''], metavar='NAME', help="of the node's `cameras`")
+    parser.add_argument(
+        '--node', default=NODE, metavar='NAME', help=f'whose topics are used (default: {NODE})'
+    )
+    parser.add_argument(
+        '--output', type=file_ending_in('.yaml', '.yml'), metavar='FILE', help='(default: standard output)'
+    )
+
+
+def outputs(options: argparse.Namespace) -> Declared:
+    """Declare what is written and what is read."""
+    return [Output('--output', options.output, COSTMAP)], [options.weights]
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write it."""
+    node = '/' + options.node.strip('/')
+    for name in (node, *filter(None, options.cameras)):
+        if not TOPIC.fullmatch(name):
+            msg = f'{name!r} cannot be part of a topic: use letters, digits, _ and /'
+            raise ValueError(msg)
+    types = assign_types(label_set(options.weights).names, {kind: getattr(options, kind) for kind in TYPES})
+    text = write_layer(types, weights=options.weights or DEFAULT_WEIGHTS, node=node, cameras=options.cameras)
+    if options.output is None:
+        print(text, end='')
+    else:
+        write_atomically(options.output, lambda path: path.write_text(text))
+        print(
+            f'{options.output}: {", ".join(f"{kind} {len(names)}" for kind, names in types.items())} classes'
+        )
