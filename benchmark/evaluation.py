@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmark.table import store
 from lw_refinenet_ros import Segmenter
-from lw_refinenet_ros.evaluation.evaluate import Labelled, evaluate, segment_with
+from lw_refinenet_ros.evaluation.evaluate import Prediction, evaluate, segment_with
 from lw_refinenet_ros.evaluation.examples import BagExamples
 from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.sources.bag_writer import BagWriter
@@ -46,7 +46,7 @@ def main() -> None:
                 segmenter.segment(image, confidence=confidence)
 
         def without_network(example):
-            return Labelled(made[example.index].label, made[example.index].confidence, None)
+            return Prediction(made[example.index].label, made[example.index].confidence, None)
 
         for _ in range(ROUNDS):
             timed('labels', lambda: segment_all(confidence=False))

@@ -133,7 +133,7 @@ def _evaluate(
     from lw_refinenet_ros.evaluation.examples import BagExamples, FolderExamples
     from lw_refinenet_ros.evaluation.provenance import describe_segmenter
     from lw_refinenet_ros.evaluation.side_by_side import evaluate_both
-    from lw_refinenet_ros.evaluation.summary import evaluation_summary
+    from lw_refinenet_ros.evaluation.summary import summarize
 
     masks = Path(options.labels) if Path(options.labels).is_dir() else options.labels
     meet = mask_map(options, label_set(options.before), masks)
@@ -163,10 +163,10 @@ def _evaluate(
     )
     made = conditions()
     summaries = []
-    for name, segmenter, found in ((options.before, before, first), (options.after, after, second)):
-        about = {'source': found.description, **describe_segmenter(segmenter, name), **made}
+    for name, segmenter, evaluation in ((options.before, before, first), (options.after, after, second)):
+        about = {'source': evaluation.description, **describe_segmenter(segmenter, name), **made}
         if meet:
             about['map'] = meet.description
-        summaries.append(evaluation_summary(found, about))
+        summaries.append(summarize(evaluation, about))
     problems = list(dict.fromkeys([*first.problems.first, *second.problems.first]))
     return summaries[0], summaries[1], pictures, labels, problems

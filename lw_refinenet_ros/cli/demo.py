@@ -71,8 +71,8 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.cli.conditions import conditions
     from lw_refinenet_ros.cli.live import run_live
     from lw_refinenet_ros.evaluation.files import write_json
-    from lw_refinenet_ros.evaluation.live import headline, summarize, summary_rows
     from lw_refinenet_ros.evaluation.provenance import describe_weights
+    from lw_refinenet_ros.evaluation.summary import headline, rows, summarize_live
     from lw_refinenet_ros.model.weights import read_card
     from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.sources.opening import open_source
@@ -97,16 +97,16 @@ def run(options: argparse.Namespace) -> None:
         live = run_live(str(path), topic, bag, parameters, frames, source_topic=options.topic)
     made_with = {**live.conditions, **describe_weights(options.weights), **conditions()}
     live = replace(live, conditions={'source': said, **made_with})
-    summary = summarize(live)
+    summary = summarize_live(live)
     write_json(options.output / 'metrics.json', summary)
     pixels = _write_video(bag, options.output / 'overlay.mp4', rate_hz or 10.0)
     _write_report(
         options.output / 'report.html', live, summary, _samples(str(path), options.topic, bag), labels, pixels
     )
     print(headline(summary))
-    rows = summary_rows(summary)
-    width = max(len(name) for name, _, _ in rows)
-    for name, value, note in rows:
+    shown = rows(summary)
+    width = max(len(name) for name, _, _ in shown)
+    for name, value, note in shown:
         print(f'  {name:<{width}}  {value:>12}  {note}')
     print('look at:')
     for name in ('report.html', 'overlay.mp4', 'labels.mcap', 'metrics.json'):
@@ -231,8 +231,9 @@ def _write_report(
     labels: LabelSet,
     pixels: np.ndarray,
 ) -> None:
-    from lw_refinenet_ros.evaluation.live import ages, headline, misses, summary_rows
+    from lw_refinenet_ros.evaluation.live import ages, misses
     from lw_refinenet_ros.evaluation.report import legend_entries, write_report
+    from lw_refinenet_ros.evaluation.summary import headline, rows
 
     write_report(
         path,
@@ -240,7 +241,7 @@ def _write_report(
         if 'bikes' in live.conditions['source']
         else 'Segmented by the node',
         subtitle=headline(summary),
-        summary_rows=summary_rows(summary),
+        summary_rows=rows(summary),
         conditions=live.conditions,
         samples=samples,
         legend=legend_entries(labels, pixels),

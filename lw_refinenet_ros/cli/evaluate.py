@@ -24,7 +24,7 @@ from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 if TYPE_CHECKING:
     import argparse
 
-    from lw_refinenet_ros.evaluation.tally import Evaluation
+    from lw_refinenet_ros.evaluation.evaluation import Evaluation
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
 __all__ = ['add_arguments', 'outputs', 'run', 'score', 'tell']
@@ -105,9 +105,9 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.cli.conditions import conditions
     from lw_refinenet_ros.evaluation.evaluation_report import write_evaluation_report
     from lw_refinenet_ros.evaluation.files import write_json
-    from lw_refinenet_ros.evaluation.live import ages, live_figures, misses
+    from lw_refinenet_ros.evaluation.live import ages, misses
     from lw_refinenet_ros.evaluation.provenance import provenance
-    from lw_refinenet_ros.evaluation.summary import evaluation_headline, evaluation_rows, evaluation_summary
+    from lw_refinenet_ros.evaluation.summary import headline, rows, summarize
 
     _check(options)
     worst = WORST if options.report else 0
@@ -115,34 +115,35 @@ def run(options: argparse.Namespace) -> None:
         if options.live:
             from lw_refinenet_ros.cli.evaluate_live import evaluate_live
 
-            found, made_with, live = evaluate_live(options, worst)
+            evaluation, made_with, live = evaluate_live(options, worst)
             parts: Mapping[str, Evaluation] = {}
         else:
             from lw_refinenet_ros.cli.evaluate_recordings import evaluate_recordings
 
-            found, made_with, parts = evaluate_recordings(options, worst, stack)
+            evaluation, made_with, parts = evaluate_recordings(options, worst, stack)
             live = None
-        if not found.frames:
-            msg = f'no frame could be scored: {"; ".join(found.problems.first[:1]) or "no label arrived"}'
+        if not evaluation.frames:
+            msg = (
+                f'no frame could be scored: {"; ".join(evaluation.problems.first[:1]) or "no label arrived"}'
+            )
             raise ValueError(msg)
-        summary = evaluation_summary(
-            found, {'source': found.description, **made_with, **conditions()}, live_figures(live), parts
-        )
+        made_with = {'source': evaluation.description, **made_with, **conditions()}
+        summary = summarize(evaluation, made_with, live, parts)
         for row in _class_rows(summary):
             print(row)
-        for name, value, note in evaluation_rows(summary):
+        for name, value, note in rows(summary):
             print(f'  {name:<18}{value:>10}  {note}')
         for name, figures in summary.get('bags', {}).items():
-            print(f'  {name}: {evaluation_headline(figures)}')
+            print(f'  {name}: {headline(figures)}')
         print(f'  {provenance(summary["conditions"])}')
-        print(evaluation_headline(summary))
+        print(headline(summary))
         if options.json:
             write_json(options.json, summary)
         if options.report:
             write_evaluation_report(
-                options.report, found, summary, ages(live) if live else (), misses(live) if live else ()
+                options.report, evaluation, summary, ages(live) if live else (), misses(live) if live else ()
             )
-    tell(found.problems.count, found.problems.first, fatal=not options.keep_going)
+    tell(evaluation.problems.count, evaluation.problems.first, fatal=not options.keep_going)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -202,12 +203,12 @@ def score(segmenter: Segmenter, pairs: list[tuple[Path, Path]]) -> dict[str, Any
     from lw_refinenet_ros.evaluation.examples import FolderExamples
     from lw_refinenet_ros.evaluation.summary import core_metrics
 
-    found = evaluate(
+    evaluation = evaluate(
         FolderExamples(pairs),
         segment_with(segmenter, confidence=False),
         segmenter.labels,
         progress=Progress('scored', len(pairs)).show,
     )
-    if found.problems.count:
-        raise ValueError(found.problems.first[0])
-    return core_metrics(found)
+    if evaluation.problems.count:
+        raise ValueError(evaluation.problems.first[0])
+    return core_metrics(evaluation)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.live import run_live
 from lw_refinenet_ros.cli.options import NODE, given_engine_options, label_set, mask_map
-from lw_refinenet_ros.evaluation.evaluate import Labelled, Segment, evaluate
+from lw_refinenet_ros.evaluation.evaluate import Prediction, Segment, evaluate
 from lw_refinenet_ros.evaluation.examples import BagExamples, Example, LabelStream
 from lw_refinenet_ros.evaluation.provenance import describe_weights
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
@@ -19,8 +19,8 @@ from lw_refinenet_ros.sources.opening import open_source
 if TYPE_CHECKING:
     import argparse
 
+    from lw_refinenet_ros.evaluation.evaluation import Evaluation
     from lw_refinenet_ros.evaluation.live import LiveRun
-    from lw_refinenet_ros.evaluation.tally import Evaluation
 
 __all__ = ['evaluate_live']
 
@@ -50,14 +50,14 @@ def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, 
             outputs=outputs,
         )
         arrived = {result.stamp_ns for result in live.results}
-        found = evaluate(examples, _lookup(stack, recorded, arrived), labels, worst=worst, masks=meet)
+        evaluation = evaluate(examples, _lookup(stack, recorded, arrived), labels, worst=worst, masks=meet)
     made_with = {
         **live.conditions,
         **describe_weights(options.weights or DEFAULT_WEIGHTS),
         **({'map': meet.description} if meet else {}),
         'rate': f'{rate:g} times the recorded one, over DDS',
     }
-    return found, made_with, live
+    return evaluation, made_with, live
 
 
 def _lookup(stack: ExitStack, recorded: Path, arrived: set[int]) -> Segment:
@@ -69,9 +69,9 @@ def _lookup(stack: ExitStack, recorded: Path, arrived: set[int]) -> Segment:
         source = stack.enter_context(open_source(recorded, topic=f'{NODE}/{output}'))
         streams.append(LabelStream(source, set(arrived), _refuse))
 
-    def find(example: Example) -> Labelled | None:
+    def find(example: Example) -> Prediction | None:
         label, confidence = (stream.take(example.stamp_ns) for stream in streams)
-        return None if label is None else Labelled(label, confidence, None)
+        return None if label is None else Prediction(label, confidence, None)
 
     return find
 

@@ -20,13 +20,19 @@ from lw_refinenet_ros.cli.options import (
     load_segmenter,
     mask_map,
 )
-from lw_refinenet_ros.evaluation.merge import merge
-from lw_refinenet_ros.evaluation.parallel import evaluate_in_processes
+from lw_refinenet_ros.evaluation.checkpoint import remove_damaged
+from lw_refinenet_ros.evaluation.evaluation import merge
+from lw_refinenet_ros.evaluation.processes import evaluate_in_processes
 from lw_refinenet_ros.evaluation.ray_cluster import evaluate_on_ray
+from lw_refinenet_ros.evaluation.recording import (
+    THREADS_DO_NOT_MATTER,
+    Done,
+    Failed,
+    Recording,
+    evaluate_recording,
+)
 from lw_refinenet_ros.evaluation.selection import Selection
-from lw_refinenet_ros.evaluation.state import remove_damaged_state
 from lw_refinenet_ros.evaluation.state_folder import state_folder, state_of
-from lw_refinenet_ros.evaluation.task import THREADS_DO_NOT_MATTER, Done, Failed, Task, run_task
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from lw_refinenet_ros.sources.bag_files import BAG_SUFFIXES
 
@@ -35,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import ExitStack
 
-    from lw_refinenet_ros.evaluation.tally import Evaluation
+    from lw_refinenet_ros.evaluation.evaluation import Evaluation
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
 __all__ = ['evaluate_recordings', 'names_of']
@@ -57,38 +63,40 @@ def evaluate_recordings(
     """
     bags = [path.absolute() for path in options.bag or ()]
     at_once = max(1, min(options.jobs or 1, len(bags)))
-    tasks = _tasks(options, bags, worst)
-    opened = tasks[0].open() if len(tasks) == 1 else None  # before an engine is loaded for nothing
+    recordings = _recordings(options, bags, worst)
+    opened = recordings[0].open() if len(recordings) == 1 else None  # before an engine is loaded for nothing
     folder = None
     if options.resume:
-        folder = stack.enter_context(_kept(options.resume.absolute(), [task.name for task in tasks]))
+        folder = stack.enter_context(
+            _kept(options.resume.absolute(), [recording.name for recording in recordings])
+        )
     segmenter = load_segmenter(options)
-    for task in tasks:
-        if folder and (damage := remove_damaged_state(state_of(folder, task.name), segmenter.labels)):
+    for recording in recordings:
+        if folder and (damage := remove_damaged(state_of(folder, recording.name), segmenter.labels)):
             print(damage, file=sys.stderr)
     engine = _engine(options, segmenter, at_once)
-    tasks = [replace(task, engine=engine, state=folder) for task in tasks]
+    recordings = [replace(recording, engine=engine, state=folder) for recording in recordings]
     results: list[Done | Failed]
     if options.ray:
-        shown = Progress('bags evaluated', len(tasks))
-        results = evaluate_on_ray(tasks, options.ray, options.jobs, lambda done, _: shown.show(done))
+        shown = Progress('bags evaluated', len(recordings))
+        results = evaluate_on_ray(recordings, options.ray, options.jobs, lambda done, _: shown.show(done))
     elif at_once > 1:
         shown = Progress('evaluated')
-        results = evaluate_in_processes(tasks, at_once, shown.show_of)
+        results = evaluate_in_processes(recordings, at_once, shown.show_of)
     else:
         results = []
-        for task in tasks:
-            shown = Progress('evaluated' if len(tasks) == 1 else f'{task.name}: evaluated')
-            results.append(run_task(task, shown.show_of, segmenter, opened))
-    found, made_with, parts = _joined(results, worst)
+        for recording in recordings:
+            shown = Progress('evaluated' if len(recordings) == 1 else f'{recording.name}: evaluated')
+            results.append(evaluate_recording(recording, shown.show_of, segmenter, opened))
+    evaluation, made_with, parts = _joined(results)
     made_with |= {'weights': options.weights or DEFAULT_WEIGHTS}  # as it was given
-    if tasks[0].masks:
-        made_with['map'] = tasks[0].masks.description
-    return found, made_with, parts
+    if recordings[0].masks:
+        made_with['map'] = recordings[0].masks.description
+    return evaluation, made_with, parts
 
 
-def _tasks(options: argparse.Namespace, bags: Sequence[Path], worst: int) -> list[Task]:
-    """Return a task for each bag, or one for the folder of images, without engine and state."""
+def _recordings(options: argparse.Namespace, bags: Sequence[Path], worst: int) -> list[Recording]:
+    """Return each bag, or the folder of images, as a recording; their engine and state come later."""
     if len(set(bags)) < len(bags):
         msg = f'--bag {next(bag for bag in bags if bags.count(bag) > 1)} is given twice'
         raise ValueError(msg)
@@ -97,13 +105,13 @@ def _tasks(options: argparse.Namespace, bags: Sequence[Path], worst: int) -> lis
     output = options.output_bag.absolute() if options.output_bag else None
     made = conditions()
     classes = label_set(options.weights)
-    tasks = []
+    recordings = []
     for name, path in zip(names, bags or [options.images.absolute()]):
         masks = labels / name if isinstance(labels, Path) and len(bags) > 1 else labels
         if isinstance(masks, Path) and not masks.is_dir():
             msg = f'--labels {options.labels}: there is no folder {masks} with the masks of {path}'
             raise ValueError(msg)
-        task = Task(
+        recording = Recording(
             name=name,
             frames=path,
             topic=options.topic,
@@ -122,8 +130,8 @@ def _tasks(options: argparse.Namespace, bags: Sequence[Path], worst: int) -> lis
                 math.inf if options.end is None else options.end,
             ),
         )
-        tasks.append(task)
-    return tasks
+        recordings.append(recording)
+    return recordings
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
@@ -151,7 +159,7 @@ def _engine(options: argparse.Namespace, segmenter: Segmenter, at_once: int) -> 
 
 
 def _joined(
-    results: Sequence[Done | Failed], worst: int
+    results: Sequence[Done | Failed],
 ) -> tuple[Evaluation, dict[str, str], dict[str, Evaluation]]:
     """Merge several evaluations into one; unreadable recordings become its problems."""
     failed = [result for result in results if isinstance(result, Failed)]
@@ -161,11 +169,11 @@ def _joined(
     names = done[0].made_with
     made_with = {name: '; '.join(dict.fromkeys(each.made_with[name] for each in done)) for name in names}
     if len(results) == 1:
-        return done[0].found, made_with, {}
-    parts = {each.name: each.found for each in done}
-    found = merge(parts, worst=worst)
-    found.problems.add(*(each.reason for each in failed))
-    return found, made_with, parts
+        return done[0].evaluation, made_with, {}
+    parts = {each.name: each.evaluation for each in done}
+    evaluation = merge(parts)
+    evaluation.problems.add(*(each.reason for each in failed))
+    return evaluation, made_with, parts
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def _accuracy(exact: Segmenter, rounded: Segmenter, examples: Examples) -> dict[
     """Measure the `accuracy` entry of `Card.quantization`."""
     import numpy as np
 
-    from lw_refinenet_ros.evaluation.metrics import Confusion
+    from lw_refinenet_ros.evaluation.confusion import Confusion
 
     same = []
     counts = [Confusion(len(exact.labels.names)) for _ in range(2)]

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lw_refinenet_ros.evaluation.metrics import mean_of_known, ratio
+from lw_refinenet_ros.evaluation.confusion import mean_of_known, ratio
+from lw_refinenet_ros.evaluation.measure import Measure
 from lw_refinenet_ros.labels import UNLABELLED
 
 __all__ = ['BoundaryScore']
@@ -21,7 +22,7 @@ GROUP = 16  # classes whose outlines are widened at once: the bits of a uint16
 CHUNK = 1 << 17  # pixels looked at one by one at a time: what a core's cache holds
 
 
-class BoundaryScore:
+class BoundaryScore(Measure):
     """Outline pixels of each class, and those with one of the other image's within reach.
 
     A class's outline are its pixels that touch another class (4-neighbours). Neither the image's edge nor
@@ -31,29 +32,28 @@ class BoundaryScore:
         num_classes: C.
 
     Attributes:
-        counts: int64 (4, C): found and all outline pixels of the predictions, then of the truths.
-        f_score: harmonic mean of precision and recall of each class's outline over all images, (C,); NaN for
-            a class without an outline in truth and prediction.
-        mean: of the F-scores that have a value.
+        counts: int64 (4, C): met and all outline pixels of the predictions, then of the truths.
 
     """
 
     def __init__(self, num_classes: int) -> None:
-        self._num_classes = num_classes
-        self.counts: npt.NDArray[np.int64] = np.zeros((4, num_classes), np.int64)
+        super().__init__((4, num_classes))
 
     def update(self, label: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> None:
         """Count one image: predicted and true ids, uint8 (H, W)."""
         reach = max(1, round(TOLERANCE * math.hypot(*truth.shape)))
         known = label | -(truth == UNLABELLED).view(np.uint8)  # -1 is 255: no truth, no prediction
-        predicted, true = (_Outline(ids, reach, self._num_classes) for ids in (known, truth))
+        predicted, true = (_Outline(ids, reach, self.counts.shape[1]) for ids in (known, truth))
         self.counts += true.count_near(predicted), predicted.pixels, predicted.count_near(true), true.pixels
 
     @property
     def f_score(self) -> npt.NDArray[np.float64]:
-        """See the class."""
-        found, all_predicted, met, all_true = self.counts
-        precision, recall = ratio(found, all_predicted), ratio(met, all_true)
+        """Harmonic mean of precision and recall of each class's outline over all images, (C,).
+
+        NaN for a class without an outline in truth and prediction.
+        """
+        right, all_predicted, met, all_true = self.counts
+        precision, recall = ratio(right, all_predicted), ratio(met, all_true)
         with np.errstate(invalid='ignore'):
             score: npt.NDArray[np.float64] = 2 * precision * recall / (precision + recall)
         # An outline on one side only is wholly missed; so is one that is nowhere near
@@ -62,7 +62,7 @@ class BoundaryScore:
 
     @property
     def mean(self) -> float:
-        """See the class."""
+        """Mean of the F-scores that have a value."""
         return mean_of_known(self.f_score)
 
 
@@ -101,12 +101,12 @@ class _Outline:
 
     def count_near(self, other: _Outline) -> npt.NDArray[np.int64]:
         """Count the outline pixels of another image that are within reach of the same class's here, (C,)."""
-        found = np.zeros(self.pixels.size, np.int64)
+        counts = np.zeros(self.pixels.size, np.int64)
         for ours, theirs in zip(self.groups, other.groups):
             if ours.ids.size and theirs.ids.size:
                 near = theirs.ids[self._reach_of(ours, theirs)]
-                found += np.bincount(near, minlength=found.size)
-        return found
+                counts += np.bincount(near, minlength=counts.size)
+        return counts
 
     def _reach_of(self, ours: _Group, theirs: _Group) -> npt.NDArray[np.bool_]:
         """Tell which pixels of theirs have one of ours, of the same class, within reach.
@@ -129,7 +129,7 @@ class _Outline:
 
 @lru_cache(maxsize=16)
 def _disk(reach: int, width: int) -> tuple[int, npt.NDArray[np.intp]]:
-    """Give half the side, less one pixel, of the largest square in a disk, and where its other pixels are.
+    """Return half the side, less one pixel, of the largest square in a disk, and where its other pixels are.
 
     These are distances to the middle in an array of rows of this width, (N, 1).
     """

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lw_refinenet_ros.evaluation.metrics import count_pairs
+from lw_refinenet_ros.evaluation.confusion import count_pairs
+from lw_refinenet_ros.evaluation.measure import Measure
 from lw_refinenet_ros.labels import UNLABELLED
 
 __all__ = ['Bin', 'Calibration']
@@ -24,7 +25,7 @@ class Bin(NamedTuple):
     pixels: int
 
 
-class Calibration:
+class Calibration(Measure):
     """Counts right and wrong pixels by confidence; pixels unlabelled in truth or prediction do not count.
 
     Attributes:
@@ -33,7 +34,7 @@ class Calibration:
     """
 
     def __init__(self) -> None:
-        self.counts: npt.NDArray[np.int64] = np.zeros((256, 2), np.int64)
+        super().__init__((256, 2))
 
     def update(
         self,
@@ -50,13 +51,13 @@ class Calibration:
         """Equal spans of confidence, from low to high, without those that are empty."""
         levels = np.arange(256)
         span = np.minimum(levels * BINS // 255, BINS - 1)
-        found = []
+        bins = []
         for index in range(BINS):
             counts = self.counts[span == index]
             if pixels := int(counts.sum()):
-                sure = float((counts.sum(axis=1) * levels[span == index]).sum() / 255 / pixels)
-                found.append(Bin(sure, float(counts[:, 1].sum() / pixels), pixels))
-        return found
+                confidence = float((counts.sum(axis=1) * levels[span == index]).sum() / 255 / pixels)
+                bins.append(Bin(confidence, float(counts[:, 1].sum() / pixels), pixels))
+        return bins
 
     @property
     def error(self) -> float:

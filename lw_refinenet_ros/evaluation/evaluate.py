@@ -10,29 +10,28 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
+from lw_refinenet_ros.evaluation.evaluation import Evaluation
 from lw_refinenet_ros.evaluation.examples import Example, Examples
+from lw_refinenet_ros.evaluation.frame_scores import FrameScore, WorstFrame, thumbnail
 from lw_refinenet_ros.evaluation.prefetch import prefetched
-from lw_refinenet_ros.evaluation.tally import Evaluation, FrameScore, Listed, Worst
 from lw_refinenet_ros.image.encodings import to_rgb
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from lw_refinenet_ros.evaluation.mask_map import MaskMap
     from lw_refinenet_ros.inference.segmenter import Segmenter
     from lw_refinenet_ros.labels import LabelSet
 
-__all__ = ['Labelled', 'Segment', 'begin', 'evaluate', 'is_timed', 'segment_with']
+__all__ = ['Prediction', 'Segment', 'begin', 'evaluate', 'is_timed', 'score_frames', 'segment_with']
 
-WIDEST = 640  # pixels of a picture kept for the report
 TIMED = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
-    """What was made of a frame.
+class Prediction:
+    """The labels of a frame.
 
     Attributes:
         label: uint8 (H, W) ids.
@@ -48,9 +47,9 @@ class Labelled:
     confident_ms: float | None = None
 
 
-Segment = Callable[[Example], 'Labelled | None']
+Segment = Callable[[Example], 'Prediction | None']
 _Read = tuple[tuple[str, ...], 'Example | None']  # the problems that came before an example; None at the end
-_Segmented = tuple[tuple[str, ...], 'Example | None', 'Labelled | None']
+_Segmented = tuple[tuple[str, ...], 'Example | None', 'Prediction | None']
 
 
 def segment_with(segmenter: Segmenter, *, confidence: bool = True) -> Segment:
@@ -60,7 +59,7 @@ def segment_with(segmenter: Segmenter, *, confidence: bool = True) -> Segment:
     subscribes to the confidence.
     """
 
-    def segment(example: Example) -> Labelled:
+    def segment(example: Example) -> Prediction:
         image, order = example.image
         size = image.shape[0], image.shape[1]
         latency_ms = float('nan')
@@ -74,7 +73,7 @@ def segment_with(segmenter: Segmenter, *, confidence: bool = True) -> Segment:
         started = time.perf_counter()
         result = segmenter.segment(image, order=order, confidence=confidence)
         confident_ms = (time.perf_counter() - started) * 1e3 if confidence else None
-        return Labelled(result.label, result.confidence, latency_ms, confident_ms)
+        return Prediction(result.label, result.confidence, latency_ms, confident_ms)
 
     return segment
 
@@ -84,15 +83,12 @@ def is_timed(index: int) -> bool:
     return index < TIMED or index % TIMED == 0
 
 
-def begin(examples: Examples, labels: LabelSet) -> Evaluation:
-    """Give the evaluation of examples before the first of them."""
-    return Evaluation(
-        labels,
-        examples.description,
-        examples.consecutive,
-        Listed.of(examples.frames_alone),
-        Listed.of(examples.masks_alone),
-    )
+def begin(examples: Examples, labels: LabelSet, *, worst: int = 0) -> Evaluation:
+    """Return the evaluation of examples before the first of them, which keeps so many of the worst frames."""
+    evaluation = Evaluation(labels, examples.description, examples.consecutive, worst)
+    evaluation.frames_alone.add(*examples.frames_alone)
+    evaluation.masks_alone.add(*examples.masks_alone)
+    return evaluation
 
 
 def evaluate(
@@ -101,46 +97,53 @@ def evaluate(
     labels: LabelSet,
     *,
     worst: int = 0,
-    each: Callable[[Example, Labelled], None] | None = None,
-    progress: Callable[[int], None] | None = None,
-    found: Evaluation | None = None,
-    save: Callable[[Evaluation], None] | None = None,
     masks: MaskMap | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Segment every frame and score those that have a mask.
-
-    Reading, segmenting and scoring overlap, in a thread each; but while a frame is timed, nothing is scored.
 
     Args:
         examples: frames and masks.
         segment: labels an example; None where it got no label.
         labels: the classes of the labels and the masks.
         worst: how many of the worst frames to keep for a report.
-        each: is given every example and its labels, such as to write them.
+        masks: how masks of other classes meet those of the labels.
         progress: is told how many frames are done.
-        found: what an interrupted evaluation of the same had counted: it goes on from there.
-        save: is given the evaluation after every frame.
+
+    """
+    evaluation = begin(examples, labels, worst=worst)
+    for _ in score_frames(evaluation, examples, segment, masks):
+        if progress is not None:
+            progress(evaluation.position)
+    return evaluation
+
+
+def score_frames(
+    evaluation: Evaluation, examples: Examples, segment: Segment, masks: MaskMap | None = None
+) -> Generator[tuple[Example, Prediction | None], None, None]:
+    """Go on with an evaluation; yield each frame and its labels as soon as it is counted.
+
+    Reading, segmenting and scoring overlap, in a thread each; but while a frame is timed, nothing is scored,
+    and nothing is done with the frames yielded.
+
+    Args:
+        evaluation: begins at its `position`.
+        examples: frames and masks.
+        segment: labels an example; None where it got no label.
         masks: how masks of other classes meet those of the labels.
 
     """
-    found = found or begin(examples, labels)
     quiet = Lock()
-    with closing(prefetched(_segmented(examples, found.position, segment, quiet))) as stream:
+    with closing(prefetched(_segmented(examples, evaluation.position, segment, quiet))) as stream:
         for problems, example, result in stream:
-            found.problems.add(*problems)
+            evaluation.problems.add(*problems)
             if example is None:
                 break
-            if result is not None:
-                with quiet:
-                    _take(found, example, result, worst, masks)
-                    if each is not None:
-                        each(example, result)
-            found.position = example.index + 1
-            if save is not None:
-                save(found)
-            if progress is not None:
-                progress(found.position)
-    return found
+            with quiet:
+                if result is not None:
+                    _count(evaluation, example, result, masks)
+                evaluation.position = example.index + 1
+                yield example, result
 
 
 def _segmented(
@@ -162,7 +165,7 @@ def _segmented(
 
 
 def _read(examples: Examples, start: int) -> Generator[_Read, None, None]:
-    """Give every example with the problems that came before it, so that their order is always the same."""
+    """Yield every example with the problems that came before it, so that their order is always the same."""
     problems: list[str] = []
     for example in examples.read(problems.append, start):
         yield tuple(problems), example
@@ -170,74 +173,64 @@ def _read(examples: Examples, start: int) -> Generator[_Read, None, None]:
     yield tuple(problems), None
 
 
-def _take(found: Evaluation, example: Example, result: Labelled, worst: int, masks: MaskMap | None) -> None:
-    """Count one frame."""
-    found.first_ns = example.stamp_ns if found.first_ns is None else found.first_ns
-    time_s = (example.stamp_ns - found.first_ns) / 1e9
-    found.segmented += 1
-    found.times_s.append(time_s)
-    found.time('decode', example.decode_ms)
+def _count(evaluation: Evaluation, example: Example, result: Prediction, masks: MaskMap | None) -> None:
+    """Count one frame, and score it if it has a mask that can be used."""
+    if evaluation.first_ns is None:
+        evaluation.first_ns = example.stamp_ns
+    evaluation.segmented += 1
+    evaluation.times_s.append((example.stamp_ns - evaluation.first_ns) / 1e9)
+    evaluation.time('decode', example.decode_ms)
     if result.latency_ms is not None:
-        found.time('inference', result.latency_ms)
+        evaluation.time('inference', result.latency_ms)
     if result.confident_ms is not None:
-        found.time('inference_with_confidence', result.confident_ms)
+        evaluation.time('inference_with_confidence', result.confident_ms)
     started = time.perf_counter()
-    if found.consecutive:
-        found.stability.update(example.stamp_ns, result.label)
+    if evaluation.consecutive:
+        evaluation.stability.update(example.stamp_ns, result.label)
     if example.truth is None:
         return
     truth, label = example.truth, result.label
-    if masks is not None:
-        try:
-            truth, label = masks.truth(truth), masks.prediction(label)
-        except ValueError as error:
-            found.problems.add(f'mask of {example.name}: {error}')
-            return
-    score = _score(found, example, replace(result, label=label), truth, time_s)
-    if score is None:
+    if truth.shape != label.shape:
+        ours, theirs = (f'{shape[1]}x{shape[0]}' for shape in (label.shape, truth.shape))
+        evaluation.problems.add(
+            f'mask of {example.name} is {theirs} and its frame {ours}: give one of its size'
+        )
         return
-    found.time('score', (time.perf_counter() - started) * 1e3)
-    if found.wants(score, example.index, worst):
-        found.keep_worst(_keep(score, replace(example, truth=truth), result), worst)
+    try:
+        if masks is not None:
+            truth, label = masks.truth(truth), masks.prediction(label)
+        score = _score(evaluation, example, replace(result, label=label), truth)
+    except ValueError as error:
+        evaluation.problems.add(f'mask of {example.name}: {error}')
+        return
+    evaluation.time('score', (time.perf_counter() - started) * 1e3)
+    if evaluation.worst.want(score, example.index):
+        image, confidence = to_rgb(example.image), result.confidence
+        frame = WorstFrame(
+            score,
+            example.index,
+            thumbnail(image),
+            thumbnail(truth, is_label=True),
+            thumbnail(result.label, is_label=True),
+            None if confidence is None else thumbnail(confidence),
+        )
+        evaluation.worst.keep(frame)
 
 
 def _score(
-    found: Evaluation, example: Example, result: Labelled, truth: npt.NDArray[np.uint8], time_s: float
-) -> FrameScore | None:
-    if truth.shape != result.label.shape:
-        ours, theirs = (f'{shape[1]}x{shape[0]}' for shape in (result.label.shape, truth.shape))
-        found.problems.add(f'mask of {example.name} is {theirs} and its frame {ours}: give one of its size')
-        return None
-    try:
-        counts = found.confusion.update(result.label, truth)
-    except ValueError as error:
-        found.problems.add(f'mask of {example.name}: {error}')
-        return None
-    found.boundary.update(result.label, truth)
+    evaluation: Evaluation, example: Example, result: Prediction, truth: npt.NDArray[np.uint8]
+) -> FrameScore:
+    """Score a frame; an unknown id raises a ValueError, and nothing of the frame is counted."""
+    counts = evaluation.confusion.update(result.label, truth)
+    evaluation.boundary.update(result.label, truth)
     if result.confidence is not None:
-        found.calibration.update(result.label, truth, result.confidence)
-    parts, wholes = tuple(counts.intersection.tolist()), tuple(counts.union.tolist())
-    score = FrameScore(example.name, example.stamp_ns, time_s, parts, wholes)
-    found.frames.append(score)
-    return score
-
-
-def _keep(score: FrameScore, example: Example, result: Labelled) -> Worst:
-    """Copy what a report shows, made smaller if need be."""
-    assert example.truth is not None
-    height, width = result.label.shape
-    scale = min(1.0, WIDEST / width)
-    size = (round(width * scale), max(1, round(height * scale)))
-
-    def small(array: npt.NDArray[np.uint8], how: int) -> npt.NDArray[np.uint8]:
-        return np.array(cv2.resize(array, size, interpolation=how), np.uint8)
-
-    sure = None if result.confidence is None else small(result.confidence, cv2.INTER_AREA)
-    return Worst(
-        score,
-        example.index,
-        small(to_rgb(example.image), cv2.INTER_AREA),
-        small(example.truth, cv2.INTER_NEAREST),
-        small(result.label, cv2.INTER_NEAREST),
-        sure,
+        evaluation.calibration.update(result.label, truth, result.confidence)
+    score = FrameScore(
+        example.name,
+        example.stamp_ns,
+        evaluation.times_s[-1],
+        tuple(counts.intersection.tolist()),
+        tuple(counts.union.tolist()),
     )
+    evaluation.frames.append(score)
+    return score

@@ -17,7 +17,7 @@ from lw_refinenet_ros.evaluation.files import write_text
 from lw_refinenet_ros.evaluation.page import page
 from lw_refinenet_ros.evaluation.parts import conditions_section, header, picture, section, tiles
 from lw_refinenet_ros.evaluation.provenance import provenance
-from lw_refinenet_ros.evaluation.summary import evaluation_headline, evaluation_rows
+from lw_refinenet_ros.evaluation.summary import headline, rows
 from lw_refinenet_ros.image.painting import paint_label
 from lw_refinenet_ros.labels import UNLABELLED
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from lw_refinenet_ros.evaluation.tally import Evaluation, FrameScore, Worst
+    from lw_refinenet_ros.evaluation.evaluation import Evaluation
+    from lw_refinenet_ros.evaluation.frame_scores import FrameScore, WorstFrame
     from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['write_evaluation_report']
@@ -46,14 +47,14 @@ def write_evaluation_report(
     Args:
         path: the file; it appears whole or not at all.
         found: the evaluation.
-        summary: its figures, as `evaluation_summary` gives them.
+        summary: its figures, as `summarize` returns them.
         ages: of a live run, the time in s and age in ms of each result.
         misses: of a live run, time in s and fate of each frame without result.
 
     """
     body = [
-        header('Evaluation', evaluation_headline(summary), _made_with(summary['conditions'])),
-        tiles(evaluation_rows(summary)),
+        header('Evaluation', headline(summary), _made_with(summary['conditions'])),
+        tiles(rows(summary)),
         _classes(found.labels, summary),
         _bags(summary.get('bags', {})),
         _timeline(found),
@@ -143,7 +144,7 @@ def _axis(found: Evaluation) -> str:
     return TIME if found.consecutive else 'frame'
 
 
-def _wrong_frames(found: Evaluation) -> list[Worst]:
+def _wrong_frames(found: Evaluation) -> list[WorstFrame]:
     """Return the worst frames, without those where every pixel is right."""
     return [worst for worst in found.worst if worst.score.miou < 1]
 
@@ -198,7 +199,7 @@ def _worst_classes(labels: LabelSet, score: FrameScore) -> str:
     return escape('; lowest: ' + ', '.join(f'{name} {ratio:.0%}' for ratio, name in ratios[:3]))
 
 
-def _difference(worst: Worst) -> npt.NDArray[np.uint8]:
+def _difference(worst: WorstFrame) -> npt.NDArray[np.uint8]:
     """Show where the prediction is wrong over a faint image."""
     gray = cv2.cvtColor(worst.image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
     shown = 0.25 * gray + 0.75 * np.array(RIGHT, np.float32)

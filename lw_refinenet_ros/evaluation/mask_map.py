@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lw_refinenet_ros.bounded_yaml import read_yaml
-from lw_refinenet_ros.evaluation.metrics import id_list
+from lw_refinenet_ros.evaluation.confusion import id_list
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
 
 if TYPE_CHECKING:

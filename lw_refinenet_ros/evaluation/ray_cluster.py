@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lw_refinenet_ros.evaluation.task import Done, Failed, Task, run_task
+from lw_refinenet_ros.evaluation.recording import Done, Failed, Recording, evaluate_recording
 
 __all__ = ['evaluate_on_ray']
 
@@ -16,21 +16,24 @@ LOCAL = 'local'
 
 
 def evaluate_on_ray(
-    tasks: Sequence[Task], address: str, jobs: int | None, progress: Callable[[int, int | None], None]
+    recordings: Sequence[Recording],
+    address: str,
+    jobs: int | None,
+    progress: Callable[[int, int | None], None],
 ) -> list[Done | Failed]:
-    """Evaluate recordings on a cluster; the results are in the order of the tasks.
+    """Evaluate recordings on a cluster; the results are in the order of the recordings.
 
     Every machine needs this package, and the recordings under the same paths. A recording whose machine dies
     is evaluated on another, from its kept state where that is on a disk they share.
 
     Args:
-        tasks: recordings.
+        recordings: what to evaluate.
         address: of the cluster; 'auto': the one this machine belongs to; 'local': one on this machine alone.
         jobs: how many recordings at once; None: as many as there are processors for.
         progress: is told how many recordings are done, and how many there are.
 
     Raises:
-        ValueError: Ray is not installed, there is no such cluster, or what `run_task` raises.
+        ValueError: Ray is not installed, there is no such cluster, or what `evaluate_recording` raises.
 
     """
     try:
@@ -47,40 +50,43 @@ def evaluate_on_ray(
         msg = f'--ray {address}: no cluster can be reached: {reason}'
         raise ValueError(msg) from error
     try:
-        return _evaluate(ray, tasks, jobs or len(tasks), progress)
+        return _evaluate(ray, recordings, jobs or len(recordings), progress)
     finally:
         ray.shutdown()
 
 
 def _evaluate(
-    ray: Any, tasks: Sequence[Task], jobs: int, progress: Callable[[int, int | None], None]
+    ray: Any, recordings: Sequence[Recording], jobs: int, progress: Callable[[int, int | None], None]
 ) -> list[Done | Failed]:
     results: dict[int, Done | Failed] = {}
-    waiting = list(enumerate(tasks))[::-1]
+    waiting = list(enumerate(recordings))[::-1]
     running: dict[Any, int] = {}
     while waiting or running:
         while waiting and len(running) < jobs:
-            index, task = waiting.pop()
-            needs = {'num_cpus': task.engine['threads'], 'num_gpus': int(task.engine.get('device') == 'cuda')}
-            running[ray.remote(**needs)(_run).remote(task)] = index
+            index, recording = waiting.pop()
+            needs = {
+                'num_cpus': recording.engine['threads'],
+                'num_gpus': int(recording.engine.get('device') == 'cuda'),
+            }
+            running[ray.remote(**needs)(_run).remote(recording)] = index
         (reference,), _ = ray.wait(list(running))
         index = running.pop(reference)
         try:
             answer = ray.get(reference)
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1]
-            msg = f'{tasks[index].name} could not be evaluated on the cluster: {reason}'
+            msg = f'{recordings[index].name} could not be evaluated on the cluster: {reason}'
             raise ValueError(msg) from error
         if isinstance(answer, str):
             raise ValueError(answer)
         results[index] = answer
-        progress(len(results), len(tasks))
-    return [results[index] for index in range(len(tasks))]
+        progress(len(results), len(recordings))
+    return [results[index] for index in range(len(recordings))]
 
 
-def _run(task: Task) -> Done | Failed | str:
+def _run(recording: Recording) -> Done | Failed | str:
     """Evaluate a recording; an error comes back in words, as not every exception can be sent."""
     try:
-        return run_task(task, lambda *_: None)
+        return evaluate_recording(recording, lambda *_: None)
     except (ValueError, OSError) as error:
-        return f'{task.name}: {error}'
+        return f'{recording.name}: {error}'

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rosbags.interfaces import Qos
 
-    from lw_refinenet_ros.evaluation.evaluate import Labelled
+    from lw_refinenet_ros.evaluation.evaluate import Prediction
     from lw_refinenet_ros.evaluation.examples import Example
     from lw_refinenet_ros.labels import LabelSet
 
@@ -77,7 +77,7 @@ class ResultBag:
         if self._parts and kind is None:
             self._join()
 
-    def write(self, example: Example, result: Labelled) -> None:
+    def write(self, example: Example, result: Prediction) -> None:
         """Write the results of one frame."""
         if self._writer is None:
             self._open(self._part(self.done))

@@ -5,32 +5,30 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lw_refinenet_ros.evaluation.evaluate import Labelled, Segment, begin, evaluate
+from lw_refinenet_ros.evaluation.evaluate import Prediction, Segment, begin, evaluate, score_frames
+from lw_refinenet_ros.evaluation.frame_scores import thumbnail
 from lw_refinenet_ros.image.encodings import to_rgb
 
 if TYPE_CHECKING:
+    from lw_refinenet_ros.evaluation.evaluation import Evaluation
     from lw_refinenet_ros.evaluation.examples import Example, Examples
     from lw_refinenet_ros.evaluation.mask_map import MaskMap
-    from lw_refinenet_ros.evaluation.tally import Evaluation
     from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['ChangedFrame', 'evaluate_both']
-
-WIDEST = 640  # pixels of a picture
 
 Picture = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class ChangedFrame:
-    """A frame that two networks see differently, not wider than a report shows it.
+    """A frame that two networks see differently, as a report shows it.
 
     Attributes:
         name: of the frame.
@@ -56,7 +54,7 @@ def evaluate_both(
     labels: LabelSet,
     *,
     pictures: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda _: None,
     masks: MaskMap | None = None,
 ) -> tuple[Evaluation, Evaluation, list[ChangedFrame]]:
     """Evaluate one after the other, as `evaluate` does; the frames are read twice.
@@ -74,54 +72,26 @@ def evaluate_both(
         both evaluations, and the frames that changed most, those first.
 
     """
-    count = 0
-
-    def tell(done: int) -> None:
-        if progress is not None:
-            progress(count + done)
-
-    first = evaluate(examples, before, labels, progress=tell, masks=masks)
-    count = first.position
+    first = evaluate(examples, before, labels, progress=progress, masks=masks)
     mious = {(score.stamp_ns, score.name): score.miou for score in first.frames}
     second = begin(examples, labels)
-    kept: list[tuple[float, int, float, float, Example, Labelled]] = []
-
-    def look(example: Example, result: Labelled) -> None:
-        """Keep the frame that was scored last, if it changed more than those that are kept."""
-        if not (
-            second.frames and second.frames[-1].stamp_ns == example.stamp_ns and example.truth is not None
-        ):
-            return
+    kept: list[tuple[float, int, float, float, Example, Prediction]] = []
+    scored = 0
+    for example, result in score_frames(second, examples, after, masks):
+        progress(first.position + second.position)
+        if len(second.frames) == scored or result is None:
+            continue
+        scored = len(second.frames)
         was, now = mious.get((example.stamp_ns, example.name), np.nan), second.frames[-1].miou
-        entry = (abs(now - was), -example.index, was, now, example, result)
-        if not entry[0] > 0:  # nor if it has no mIoU
-            return
-        if len(kept) < pictures:
-            heapq.heappush(kept, entry)
-        elif kept:
-            heapq.heappushpop(kept, entry)
-
-    evaluate(examples, after, labels, each=look, progress=tell, found=second, masks=masks)
+        if abs(now - was) > 0:  # nor if it has no mIoU
+            heapq.heappush(kept, (abs(now - was), -example.index, was, now, example, result))
+            if len(kept) > pictures:
+                heapq.heappop(kept)  # the least changed
     changed = []
     for _, _, was, now, example, result in sorted(kept, key=lambda entry: entry[:2], reverse=True):
         again = before(example)
-        if again is not None:
-            truth = masks.truth(example.truth) if masks and example.truth is not None else example.truth
-            changed.append(_pictures(replace(example, truth=truth), was, now, again, result))
+        if again is not None and example.truth is not None:
+            truth = masks.truth(example.truth) if masks else example.truth
+            shown = [thumbnail(ids, is_label=True) for ids in (truth, again.label, result.label)]
+            changed.append(ChangedFrame(example.name, was, now, thumbnail(to_rgb(example.image)), *shown))
     return first, second, changed
-
-
-def _pictures(example: Example, was: float, now: float, before: Labelled, after: Labelled) -> ChangedFrame:
-    """Copy what a report shows, made smaller if need be."""
-    assert example.truth is not None, 'only frames with a mask are kept'
-    height, width = after.label.shape
-    scale = min(1.0, WIDEST / width)
-    size = (round(width * scale), max(1, round(height * scale)))
-
-    def small(array: Picture, how: int = cv2.INTER_NEAREST) -> Picture:
-        return np.array(cv2.resize(array, size, interpolation=how), np.uint8)
-
-    image = small(to_rgb(example.image), cv2.INTER_AREA)
-    return ChangedFrame(
-        example.name, was, now, image, small(example.truth), small(before.label), small(after.label)
-    )

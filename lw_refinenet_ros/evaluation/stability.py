@@ -3,58 +3,75 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import numpy.typing as npt
+
+from lw_refinenet_ros.evaluation.measure import Arrays, Measure
 
 __all__ = ['Stability']
 
 LONGEST_GAP_NS = 500_000_000  # frames further apart are not consecutive
 
 
-@dataclass
-class Stability:
-    """Pixels compared with the frame before, and with the two before.
+class Stability(Measure):
+    """Compares each frame's labels with those of the frame before and of the two before.
+
+    Of two recordings that are added up, no frames are compared across the end of the first.
 
     Attributes:
-        pairs: consecutive frames that were compared.
-        compared, same: their pixels, and those with the same label in both.
-        threes, flickers: pixels of three consecutive frames, and those with another label in the middle one
-            and the same in the others.
-        before: stamp (ns) and ids of the last one or two frames.
+        counts: int64 (5,): pairs of consecutive frames; their pixels, and those with the same label in both;
+            pixels of three consecutive frames, and those with another label in the middle one and the same in
+            the others.
 
     """
 
-    pairs: int = 0
-    compared: int = 0
-    same: int = 0
-    threes: int = 0
-    flickers: int = 0
-    before: list[tuple[int, npt.NDArray[np.uint8]]] = field(default_factory=list)
+    NOT_STORED = ('_before',)
+
+    def __init__(self) -> None:
+        super().__init__((5,))
+        self._before: list[
+            tuple[int, npt.NDArray[np.uint8]]
+        ] = []  # stamp (ns) and ids of the last two frames
 
     def update(self, stamp_ns: int, label: npt.NDArray[np.uint8]) -> None:
         """Take the next frame's ids, uint8 (H, W)."""
-        if self.before:
-            stamp_before, last = self.before[-1]
+        if self._before:
+            stamp_before, last = self._before[-1]
             if label.shape != last.shape or not 0 < stamp_ns - stamp_before <= LONGEST_GAP_NS:
-                self.before.clear()
-        if self.before:
-            changed = label != self.before[-1][1]
-            self.pairs += 1
-            self.compared += label.size
-            self.same += label.size - int(np.count_nonzero(changed))
-            if len(self.before) == 2:
-                self.threes += label.size
-                self.flickers += int(np.count_nonzero(changed & (label == self.before[0][1])))
-        self.before = [*self.before[-1:], (stamp_ns, label)]
+                self._before.clear()
+        if self._before:
+            changed = label != self._before[-1][1]
+            self.counts[:3] += np.array((1, label.size, label.size - np.count_nonzero(changed)))
+            if len(self._before) == 2:
+                flickers = changed & (label == self._before[0][1])
+                self.counts[3:] += np.array((label.size, np.count_nonzero(flickers)))
+        self._before = [*self._before[-1:], (stamp_ns, label)]
+
+    @property
+    def pairs(self) -> int:
+        """How many consecutive frames were compared."""
+        return int(self.counts[0])
 
     @property
     def consistency(self) -> float | None:
         """Share of the pixels with the label they had in the frame before; None without such frames."""
-        return self.same / self.compared if self.compared else None
+        _, pixels, same, *_ = self.counts.tolist()
+        return same / pixels if pixels else None
 
     @property
     def flicker(self) -> float | None:
         """Share of the pixels with the label of two frames before and another in between."""
-        return self.flickers / self.threes if self.threes else None
+        *_, pixels, flickers = self.counts.tolist()
+        return flickers / pixels if pixels else None
+
+    def to_arrays(self) -> Arrays:
+        """Return the counts, and what the next frame is compared with."""
+        stamps_ns = np.array([stamp_ns for stamp_ns, _ in self._before], np.int64)
+        labels = {f'label {index}': label for index, (_, label) in enumerate(self._before)}
+        return {**super().to_arrays(), 'stamps_ns': stamps_ns, **labels}
+
+    def restore(self, arrays: Arrays) -> None:
+        """Take over what `to_arrays` returned."""
+        super().restore(arrays)
+        stamps_ns = arrays['stamps_ns'].tolist()
+        self._before = [(stamp_ns, arrays[f'label {index}']) for index, stamp_ns in enumerate(stamps_ns)]

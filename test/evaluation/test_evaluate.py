@@ -15,7 +15,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
-from lw_refinenet_ros.evaluation.metrics import Confusion
+from lw_refinenet_ros.evaluation.confusion import Confusion
 from lw_refinenet_ros.image.encodings import rgb
 from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.sources.opening import open_source
@@ -101,7 +101,7 @@ def test_every_kind_of_bag_gives_the_confusion_of_the_segmenters_own_labels(
     status, result, said = evaluate('--bag', bag, '--labels', TRUTH)
     assert status == 0, said
     wanted = expected(labels, truths)
-    assert result['confusion_matrix'] == wanted.matrix.tolist()
+    assert result['confusion_matrix'] == wanted.counts.tolist()
     assert result['miou'] == wanted.miou
     assert result['frames'] == result['frames_segmented'] == FRAMES
     assert 0 < result['miou'] < 1
@@ -130,7 +130,7 @@ def test_a_folder_of_images_takes_the_same_path(tmp_path, images, labels, truths
     masks = masks_of(tmp_path / 'masks', truths)
     status, result, said = evaluate('--images', tmp_path / 'images', '--labels', masks)
     assert status == 0, said
-    assert result['confusion_matrix'] == expected(labels, truths).matrix.tolist()
+    assert result['confusion_matrix'] == expected(labels, truths).counts.tolist()
     assert result['temporal'] == {'consistency': None, 'flicker': None, 'pairs': 0}
     next(masks.iterdir()).unlink()
     status, result, said = evaluate('--images', tmp_path / 'images', '--labels', masks)
@@ -181,7 +181,7 @@ def test_frames_and_masks_are_paired_within_the_tolerance_and_others_are_named(
         'masks': {'count': 1, 'first': ['1234567890123456789']},
     }
     assert (result['frames'], result['frames_segmented']) == (FRAMES - 1, FRAMES)
-    assert result['confusion_matrix'] == expected(labels[1:], truths[1:]).matrix.tolist()
+    assert result['confusion_matrix'] == expected(labels[1:], truths[1:]).counts.tolist()
 
 
 def test_masks_that_were_logged_in_another_order_still_meet_their_frames(
@@ -198,7 +198,7 @@ def test_masks_that_were_logged_in_another_order_still_meet_their_frames(
                 message = image_of(store.types, array, stamp_ns, encoding)
                 bag.write(connection, log_ns, store.serialize_cdr(message, IMAGE))
     _, result, _ = evaluate('--bag', tmp_path / 'x', '--labels', TRUTH)
-    assert result['confusion_matrix'] == expected(labels, truths).matrix.tolist()
+    assert result['confusion_matrix'] == expected(labels, truths).counts.tolist()
 
 
 def test_steady_labels_are_measured_between_consecutive_frames(tmp_path, images, truths, labels, evaluate):
@@ -235,7 +235,7 @@ def test_of_a_bag_cut_anywhere_what_is_left_is_scored(share, tmp_path, street, s
     count = kept['frames']
     assert count == 8 if share == 0.97 else 2 <= count < 8, 'near the end only the index is cut off'
     labels = [segmenter.segment(image).label for image in images[:count]]
-    assert kept['confusion_matrix'] == expected(labels, truths).matrix.tolist()
+    assert kept['confusion_matrix'] == expected(labels, truths).counts.tolist()
 
 
 def test_a_topic_that_does_not_exist_is_answered_with_those_that_do(tmp_path, images, truths, evaluate):
@@ -265,7 +265,7 @@ def test_only_the_chosen_frames_are_scored(tmp_path, images, labels, truths, eva
     assert result['frames_segmented'] == len(chosen)
     assert [of['count'] for of in result['unpaired'].values()] == [0, 0]
     wanted = expected([labels[index] for index in chosen], [truths[index] for index in chosen])
-    assert result['confusion_matrix'] == wanted.matrix.tolist()
+    assert result['confusion_matrix'] == wanted.counts.tolist()
 
 
 def test_a_choice_without_a_frame_is_said_with_how_many_there_are(tmp_path, images, truths, evaluate):
@@ -304,7 +304,7 @@ def test_frames_and_masks_that_cannot_be_used_are_named_and_the_rest_is_scored(
     assert f'mask of {when[1]} is 128x50 and its frame 128x96: give one of its size' in one
     assert f'mask of {when[2]}: the truth holds id 77; there are 3 classes' in two
     assert f'{when[3]}.png: not a PNG file' in three
-    assert result['confusion_matrix'] == expected(labels[4:], truths[4:]).matrix.tolist()
+    assert result['confusion_matrix'] == expected(labels[4:], truths[4:]).counts.tolist()
     strange = record(tmp_path / 'strange', {TOPIC: ('32FC1', list(zip(when, images)))})
     status, result, said = evaluate('--bag', strange, '--labels', masks, '--keep-going')
     assert (status, result) == (1, None)
@@ -331,7 +331,7 @@ def test_a_stamp_that_comes_again_is_scored_once_and_told(tmp_path, images, labe
     status, result, said = evaluate('--bag', bag, '--labels', TRUTH)
     assert status == 1
     assert f'the stamp {when[0]} ns comes again' in said
-    assert result['confusion_matrix'] == expected(labels[:-1], truths[:-1]).matrix.tolist()
+    assert result['confusion_matrix'] == expected(labels[:-1], truths[:-1]).counts.tolist()
 
 
 # The disk is found full only after it was looked at.

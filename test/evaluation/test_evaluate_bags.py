@@ -13,7 +13,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
-from lw_refinenet_ros.evaluation.metrics import Confusion
+from lw_refinenet_ros.evaluation.confusion import Confusion
 from lw_refinenet_ros.image.encodings import ENCODINGS, rgb
 from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.image.label_png import write_label_png
@@ -235,7 +235,7 @@ def test_of_a_bag_that_is_cut_what_is_left_is_scored_and_only_keep_going_makes_t
     for image, truth in list(zip(images, truths))[: results[0]['frames']]:
         confusion.update(segmenter.segment(image).label, truth)
     for result in results:
-        assert result['confusion_matrix'] == confusion.matrix.tolist()
+        assert result['confusion_matrix'] == confusion.counts.tolist()
 
 
 @pytest.fixture

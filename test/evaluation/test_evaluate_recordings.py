@@ -13,10 +13,10 @@ import pytest
 
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
-from lw_refinenet_ros.evaluation.parallel import evaluate_in_processes
-from lw_refinenet_ros.evaluation.state import Checkpoint
+from lw_refinenet_ros.evaluation.checkpoint import Checkpoint
+from lw_refinenet_ros.evaluation.processes import evaluate_in_processes
+from lw_refinenet_ros.evaluation.recording import THREADS_DO_NOT_MATTER, Recording
 from lw_refinenet_ros.evaluation.state_folder import NAME as STATE
-from lw_refinenet_ros.evaluation.task import THREADS_DO_NOT_MATTER, Task
 from lw_refinenet_ros.files import lock_folder
 from test.support.recordings import pictures, record, stamps
 
@@ -99,7 +99,7 @@ KILL = """
 import os, signal, sys
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.cli.options import Progress
-from lw_refinenet_ros.evaluation.state import Checkpoint
+from lw_refinenet_ros.evaluation.checkpoint import Checkpoint
 Checkpoint.due = True
 place, name, left = {place}, {name!r}, {calls}
 original = getattr(place, name)
@@ -176,7 +176,7 @@ def test_a_state_of_something_else_is_refused_and_a_damaged_one_is_ignored_in_on
     kept = tmp_path / 'kept'
     monkeypatch.setattr(Checkpoint, 'due', True)
     with monkeypatch.context() as patched:
-        patched.setattr('lw_refinenet_ros.evaluation.task.segment_with', lambda *_: interrupt)
+        patched.setattr('lw_refinenet_ros.evaluation.recording.segment_with', lambda *_: interrupt)
         assert main(arguments([bag], '--resume', kept)) == 130
     assert not kept.exists()
     save = Checkpoint.save
@@ -285,8 +285,9 @@ def test_when_the_command_is_killed_its_processes_end_too_and_it_goes_on_with_th
 
 def test_a_process_that_dies_is_named_with_its_bag(three_bags, tiny_weights):
     engine = {'weights': str(tiny_weights), 'engine': 'torch', 'threads': 1}
-    tasks = [
-        Task(bag.name, bag, TOPIC, TRUTH, 10**7, engine, 0, None, '/node', None, '') for bag in three_bags[:2]
+    recordings = [
+        Recording(bag.name, bag, TOPIC, TRUTH, 10**7, engine, 0, None, '/node', None, '')
+        for bag in three_bags[:2]
     ]
 
     def kill(*_):
@@ -296,7 +297,7 @@ def test_a_process_that_dies_is_named_with_its_bag(three_bags, tiny_weights):
     with pytest.raises(
         ValueError, match=r'the process that evaluated bag[01] died with status -9: with --resume'
     ):
-        evaluate_in_processes(tasks, 2, kill)
+        evaluate_in_processes(recordings, 2, kill)
     assert multiprocessing.active_children() == []
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pairing, outlines, calibration and steadiness against their definitions, pixel by pixel."""
 
+import copy
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from lw_refinenet_ros.evaluation.boundary import TOLERANCE, BoundaryScore
 from lw_refinenet_ros.evaluation.calibration import BINS, Calibration
+from lw_refinenet_ros.evaluation.confusion import Confusion
 from lw_refinenet_ros.evaluation.pairing import pair_stamps
 from lw_refinenet_ros.evaluation.stability import Stability
 
@@ -109,6 +111,41 @@ def test_a_confidence_that_is_right_as_often_as_it_says_has_no_error():
     label = (np.arange(255)[None] >= 204).astype(np.uint8)  # 204 of 255 are right
     calibration.update(label, truth, np.full((1, 255), 204, np.uint8))
     assert calibration.error == pytest.approx(0)
+
+
+def measure(seeds):
+    """All measures that compare a label with its truth, of some images."""
+    measures = Confusion(CLASSES), BoundaryScore(CLASSES), Calibration()
+    for seed in seeds:
+        truth = patches(seed)
+        label = np.roll(truth, seed, axis=1)
+        for each in measures[:2]:
+            each.update(label, truth)
+        measures[2].update(label, truth, np.roll(label, 7, axis=0))
+    return measures
+
+
+def test_measures_of_parts_add_up_to_those_of_the_whole_and_come_back_from_arrays_as_they_were():
+    for part, rest, whole in zip(measure([1]), measure([2, 3]), measure([1, 2, 3])):
+        restored = copy.deepcopy(part)
+        restored.restore({name: values.copy() for name, values in rest.to_arrays().items()})
+        part += restored
+        assert whole.counts.any()
+        np.testing.assert_array_equal(part.counts, whole.counts)
+        with pytest.raises(ValueError, match=r'counts of shape \(2,\), not'):
+            part.restore({'counts': np.zeros(2, np.int64)})
+
+
+def test_steadiness_goes_on_where_it_was_stored():
+    labels = [np.array([row], np.uint8) for row in ([0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 2])]
+    whole, first, second = Stability(), Stability(), Stability()
+    for index, label in enumerate(labels):
+        if index == 2:
+            second.restore(first.to_arrays())
+        for each in (whole, second if index == 2 else first):
+            each.update(index * 100_000_000, label)
+    np.testing.assert_array_equal(second.counts, whole.counts)
+    assert second.flicker == pytest.approx(1 / 4)
 
 
 def test_steadiness_counts_what_stays_and_what_comes_back():

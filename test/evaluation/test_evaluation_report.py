@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from lw_refinenet_ros import Segmenter
-from lw_refinenet_ros.evaluation.evaluate import Labelled, evaluate, segment_with
+from lw_refinenet_ros.evaluation.evaluate import Prediction, evaluate, segment_with
+from lw_refinenet_ros.evaluation.evaluation import merge
 from lw_refinenet_ros.evaluation.evaluation_report import write_evaluation_report
 from lw_refinenet_ros.evaluation.examples import Example
-from lw_refinenet_ros.evaluation.merge import merge
-from lw_refinenet_ros.evaluation.summary import evaluation_summary
+from lw_refinenet_ros.evaluation.summary import summarize
 from lw_refinenet_ros.image.encodings import Pixels
 from lw_refinenet_ros.labels import LabelSet
 from test.support.html import CHROMIUM, Checker
@@ -46,7 +46,7 @@ class Made:
 def segment(example):
     label = np.where(example.truth == 255, 0, example.truth)
     label[:, : int(example.name)] = 2
-    return Labelled(label, np.full_like(label, 200), 40.0 + int(example.name))
+    return Prediction(label, np.full_like(label, 200), 40.0 + int(example.name))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def found(street):
 
 
 def write(path, found):
-    write_evaluation_report(path, found, evaluation_summary(found, {'engine': 'made <up>'}))
+    write_evaluation_report(path, found, summarize(found, {'engine': 'made <up>'}))
     return path.read_text('utf-8')
 
 
@@ -105,10 +105,10 @@ def test_of_frames_that_follow_each_other_the_worst_of_each_second_is_shown(stre
 
 
 def test_figures_of_each_of_several_bags_and_what_they_were_made_with_are_at_the_top(tmp_path, found):
-    whole = merge({'first': found, 'second': found}, worst=3)
+    whole = merge({'first': found, 'second': found})
     conditions = {'weights': 'camvid <w>', 'weights_sha256': '0123456789abcdef' * 4}
     conditions |= {'architecture': 'net', 'engine': 'CPU, bf16', 'commit': 'abc123'}
-    summary = evaluation_summary(whole, conditions, parts={'first': found, 'second': found})
+    summary = summarize(whole, conditions, parts={'first': found, 'second': found})
     write_evaluation_report(tmp_path / 'report.html', whole, summary)
     checker = Checker((tmp_path / 'report.html').read_text('utf-8'))
     assert 'camvid <w> (sha256 0123456789ab), net, CPU, bf16 · abc123' in checker.texts
@@ -148,7 +148,7 @@ def test_labels_alone_are_timed_of_the_first_ten_frames_and_every_tenth(street, 
     assert timed == [*range(10), 10, 20, 30]
     assert (jobs.count(False), jobs.count(True)) == (len(timed), Made.length)
     assert len(found.stages_ms['inference_with_confidence']) == Made.length
-    summary = evaluation_summary(found, {})
+    summary = summarize(found, {})
     assert 0 < summary['latency_ms']['p50'] <= summary['latency_ms']['p99']
 
 

@@ -5,18 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lw_refinenet_ros.evaluation.evaluation import Evaluation
 from lw_refinenet_ros.evaluation.files import write_json
-from lw_refinenet_ros.evaluation.live import (
-    Arrival,
-    LiveRun,
-    Published,
-    ages,
-    headline,
-    misses,
-    summarize,
-    summary_rows,
-)
-from lw_refinenet_ros.evaluation.metrics import Confusion
+from lw_refinenet_ros.evaluation.live import Arrival, LiveRun, Published, ages, misses
+from lw_refinenet_ros.evaluation.summary import headline, rows, summarize, summarize_live
+from lw_refinenet_ros.labels import LabelSet
 
 MS = 1_000_000
 START = 5_000 * MS
@@ -58,7 +51,7 @@ def test_frames_without_a_result_are_named_by_their_time():
 def test_a_result_that_was_never_published_is_refused_by_its_stamp():
     run = replay([30])
     run = replace(run, results=[*run.results, Arrival(4711, START)])
-    for measure in (ages, misses, summarize):
+    for measure in (ages, misses, summarize_live):
         with pytest.raises(ValueError, match='stamped 4711 ns'):
             measure(run)
 
@@ -73,7 +66,7 @@ def test_a_repeated_stamp_means_the_last_frame_sent_before_the_result_came():
 
 
 def test_the_summary_has_the_fields_of_metrics_json_in_a_stable_order():
-    summary = summarize(replay([30, 50]))
+    summary = summarize_live(replay([30, 50]))
     assert list(summary)[:11] == [
         'miou',
         'pixel_accuracy',
@@ -98,7 +91,7 @@ def test_the_summary_has_the_fields_of_metrics_json_in_a_stable_order():
 
 def test_every_count_is_the_one_made_where_it_happens_even_if_they_do_not_add_up():
     run = replay([30, None, 50], received=40, segmented=30, superseded=7, lost=5, **{'warming up': 2})
-    summary = summarize(run)
+    summary = summarize_live(run)
     assert summary['frames'] == 2
     assert summary['frames_published'] == 3
     counts = [summary[f'frames_{fate}'] for fate in ('received', 'segmented', 'superseded', 'lost')]
@@ -108,37 +101,55 @@ def test_every_count_is_the_one_made_where_it_happens_even_if_they_do_not_add_up
 
 def test_a_count_that_the_node_did_not_give_is_not_taken_for_zero():
     with pytest.raises(ValueError, match="no count of 'lost'"):
-        summarize(replace(replay([30]), counters={'received': 1, 'segmented': 1, 'superseded': 0}))
+        summarize_live(replace(replay([30]), counters={'received': 1, 'segmented': 1, 'superseded': 0}))
+
+
+def scored():
+    labels = LabelSet('three', ('road', 'car', 'sky'), ((0, 0, 1), (0, 0, 2), (0, 0, 3)))
+    evaluation = Evaluation(labels, 'a bag', consecutive=True)
+    evaluation.confusion.update(np.array([[0, 0, 1]], np.uint8), np.array([[0, 1, 1]], np.uint8))
+    return evaluation
 
 
 def test_truth_gives_accuracies_by_class_name_and_null_for_a_class_that_occurs_nowhere():
-    confusion = Confusion(3)
-    confusion.update(np.array([[0, 0, 1]], np.uint8), np.array([[0, 1, 1]], np.uint8))
-    summary = summarize(replay([30]), confusion, ('road', 'car', 'sky'))
+    summary = summarize(scored(), {}, replay([30]))
     assert summary['per_class_iou'] == {'road': 0.5, 'car': 0.5, 'sky': None}
     assert summary['miou'] == 0.5
-    assert summary['pixel_accuracy'] == pytest.approx(2 / 3, abs=1e-6)
-    with pytest.raises(ValueError, match='1 class names for 3 classes'):
-        summarize(replay([30]), confusion, ('road',))
+    assert summary['pixel_accuracy'] == pytest.approx(2 / 3)
+
+
+def test_a_live_run_with_masks_has_the_figures_of_both_under_the_same_names():
+    run = replay([41, 41], received=2, segmented=2, superseded=3)
+    live, offline = summarize_live(run), summarize(scored(), run.conditions)
+    both = summarize(scored(), run.conditions, run)
+    of_live = ('latency_ms', 'stages_ms', 'frames_segmented', 'frames_published', 'age_ms', 'rate_hz')
+    assert {key: both[key] for key in of_live} == {key: live[key] for key in of_live}
+    assert both.keys() == offline.keys() | live.keys()
+    assert {key: both[key] for key in offline.keys() - live.keys()} == {
+        key: offline[key] for key in offline.keys() - live.keys()
+    }
+    assert headline(both) == headline(offline) == 'mIoU 50.0%, pixel accuracy 66.7% on 0 frames'
+    labels, of_live, of_both = ({label for label, _, _ in rows(summary)} for summary in (offline, live, both))
+    assert of_both == labels | of_live
 
 
 def test_without_truth_and_results_the_figures_are_null():
-    summary = summarize(replace(replay([None]), stages_ms={}))
+    summary = summarize_live(replace(replay([None]), stages_ms={}))
     assert (summary['miou'], summary['pixel_accuracy'], summary['per_class_iou']) == (None, None, {})
     assert summary['latency_ms'] == {'p50': None, 'p95': None, 'p99': None}
     assert summary['age_ms'] == {'p50': None, 'p95': None, 'p99': None, 'max': None}
     assert summary['rate_hz'] is None
     assert headline(summary) == '0 of 1 frames segmented; no result arrived'
-    assert all(value for row in summary_rows(summary) for value in row)
+    assert all(value for row in rows(summary) for value in row)
 
 
 def test_the_headline_and_the_rows_say_what_the_summary_says():
-    summary = summarize(
+    summary = summarize_live(
         replay([41, 41], received=2, segmented=2, superseded=3, **{'bad: step': 1, 'skipped': 0})
     )
     assert headline(summary) == '2 of 2 frames segmented at 25 Hz; a result is 41 ms old at the median'
-    rows = {label: value for label, value, _ in summary_rows(summary)}
-    assert rows == {
+    shown = {label: value for label, value, _ in rows(summary)}
+    assert shown == {
         'Frames segmented': '2 of 2',
         'Age of a result': '41 ms',
         'Latency in the node': '30.1 ms',

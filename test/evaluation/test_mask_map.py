@@ -9,8 +9,8 @@ import yaml
 
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
+from lw_refinenet_ros.evaluation.confusion import Confusion
 from lw_refinenet_ros.evaluation.mask_map import MaskMap
-from lw_refinenet_ros.evaluation.metrics import Confusion
 from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.labels import LabelSet
 from test.support.recordings import pictures, record, stamps
@@ -104,7 +104,7 @@ def test_a_map_scores_weights_on_masks_of_other_classes(data, evaluate, labels, 
     status, result, error = evaluate(*given, '--report', data / 'report.html')
     assert status == 0, error
     wanted = expected(labels, masks)
-    assert result['confusion_matrix'] == wanted.matrix.tolist()
+    assert result['confusion_matrix'] == wanted.counts.tolist()
     assert result['miou'] == wanted.miou
     assert result['per_class_iou']['car'] is None
     assert 'lane → road' in result['conditions']['map']
@@ -125,7 +125,7 @@ def test_a_topic_of_masks_is_mapped_by_ids_and_ids_that_are_not_mapped_are_named
     status, result, error = evaluate('--bag', bag, '--labels', '/truth', '--map', tmp_path / 'map.yaml')
     assert status == 1
     assert f'mask of {when[1]}: the truth holds ids 7, 9, which {tmp_path}/map.yaml does not map' in error
-    assert result['confusion_matrix'] == expected(labels[::2], masks[::2]).matrix.tolist()
+    assert result['confusion_matrix'] == expected(labels[::2], masks[::2]).counts.tolist()
 
 
 def test_compare_scores_two_weights_through_the_same_map(data, tiny_weights, evaluate, capsys):

@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from lw_refinenet_ros.evaluation.metrics import Confusion, percentiles
+from lw_refinenet_ros.evaluation.confusion import Confusion
+from lw_refinenet_ros.evaluation.summary import percentiles
 
 CLASSES = 5
 
@@ -35,8 +36,8 @@ def counted_pixel_by_pixel(pairs, classes):
 def test_the_matrix_equals_a_count_pixel_by_pixel_over_several_images():
     pairs = [random_pair(seed) for seed in range(3)]
     confusion = filled(*pairs)
-    assert confusion.matrix.dtype == np.int64
-    np.testing.assert_array_equal(confusion.matrix, counted_pixel_by_pixel(pairs, CLASSES))
+    assert confusion.counts.dtype == np.int64
+    np.testing.assert_array_equal(confusion.counts, counted_pixel_by_pixel(pairs, CLASSES))
 
 
 def test_every_ratio_equals_its_definition_written_with_masks():
@@ -69,14 +70,14 @@ def test_the_ratios_equal_those_of_scikit_learn():
     )
     np.testing.assert_allclose(confusion.recall, metrics.recall_score(truth[known], label[known], **averages))
     np.testing.assert_array_equal(
-        confusion.matrix, metrics.confusion_matrix(truth[known], label[known], labels=[*ids, 255])[:CLASSES]
+        confusion.counts, metrics.confusion_matrix(truth[known], label[known], labels=[*ids, 255])[:CLASSES]
     )
 
 
 @pytest.mark.filterwarnings('error')
 def test_pixels_without_truth_do_not_count():
     confusion = filled(([[0, 1, 255]], [[255, 255, 255]]))
-    assert confusion.matrix.sum() == 0
+    assert confusion.counts.sum() == 0
     assert np.isnan(confusion.iou).all()
     assert np.isnan([confusion.miou, confusion.mean_accuracy, confusion.pixel_accuracy]).all()
     assert np.isnan(confusion.frequency_weighted_iou)
@@ -105,12 +106,12 @@ def test_all_255_classes_that_fit_in_8_bits_are_counted():
 
 def test_more_pixels_than_a_float_counts_are_counted_exactly():
     ids = np.zeros((4097, 4097), np.uint8)  # 2 ** 24 and some, of an odd number
-    assert filled((ids, ids), classes=1).matrix[0, 0] == 4097**2
+    assert filled((ids, ids), classes=1).counts[0, 0] == 4097**2
 
 
 def test_an_image_without_pixels_counts_nothing():
     ids = np.zeros((0, 4), np.uint8)
-    assert filled((ids, ids)).matrix.sum() == 0
+    assert filled((ids, ids)).counts.sum() == 0
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_images_that_do_not_fit_are_refused_whole_with_the_bad_value(label, trut
     confusion = Confusion(CLASSES)
     with pytest.raises(ValueError, match=message):
         confusion.update(label, truth)
-    assert confusion.matrix.sum() == 0
+    assert confusion.counts.sum() == 0
 
 
 @pytest.mark.parametrize('classes', [0, 256])

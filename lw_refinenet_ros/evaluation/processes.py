@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from multiprocessing import connection
 
-from lw_refinenet_ros.evaluation.task import Done, Failed, Task, run_task
+from lw_refinenet_ros.evaluation.recording import Done, Failed, Recording, evaluate_recording
 
 __all__ = ['evaluate_in_processes']
 
@@ -19,27 +19,27 @@ Answer = Done | Failed | ValueError | tuple[int, 'int | None']  # the last: fram
 
 
 def evaluate_in_processes(
-    tasks: Sequence[Task], jobs: int, progress: Callable[[int, int | None], None]
+    recordings: Sequence[Recording], jobs: int, progress: Callable[[int, int | None], None]
 ) -> list[Done | Failed]:
-    """Evaluate recordings, at most `jobs` at a time; the results are in the order of the tasks.
+    """Evaluate recordings, at most `jobs` at a time; the results are in the order of the recordings.
 
     The processes end with this one, whatever ends it.
 
     Args:
-        tasks: recordings.
+        recordings: what to evaluate.
         jobs: processes.
         progress: is told how many frames are done, and how many there are, once that is known of all.
 
     Raises:
-        ValueError: what `run_task` raises, or a process died.
+        ValueError: what `evaluate_recording` raises, or a process died.
 
     """
-    waiting = list(enumerate(tasks))[::-1]
+    waiting = list(enumerate(recordings))[::-1]
     results: dict[int, Done | Failed] = {}
-    counts: list[tuple[int, int | None]] = [(0, None)] * len(tasks)
+    counts: list[tuple[int, int | None]] = [(0, None)] * len(recordings)
     with ExitStack() as stack:
-        workers = [_Worker(stack) for _ in range(min(jobs, len(tasks)))]
-        while len(results) < len(tasks):
+        workers = [_Worker(stack) for _ in range(min(jobs, len(recordings)))]
+        while len(results) < len(recordings):
             for worker in workers:
                 if worker.at is None and waiting:
                     worker.start(*waiting.pop())
@@ -56,7 +56,7 @@ def evaluate_in_processes(
                     progress(sum(done for done, _ in counts), total)
                 else:
                     results[worker.at], worker.at = answer, None
-    return [results[index] for index in range(len(tasks))]
+    return [results[index] for index in range(len(recordings))]
 
 
 class _Worker:
@@ -64,7 +64,7 @@ class _Worker:
 
     Attributes:
         pipe: to the process.
-        at: the number of the task it works at, if any.
+        at: the number of the recording it works at, if any.
 
     """
 
@@ -79,10 +79,10 @@ class _Worker:
         stack.callback(self._process.kill)
         theirs.close()
 
-    def start(self, at: int, task: Task) -> None:
-        self.at, self._name = at, task.name
+    def start(self, at: int, recording: Recording) -> None:
+        self.at, self._name = at, recording.name
         with suppress(OSError):  # a process that died is told of when it should answer
-            self.pipe.send(task)
+            self.pipe.send(recording)
 
     def answer(self) -> Answer:
         """Receive what the process sent."""
@@ -103,11 +103,11 @@ def _work(pipe: connection.Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C, the parent decides what follows
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
-        task: Task = pipe.recv()
+        recording: Recording = pipe.recv()
         try:
-            pipe.send(run_task(task, lambda done, length: pipe.send((done, length))))
+            pipe.send(evaluate_recording(recording, lambda done, length: pipe.send((done, length))))
         except (ValueError, OSError) as error:  # in a form that every exception can be sent in
-            pipe.send(ValueError(f'{task.name}: {error}'))
+            pipe.send(ValueError(f'{recording.name}: {error}'))
 
 
 def _end_with_parent() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The confusion matrix and the figures that follow from it; percentiles."""
+"""The confusion matrix and the figures that follow from it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from lw_refinenet_ros.evaluation.measure import Measure
 from lw_refinenet_ros.labels import UNLABELLED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ['Confusion', 'count_pairs', 'id_list', 'mean_of_known', 'percentiles', 'ratio']
+__all__ = ['Confusion', 'count_pairs', 'id_list', 'mean_of_known', 'ratio']
 
 MOST_IDS = 10  # that a message names
 MOST_COUNTED = 1 << 24  # pixels at a time: OpenCV gives the counts as float32, which holds no more exactly
 
 
-class Confusion:
+class Confusion(Measure):
     """Pixels counted by true class (rows) and predicted class (columns).
 
     Pixels whose truth is unlabelled (255) do not count. A prediction of 255 has the last
@@ -31,7 +32,7 @@ class Confusion:
         num_classes: C, from 1 to 255.
 
     Attributes:
-        matrix: int64 (C, C + 1).
+        counts: the matrix, int64 (C, C + 1).
 
     """
 
@@ -39,11 +40,10 @@ class Confusion:
         if not 1 <= num_classes <= UNLABELLED:
             msg = f'num_classes is {num_classes}; labels of 8 bits allow 1 to {UNLABELLED}'
             raise ValueError(msg)
-        self.num_classes = num_classes
-        self.matrix: npt.NDArray[np.int64] = np.zeros((num_classes, num_classes + 1), np.int64)
+        super().__init__((num_classes, num_classes + 1))
 
     def update(self, label: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> Confusion:
-        """Count one image and give its own counts; on a ValueError nothing of it is counted.
+        """Count one image and return its own counts; on a ValueError nothing of it is counted.
 
         Args:
             label: predicted ids, uint8 (H, W).
@@ -60,25 +60,25 @@ class Confusion:
             if ids.dtype != np.uint8:
                 msg = f'the {what} is {ids.dtype}, not uint8'
                 raise ValueError(msg)
+        classes = len(self.counts)
         # Every pair of 8-bit ids has a cell, so that counting and checking take one pass over the pixels.
         pairs = count_pairs(truth, label)
         for what, counts in (('label', pairs.sum(axis=0)), ('truth', pairs.sum(axis=1))):
-            strays = np.flatnonzero(counts[self.num_classes : UNLABELLED]) + self.num_classes
+            strays = np.flatnonzero(counts[classes:UNLABELLED]) + classes
             if strays.size:
                 named = id_list(strays.tolist())
-                msg = f'the {what} holds {named}; there are {self.num_classes} classes, and {UNLABELLED}'
+                msg = f'the {what} holds {named}; there are {classes} classes, and {UNLABELLED}'
                 raise ValueError(msg)
-        classes = self.num_classes
         image = Confusion(classes)
-        image.matrix[:, :classes] = pairs[:classes, :classes]
-        image.matrix[:, classes] = pairs[:classes, UNLABELLED]
-        self.matrix += image.matrix
+        image.counts[:, :classes] = pairs[:classes, :classes]
+        image.counts[:, classes] = pairs[:classes, UNLABELLED]
+        self += image
         return image
 
     @property
     def intersection(self) -> npt.NDArray[np.int64]:
         """Pixels of each class in both truth and prediction, (C,)."""
-        return np.diagonal(self.matrix)
+        return np.diagonal(self.counts)
 
     @property
     def union(self) -> npt.NDArray[np.int64]:
@@ -88,12 +88,12 @@ class Confusion:
 
     @property
     def _true(self) -> npt.NDArray[np.int64]:
-        true: npt.NDArray[np.int64] = self.matrix.sum(axis=1)
+        true: npt.NDArray[np.int64] = self.counts.sum(axis=1)
         return true
 
     @property
     def _predicted(self) -> npt.NDArray[np.int64]:
-        predicted: npt.NDArray[np.int64] = self.matrix[:, : self.num_classes].sum(axis=0)
+        predicted: npt.NDArray[np.int64] = self.counts[:, :-1].sum(axis=0)
         return predicted
 
     @property
@@ -124,13 +124,13 @@ class Confusion:
     @property
     def pixel_accuracy(self) -> float:
         """Share of the labelled pixels that are right."""
-        return float(ratio(self.intersection.sum(), self.matrix.sum()))
+        return float(ratio(self.intersection.sum(), self.counts.sum()))
 
     @property
     def frequency_weighted_iou(self) -> float:
         """Mean IoU weighted by each class's share of the true pixels."""
         weighted = self._true * np.nan_to_num(self.iou)
-        return float(ratio(weighted.sum(), self.matrix.sum()))
+        return float(ratio(weighted.sum(), self.counts.sum()))
 
 
 def id_list(ids: Sequence[int]) -> str:
@@ -176,10 +176,3 @@ def mean_of_known(values: npt.NDArray[np.float64]) -> float:
     """Average the values that are not NaN; NaN if none is."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else float('nan')
-
-
-def percentiles(values_ms: Sequence[float]) -> dict[str, float | None]:
-    """Give the 50th, 95th and 99th percentile, interpolated linearly; None where there are no values."""
-    ranks = (50, 95, 99)
-    found = np.percentile(values_ms, ranks) if len(values_ms) else [None] * len(ranks)
-    return {f'p{rank}': None if value is None else float(value) for rank, value in zip(ranks, found)}

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One recording to evaluate: what a process, here or on another machine, is given and gives back."""
+"""One recording to evaluate: what a process, here or on another machine, takes and returns."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lw_refinenet_ros.evaluation.evaluate import Labelled, begin, evaluate, segment_with
-from lw_refinenet_ros.evaluation.examples import BagExamples, Example, FolderExamples
+from lw_refinenet_ros.evaluation.checkpoint import Checkpoint
+from lw_refinenet_ros.evaluation.evaluate import begin, score_frames, segment_with
+from lw_refinenet_ros.evaluation.examples import BagExamples, FolderExamples
 from lw_refinenet_ros.evaluation.provenance import describe_segmenter, file_digest
 from lw_refinenet_ros.evaluation.result_bag import ResultBag
 from lw_refinenet_ros.evaluation.selection import ALL, Selection
-from lw_refinenet_ros.evaluation.state import Checkpoint, load_state
 from lw_refinenet_ros.evaluation.state_folder import parts_of, state_of
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
@@ -25,10 +25,10 @@ from lw_refinenet_ros.sources.source import SourceError
 if TYPE_CHECKING:
     from rosbags.interfaces import Qos
 
+    from lw_refinenet_ros.evaluation.evaluation import Evaluation
     from lw_refinenet_ros.evaluation.mask_map import MaskMap
-    from lw_refinenet_ros.evaluation.tally import Evaluation
 
-__all__ = ['THREADS_DO_NOT_MATTER', 'Done', 'Failed', 'Progress', 'Task', 'run_task']
+__all__ = ['THREADS_DO_NOT_MATTER', 'Done', 'Failed', 'Progress', 'Recording', 'evaluate_recording']
 
 THREADS_DO_NOT_MATTER = ('openvino',)  # to the labels of these engines, bit by bit; a test says so
 
@@ -36,7 +36,7 @@ Progress = Callable[[int, 'int | None'], None]  # frames that are done, and all,
 
 
 @dataclass(frozen=True)
-class Task:
+class Recording:
     """What to evaluate and how; every path is absolute.
 
     Attributes:
@@ -84,10 +84,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What was found, and what it was made with."""
+    """The evaluation of a recording, and what it was made with."""
 
     name: str
-    found: Evaluation
+    evaluation: Evaluation
     made_with: Mapping[str, str]
 
 
@@ -105,8 +105,8 @@ def _segmenter(engine: tuple[tuple[str, Any], ...]) -> Segmenter:
     return Segmenter.load(**dict(engine))
 
 
-def run_task(
-    task: Task,
+def evaluate_recording(
+    recording: Recording,
     progress: Progress,
     segmenter: Segmenter | None = None,
     examples: BagExamples | FolderExamples | None = None,
@@ -114,86 +114,80 @@ def run_task(
     """Evaluate a recording, from where an interrupted evaluation left off.
 
     Args:
-        task: the recording.
+        recording: what and how.
         progress: is told how far it is.
-        segmenter: of the task's engine; None: it is loaded, once in a process.
-        examples: the task's, if they are open.
+        segmenter: of the recording's engine; None: it is loaded, once in a process.
+        examples: the recording's, if they are open.
 
     Raises:
-        ValueError: the engine, the weights or the kept state cannot be used.
-        OSError: the state or the results cannot be written.
+        ValueError: the engine, the weights or the checkpoint cannot be used.
+        OSError: the checkpoint or the results cannot be written.
 
     """
-    segmenter = segmenter or _segmenter(tuple(task.engine.items()))
+    segmenter = segmenter or _segmenter(tuple(recording.engine.items()))
     try:
-        examples = examples or task.open()
+        examples = examples or recording.open()
     except SourceError as error:
-        return Failed(task.name, str(error))
-    found, parts, checkpoint, is_done = None, 0, None, False
-    if task.state:
-        path = state_of(task.state, task.name)
-        engine = segmenter.engine
-        made_by = engine.description
-        if engine.name in THREADS_DO_NOT_MATTER:
-            made_by = f'{engine.name} on {engine.device}, {engine.precision}'
-        key = _key(task, examples.description, made_by)
-        checkpoint = Checkpoint(path, key)
-        if kept := load_state(path, segmenter.labels, key):
-            found, parts, is_done = kept[0], kept[1]['parts'], kept[1]['is_done']
-    found = found or begin(examples, segmenter.labels)
+        return Failed(recording.name, str(error))
+    evaluation = begin(examples, segmenter.labels, worst=recording.worst)
+    checkpoint = _checkpoint(recording, examples.description, segmenter)
+    kept = checkpoint.load(evaluation) if checkpoint else {}
     with ExitStack() as stack:
-        results = _open_results(stack, task, examples.offered, segmenter, parts)
+        results = _open_results(stack, recording, examples.offered, segmenter, kept.get('parts', 0))
 
-        def each(example: Example, result: Labelled) -> None:
-            if results:
-                results.write(example, result)
-
-        def save(found: Evaluation, *, is_done: bool = False) -> None:
-            if checkpoint and (is_done or checkpoint.due):
+        def save(*, is_done: bool) -> None:
+            if checkpoint:
                 if results:
                     results.end_part()
-                checkpoint.save(found, parts=results.done if results else 0, is_done=is_done)
+                checkpoint.save(evaluation, parts=results.done if results else 0, is_done=is_done)
 
-        if not is_done:
-            evaluate(
-                examples,
-                segment_with(segmenter),
-                segmenter.labels,
-                worst=task.worst,
-                each=each,
-                progress=lambda done: progress(done, examples.length),
-                found=found,
-                save=save,
-                masks=task.masks,
-            )
-            save(found, is_done=True)
-    weights = str(task.engine.get('weights', DEFAULT_WEIGHTS))
-    return Done(task.name, found, describe_segmenter(segmenter, weights))
+        if not kept.get('is_done'):
+            frames = score_frames(evaluation, examples, segment_with(segmenter), recording.masks)
+            for example, prediction in stack.enter_context(closing(frames)):
+                if results and prediction:
+                    results.write(example, prediction)
+                if checkpoint and checkpoint.due:
+                    save(is_done=False)
+                progress(evaluation.position, examples.length)
+            save(is_done=True)
+    weights = str(recording.engine.get('weights', DEFAULT_WEIGHTS))
+    return Done(recording.name, evaluation, describe_segmenter(segmenter, weights))
+
+
+def _checkpoint(recording: Recording, source: str, segmenter: Segmenter) -> Checkpoint | None:
+    if recording.state is None:
+        return None
+    engine = segmenter.engine
+    made_by = engine.description
+    if engine.name in THREADS_DO_NOT_MATTER:
+        made_by = f'{engine.name} on {engine.device}, {engine.precision}'
+    return Checkpoint(state_of(recording.state, recording.name), _key(recording, source, made_by))
 
 
 def _open_results(
-    stack: ExitStack, task: Task, offered: Sequence[Qos], segmenter: Segmenter, parts: int
+    stack: ExitStack, recording: Recording, offered: Sequence[Qos], segmenter: Segmenter, parts: int
 ) -> ResultBag | None:
-    if task.output is None:
+    if recording.output is None:
         return None
-    folder = parts_of(task.state, task.name) if task.state else None
-    return stack.enter_context(ResultBag(task.output, segmenter.labels, task.node, offered, folder, parts))
+    folder = parts_of(recording.state, recording.name) if recording.state else None
+    bag = ResultBag(recording.output, segmenter.labels, recording.node, offered, folder, parts)
+    return stack.enter_context(bag)
 
 
-def _key(task: Task, source: str, engine: str) -> dict[str, str]:
+def _key(recording: Recording, source: str, engine: str) -> dict[str, str]:
     """Say what an evaluation is made of: with the same of all this it goes on, and with nothing else."""
-    masks = sorted(task.labels.glob('*.png')) if isinstance(task.labels, Path) else []
-    frames = sorted(task.frames.iterdir()) if task.frames.is_dir() else [task.frames]
-    weights = find_weights(str(task.engine.get('weights', DEFAULT_WEIGHTS)))
+    masks = sorted(recording.labels.glob('*.png')) if isinstance(recording.labels, Path) else []
+    frames = sorted(recording.frames.iterdir()) if recording.frames.is_dir() else [recording.frames]
+    weights = find_weights(str(recording.engine.get('weights', DEFAULT_WEIGHTS)))
     return {
         'source': source,
         'frames': _digest(map(_change, frames)),
         'masks': _digest(map(_change, masks)),
         'weights': file_digest(weights)[:12],
         'engine': engine,
-        'versions': task.versions,
-        **({'map': task.masks.description} if task.masks else {}),
-        'results': f'{task.worst} worst frames, {"a bag" if task.output else "no bag"}',
+        'versions': recording.versions,
+        **({'map': recording.masks.description} if recording.masks else {}),
+        'results': f'{recording.worst} worst frames, {"a bag" if recording.output else "no bag"}',
     }
 
 

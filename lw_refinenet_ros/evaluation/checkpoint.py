@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An evaluation on disk, to go on with after an interruption: one NumPy archive, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lw_refinenet_ros.evaluation.evaluation import Evaluation
+from lw_refinenet_ros.evaluation.state_folder import refuse_link
+from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.one_line import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lw_refinenet_ros.labels import LabelSet
+
+__all__ = ['Checkpoint', 'remove_damaged']
+
+FORMAT = 2
+LEAST_S = 1.0  # between two checkpoints
+MOST_COST = 0.02  # of the time is spent on them
+
+
+class Checkpoint:
+    """Saves an evaluation now and then: a second apart at least, and never for more than 2 % of the time.
+
+    Args:
+        path: of the file.
+        key: what the evaluation is made of; it goes on only with the same.
+
+    """
+
+    def __init__(self, path: Path, key: Mapping[str, str]) -> None:
+        self._path, self._key = path, key
+        self._next = time.monotonic() + LEAST_S
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        return time.monotonic() >= self._next
+
+    def save(self, evaluation: Evaluation, **more: Any) -> None:
+        """Save now; the file is the old or the new one, whenever the process is killed.
+
+        Args:
+            evaluation: done or not.
+            more: plain values that belong to it.
+
+        """
+        started = time.monotonic()
+        about = json.dumps({'format': FORMAT, 'key': dict(self._key), 'more': more}).encode()
+        arrays = {'about': np.frombuffer(about, np.uint8), **evaluation.to_arrays()}
+
+        def write(temporary: Path) -> None:
+            with temporary.open('wb') as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+
+        write_atomically(self._path, write)
+        now = time.monotonic()
+        self._next = now + max(LEAST_S, (now - started) / MOST_COST)
+
+    def load(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Have an evaluation take over what was saved, and return the plain values; {} where nothing was.
+
+        Raises:
+            ValueError: the file is damaged, or of an evaluation of something else.
+
+        """
+        if not self._path.exists():
+            return {}
+        about = _restore(self._path, evaluation)
+        for name in {**about['key'], **self._key}:
+            ours, theirs = self._key.get(name), about['key'].get(name)
+            if ours != theirs:
+                what = f'its {name} is {theirs}, now {ours}'
+                msg = f'{self._path} is of another evaluation: {what}; remove it to start anew'
+                raise ValueError(msg)
+        return dict(about['more'])
+
+
+def remove_damaged(path: Path, labels: LabelSet) -> str:
+    """Remove a checkpoint that cannot be read, so that its evaluation begins anew; return why, or nothing.
+
+    Raises:
+        ValueError: it is a link.
+
+    """
+    refuse_link(path)
+    if path.is_file():
+        try:
+            _restore(path, Evaluation(labels, '', consecutive=False))
+        except ValueError as error:
+            path.unlink()
+            return f'{error}: it is ignored'
+    return ''
+
+
+def _restore(path: Path, evaluation: Evaluation) -> dict[str, Any]:
+    """Read an evaluation, and return what was stored about it."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        about: dict[str, Any] = json.loads(arrays.pop('about').tobytes())
+        if about['format'] != FORMAT:
+            msg = f'format {about["format"]} is not {FORMAT}'
+            raise ValueError(msg)
+        if not all(isinstance(about[name], dict) for name in ('key', 'more')):
+            msg = 'entries of other types'
+            raise TypeError(msg)
+        evaluation.restore(arrays)
+    except Exception as error:  # damaged archives make NumPy, zipfile and zlib raise nearly anything
+        msg = one_line(f'{path} is no state of an evaluation ({type(error).__name__}: {error})')
+        raise ValueError(msg) from error
+    return about

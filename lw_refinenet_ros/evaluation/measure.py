@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What measures have in common: integer counts that add up, and to be stored as arrays."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ['Arrays', 'Measure', 'Storable', 'below']
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class Storable:
+    """Goes to arrays that NumPy stores without pickling, and back: each attribute under its name.
+
+    Arrays stay arrays, attributes that are storable themselves become several ('frames/counts'), and plain
+    values are written as JSON, uint8 (N,).
+    """
+
+    NOT_STORED: tuple[str, ...] = ()
+
+    def to_arrays(self) -> Arrays:
+        """Return all that is stored."""
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        for name, value in self._stored().items():
+            if isinstance(value, Storable):
+                arrays |= {f'{name}/{key}': each for key, each in value.to_arrays().items()}
+            elif isinstance(value, array | np.ndarray):
+                arrays[name] = np.asarray(value)
+            else:
+                arrays[name] = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        return arrays
+
+    def restore(self, arrays: Arrays) -> None:
+        """Take over what `to_arrays` returned; what is of something else raises an exception of any kind."""
+        for name, value in self._stored().items():
+            if isinstance(value, Storable):
+                value.restore(below(name, arrays))
+            elif isinstance(value, array):
+                setattr(self, name, array(value.typecode, arrays[name]))
+            elif isinstance(value, np.ndarray):
+                if arrays[name].shape != value.shape:
+                    msg = f'{name} of shape {arrays[name].shape}, not {value.shape}'
+                    raise ValueError(msg)
+                setattr(self, name, arrays[name].astype(value.dtype))
+            else:
+                setattr(self, name, json.loads(arrays[name].tobytes()))
+
+    def _stored(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in self.NOT_STORED}
+
+
+class Measure(Storable):
+    """Counts of many images; the counts of their parts add up to the same, to the bit.
+
+    Args:
+        shape: of the counts.
+
+    Attributes:
+        counts: int64, zeros at first.
+
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.counts: npt.NDArray[np.int64] = np.zeros(shape, np.int64)
+
+    def __iadd__(self, other: Self) -> Self:
+        self.counts += other.counts
+        return self
+
+
+def below(name: str, arrays: Arrays) -> Arrays:
+    """Return the arrays of one part, under the names that it gave them."""
+    start = f'{name}/'
+    return {key.removeprefix(start): each for key, each in arrays.items() if key.startswith(start)}
