@@ -31,7 +31,7 @@ setup(
     maintainer_email=MAINTAINER.get('email'),
     python_requires='>=3.10',
     packages=find_packages(include=[NAME, f'{NAME}.*']),
-    package_data={'': ['py.typed', '*.html', '*.css', '*.js', '*.json', '*.yaml']},
+    package_data={'': ['py.typed', '*.j2', '*.css', '*.js', '*.json', '*.yaml']},
     data_files=data_files(),
     zip_safe=False,
     # The rest is in requirements/: with ROS installed, most of it comes from there and not from pip.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from lw_refinenet_ros.evaluation.charts import Axis
+from lw_refinenet_ros.evaluation.report.charts import Axis
 
 __all__ = ['write_plot']
 

@@ -64,14 +64,10 @@ def outputs(options: argparse.Namespace) -> Declared:
 
 def run(options: argparse.Namespace) -> None:
     """Compare, print and save."""
-    from lw_refinenet_ros.evaluation.compare import compare, read_evaluation
-    from lw_refinenet_ros.evaluation.comparison_report import (
-        comparison_headline,
-        points,
-        write_comparison_report,
-    )
+    from lw_refinenet_ros.evaluation.compare import compare, points, read_evaluation
     from lw_refinenet_ros.evaluation.files import write_json
     from lw_refinenet_ros.evaluation.provenance import provenance
+    from lw_refinenet_ros.evaluation.summary import percent
 
     _check(options)
     pictures: Sequence[ChangedFrame] = ()
@@ -81,34 +77,34 @@ def run(options: argparse.Namespace) -> None:
         before, after, pictures, labels, problems = _evaluate(options)
     else:
         before, after = read_evaluation(Path(options.before)), read_evaluation(Path(options.after))
-    found = compare(before, after, block_s=options.block)
+    comparison = compare(before, after, block_s=options.block)
     print(f'  {"":<16}{"before":>9}{"after":>9}{"points":>9}  {"95% interval":<16}')
-    for change in found.classes:
-        values = ''.join(
-            f'{"absent" if value is None else f"{value:.1%}":>9}' for value in (change.before, change.after)
-        )
-        interval = '' if change.low is None else f'{points(change.low)} to {points(change.high)}'
+    for change in comparison.classes:
+        values = f'{percent(change.before):>9}{percent(change.after):>9}'
+        interval = '' if change.low is None else change.interval
         print(f'  {change.name:<16}{values}{points(change.difference):>9}  {interval:<16}  {change.verdict}')
-    most_changed = found.most_changed(MOST_FRAMES)
+    most_changed = comparison.most_changed(MOST_FRAMES)
     width = max(map(len, ('changed most', *(frame.name for frame in most_changed))))
     print(f'  {"changed most":<{width}}{"before":>9}{"after":>9}{"points":>9}')
     for frame in most_changed:
         values = f'{frame.before:9.1%}{frame.after:9.1%}{points(frame.difference):>9}'
         print(f'  {frame.name:<{width}}{values}')
-    for name, names in ((options.before, found.only_before), (options.after, found.only_after)):
+    for name, names in ((options.before, comparison.only_before), (options.after, comparison.only_after)):
         if names:
             print(f'only in {name}: {len(names)} frames, {", ".join(names[:3])}')
     conditions = before.get('conditions', {}), after.get('conditions', {})
     names = options.before, options.after
     for when, name, made_with in zip(('before', 'after'), names, conditions):
         print(f'{when + ":":<8}{provenance(made_with) or name}')
-    print(comparison_headline(found))
+    print(comparison.headline)
     if options.json:
         sides = zip(('before', 'after'), names, conditions)
         about = {when: {'name': name, 'conditions': made_with} for when, name, made_with in sides}
-        write_json(options.json, {**found.to_dict(), **about})
+        write_json(options.json, {**comparison.to_dict(), **about})
     if options.report:
-        write_comparison_report(options.report, found, names, conditions, pictures, labels)
+        from lw_refinenet_ros.evaluation.report.comparison import write_comparison_report
+
+        write_comparison_report(options.report, comparison, names, conditions, pictures, labels)
     if problems:
         from lw_refinenet_ros.cli.evaluate import tell
 

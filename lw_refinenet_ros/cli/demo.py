@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lw_refinenet_ros.evaluation.live import LiveRun
-    from lw_refinenet_ros.evaluation.report import Sample
+    from lw_refinenet_ros.evaluation.report.run import Sample
     from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['add_arguments', 'outputs', 'run']
@@ -201,8 +201,8 @@ def _write_video(bag: Path, path: Path, rate_hz: float) -> np.ndarray:
 
 
 def _samples(source: str, topic: str | None, bag: Path) -> list[Sample]:
-    """Return evenly spaced frames with their recorded overlays."""
-    from lw_refinenet_ros.evaluation.report import Sample
+    """Give evenly spaced frames with the overlays that were recorded for them."""
+    from lw_refinenet_ros.evaluation.report.run import Sample
     from lw_refinenet_ros.image.encodings import rgb
     from lw_refinenet_ros.sources.opening import open_source
 
@@ -232,16 +232,16 @@ def _write_report(
     pixels: np.ndarray,
 ) -> None:
     from lw_refinenet_ros.evaluation.live import ages, misses
-    from lw_refinenet_ros.evaluation.report import legend_entries, write_report
+    from lw_refinenet_ros.evaluation.report.run import legend_entries, write_run_report
     from lw_refinenet_ros.evaluation.summary import headline, rows
 
-    write_report(
+    write_run_report(
         path,
         title='A street, segmented by the node'
         if 'bikes' in live.conditions['source']
         else 'Segmented by the node',
-        subtitle=headline(summary),
-        summary_rows=rows(summary),
+        verdict=headline(summary),
+        tiles=rows(summary),
         conditions=live.conditions,
         samples=samples,
         legend=legend_entries(labels, pixels),

@@ -103,9 +103,7 @@ def outputs(options: argparse.Namespace) -> Declared:
 def run(options: argparse.Namespace) -> None:
     """Evaluate, print and save."""
     from lw_refinenet_ros.cli.conditions import conditions
-    from lw_refinenet_ros.evaluation.evaluation_report import write_evaluation_report
     from lw_refinenet_ros.evaluation.files import write_json
-    from lw_refinenet_ros.evaluation.live import ages, misses
     from lw_refinenet_ros.evaluation.provenance import provenance
     from lw_refinenet_ros.evaluation.summary import headline, rows, summarize
 
@@ -140,9 +138,9 @@ def run(options: argparse.Namespace) -> None:
         if options.json:
             write_json(options.json, summary)
         if options.report:
-            write_evaluation_report(
-                options.report, evaluation, summary, ages(live) if live else (), misses(live) if live else ()
-            )
+            from lw_refinenet_ros.evaluation.report.evaluation import write_evaluation_report
+
+            write_evaluation_report(options.report, evaluation, summary, live)
     tell(evaluation.problems.count, evaluation.problems.first, fatal=not options.keep_going)
 
 
@@ -171,11 +169,12 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _class_rows(summary: dict[str, Any]) -> list[str]:
+    from lw_refinenet_ros.evaluation.summary import percent
+
     columns = ('per_class_iou', 'per_class_precision', 'per_class_recall', 'per_class_boundary_f_score')
     rows = [f'  {"":<16}{"IoU":>10}{"precision":>10}{"recall":>10}{"boundary":>10}']
     for name in summary['classes']:
-        values = [summary[column][name] for column in columns]
-        shown = ''.join(f'{"absent" if v is None else f"{v:.1%}":>10}' for v in values)
+        shown = ''.join(f'{percent(summary[column][name]):>10}' for column in columns)
         rows.append(f'  {name:<16}{shown}')
     return rows
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['Change', 'Comparison', 'FrameChange', 'compare', 'read_evaluation']
+__all__ = ['Change', 'Comparison', 'FrameChange', 'compare', 'points', 'read_evaluation']
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -20,6 +21,7 @@ SEED = 0  # the same two files give the same interval
 LEAST_DRAWN = 10  # frames or blocks: an interval of fewer would be too narrow, and of one has no width
 MOST_SAVED = 20  # frames that changed most
 CHUNK = 200  # resamples at a time: memory stays small with many frames
+VERDICTS = {'better': 'better', 'worse': 'worse', 'unsure': 'no sure change'}
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Change:
     def difference(self) -> float | None:
         """After minus before."""
         return None if self.before is None or self.after is None else self.after - self.before
+
+    @property
+    def interval(self) -> str:
+        """The interval in percentage points."""
+        return 'no interval' if self.low is None else f'{points(self.low)} to {points(self.high)}'
 
     @property
     def verdict(self) -> str:
@@ -72,7 +79,7 @@ class FrameChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """What changed between two evaluations.
 
     Attributes:
         miou: over the frames of both.
@@ -102,13 +109,23 @@ class Comparison:
         blocks = f'blocks of {self.block_s:g} s' if self.block_s else 'frames'
         return f'too few {blocks} for an interval: {self.drawn}, and {LEAST_DRAWN} are needed'
 
+    @property
+    def headline(self) -> str:
+        """What changed, in one sentence."""
+        verdicts = Counter(change.verdict for change in self.classes)
+        return (
+            f'mIoU {points(self.miou.difference)} points ({self.too_few or self.miou.interval}), '
+            f'{VERDICTS[self.miou.verdict]}; {verdicts["better"]} classes better, '
+            f'{verdicts["worse"]} worse, {verdicts["unsure"]} unsure'
+        )
+
     def most_changed(self, count: int) -> list[FrameChange]:
-        """Give the frames whose mIoU changed most, either way."""
+        """Return the frames whose mIoU changed most, either way."""
         changed = [frame for frame in self.frames if not np.isnan(frame.difference)]
         return sorted(changed, key=lambda frame: -abs(frame.difference))[:count]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the comparison as plain values, ratios as fractions of 1."""
+        """Return the comparison as plain values, ratios as fractions of 1."""
         return {
             'miou': _plain(self.miou),
             'per_class_iou': {change.name: _plain(change) for change in self.classes},
@@ -131,6 +148,11 @@ def _plain(change: Change) -> dict[str, Any]:
     }
 
 
+def points(value: float | None) -> str:
+    """Return a difference of ratios in percentage points; 'absent' for None."""
+    return 'absent' if value is None else f'{100 * value:+.2f}'
+
+
 def read_evaluation(path: Path) -> dict[str, Any]:
     """Read what `evaluate --json` wrote.
 
@@ -144,8 +166,8 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         msg = f'{path} is {what}: give the file that evaluate --json wrote; {remedy}'
         raise ValueError(msg)
     try:
-        found = json.loads(path.read_text('utf-8'))
-        frames, classes = found['per_frame'], len(found['classes'])
+        evaluation = json.loads(path.read_text('utf-8'))
+        frames, classes = evaluation['per_frame'], len(evaluation['classes'])
         lengths = {len(frames[key]) for key in ('name', 'stamp_ns', 'intersection', 'union')}
         widths = {len(row) for key in ('intersection', 'union') for row in frames[key]}
     except (ValueError, KeyError, TypeError) as error:
@@ -154,7 +176,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     if len(lengths) != 1 or widths - {classes}:
         msg = f'{path} is damaged: its per_frame lists differ in length'
         raise ValueError(msg)
-    return dict(found)
+    return dict(evaluation)
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, block_s: float = 0.0) -> Comparison:
@@ -166,7 +188,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, block_s: flo
     fewer than 10 frames or blocks there is no interval.
 
     Args:
-        before: an evaluation, as `read_evaluation` gives it.
+        before: an evaluation, as `read_evaluation` returns it.
         after: the other.
         block_s: length in s of the blocks that are drawn; 0 draws single frames.
 
@@ -278,19 +300,19 @@ def _blocks(
 
 
 def _bootstrap(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Give the differences of (resamples, classes + 1), the mean over the classes last."""
+    """Return the differences,  (resamples, classes + 1), the mean over the classes last."""
     random = np.random.default_rng(SEED)
     drawn = counts.shape[1]
     flat = counts.reshape(2, drawn, -1).astype(np.float64)
-    found = []
+    differences = []
     for _ in range(RESAMPLES // CHUNK):
         weights = random.multinomial(drawn, np.full(drawn, 1 / drawn), size=CHUNK).astype(np.float64)
         sums = (weights @ flat).reshape(2, CHUNK, *counts.shape[2:])
         ious = _ious(np.rint(sums).astype(np.int64))
         known = ~np.isnan(ious)
         means = np.where(known, ious, 0).sum(axis=-1) / np.maximum(known.sum(axis=-1), 1)
-        found.append(np.concatenate([ious[1] - ious[0], (means[1] - means[0])[:, None]], axis=1))
-    return np.concatenate(found)
+        differences.append(np.concatenate([ious[1] - ious[0], (means[1] - means[0])[:, None]], axis=1))
+    return np.concatenate(differences)
 
 
 def _interval(differences: npt.NDArray[np.float64]) -> tuple[list[float | None], list[float | None]]:

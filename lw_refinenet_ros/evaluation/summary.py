@@ -236,7 +236,7 @@ def percentiles(values_ms: Iterable[float]) -> dict[str, float | None]:
 
 def percent(value: float | None) -> str:
     """Return a fraction of 1 in per cent; 'absent' for None."""
-    return 'absent' if value is None else f'{value:.1%}'
+    return 'absent' if value is None else '< 0.1%' if 0 < value < 0.001 else f'{value:.1%}'
 
 
 def _by_class(evaluation: Evaluation, values: npt.NDArray[np.float64]) -> dict[str, float | None]:

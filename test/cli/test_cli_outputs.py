@@ -11,7 +11,7 @@ import pytest
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.cli.outputs import BAG, JSON, OVERLAY, PICTURE, REPORT, WEIGHTS, Output, check_outputs
 from lw_refinenet_ros.evaluation.files import write_json
-from lw_refinenet_ros.evaluation.page import page
+from lw_refinenet_ros.evaluation.report.run import write_run_report
 from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.sources.bag_writer import BagWriter
 from lw_refinenet_ros.sources.video_writer import VideoWriter
@@ -138,7 +138,8 @@ def test_results_of_the_same_kind_are_replaced_and_missing_folders_are_made(eval
 def test_every_kind_knows_its_own_files_and_no_others(tmp_path, tiny_weights, street):
     kinds = {'x.json': JSON, 'x.html': REPORT, 'x.mcap': BAG, 'x.mp4': OVERLAY, 'w.safetensors': WEIGHTS}
     write_json(tmp_path / 'x.json', {'miou': 0.5})
-    (tmp_path / 'x.html').write_text(page('title', 'body'))
+    empty = {'tiles': [], 'conditions': {}, 'samples': [], 'legend': [], 'ages': [], 'misses': []}
+    write_run_report(tmp_path / 'x.html', title='title', verdict='done', **empty)
     with BagWriter(tmp_path / 'x.mcap') as bag:
         frame = Frame.from_array(street, stamp_ns=1, frame_id='c', encoding='rgb8')
         bag.write_image('/lw_refinenet/overlay', frame)

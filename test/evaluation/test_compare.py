@@ -13,14 +13,8 @@ import pytest
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.evaluation.compare import compare
-from lw_refinenet_ros.evaluation.comparison_report import (
-    BROKEN,
-    IGNORED,
-    MENDED,
-    WRONG,
-    comparison_headline,
-    write_comparison_report,
-)
+from lw_refinenet_ros.evaluation.report.comparison import write_comparison_report
+from lw_refinenet_ros.evaluation.report.pictures import BROKEN, MENDED, NO_TRUTH, WRONG_IN_BOTH, changes
 from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
 from lw_refinenet_ros.labels import LabelSet
 from test.support.html import CHROMIUM, Checker
@@ -109,7 +103,7 @@ def test_fewer_than_ten_frames_or_blocks_give_no_interval_and_say_so():
         found = compare(evaluation(before[:count]), evaluation(before[:count] + 20), block_s=block_s)
         assert (found.miou.low, found.miou.high, found.miou.verdict) == (None, None, 'unsure')
         assert found.miou.difference == pytest.approx(0.015)
-        assert f'({reason}), no sure change' in comparison_headline(found)
+        assert f'({reason}), no sure change' in found.headline
         assert {change.verdict for change in found.classes} == {'unsure'}
     assert compare(*pair, block_s=4).miou.verdict == 'better'
 
@@ -299,14 +293,12 @@ def changed_frames(count=3):
 
 
 def test_the_colours_of_what_changed_say_who_is_right():
-    from lw_refinenet_ros.evaluation.comparison_report import _change
-
-    shown = _change(changed_frames()[0])
-    for columns, color in ((slice(16, 32), MENDED), (slice(32, 48), BROKEN), (slice(48, 64), WRONG)):
+    shown = changes(changed_frames()[0])
+    for columns, color in ((slice(16, 32), MENDED), (slice(32, 48), BROKEN), (slice(48, 64), WRONG_IN_BOTH)):
         assert (shown[4:, columns] == color).all()
     assert (shown[4:, :16] == shown[4, 0]).all()
-    assert tuple(shown[4, 0]) not in (MENDED, BROKEN, WRONG, IGNORED)
-    assert (shown[:4] == IGNORED).all()
+    assert tuple(shown[4, 0]) not in (MENDED, BROKEN, WRONG_IN_BOTH, NO_TRUTH)
+    assert (shown[:4] == NO_TRUTH).all()
 
 
 PROBE = """

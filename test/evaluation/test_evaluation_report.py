@@ -13,8 +13,9 @@ import pytest
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.evaluation.evaluate import Prediction, evaluate, segment_with
 from lw_refinenet_ros.evaluation.evaluation import merge
-from lw_refinenet_ros.evaluation.evaluation_report import write_evaluation_report
 from lw_refinenet_ros.evaluation.examples import Example
+from lw_refinenet_ros.evaluation.report.evaluation import write_evaluation_report
+from lw_refinenet_ros.evaluation.report.pictures import NO_TRUTH, WRONG, difference
 from lw_refinenet_ros.evaluation.summary import summarize
 from lw_refinenet_ros.image.encodings import Pixels
 from lw_refinenet_ros.labels import LabelSet
@@ -160,11 +161,9 @@ def test_charts_of_a_folder_count_its_frames(tmp_path, street, monkeypatch):
 
 
 def test_the_difference_is_red_where_the_prediction_is_wrong_and_grey_without_truth(found):
-    from lw_refinenet_ros.evaluation.evaluation_report import IGNORED, WRONG, _difference
-
-    shown = _difference(found.worst[0])
+    shown = difference(found.worst[0])
     assert (shown[10:, :11] == WRONG).all()
-    assert (shown[:4] == IGNORED).all()
+    assert (shown[:4] == NO_TRUTH).all()
     assert not (shown[10:, 11:] == WRONG).all(-1).any()
 
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lw_refinenet_ros.evaluation.charts import MOST_POINTS, age_chart, age_histogram, change_chart
-from lw_refinenet_ros.evaluation.report import LegendEntry, Sample, legend_entries, write_report
+from lw_refinenet_ros.evaluation.report.charts import MOST_POINTS, age_chart, age_histogram, change_chart
+from lw_refinenet_ros.evaluation.report.run import LegendEntry, Sample, legend_entries, write_run_report
 from lw_refinenet_ros.labels import LabelSet
 from test.support.html import CHROMIUM, Checker
 
@@ -30,8 +30,8 @@ def ages(count):
 def write(path, **changes):
     arguments = {
         'title': 'Street',
-        'subtitle': '3 of 4 frames segmented',
-        'summary_rows': [('Age', '41 ms', 'median'), ('Lost', '0', 'in transport')],
+        'verdict': '3 of 4 frames segmented',
+        'tiles': [('Age', '41 ms', 'median'), ('Lost', '0', 'in transport')],
         'conditions': {'Engine': 'openvino 2026.4', 'Machine': '2 cores'},
         'samples': [Sample(street(), street(), 't = 3.20 s'), Sample(street(), street(), 't = 6.40 s')],
         'legend': [
@@ -44,7 +44,7 @@ def write(path, **changes):
         'misses': [(1.0, 'superseded'), (2.0, 'superseded'), (3.0, 'lost')],
         **changes,
     }
-    write_report(path, **arguments)
+    write_run_report(path, **arguments)
     return path.read_text('utf-8')
 
 
@@ -84,8 +84,8 @@ def test_everything_given_as_text_is_escaped(tmp_path):
     text = write(
         tmp_path / 'report.html',
         title=bad,
-        subtitle=bad,
-        summary_rows=[(bad, bad, bad)],
+        verdict=bad,
+        tiles=[(bad, bad, bad)],
         conditions={bad: bad},
         samples=[Sample(street(), street(), bad)],
         legend=[LegendEntry(bad, (1, 2, 3), 1), LegendEntry(bad, (1, 2, 3), 0)],
@@ -188,7 +188,7 @@ def test_a_run_without_results_says_so_and_still_marks_its_misses():
 
 
 def test_an_empty_report_is_a_report(tmp_path):
-    empty = {'summary_rows': [], 'conditions': {}, 'samples': [], 'legend': [], 'ages': [], 'misses': []}
+    empty = {'tiles': [], 'conditions': {}, 'samples': [], 'legend': [], 'ages': [], 'misses': []}
     assert 'Street' in Checker(write(tmp_path / 'report.html', **empty)).texts
 
 

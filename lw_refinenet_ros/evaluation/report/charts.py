@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Charts as inline SVG that fills its column.
+"""Charts as inline SVG that fills its column, ready to be put into a template.
 
 Horizontal positions are percentages and text is not scaled, so that tick labels have one
 size on a phone and on a desk. Colours come from the page's style sheet.
@@ -12,10 +12,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup, escape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ class Axis:
         return round(100 * min(max((value - self.low) / (self.high - self.low), 0), 1), 2)
 
     def ticks(self, steps: int) -> list[float]:
-        """Give the round values between the ends, at most so many steps."""
+        """Return the round values between the ends, at most so many steps."""
         step = _step((self.high - self.low) / steps)
         if self.whole:
             step = max(step, 1)
@@ -56,7 +56,7 @@ class Axis:
 
 
 def _step(at_least: float) -> float:
-    """Give the next of 1, 2, 5, 10, 20… (or 0.5, 0.2…) that is not smaller."""
+    """Return the next of 1, 2, 5, 10, 20… (or 0.5, 0.2…) that is not smaller."""
     unit = 10.0 ** math.floor(math.log10(at_least))
     return next(m * unit for m in (1, 2, 5, 10, 20) if m * unit >= at_least)
 
@@ -146,7 +146,7 @@ class Plot:
                 self.add(f'<text class="start-name" x="{at}" dx="4" y="100%" dy="-5">{number}</text>')
                 last = self.x.percent(place)
 
-    def svg(self, message: str) -> str:
+    def svg(self, message: str) -> Markup:
         """Return the plot, described in words for those who do not see it."""
         grid = []
         for value in self.y.ticks(8):
@@ -161,7 +161,7 @@ class Plot:
                 f'<line class="grid" x1="{at}" x2="{at}" y2="100%"/>'
                 f'<text class="x" x="{at}" y="100%" dy="18">{_number(value)}</text>'
             )
-        return (
+        return Markup(
             f'<svg class="plot" role="img" aria-label="{escape(message)}" height="{HEIGHT}">{"".join(grid)}'
             f'<text class="y-name" x="-48" y="-20">{self.y.label}</text>'
             f'<text class="name" x="100%" y="100%" dy="38">{self.x.label}</text>{"".join(self._marks)}</svg>'
@@ -223,7 +223,7 @@ def age_chart(
     what: str = 'age',
     x_name: str = TIME,
     recordings: Recordings = (),
-) -> str:
+) -> Markup:
     """Draw the age of each result over time, with the median and p95, and a mark per frame without a result.
 
     Args:
@@ -235,13 +235,13 @@ def age_chart(
 
     """
     if not ages and not misses:
-        return '<p class="empty">No frame was published.</p>'
+        return _empty('No frame was published.')
     tracks = _Tracks(ages, recordings)
     times = [time for time, _ in tracks.points] + [time for time, _ in misses]
     x = Axis(x_name, min(*times, 0.0), max(*times, 1.0), whole=x_name != TIME)
     strips = ''.join(_strip(x, fate, misses) for fate in sorted({fate for _, fate in misses}))
     if not ages:
-        return f'{strips}<p class="empty">No result arrived.</p>'
+        return Markup(f'{strips}{_empty("No result arrived.")}')
     values = [age for _, age in ages]
     plot = Plot(x, _age_axis(values, what))
     tracks.mark(plot)
@@ -254,13 +254,13 @@ def age_chart(
     if sum(map(len, tracks.drawn)) < len(ages):
         notes.insert(0, f'Of {len(ages)} results the lowest and the highest of each short span are drawn.')
     message = f'{what.capitalize()} of {len(ages)} results over time: {spread}'
-    return strips + plot.svg(message) + _note(notes)
+    return Markup(f'{strips}{plot.svg(message)}{_note(notes)}')
 
 
-def age_histogram(ages_ms: Sequence[float], what: str = 'age') -> str:
+def age_histogram(ages_ms: Sequence[float], what: str = 'age') -> Markup:
     """Draw how many results had which age or latency (ms), with the median and p95."""
     if not ages_ms:
-        return '<p class="empty">No result arrived.</p>'
+        return _empty('No result arrived.')
     x = _age_axis(ages_ms, what)
     width = _step((x.high - x.low) / BINS)
     edges = [width * i for i in range(math.floor(x.low / width), math.ceil(x.high / width) + 1)]
@@ -286,7 +286,7 @@ def score_chart(
     marked: Mapping[int, tuple[str, str]],
     x_name: str = TIME,
     recordings: Recordings = (),
-) -> str:
+) -> Markup:
     """Draw a ratio of each frame, with the mean, and a link for each marked frame.
 
     Args:
@@ -297,7 +297,7 @@ def score_chart(
 
     """
     if not scores:
-        return '<p class="empty">No frame was scored.</p>'
+        return _empty('No frame was scored.')
     tracks = _Tracks(scores, recordings)
     places = [place for place, _ in tracks.points]
     x = Axis(x_name, min(*places, 0), max(*places, 1), whole=x_name != TIME)
@@ -322,7 +322,7 @@ def score_chart(
     return plot.svg(message) + _note(tracks.note())
 
 
-def change_chart(changes: Sequence[Point], x_name: str = TIME, recordings: Recordings = ()) -> str:
+def change_chart(changes: Sequence[Point], x_name: str = TIME, recordings: Recordings = ()) -> Markup:
     """Draw a bar per frame; what is below 0 is worse.
 
     Args:
@@ -332,7 +332,7 @@ def change_chart(changes: Sequence[Point], x_name: str = TIME, recordings: Recor
 
     """
     if not changes:
-        return '<p class="empty">No frame is in both.</p>'
+        return _empty('No frame is in both.')
     tracks = _Tracks(changes, recordings)
     drawn = list(itertools.chain.from_iterable(tracks.drawn))
     places = np.array([place for place, _ in drawn])
@@ -361,8 +361,8 @@ def _strip(x: Axis, fate: str, misses: Sequence[tuple[float, str]]) -> str:
         for at, count in sorted(cells.items())
     )
     frames = sum(cells.values())
-    said = escape(f'{fate}: {frames} {"frame" if frames == 1 else "frames"}')
-    return f'<p class="strip">{said}</p><svg class="strip" role="img" aria-label="{said}">{marks}</svg>'
+    message = escape(f'{fate}: {frames} {"frame" if frames == 1 else "frames"}')
+    return f'<p class="strip">{message}</p><svg class="strip" role="img" aria-label="{message}">{marks}</svg>'
 
 
 def _thinned(points: Sequence[Point], most: int) -> Sequence[Point]:
@@ -384,5 +384,9 @@ def _outliers(values: Sequence[float], axis: Axis, where: str) -> list[str]:
     return [f'{results} above {_number(axis.high)} ms, up to {_rough(max(beyond))} ms, {where}.']
 
 
-def _note(sentences: Sequence[str]) -> str:
-    return f'<p class="note">{escape(" ".join(sentences))}</p>' if sentences else ''
+def _note(sentences: Sequence[str]) -> Markup:
+    return Markup('<p class="note">{}</p>').format(' '.join(sentences)) if sentences else Markup()
+
+
+def _empty(sentence: str) -> Markup:
+    return Markup('<p class="empty">{}</p>').format(sentence)
