@@ -39,6 +39,7 @@ LAYER_OF = {
     'limits': '.',
     'nav2_layer': '.',
     'one_line': '.',
+    'svg': '.',
     '__version__': '.',
 }
 

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Charts as inline SVG that fills its column, ready to be put into a template.
-
-Horizontal positions are percentages and text is not scaled, so that tick labels have one
-size on a phone and on a desk. Colours come from the page's style sheet.
-"""
+"""Charts of a page, ready to be put into a template. Their colours come from its style sheet."""
 
 from __future__ import annotations
 
@@ -11,161 +7,38 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup, escape
 
+from lw_refinenet_ros.svg import Axis, Plot, readable, round_step
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lw_refinenet_ros.svg import Point
+
 __all__ = ['TIME', 'age_chart', 'age_histogram', 'change_chart', 'score_chart']
 
-HEIGHT = 240
 MOST_POINTS = 600  # more cannot be told apart on a screen and make the file slow
 BINS = 80
-LEAST_APART = 4.0  # per cent of the width between two numbers of recordings
 MOST_WIDE = 12.0  # per cent of the width for a bar, so that a few frames do not fill the plot
 TIME = 'time, s'
 
-Point = tuple[float, float]
 Recordings = Sequence[tuple[str, int]]
 
 
-@dataclass(frozen=True)
-class Axis:
-    """Values from low to high, drawn from 0 to 100 per cent."""
-
-    label: str
-    low: float
-    high: float
-    whole: bool = False
-
-    def percent(self, value: float) -> float:
-        """Place a value; what lies beyond the ends is put on them."""
-        return round(100 * min(max((value - self.low) / (self.high - self.low), 0), 1), 2)
-
-    def ticks(self, steps: int) -> list[float]:
-        """Return the round values between the ends, at most so many steps."""
-        step = _step((self.high - self.low) / steps)
-        if self.whole:
-            step = max(step, 1)
-        first, last = math.ceil(self.low / step), math.floor(self.high / step)
-        return [i * step for i in range(first, last + 1)]
-
-
-def _step(at_least: float) -> float:
-    """Return the next of 1, 2, 5, 10, 20… (or 0.5, 0.2…) that is not smaller."""
-    unit = 10.0 ** math.floor(math.log10(at_least))
-    return next(m * unit for m in (1, 2, 5, 10, 20) if m * unit >= at_least)
-
-
-def _number(value: float) -> str:
-    return f'{value:,.6g}'
-
-
 def _rough(value: float) -> str:
-    return _number(float(f'{value:.3g}'))
+    return readable(float(f'{value:.3g}'))
 
 
 def _age_axis(ages_ms: Sequence[float], what: str) -> Axis:
     """Span the ages from 0 on, to twice the 95th percentile where a few outliers would flatten the rest."""
     largest, p95 = max(ages_ms), float(np.percentile(ages_ms, 95))
     high = max(2 * p95 if 0 < 3 * p95 < largest else 1.05 * largest, 1.0)
-    step = _step(high / 20)
+    step = round_step(high / 20)
     return Axis(f'{what}, ms', min(*ages_ms, 0.0), step * math.ceil(high / step))
-
-
-class Plot:
-    """Marks between two axes, with gridlines, ticks and names, as one SVG."""
-
-    def __init__(self, x: Axis, y: Axis) -> None:
-        self.x, self.y = x, y
-        self._marks: list[str] = []
-
-    def add(self, mark: str) -> None:
-        """Add SVG that is placed by `across` and `down`."""
-        self._marks.append(mark)
-
-    def across(self, value: float) -> str:
-        """Return the place of a value of the horizontal axis."""
-        return f'{self.x.percent(value)}%'
-
-    def down(self, value: float) -> str:
-        """Return the place of a value of the vertical axis, counted from the top."""
-        return f'{100 - self.y.percent(value):.2f}%'
-
-    def line(self, tracks: Sequence[Sequence[Point]]) -> None:
-        """Join the points of each track; tracks are not joined."""
-        lines = []
-        for track in tracks:
-            points = ' '.join(f'{self.x.percent(x)},{round(100 - self.y.percent(y), 2)}' for x, y in track)
-            lines.append(f'<polyline class="line" points="{points}" vector-effect="non-scaling-stroke"/>')
-        self.add(f'<svg viewBox="0 0 100 100" preserveAspectRatio="none">{"".join(lines)}</svg>')
-
-    def dots(self, tracks: Sequence[Sequence[Point]]) -> None:
-        """Mark every point; those above the upper end lie on it, as triangles."""
-        radius = 2 if sum(map(len, tracks)) > 50 else 4
-        for x, y in itertools.chain.from_iterable(tracks):
-            if y > self.y.high:
-                self.add(f'<svg class="over" x="{self.across(x)}"><path d="M0-1 5 8H-5z"/></svg>')
-            else:
-                self.add(f'<circle class="dot" cx="{self.across(x)}" cy="{self.down(y)}" r="{radius}"/>')
-
-    def bar(self, left: float, width: float, ends: tuple[float, float], kind: str, title: str = '') -> None:
-        """Draw a bar: left edge and width in per cent of the plot, ends as values of the vertical axis."""
-        bottom, top = (100 - self.y.percent(end) for end in sorted(ends))
-        named = f'<title>{title}</title>' if title else ''
-        self.add(
-            f'<rect class="{kind}" x="{left:.2f}%" width="{width:.3f}%"'
-            f' y="{top:.2f}%" height="{bottom - top:.2f}%">{named}</rect>'
-        )
-
-    def levels(self, values: Sequence[float], name: str) -> None:
-        """Draw horizontal lines, and name them above the plot, where no point is hidden."""
-        for at in map(self.down, values):
-            self.add(f'<line class="level" x2="100%" y1="{at}" y2="{at}"/>')
-        self.add(f'<text class="level-name" x="100%" y="-16" text-anchor="end">{name}</text>')
-
-    def upright(self, value: float, name: str, anchor: str, shift: int) -> None:
-        """Draw a vertical line and name it."""
-        at = self.across(value)
-        self.add(
-            f'<line class="level" y2="100%" x1="{at}" x2="{at}"/>'
-            f'<text class="level-name" text-anchor="{anchor}" x="{at}" dx="{shift}" y="12">{name}</text>'
-        )
-
-    def starts(self, places: Sequence[float]) -> None:
-        """Mark and number where each of several recordings starts."""
-        last = -100.0
-        for number, place in enumerate(places, 1):
-            at = self.across(place)
-            self.add(f'<line class="start" x1="{at}" x2="{at}" y2="100%"/>')
-            if self.x.percent(place) - last >= LEAST_APART:
-                self.add(f'<text class="start-name" x="{at}" dx="4" y="100%" dy="-5">{number}</text>')
-                last = self.x.percent(place)
-
-    def svg(self, message: str) -> Markup:
-        """Return the plot, described in words for those who do not see it."""
-        grid = []
-        for value in self.y.ticks(8):
-            at = self.down(value)
-            grid.append(
-                f'<line class="grid" x2="100%" y1="{at}" y2="{at}"/>'
-                f'<text class="y" x="-8" y="{at}">{_number(value)}</text>'
-            )
-        for value in self.x.ticks(5):
-            at = self.across(value)
-            grid.append(
-                f'<line class="grid" x1="{at}" x2="{at}" y2="100%"/>'
-                f'<text class="x" x="{at}" y="100%" dy="18">{_number(value)}</text>'
-            )
-        return Markup(
-            f'<svg class="plot" role="img" aria-label="{escape(message)}" height="{HEIGHT}">{"".join(grid)}'
-            f'<text class="y-name" x="-48" y="-20">{self.y.label}</text>'
-            f'<text class="name" x="100%" y="100%" dy="38">{self.x.label}</text>{"".join(self._marks)}</svg>'
-        )
 
 
 class _Tracks:
@@ -262,7 +135,7 @@ def age_histogram(ages_ms: Sequence[float], what: str = 'age') -> Markup:
     if not ages_ms:
         return _empty('No result arrived.')
     x = _age_axis(ages_ms, what)
-    width = _step((x.high - x.low) / BINS)
+    width = round_step((x.high - x.low) / BINS)
     edges = [width * i for i in range(math.floor(x.low / width), math.ceil(x.high / width) + 1)]
     x = Axis(x.label, edges[0], edges[-1])
     counts = np.histogram(np.minimum(ages_ms, x.high), edges)[0].tolist()
@@ -270,7 +143,7 @@ def age_histogram(ages_ms: Sequence[float], what: str = 'age') -> Markup:
     for left, right, count in zip(edges, edges[1:], counts):
         if count:
             over = right == edges[-1] and max(ages_ms) > right
-            span = f'{_number(left)} ms and more' if over else f'{_number(left)} to {_number(right)} ms'
+            span = f'{readable(left)} ms and more' if over else f'{readable(left)} to {readable(right)} ms'
             kind = 'bar over' if over else 'bar'
             plot.bar(x.percent(left), 90 / len(counts), (0, count), kind, f'{span}: {count}')
     median, p95 = np.percentile(ages_ms, (50, 95))
@@ -278,7 +151,8 @@ def age_histogram(ages_ms: Sequence[float], what: str = 'age') -> Markup:
     plot.upright(p95, 'p95', 'start', 5)
     spread = f'median {_rough(median)} ms, 95% within {_rough(p95)} ms'
     message = f'{what.capitalize()} of {len(ages_ms)} results: {spread}'
-    return plot.svg(message) + _note(_outliers(ages_ms, x, 'counted in the last bar'))
+    note = _note(_outliers(ages_ms, x, 'counted in the last bar'))
+    return Markup(f'{plot.svg(message)}{note}')
 
 
 def score_chart(
@@ -312,14 +186,9 @@ def score_chart(
     plot.levels([100 * mean], f'mean {mean:.1%}')
     for index, (target, name) in marked.items():
         place, value = tracks.points[index]
-        at = f'cx="{plot.across(place)}" cy="{plot.down(100 * value)}"'
-        label = escape(f'{name}: {value:.1%}')
-        plot.add(
-            f'<a href="#{target}" aria-label="{label}"><title>{label}</title>'
-            f'<circle class="reach" {at} r="16"/><circle class="mark" {at} r="6"/></a>'
-        )
+        plot.link((place, 100 * value), target, f'{name}: {value:.1%}')
     message = f'mIoU of {len(scores)} frames: mean {mean:.1%}, lowest {lowest:.1%}'
-    return plot.svg(message) + _note(tracks.note())
+    return Markup(f'{plot.svg(message)}{_note(tracks.note())}')
 
 
 def change_chart(changes: Sequence[Point], x_name: str = TIME, recordings: Recordings = ()) -> Markup:
@@ -349,7 +218,8 @@ def change_chart(changes: Sequence[Point], x_name: str = TIME, recordings: Recor
         kind = 'over' if value < 0 else 'bar'
         plot.bar(x.percent(place) - width / 2, width, (0, 100 * value), kind)
     better = sum(value > 0 for _, value in changes)
-    return plot.svg(f'Change of {len(changes)} frames: {better} better') + _note(tracks.note())
+    message = f'Change of {len(changes)} frames: {better} better'
+    return Markup(f'{plot.svg(message)}{_note(tracks.note())}')
 
 
 def _strip(x: Axis, fate: str, misses: Sequence[tuple[float, str]]) -> str:
@@ -381,7 +251,7 @@ def _outliers(values: Sequence[float], axis: Axis, where: str) -> list[str]:
     if not beyond:
         return []
     results = '1 result' if len(beyond) == 1 else f'{len(beyond)} results'
-    return [f'{results} above {_number(axis.high)} ms, up to {_rough(max(beyond))} ms, {where}.']
+    return [f'{results} above {readable(axis.high)} ms, up to {_rough(max(beyond))} ms, {where}.']
 
 
 def _note(sentences: Sequence[str]) -> Markup:
