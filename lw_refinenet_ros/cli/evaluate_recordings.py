@@ -103,7 +103,7 @@ def _recordings(options: argparse.Namespace, bags: Sequence[Path], worst: int) -
     names = names_of(bags or [options.images])
     labels = Path(options.labels).absolute() if Path(options.labels).is_dir() else options.labels
     output = options.output_bag.absolute() if options.output_bag else None
-    made = conditions()
+    software = conditions()
     classes = label_set(options.weights)
     recordings = []
     for name, path in zip(names, bags or [options.images.absolute()]):
@@ -122,7 +122,7 @@ def _recordings(options: argparse.Namespace, bags: Sequence[Path], worst: int) -
             output=output / f'{name}.mcap' if output and len(bags) > 1 else output,
             node=NODE,
             state=None,
-            versions=f'{made["versions"]}, {made.get("commit", "no commit")}',
+            versions=f'{software["versions"]}, {software.get("commit", "no commit")}',
             masks=mask_map(options, classes, masks),
             selection=Selection(
                 options.every or 1,

@@ -81,8 +81,8 @@ class _Process:
 
     def _epitaph(self, what: str) -> str:
         lines = [line for line in self.log.read_text(errors='replace').splitlines() if line.strip()]
-        said = f'; its last output: {lines[-1].strip()}' if lines else ''
-        return f'the {self.name} {what}{said}'
+        last = f'; its last output: {lines[-1].strip()}' if lines else ''
+        return f'the {self.name} {what}{last}'
 
 
 def die_with_parent() -> None:

@@ -79,7 +79,7 @@ class Checkpoint:
             ours, theirs = self._key.get(name), about['key'].get(name)
             if ours != theirs:
                 what = f'its {name} is {theirs}, now {ours}'
-                msg = f'{self._path} is of another evaluation: {what}; remove it to start anew'
+                msg = f'{self._path} is of another evaluation: {what}; remove it to start over'
                 raise ValueError(msg)
         return dict(about['more'])
 
@@ -115,6 +115,6 @@ def _restore(path: Path, evaluation: Evaluation) -> dict[str, Any]:
             raise TypeError(msg)
         evaluation.restore(arrays)
     except Exception as error:  # damaged archives make NumPy, zipfile and zlib raise nearly anything
-        msg = one_line(f'{path} is no state of an evaluation ({type(error).__name__}: {error})')
+        msg = one_line(f'{path} is not a checkpoint of an evaluation ({type(error).__name__}: {error})')
         raise ValueError(msg) from error
     return about

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two evaluations of the same frames: what got better, what worse, and how sure that is."""
+"""Compare two evaluations of the same frames: what improved, what degraded, and how certain that is."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ['Change', 'Comparison', 'FrameChange', 'compare', 'points', 'read_eva
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-SEED = 0  # the same two files give the same interval
+SEED = 0  # the same two files always have the same interval
 LEAST_DRAWN = 10  # frames or blocks: an interval of fewer would be too narrow, and of one has no width
 MOST_SAVED = 20  # frames that changed most
 CHUNK = 200  # resamples at a time: memory stays small with many frames
-VERDICTS = {'better': 'better', 'worse': 'worse', 'unsure': 'no sure change'}
+VERDICTS = {'better': 'better', 'worse': 'worse', 'unsure': 'no significant change'}
 
 
 @dataclass(frozen=True)

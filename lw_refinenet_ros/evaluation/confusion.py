@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ['Confusion', 'count_pairs', 'id_list', 'mean_of_known', 'ratio']
 
 MOST_IDS = 10  # that a message names
-MOST_COUNTED = 1 << 24  # pixels at a time: OpenCV gives the counts as float32, which holds no more exactly
+MOST_COUNTED = 1 << 24  # pixels at a time: OpenCV returns float32 counts, which hold no more exactly
 
 
 class Confusion(Measure):
@@ -108,7 +108,7 @@ class Confusion(Measure):
 
     @property
     def recall(self) -> npt.NDArray[np.float64]:
-        """Share of each class's true pixels that were found, (C,); NaN for a class not in the truth."""
+        """Share of each class's true pixels that are right, (C,); NaN for a class not in the truth."""
         return ratio(self.intersection, self._true)
 
     @property

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ['MOST_NAMED', 'Evaluation', 'NamedCount', 'merge']
 
-MOST_NAMED = 100  # things that are kept word by word; the rest is counted
+MOST_NAMED = 100  # texts that are kept; the rest is only counted
 
 
 class NamedCount(Storable):
-    """Things that are all counted, and of which the first hundred are kept in words."""
+    """Count texts, and keep the first hundred."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -39,14 +39,14 @@ class NamedCount(Storable):
         self.first.extend(texts[: MOST_NAMED - len(self.first)])
 
     def merge(self, other: NamedCount, prefix: str) -> None:
-        """Count what another counted, with a prefix to its words."""
+        """Count what another counted, with a prefix to its texts."""
         self.add(*(prefix + text for text in other.first))
         self.count += other.count - len(other.first)
 
 
 @dataclass
 class Evaluation(Storable):
-    """All that was counted; memory grows by a row of counts per scored frame and some times per frame.
+    """All counts; memory grows by a row of counts per scored frame and some times per frame.
 
     Args:
         labels: the classes.

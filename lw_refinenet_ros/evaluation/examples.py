@@ -105,19 +105,19 @@ class FolderExamples:
             SourceError: there are no images, or none of them has a mask.
 
         """
-        found = images_in(images)
-        if not found:
+        files = images_in(images)
+        if not files:
             msg = f'{images} has no images'
             raise SourceError(msg)
         masks = {path.stem: path for path in labels.glob('*.png')}
-        pairs = [(path, masks.get(path.stem)) for path in found[::every]]
+        pairs = [(path, masks.get(path.stem)) for path in files[::every]]
         examples = cls(pairs)
         if len(examples.frames_alone) == len(pairs):
             msg = f'{labels} has a mask for none of the {len(pairs)} images of {images}: NAME.png is needed'
             raise SourceError(msg)
         which = Selection(every)
         examples.description = f'images {images}, masks {labels}{_appended(which)}'
-        stems = {path.stem for path in found}
+        stems = {path.stem for path in files}
         examples.masks_alone = tuple(path.name for stem, path in sorted(masks.items()) if stem not in stems)
         return examples
 
@@ -283,7 +283,7 @@ class LabelStream:
         self._held: dict[int, Mask | None] = {}
 
     def take(self, stamp_ns: int) -> Mask | None:
-        """Give the label image of a wanted stamp, uint8 (H, W), once; None if there is none."""
+        """Return the label image of a wanted stamp, uint8 (H, W), once; None if there is none."""
         while stamp_ns not in self._held and stamp_ns in self._wanted:
             frame = next(self._frames, None)
             if frame is None:
@@ -304,7 +304,7 @@ class LabelStream:
 
 
 def find_masks(folder: Path) -> dict[int, Path]:
-    """Give the masks of a folder by the stamp in ns that names them.
+    """Return the masks of a folder by the stamp in ns that names them.
 
     Raises:
         SourceError: there are none, or a PNG has another name.
@@ -313,8 +313,8 @@ def find_masks(folder: Path) -> dict[int, Path]:
     files = sorted(folder.glob('*.png'))
     strange = [path.name for path in files if not (path.stem.isascii() and path.stem.isdecimal())]
     if strange or not files:
-        found = f'{len(strange)} PNGs named otherwise: {", ".join(strange[:3])}' if strange else 'no PNGs'
-        msg = f'{folder} has {found}; masks of a bag are named STAMP_NS.png'
+        content = f'{len(strange)} PNGs named otherwise: {", ".join(strange[:3])}' if strange else 'no PNGs'
+        msg = f'{folder} has {content}; masks of a bag are named STAMP_NS.png'
         raise SourceError(msg)
     return {int(path.stem): path for path in files}
 

@@ -27,7 +27,7 @@ def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
 
 
 def _indented(value: Any, indent: str) -> str:
-    """Give JSON with a line per entry, but lists of plain values on one line."""
+    """Return JSON with a line per entry, but lists of plain values on one line."""
     inner = f'{indent}  '
     if isinstance(value, dict) and value:
         rows = [f'{_plain(str(key))}: {_indented(entry, inner)}' for key, entry in value.items()]

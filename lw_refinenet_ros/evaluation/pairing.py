@@ -48,9 +48,9 @@ def pair_stamps(frames: Iterable[int], masks: Iterable[int], tolerance_ns: int) 
     if ours.size and theirs.size:
         nearest_mask, nearest_frame = _nearest(theirs, ours), _nearest(ours, theirs)
         mutual = nearest_frame[nearest_mask] == np.arange(ours.size)
-        found = theirs[nearest_mask]
-        chosen = mutual & (np.abs(found - ours) <= tolerance_ns)
-        partners = dict(zip(ours[chosen].tolist(), found[chosen].tolist()))
+        nearest = theirs[nearest_mask]
+        chosen = mutual & (np.abs(nearest - ours) <= tolerance_ns)
+        partners = dict(zip(ours[chosen].tolist(), nearest[chosen].tolist()))
     taken = set(partners.values())
     return Pairing(
         partners,

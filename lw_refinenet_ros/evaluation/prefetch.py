@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads ahead in a thread, so that decoding overlaps what is done with the frames."""
+"""Read ahead in a thread, so that decoding overlaps with whatever is done with the frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEPTH = 2  # items that wait: one is enough to overlap, a second evens out
 
 
 def prefetched(items: Generator[Item, None, None]) -> Generator[Item, None, None]:
-    """Give the items of a generator, which runs wholly in a thread of its own and ends with this one.
+    """Yield the items of a generator, which runs wholly in a thread of its own and ends with this one.
 
     What it raises is raised here, after the items that came before.
     """

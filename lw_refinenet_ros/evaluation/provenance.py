@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which weights, architecture, engine and precision figures were made with."""
+"""Which weights, architecture, engine and precision produced the figures."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def evaluate_on_ray(
     """Evaluate recordings on a cluster; the results are in the order of the recordings.
 
     Every machine needs this package, and the recordings under the same paths. A recording whose machine dies
-    is evaluated on another, from its kept state where that is on a disk they share.
+    is evaluated on another, from its checkpoint where that is on a shared disk.
 
     Args:
         recordings: what to evaluate.

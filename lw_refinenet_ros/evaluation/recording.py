@@ -49,7 +49,7 @@ class Recording:
         worst: how many of the worst frames to keep.
         output: the bag to write results to, or None.
         node: the name that its topics begin with.
-        state: a folder of `state_folder` to keep the state in, or None: nothing is kept.
+        state: a folder of `state_folder` for the checkpoint, or None: no checkpoints.
         versions: of what the figures depend on: the state of another version is refused.
         masks: how masks of other classes meet those of the weights.
         selection: which frames.
@@ -84,7 +84,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Done:
-    """The evaluation of a recording, and what it was made with."""
+    """The evaluation of a recording, and the weights and engine that produced it."""
 
     name: str
     evaluation: Evaluation
@@ -131,9 +131,9 @@ def evaluate_recording(
         return Failed(recording.name, str(error))
     evaluation = begin(examples, segmenter.labels, worst=recording.worst)
     checkpoint = _checkpoint(recording, examples.description, segmenter)
-    kept = checkpoint.load(evaluation) if checkpoint else {}
+    saved = checkpoint.load(evaluation) if checkpoint else {}
     with ExitStack() as stack:
-        results = _open_results(stack, recording, examples.offered, segmenter, kept.get('parts', 0))
+        results = _open_results(stack, recording, examples.offered, segmenter, saved.get('parts', 0))
 
         def save(*, is_done: bool) -> None:
             if checkpoint:
@@ -141,7 +141,7 @@ def evaluate_recording(
                     results.end_part()
                 checkpoint.save(evaluation, parts=results.done if results else 0, is_done=is_done)
 
-        if not kept.get('is_done'):
+        if not saved.get('is_done'):
             frames = score_frames(evaluation, examples, segment_with(segmenter), recording.masks)
             for example, prediction in stack.enter_context(closing(frames)):
                 if results and prediction:
@@ -175,7 +175,7 @@ def _open_results(
 
 
 def _key(recording: Recording, source: str, engine: str) -> dict[str, str]:
-    """Say what an evaluation is made of: with the same of all this it goes on, and with nothing else."""
+    """Return what a checkpoint depends on: an evaluation resumes only if all of it is unchanged."""
     masks = sorted(recording.labels.glob('*.png')) if isinstance(recording.labels, Path) else []
     frames = sorted(recording.frames.iterdir()) if recording.frames.is_dir() else [recording.frames]
     weights = find_weights(str(recording.engine.get('weights', DEFAULT_WEIGHTS)))
@@ -192,7 +192,7 @@ def _key(recording: Recording, source: str, engine: str) -> dict[str, str]:
 
 
 def _change(file: Path) -> str:
-    """Tell a file from itself before it was changed."""
+    """Return what changes whenever the file does."""
     return f'{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}'
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder in which an interrupted evaluation keeps its state; only what an evaluation made is removed."""
+"""The folder for the checkpoints of an evaluation; nothing but what an evaluation wrote is ever removed."""
 
 from __future__ import annotations
 

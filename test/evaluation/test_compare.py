@@ -103,7 +103,7 @@ def test_fewer_than_ten_frames_or_blocks_give_no_interval_and_say_so():
         found = compare(evaluation(before[:count]), evaluation(before[:count] + 20), block_s=block_s)
         assert (found.miou.low, found.miou.high, found.miou.verdict) == (None, None, 'unsure')
         assert found.miou.difference == pytest.approx(0.015)
-        assert f'({reason}), no sure change' in found.headline
+        assert f'({reason}), no significant change' in found.headline
         assert {change.verdict for change in found.classes} == {'unsure'}
     assert compare(*pair, block_s=4).miou.verdict == 'better'
 

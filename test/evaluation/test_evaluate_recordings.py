@@ -187,7 +187,7 @@ def test_a_state_of_something_else_is_refused_and_a_damaged_one_is_ignored_in_on
     assert main(arguments([bag], '--resume', kept, '--tolerance', '0.02')) == 1
     said = capsys.readouterr().err
     assert 'is of another evaluation: its source is ' in said
-    assert 'remove it to start anew' in said
+    assert 'remove it to start over' in said
     with lock_folder(kept / STATE):
         assert main(arguments([bag], '--resume', kept)) == 1
     assert f'{kept / STATE} is in use by another process' in capsys.readouterr().err
@@ -198,7 +198,7 @@ def test_a_state_of_something_else_is_refused_and_a_damaged_one_is_ignored_in_on
             patched.setattr(Checkpoint, 'save', lambda *a, **o: (save(*a, **o), interrupt()))
             assert main(arguments([bag], '--resume', kept)) == 130
         said = capsys.readouterr().err
-        assert 'drive.npz is no state of an evaluation' in said
+        assert 'drive.npz is not a checkpoint of an evaluation' in said
         assert 'it is ignored' in said
         assert 'Traceback' not in said
 

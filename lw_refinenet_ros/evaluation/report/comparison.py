@@ -49,7 +49,7 @@ def write_comparison_report(
     before, after = (provenance(of) or name for of, name in zip(conditions, names))
     interval = comparison.too_few or f'95% interval {miou.interval}'
     only = f'only before {len(comparison.only_before)}, only after {len(comparison.only_after)}'
-    sure = comparison.too_few or 'It is sure where the interval does not hold 0'
+    verdict = comparison.too_few or 'A change is significant where the interval excludes 0'
     write_page(
         path,
         'comparison',
@@ -62,7 +62,7 @@ def write_comparison_report(
             ('Frames in both', str(len(comparison.frames)), only),
         ],
         conditions=_both(conditions),
-        sure=sure[0].upper() + sure[1:],
+        rule=verdict[0].upper() + verdict[1:],
         classes=sorted(comparison.classes, key=lambda change: change.difference or 0.0),
         chart=_chart(comparison),
         most_changed=comparison.most_changed(MOST_FRAMES),
