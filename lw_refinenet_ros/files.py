@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 __all__ = [
     'lock_folder',
@@ -22,6 +23,8 @@ __all__ = [
     'read_regular',
     'regular_file',
     'write_atomically',
+    'write_json',
+    'write_text',
 ]
 
 LOCK = '.lw_refinenet.lock'
@@ -90,6 +93,32 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
     """Let `write` make a file beside `path`, then put it in its place in one step: see `new_file`."""
     with new_file(path) as temporary:
         write(temporary)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text; a file name that is none is written as JSON escapes it."""
+    content = text.encode('utf-8', 'backslashreplace')
+    write_atomically(path, lambda file: file.write_bytes(content))
+
+
+def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
+    """Write indented JSON, keys in the order given; NaN, which JSON does not have, is a ValueError."""
+    write_text(path, _indented(data, '') + '\n')
+
+
+def _indented(value: Any, indent: str) -> str:
+    """Return JSON with a line per entry, but lists of plain values on one line."""
+    inner = f'{indent}  '
+    if isinstance(value, dict) and value:
+        rows = [f'{_plain(str(key))}: {_indented(entry, inner)}' for key, entry in value.items()]
+        return '{\n' + ',\n'.join(inner + row for row in rows) + f'\n{indent}}}'
+    if isinstance(value, list | tuple) and any(isinstance(entry, dict | list | tuple) for entry in value):
+        return '[\n' + ',\n'.join(inner + _indented(entry, inner) for entry in value) + f'\n{indent}]'
+    return _plain(value)
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 @contextmanager

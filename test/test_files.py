@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from lw_refinenet_ros.evaluation.files import write_json
 from lw_refinenet_ros.files import (
     lock_folder,
     new_file,
@@ -18,6 +17,7 @@ from lw_refinenet_ros.files import (
     read_regular,
     regular_file,
     write_atomically,
+    write_json,
 )
 
 

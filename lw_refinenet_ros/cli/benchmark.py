@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from lw_refinenet_ros.cli.info import machine
-    from lw_refinenet_ros.evaluation.files import write_json
+    from lw_refinenet_ros.files import write_json
     from lw_refinenet_ros.inference.choice import choose, machine_here
     from lw_refinenet_ros.inference.measured import Choice, save_measured
     from lw_refinenet_ros.model.weights import load_model

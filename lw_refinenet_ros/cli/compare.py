@@ -65,9 +65,9 @@ def outputs(options: argparse.Namespace) -> Declared:
 def run(options: argparse.Namespace) -> None:
     """Compare, print and save."""
     from lw_refinenet_ros.evaluation.compare import compare, points, read_evaluation
-    from lw_refinenet_ros.evaluation.files import write_json
     from lw_refinenet_ros.evaluation.provenance import provenance
     from lw_refinenet_ros.evaluation.summary import percent
+    from lw_refinenet_ros.files import write_json
 
     _check(options)
     pictures: Sequence[ChangedFrame] = ()

@@ -70,9 +70,9 @@ def run(options: argparse.Namespace) -> None:
     """Write `overlay.mp4`, `labels.mcap`, `metrics.json` and `report.html`."""
     from lw_refinenet_ros.cli.conditions import conditions
     from lw_refinenet_ros.cli.live import run_live
-    from lw_refinenet_ros.evaluation.files import write_json
     from lw_refinenet_ros.evaluation.provenance import describe_weights
     from lw_refinenet_ros.evaluation.summary import headline, rows, summarize_live
+    from lw_refinenet_ros.files import write_json
     from lw_refinenet_ros.model.weights import read_card
     from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.sources.opening import open_source

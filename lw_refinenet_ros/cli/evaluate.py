@@ -103,9 +103,9 @@ def outputs(options: argparse.Namespace) -> Declared:
 def run(options: argparse.Namespace) -> None:
     """Evaluate, print and save."""
     from lw_refinenet_ros.cli.conditions import conditions
-    from lw_refinenet_ros.evaluation.files import write_json
     from lw_refinenet_ros.evaluation.provenance import provenance
     from lw_refinenet_ros.evaluation.summary import headline, rows, summarize
+    from lw_refinenet_ros.files import write_json
 
     _check(options)
     worst = WORST if options.report else 0

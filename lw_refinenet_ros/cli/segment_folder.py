@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from lw_refinenet_ros.cli.outputs import SEGMENTED, Output, check_outputs
-from lw_refinenet_ros.evaluation.files import write_json
-from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.files import write_atomically, write_json
 from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES
 

@@ -13,7 +13,7 @@ from lw_refinenet_ros.evaluation.boundary import BoundaryScore
 from lw_refinenet_ros.evaluation.calibration import Calibration
 from lw_refinenet_ros.evaluation.confusion import Confusion
 from lw_refinenet_ros.evaluation.frame_scores import FrameScores, WorstFrames
-from lw_refinenet_ros.evaluation.measure import Arrays, Storable, below
+from lw_refinenet_ros.evaluation.measure import Arrays, Measure, Storable, below
 from lw_refinenet_ros.evaluation.stability import Stability
 
 if TYPE_CHECKING:
@@ -101,10 +101,9 @@ class Evaluation(Storable):
         What is counted are integers, so that the figures do not depend on who counted which part. No label is
         compared across the end of a recording, and times stay those of the recording.
         """
-        self.confusion += other.confusion
-        self.boundary += other.boundary
-        self.calibration += other.calibration
-        self.stability += other.stability
+        for key, measure in vars(self).items():
+            if isinstance(measure, Measure):
+                measure += getattr(other, key)
         self.frames.add(other.frames, f'{name}/')
         self.worst.add(other.worst, f'{name}/', self.position)
         self.frames_alone.merge(other.frames_alone, f'{name}/')

@@ -10,8 +10,8 @@ import pytest
 
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.cli.outputs import BAG, JSON, OVERLAY, PICTURE, REPORT, WEIGHTS, Output, check_outputs
-from lw_refinenet_ros.evaluation.files import write_json
 from lw_refinenet_ros.evaluation.report.run import write_run_report
+from lw_refinenet_ros.files import write_json
 from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.sources.bag_writer import BagWriter
 from lw_refinenet_ros.sources.video_writer import VideoWriter

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lw_refinenet_ros.evaluation.evaluation import Evaluation
-from lw_refinenet_ros.evaluation.files import write_json
 from lw_refinenet_ros.evaluation.live import Arrival, LiveRun, Published, ages, misses
 from lw_refinenet_ros.evaluation.summary import headline, rows, summarize, summarize_live
+from lw_refinenet_ros.files import write_json
 from lw_refinenet_ros.labels import LabelSet
 
 MS = 1_000_000

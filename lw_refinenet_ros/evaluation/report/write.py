@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lw_refinenet_ros.evaluation.compare import points
-from lw_refinenet_ros.evaluation.files import write_text
 from lw_refinenet_ros.evaluation.provenance import shortened
 from lw_refinenet_ros.evaluation.summary import percent
+from lw_refinenet_ros.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
