@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from lw_refinenet_ros.cli.live import run_live
 from lw_refinenet_ros.cli.options import NODE, given_engine_options, label_set, mask_map
 from lw_refinenet_ros.evaluation.evaluate import Prediction, Segment, evaluate
-from lw_refinenet_ros.evaluation.examples import BagExamples, Example, LabelStream
+from lw_refinenet_ros.evaluation.examples import BagExamples, Example
+from lw_refinenet_ros.evaluation.masks import MaskStream
 from lw_refinenet_ros.evaluation.provenance import describe_weights
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from lw_refinenet_ros.sources.opening import open_source
@@ -67,7 +68,7 @@ def _lookup(stack: ExitStack, recorded: Path, arrived: set[int]) -> Segment:
     streams = []
     for output in ('label', 'confidence'):
         source = stack.enter_context(open_source(recorded, topic=f'{NODE}/{output}'))
-        streams.append(LabelStream(source, set(arrived), _refuse))
+        streams.append(MaskStream(source, set(arrived), _refuse))
 
     def find(example: Example) -> Prediction | None:
         label, confidence = (stream.take(example.stamp_ns) for stream in streams)

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lw_refinenet_ros.evaluation.bootstrap import Interval, bootstrap, ious_of, sum_blocks
+from lw_refinenet_ros.evaluation.confusion import mean_of_known
+
 __all__ = ['Change', 'Comparison', 'FrameChange', 'compare', 'points', 'read_evaluation']
 
-RESAMPLES = 2000
-CONFIDENCE = 0.95
-SEED = 0  # the same two files always have the same interval
 LEAST_DRAWN = 10  # frames or blocks: an interval of fewer would be too narrow, and of one has no width
 MOST_SAVED = 20  # frames that changed most
-CHUNK = 200  # resamples at a time: memory stays small with many frames
 VERDICTS = {'better': 'better', 'worse': 'worse', 'unsure': 'no significant change'}
 
 
@@ -214,22 +213,21 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, block_s: flo
     counts = np.array([[_counts(e, r[key]) for key in both] for e, r in zip((before, after), rows)], np.int64)
     # (2 evaluations, frames, intersection and union, classes)
     recordings = _recordings(before)
-    blocks = _blocks(counts, [(recordings[rows[0][key]], key[0]) for key in both], block_s)
-    totals = _ious(counts.sum(axis=1))
-    low: Sequence[float | None]
-    high: Sequence[float | None]
-    low = high = [None] * (len(before['classes']) + 1)
+    blocks = sum_blocks(counts, [(recordings[rows[0][key]], key[0]) for key in both], block_s)
+    totals = ious_of(counts.sum(axis=1))
+    intervals: list[Interval] = [(None, None)] * (len(before['classes']) + 1)
     if blocks.shape[1] >= LEAST_DRAWN:
-        low, high = _interval(_bootstrap(blocks))
-    classes = [
-        _change(name, totals[:, index], low[index], high[index])
-        for index, name in enumerate(before['classes'])
-    ]
-    means = np.array([_mean(row) for row in totals])
-    miou = _change('mIoU', means, low[-1], high[-1])
+        intervals = bootstrap(blocks)
+    means = np.array([[mean_of_known(row)] for row in totals])
+    *classes, miou = (
+        _change(name, values, interval)
+        for name, values, interval in zip(
+            [*before['classes'], 'mIoU'], np.hstack([totals, means]).T, intervals
+        )
+    )
     frames = [
         FrameChange(name, stamp_ns, float(a), float(b), recordings[rows[0][stamp_ns, name]])
-        for (stamp_ns, name), a, b in zip(both, *(map(_mean, _ious(side)) for side in counts))
+        for (stamp_ns, name), a, b in zip(both, *(map(mean_of_known, ious_of(side)) for side in counts))
     ]
     return Comparison(
         miou,
@@ -260,72 +258,6 @@ def _counts(evaluation: Mapping[str, Any], row: int) -> tuple[list[int], list[in
     return frames['intersection'][row], frames['union'][row]
 
 
-def _ious(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Divide (..., 2, classes) into (..., classes); NaN for a class that does not occur."""
-    parts, wholes = counts[..., 0, :].astype(np.float64), counts[..., 1, :]
-    return np.where(wholes > 0, parts / np.maximum(wholes, 1), np.nan)
-
-
-def _mean(ious: npt.NDArray[np.float64]) -> float:
-    known = ious[~np.isnan(ious)]
-    return float(known.mean()) if known.size else float('nan')
-
-
-def _blocks(
-    counts: npt.NDArray[np.int64], places: Sequence[tuple[str, int]], block_s: float
-) -> npt.NDArray[np.int64]:
-    """Sum the counts of the frames that are drawn together: of one recording, and of `block_s` seconds of it.
-
-    Args:
-        counts: (2, frames, 2, classes).
-        places: recording and stamp in ns of each frame.
-        block_s: length; 0 draws single frames.
-
-    Returns:
-        (2, blocks, 2, classes).
-
-    """
-    if not block_s:
-        return counts
-    first_ns: dict[str, int] = {}
-    for recording, stamp_ns in places:
-        first_ns[recording] = min(stamp_ns, first_ns.get(recording, stamp_ns))
-    keys = [(recording, (ns - first_ns[recording]) // round(block_s * 1e9)) for recording, ns in places]
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    block = np.array([numbers[key] for key in keys])
-    summed = np.zeros((2, len(numbers), *counts.shape[2:]), np.int64)
-    for side, of in zip(summed, counts):
-        np.add.at(side, block, of)
-    return summed
-
-
-def _bootstrap(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return the differences,  (resamples, classes + 1), the mean over the classes last."""
-    random = np.random.default_rng(SEED)
-    drawn = counts.shape[1]
-    flat = counts.reshape(2, drawn, -1).astype(np.float64)
-    differences = []
-    for _ in range(RESAMPLES // CHUNK):
-        weights = random.multinomial(drawn, np.full(drawn, 1 / drawn), size=CHUNK).astype(np.float64)
-        sums = (weights @ flat).reshape(2, CHUNK, *counts.shape[2:])
-        ious = _ious(np.rint(sums).astype(np.int64))
-        known = ~np.isnan(ious)
-        means = np.where(known, ious, 0).sum(axis=-1) / np.maximum(known.sum(axis=-1), 1)
-        differences.append(np.concatenate([ious[1] - ious[0], (means[1] - means[0])[:, None]], axis=1))
-    return np.concatenate(differences)
-
-
-def _interval(differences: npt.NDArray[np.float64]) -> tuple[list[float | None], list[float | None]]:
-    ends: tuple[list[float | None], list[float | None]] = ([], [])
-    for column in differences.T:
-        known = column[~np.isnan(column)]
-        for end, share in zip(ends, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)):
-            end.append(float(np.quantile(known, share)) if known.size else None)
-    return ends
-
-
-def _change(name: str, values: npt.NDArray[np.float64], low: float | None, high: float | None) -> Change:
+def _change(name: str, values: npt.NDArray[np.float64], interval: Interval) -> Change:
     before, after = (None if np.isnan(value) else float(value) for value in values)
-    if before is None or after is None:
-        low = high = None
-    return Change(name, before, after, low, high)
+    return Change(name, before, after, *((None, None) if before is None or after is None else interval))

@@ -4,21 +4,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from lw_refinenet_ros.evaluation.masks import Mask, MaskStream, Problem, find_masks, read_mask
 from lw_refinenet_ros.evaluation.pairing import Pairing, pair_stamps
 from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import Pixels, pixels
 from lw_refinenet_ros.image.frame import Frame, FrameError
-from lw_refinenet_ros.image.label_png import read_label_png
 from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.images import ImageSource, images_in
 from lw_refinenet_ros.sources.opening import open_source
@@ -27,11 +24,7 @@ from lw_refinenet_ros.sources.source import SourceError
 if TYPE_CHECKING:
     from rosbags.interfaces import Qos
 
-__all__ = ['BagExamples', 'Example', 'Examples', 'FolderExamples', 'LabelStream', 'Problem', 'find_masks']
-
-Mask = npt.NDArray[np.uint8]
-Problem = Callable[[str], None]
-MONO = ('mono8', '8UC1')
+__all__ = ['BagExamples', 'Example', 'Examples', 'FolderExamples']
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +128,7 @@ class FolderExamples:
             except (FrameError, OSError) as error:
                 problem(f'{path}: {error}')
                 continue
-            truth = _read_mask(mask, problem) if mask else None
+            truth = read_mask(mask, problem) if mask else None
             decode_ms = (time.perf_counter() - started) * 1e3
             yield Example(path.name, stamp_ns, 'camera', Pixels(image, 'bgr'), truth, decode_ms, index)
 
@@ -223,10 +216,10 @@ class BagExamples:
 
         with ExitStack() as stack:
             frames = stack.enter_context(open_source(self._bag, topic=self.topic, on_error=report))
-            masks: LabelStream | None = None
+            masks: MaskStream | None = None
             if isinstance(self._labels, str):
                 source = stack.enter_context(open_source(self._bag, topic=self._labels, on_error=report))
-                masks = LabelStream(source, set(partners.values()), tell)
+                masks = MaskStream(source, set(partners.values()), tell)
             seen: set[int] = set()
             started = time.perf_counter()
             for frame in frames:
@@ -267,66 +260,9 @@ class BagExamples:
             problem(f'{self._bag} topic {self.topic}: frame of stamp {name}: {error}')
             return None
         if partner is not None and not isinstance(self._labels, str):
-            truth = _read_mask(self._files[partner], problem)
+            truth = read_mask(self._files[partner], problem)
         decode_ms = (time.perf_counter() - started) * 1e3
         return Example(name, frame.stamp_ns, frame.frame_id, image, truth, decode_ms, index)
-
-
-class LabelStream:
-    """Label images looked up by stamp while a stream of them passes by.
-
-    Only those that were passed and are still wanted are held: none, where both streams are in order.
-    """
-
-    def __init__(self, frames: Iterable[Frame], wanted: set[int], problem: Problem) -> None:
-        self._frames, self._wanted, self._problem = iter(frames), wanted, problem
-        self._held: dict[int, Mask | None] = {}
-
-    def take(self, stamp_ns: int) -> Mask | None:
-        """Return the label image of a wanted stamp, uint8 (H, W), once; None if there is none."""
-        while stamp_ns not in self._held and stamp_ns in self._wanted:
-            frame = next(self._frames, None)
-            if frame is None:
-                self._wanted.clear()
-            elif frame.stamp_ns in self._wanted:
-                self._wanted.remove(frame.stamp_ns)
-                self._held[frame.stamp_ns] = self._label(frame)
-        return self._held.pop(stamp_ns, None)
-
-    def _label(self, frame: Frame) -> Mask | None:
-        if frame.encoding not in MONO or frame.step < frame.width:
-            self._problem(
-                f'mask of stamp {frame.stamp_ns} is {frame.encoding!r} of step {frame.step} and width '
-                f'{frame.width}: mono8 of class ids is needed'
-            )
-            return None
-        return np.ndarray((frame.height, frame.width), np.uint8, frame.data, strides=(frame.step, 1)).copy()
-
-
-def find_masks(folder: Path) -> dict[int, Path]:
-    """Return the masks of a folder by the stamp in ns that names them.
-
-    Raises:
-        SourceError: there are none, or a PNG has another name.
-
-    """
-    files = sorted(folder.glob('*.png'))
-    strange = [path.name for path in files if not (path.stem.isascii() and path.stem.isdecimal())]
-    if strange or not files:
-        content = f'{len(strange)} PNGs named otherwise: {", ".join(strange[:3])}' if strange else 'no PNGs'
-        msg = f'{folder} has {content}; masks of a bag are named STAMP_NS.png'
-        raise SourceError(msg)
-    return {int(path.stem): path for path in files}
-
-
-def _read_mask(path: Path, problem: Problem) -> Mask | None:
-    try:
-        return read_label_png(path)
-    except OSError as error:
-        problem(f'{path}: {error.strerror or error}')
-    except ValueError as error:
-        problem(str(error))
-    return None
 
 
 def _appended(selection: Selection) -> str:

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masks of class ids: from a topic beside the frames, or from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from lw_refinenet_ros.image.label_png import read_label_png
+from lw_refinenet_ros.sources.source import SourceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lw_refinenet_ros.image.frame import Frame
+
+__all__ = ['Mask', 'MaskStream', 'Problem', 'find_masks', 'read_mask']
+
+Mask = npt.NDArray[np.uint8]
+Problem = Callable[[str], None]
+MONO = ('mono8', '8UC1')
+
+
+class MaskStream:
+    """Label images looked up by stamp while a stream of them passes by.
+
+    Only those that were passed and are still wanted are held: none, where both streams are in order.
+    """
+
+    def __init__(self, frames: Iterable[Frame], wanted: set[int], problem: Problem) -> None:
+        self._frames, self._wanted, self._problem = iter(frames), wanted, problem
+        self._held: dict[int, Mask | None] = {}
+
+    def take(self, stamp_ns: int) -> Mask | None:
+        """Return the label image of a wanted stamp, uint8 (H, W), once; None if there is none."""
+        while stamp_ns not in self._held and stamp_ns in self._wanted:
+            frame = next(self._frames, None)
+            if frame is None:
+                self._wanted.clear()
+            elif frame.stamp_ns in self._wanted:
+                self._wanted.remove(frame.stamp_ns)
+                self._held[frame.stamp_ns] = self._label(frame)
+        return self._held.pop(stamp_ns, None)
+
+    def _label(self, frame: Frame) -> Mask | None:
+        if frame.encoding not in MONO or frame.step < frame.width:
+            self._problem(
+                f'mask of stamp {frame.stamp_ns} is {frame.encoding!r} of step {frame.step} and width '
+                f'{frame.width}: mono8 of class ids is needed'
+            )
+            return None
+        return np.ndarray((frame.height, frame.width), np.uint8, frame.data, strides=(frame.step, 1)).copy()
+
+
+def find_masks(folder: Path) -> dict[int, Path]:
+    """Return the masks of a folder by the stamp in ns that names them.
+
+    Raises:
+        SourceError: there are none, or a PNG has another name.
+
+    """
+    files = sorted(folder.glob('*.png'))
+    strange = [path.name for path in files if not (path.stem.isascii() and path.stem.isdecimal())]
+    if strange or not files:
+        content = f'{len(strange)} PNGs named otherwise: {", ".join(strange[:3])}' if strange else 'no PNGs'
+        msg = f'{folder} has {content}; masks of a bag are named STAMP_NS.png'
+        raise SourceError(msg)
+    return {int(path.stem): path for path in files}
+
+
+def read_mask(path: Path, problem: Problem) -> Mask | None:
+    """Read a PNG of class ids, uint8 (H, W); tell what is wrong with one that cannot be used."""
+    try:
+        return read_label_png(path)
+    except OSError as error:
+        problem(f'{path}: {error.strerror or error}')
+    except ValueError as error:
+        problem(str(error))
+    return None
