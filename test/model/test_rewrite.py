@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rewriting a network for inference changes its cost, not its function."""
 
+import linecache
+
 import numpy as np
 import openvino as ov
 import pytest
@@ -10,7 +12,7 @@ from torch import nn
 
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.model.network import ARCHITECTURES, build_model
-from lw_refinenet_ros.model.rewrite import rewrite_for_inference, split_classifier
+from lw_refinenet_ros.model.rewrite import rewrite_for_cpu, rewrite_for_inference, split_classifier
 from lw_refinenet_ros.model.weights import load_model
 
 SIZE = (67, 91)
@@ -123,3 +125,9 @@ def test_a_network_without_a_3x3_classifier_stays_as_it_is():
     code = module.code
     split_classifier(module)
     assert module.code == code
+
+
+def test_rewriting_keeps_no_sources_of_the_graphs_it_compiled():
+    before = set(linecache.cache)
+    rewrite_for_cpu(build_model('lw_refinenet_mobilenet_v2', 3, width=8))
+    assert {name for name in set(linecache.cache) - before if name.startswith('<eval_with_key>')} == set()
