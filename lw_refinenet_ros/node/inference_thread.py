@@ -15,6 +15,7 @@ from lw_refinenet_ros.image.frame import Frame, FrameError
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.node.diagnostics import SUPERSEDED, WARMING_UP
 from lw_refinenet_ros.node.newest_worker import NewestWorker
+from lw_refinenet_ros.node.process.malloc import give_back_freed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,6 +123,7 @@ class InferenceThread:
         replaced, self._model = self._model, model
         self._announce(model)
         replaced.segmenter.close()
+        give_back_freed()
 
     def _warm_up(self, size: tuple[int, int]) -> None:
         """Compile for images of the size that the network sees, until the first frame comes."""

@@ -26,7 +26,7 @@ from lw_refinenet_ros.node.label_info import LabelPublishers
 from lw_refinenet_ros.node.model_swap import Model, ModelSwap, Request, State
 from lw_refinenet_ros.node.parameters import PARAMETERS, Settings, declare, refusal
 from lw_refinenet_ros.node.process.fast_dds import fitting_profile
-from lw_refinenet_ros.node.process.malloc import keep_large_allocations
+from lw_refinenet_ros.node.process.malloc import give_back_freed, keep_large_allocations
 from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 from lw_refinenet_ros.node.process.ros_context import ros_context
 from lw_refinenet_ros.node.statistics import Statistics
@@ -152,6 +152,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
                 self.destroy_publisher(publisher)
         self._label_publishers = self._inference = None
         self._swap.reset()
+        give_back_freed()
 
     def _engine_options(self) -> dict[str, Any]:
         return {name: self._values[name] for name in ENGINE_PARAMETERS}

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 
-__all__ = ['keep_large_allocations']
+__all__ = ['give_back_freed', 'keep_large_allocations']
 
 # glibc's mallopt parameters, from malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
@@ -28,3 +29,12 @@ def keep_large_allocations() -> None:
         (M_ARENA_MAX, ARENAS),
     ):
         mallopt(parameter, value)
+
+
+def give_back_freed() -> None:
+    """Return to the system what malloc keeps of freed memory: some 25 ms for 300 MB.
+
+    Does nothing where the C library has no malloc_trim.
+    """
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
