@@ -154,10 +154,13 @@ def peer(role: str, seed: int, *arguments: str) -> Iterator[subprocess.Popen[str
 
 
 def stop(process: subprocess.Popen[str]) -> Counter:
-    """End a peer and return what it did; it may be frozen."""
+    """End a peer and return what it did; it may be frozen, or hang after others died."""
     process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=30)
+    try:
+        output, _ = process.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
+        return Counter({'peers killed that hung': 1})
     return Counter(json.loads(output))
 
 
@@ -226,6 +229,8 @@ def _play(
 
 def _restore(node: LongRun, good: dict) -> float:
     """Bring the node back as an operator would; return the seconds from active to the first label."""
+    for label in ('deactivate', 'cleanup'):  # refused where there is nothing to do
+        node.transition(label)
     for _ in range(2):  # transitions under way may end after the first
         if node.state() == 'unconfigured':
             node.transition('configure')

@@ -137,6 +137,17 @@ def signals(count: float, progress: Callable[[int], None]) -> tuple[list[dict], 
     return rows, ['At moments from the first import to full load; after every end the next start served.']
 
 
+def swaps(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
+    """Set other weights faster than they compile."""
+    from benchmark.fault_swaps import FLOOD_S, swap_flood
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = swap_flood(Path(folder), int(count), SEED, progress)
+    return rows, [
+        f'{count:g} settings of `weights` in {FLOOD_S:.0f} s, each another file than the one before.'
+    ]
+
+
 def commands(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
     """End demo, play, evaluate --live and train at random moments."""
     from benchmark.fault_commands import end_commands_at_random
@@ -191,7 +202,7 @@ def abuse(count: float, progress: Callable[[int], None]) -> tuple[list[dict], li
 
 ENTRIES = {
     messages: 1_000_000, files: 2000, kills: 100, parameters: 2000, over_dds: 5000, publisher: 50, loop: 50,
-    resolution: 300, memory: 10_000, subscribers: 20, signals: 20, commands: 100, lifecycle: 100,
+    resolution: 300, memory: 10_000, subscribers: 20, signals: 20, swaps: 500, commands: 100, lifecycle: 100,
     soak: 30, abuse: 300,
 }  # fmt: skip
 
