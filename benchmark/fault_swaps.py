@@ -10,8 +10,8 @@ from pathlib import Path
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 
-from benchmark.node_under_test import LongRun
 from lw_refinenet_ros.resources import find_weights
+from test.support.long_run import LongRun
 
 FLOOD_S = 12.0
 PATIENCE_S = 600.0  # for all answers: each file is read and checked
