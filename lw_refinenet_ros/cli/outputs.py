@@ -15,6 +15,7 @@ from lw_refinenet_ros.resources import find_weights
 __all__ = [
     'BAG',
     'COSTMAP',
+    'DIAGNOSIS',
     'JSON',
     'LOG',
     'ONNX',
@@ -194,4 +195,5 @@ TRAINING = {
 }
 SEGMENTED = Kind('the list', _begins(b'{\n  "made_by": "lw_refinenet segment"'))
 COSTMAP = Kind('the layer', _begins(b"# Nav2's semantic segmentation layer"))
+DIAGNOSIS = Kind('a diagnosis', _begins(b'{\n  "faults": '))
 LOG = Kind('a log', _begins(b'{"stamp_ns": '))

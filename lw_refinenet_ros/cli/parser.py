@@ -30,6 +30,7 @@ COMMANDS = (
     'quantize',
     'benchmark',
     'costmap',
+    'doctor',
     'demo',
 )
 WRONG_USAGE = 2

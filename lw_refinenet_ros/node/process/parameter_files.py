@@ -13,7 +13,7 @@ from lw_refinenet_ros.one_line import one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-__all__ = ['MAX_BYTES', 'ParameterFiles', 'unknown_name']
+__all__ = ['MAX_BYTES', 'ParameterFiles', 'read_sections', 'unknown_name']
 
 MAX_BYTES = 256 << 10  # a whole robot's parameters; rcl takes seconds for that many, minutes for a megabyte
 FILE_FLAG, PARAMETER_FLAGS, PARAMETERS_KEY = '--params-file', ('-p', '--param'), 'ros__parameters'
@@ -33,7 +33,7 @@ class ParameterFiles:
 
     def __init__(self, arguments: Sequence[str]) -> None:
         given = list(pairwise(arguments))
-        self._files = {name: list(_sections(_read(name))) for flag, name in given if flag == FILE_FLAG}
+        self._files = {name: read_sections(name) for flag, name in given if flag == FILE_FLAG}
         rules = [rule.partition(':=')[0] for flag, rule in given if flag in PARAMETER_FLAGS]
         self._arguments = [name for name in rules if ':' not in name]
 
@@ -85,6 +85,16 @@ def unknown_name(name: str, known: Collection[str]) -> str:
     """Return the message for an unknown name, with the most similar known one."""
     similar = get_close_matches(name, known, 1)
     return f'no parameter is called {name!r}' + (f', did you mean {similar[0]!r}?' if similar else '')
+
+
+def read_sections(file: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the name of each node in a parameter file, wildcards included, and its parameters by name.
+
+    Raises:
+        ValueError: it cannot be read, is not a regular file, too large, nested too deeply or not YAML.
+
+    """
+    return list(_sections(_read(file)))
 
 
 def _read(file: str) -> Any:

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examine a running system, or a file of Nav2's parameters, and say what is wrong and how to mend it.
+
+With 1 as exit status, at least one fault was found.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lw_refinenet_ros.cli.options import label_set
+from lw_refinenet_ros.cli.outputs import DIAGNOSIS, Declared, Output
+from lw_refinenet_ros.cli.terminal import control
+from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.labels import UNLABELLED_NAME
+from lw_refinenet_ros.node.doctor.finding import FAULT, OK, WARNING, Finding, fault
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ['add_arguments', 'outputs', 'run']
+
+COLORS = {OK: '\x1b[32m', WARNING: '\x1b[33m', FAULT: '\x1b[31m'}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument(
+        '--params', type=Path, required=True, metavar='FILE', help="check Nav2's parameters; needs no ROS"
+    )
+    parser.add_argument(
+        '--weights', metavar='NAME|FILE', help='whose classes --params is for (default: camvid)'
+    )
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the findings as JSON')
+
+
+def outputs(options: argparse.Namespace) -> Declared:
+    """Declare what is written and what is read."""
+    return [Output('--json', options.json, DIAGNOSIS)], [options.params, options.weights]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the findings; return 1 if there is a fault."""
+    findings = list(_of_file(options.params, options.weights))
+    for finding in findings:
+        _print(finding)
+    counts = {level: sum(finding.level == level for finding in findings) for level in (FAULT, WARNING, OK)}
+    print(', '.join(f'{count} {level}' for level, count in counts.items()))
+    if options.json is not None:
+        content = {
+            'faults': counts[FAULT],
+            'warnings': counts[WARNING],
+            'findings': list(map(asdict, findings)),
+        }
+        write_atomically(options.json, lambda path: path.write_text(json.dumps(content, indent=2) + '\n'))
+    return 1 if counts[FAULT] else 0
+
+
+def _of_file(file: Path, weights: str | None) -> Iterator[Finding]:
+    from lw_refinenet_ros.nav2_layer import PLUGIN
+    from lw_refinenet_ros.node.doctor.nav2_parameters import check_costmap, layers
+    from lw_refinenet_ros.node.process.parameter_files import read_sections
+
+    costmaps = [section for section in read_sections(str(file)) if layers(section[1])]
+    if not costmaps:
+        yield fault(str(file), f'no layer with plugin: {PLUGIN}', 'write one with `lw_refinenet costmap`')
+    names = (*label_set(weights).names, UNLABELLED_NAME)
+    for costmap, parameters in costmaps:
+        for finding in check_costmap(parameters, names):
+            yield replace(finding, check=f'{costmap}/{finding.check}')
+
+
+def _print(finding: Finding) -> None:
+    control(sys.stdout, COLORS[finding.level])
+    print(f'{finding.level:<8}', end='')
+    control(sys.stdout, '\x1b[0m')
+    print(f'{finding.check}: {finding.value}')
+    if finding.remedy:
+        print(f'{"":8}-> {finding.remedy}')
