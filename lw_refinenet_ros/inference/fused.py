@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ['Kernels', 'choose_kernels', 'fuse', 'replace_kernels']
 
 LOW, HIGH = -torch.inf, torch.inf
+MOST_MAPS = 4  # that one pass adds to another: the stages of a chained residual pooling
 
 
 class Kernels(Protocol):
@@ -38,10 +39,10 @@ class Kernels(Protocol):
     def max_pool(self, x: Tensor, kernel: int, stride: int = 1, padding: int = 0) -> Tensor:
         """Pool without indices."""
 
-    def finish_convolution(
-        self, x: Tensor, bias: Tensor, other: Tensor | None, low: float, high: float
+    def finish(
+        self, x: Tensor, bias: Tensor | None, others: tuple[Tensor, ...], low: float, high: float
     ) -> Tensor:
-        """Add a bias and maybe another map to a map, and clip the sum."""
+        """Add a bias and other maps to a map and clip the sum."""
 
     def label_pixels(
         self, logits: Tensor, labels: Tensor, confidences: Tensor | None, temperature: float
@@ -67,7 +68,7 @@ def choose_kernels(device: torch.device) -> tuple[Kernels, str]:
 
 
 def fuse(network: fx.GraphModule, kernels: Kernels) -> fx.GraphModule:
-    """Let a network pool without indices, and add, clip and bias a convolution's result in one pass.
+    """Let a network pool without indices, and bias, add and clip maps in one pass.
 
     Args:
         network: as `rewrite_for_inference` gives it; it is changed.
@@ -77,12 +78,14 @@ def fuse(network: fx.GraphModule, kernels: Kernels) -> fx.GraphModule:
         the same network; its results are equal up to rounding.
 
     """
-    for node in list(network.graph.nodes):
+    for node in network.graph.nodes:
         if node.op == 'call_function' and node.target is functional.max_pool2d:
             node.target = kernels.max_pool
             node.kwargs = {name: node.kwargs[name] for name in ('stride', 'padding')}
-        elif node.op == 'call_module':
-            _fuse_convolution(network, node, kernels)
+    for biased in (True, False):  # a sum is added to the convolution whose bias has to be added anyway
+        for node in network.graph.nodes:
+            if (_bias(network, node) is not None) == biased:
+                _fuse_passes(network, node, kernels)
     network.graph.lint()
     network.recompile()
     return network
@@ -90,45 +93,67 @@ def fuse(network: fx.GraphModule, kernels: Kernels) -> fx.GraphModule:
 
 def replace_kernels(network: fx.GraphModule, old: Kernels, new: Kernels) -> None:
     """Let a fused network call other kernels from now on."""
-    others = {getattr(old, name): getattr(new, name) for name in ('max_pool', 'finish_convolution')}
+    others = {getattr(old, name): getattr(new, name) for name in ('max_pool', 'finish')}
     for node in network.graph.nodes:
         if node.op == 'call_function':
             node.target = others.get(node.target, node.target)
     network.recompile()
 
 
-def _fuse_convolution(network: fx.GraphModule, node: fx.Node, kernels: Kernels) -> None:
-    """Turn convolution, bias, sum and activation into a bare convolution and one pass."""
-    layer = network.get_submodule(str(node.target))
-    if not isinstance(layer, nn.Conv2d) or layer.bias is None:
-        return
+def _fuse_passes(network: fx.GraphModule, node: fx.Node, kernels: Kernels) -> None:
+    """Turn a convolution's bias, the sums that follow a node and an activation into one pass.
+
+    Terms are added in the order in which the network adds them. What has a bias is overwritten: nothing else
+    may use it.
+    """
+    bias = _bias(network, node)
+    follower = _only_user(node) if bias is not None else next(iter(filter(_is_sum, node.users)), None)
     followers: list[fx.Node] = []
-    other = None
-    follower = _only_user(node)
-    if follower is not None and follower.target in (operator.add, torch.add):
-        first, second = follower.args
-        other = second if first is node else first
+    others: list[fx.Node] = []
+    while len(others) < MOST_MAPS and (other := _other_term(follower, [node, *followers][-1])) is not None:
+        assert follower is not None
+        others.append(other)
         followers.append(follower)
         follower = _only_user(follower)
     limits = _limits(network, follower)
     if follower is not None and limits is not None:
         followers.append(follower)
-    if not followers:
+    if (bias is not None) + len(followers) < 2:
         return
-    name = f'{node.name}_bias'
-    network.register_buffer(name, layer.bias.detach().clone())
-    layer.bias = None
-    low, high = limits or (LOW, HIGH)
     with network.graph.inserting_before(followers[-1]):
-        bias = network.graph.get_attr(name)
-        finished = network.graph.call_function(kernels.finish_convolution, (node, bias, other, low, high))
+        term = None
+        if bias is not None:
+            name = f'{node.name}_bias'
+            network.register_buffer(name, bias.detach().clone())
+            network.get_submodule(str(node.target)).register_parameter('bias', None)
+            term = network.graph.get_attr(name)
+        arguments = (node, term, tuple(others), *(limits or (LOW, HIGH)))
+        finished = network.graph.call_function(kernels.finish, arguments)
     followers[-1].replace_all_uses_with(finished)
     for follower in reversed(followers):
         network.graph.erase_node(follower)
 
 
+def _bias(network: fx.GraphModule, node: fx.Node) -> Tensor | None:
+    """Return the bias that a node adds to what it convolves, if it does."""
+    layer = network.get_submodule(str(node.target)) if node.op == 'call_module' else None
+    return layer.bias if isinstance(layer, nn.Conv2d) else None
+
+
+def _is_sum(node: fx.Node) -> bool:
+    return node.target in (operator.add, torch.add)
+
+
+def _other_term(total: fx.Node | None, term: fx.Node) -> fx.Node | None:
+    """Return what a node adds to a map, if it is a sum of that map and another."""
+    if total is None or not _is_sum(total) or total.args.count(term) != 1:
+        return None
+    (other,) = (argument for argument in total.args if argument is not term)
+    return other if isinstance(other, fx.Node) else None
+
+
 def _only_user(node: fx.Node) -> fx.Node | None:
-    """Give what uses a node's result, if it is one and uses it once."""
+    """Return what uses a node's result, if it is one and uses it once."""
     users = list(node.users)
     return users[0] if len(users) == 1 and users[0].args.count(node) == 1 else None
 

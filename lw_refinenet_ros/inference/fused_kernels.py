@@ -10,7 +10,7 @@ may change from launch to launch. Maps are channels last.
 import triton
 import triton.language as tl
 
-__all__ = ['finish', 'label_pixels', 'max_pool', 'normalise']
+__all__ = ['finish', 'label_pixels', 'max_pool', 'max_pool_5x5', 'normalise', 'normalise_resized']
 
 
 @triton.jit
@@ -28,12 +28,32 @@ def normalise(
     out,
     mean,
     std,
+    total,
+    bgr: tl.constexpr,
+    block: tl.constexpr,
+):
+    """One program for a run of bytes: consecutive threads read consecutive bytes, each of them once."""
+    start = tl.program_id(0).to(tl.int64) * block
+    byte = tl.arange(0, block)
+    inside = byte < total - start
+    channel = ((start % 3).to(tl.int32) + byte) % 3
+    source = byte + 2 - 2 * channel if bgr else byte
+    value = tl.load(frames + start + source, inside, other=0).to(tl.float32)
+    value = (value - tl.load(mean + channel)) / tl.load(std + channel)
+    tl.store(out + start + byte, value.to(out.dtype.element_ty), inside)
+
+
+@triton.jit
+def normalise_resized(
+    frames,
+    out,
+    mean,
+    std,
     height,
     width,
     rows,
     columns,
     bgr: tl.constexpr,
-    resize: tl.constexpr,
     block: tl.constexpr,
 ):
     """One program for a part of a row; consecutive threads take consecutive pixels."""
@@ -42,20 +62,17 @@ def normalise(
     inside = x < columns
     frames += image.to(tl.int64) * height * width * 3
     out += tl.program_id(0).to(tl.int64) * columns * 3
+    upper, lower, down = _neighbours(y, rows, height)
+    left, right, across = _neighbours(x, columns, width)
+    above, below = frames + upper.to(tl.int64) * width * 3, frames + lower.to(tl.int64) * width * 3
     for channel in tl.static_range(3):
-        byte = frames + (2 - channel if bgr else channel)
-        if resize:
-            above, below, down = _neighbours(y, rows, height)
-            left, right, across = _neighbours(x, columns, width)
-            above, below = byte + above.to(tl.int64) * width * 3, byte + below.to(tl.int64) * width * 3
-            a = tl.load(above + left * 3, inside, other=0).to(tl.float32)
-            b = tl.load(above + right * 3, inside, other=0).to(tl.float32)
-            c = tl.load(below + left * 3, inside, other=0).to(tl.float32)
-            d = tl.load(below + right * 3, inside, other=0).to(tl.float32)
-            top, bottom = a + across * (b - a), c + across * (d - c)
-            value = tl.floor(top + down * (bottom - top) + 0.5)
-        else:
-            value = tl.load(byte + (y.to(tl.int64) * width + x) * 3, inside, other=0).to(tl.float32)
+        byte = 2 - channel if bgr else channel
+        a = tl.load(above + left * 3 + byte, inside, other=0).to(tl.float32)
+        b = tl.load(above + right * 3 + byte, inside, other=0).to(tl.float32)
+        c = tl.load(below + left * 3 + byte, inside, other=0).to(tl.float32)
+        d = tl.load(below + right * 3 + byte, inside, other=0).to(tl.float32)
+        top, bottom = a + across * (b - a), c + across * (d - c)
+        value = tl.floor(top + down * (bottom - top) + 0.5)
         value = (value - tl.load(mean + channel)) / tl.load(std + channel)
         tl.store(out + x * 3 + channel, value.to(out.dtype.element_ty), inside)
 
@@ -93,28 +110,83 @@ def max_pool(
 
 
 @triton.jit
+def max_pool_5x5(
+    x,
+    out,
+    channels,
+    height,
+    width,
+    strip: tl.constexpr,
+    block: tl.constexpr,
+    wide: tl.constexpr,
+):
+    """One program for some columns and channels of a strip of rows, stride 1; the size stays.
+
+    The maximum over five columns is made once for each row and passed down the strip; so are the maxima over
+    two and over four rows, and a row of the result is the maximum of the last four and the next.
+    """
+    strips = (height + strip - 1) // strip
+    image, first = tl.program_id(0) // strips, tl.program_id(0) % strips * strip
+    column = (tl.program_id(1) * block + tl.arange(0, block))[:, None]
+    channel = (tl.program_id(2) * wide + tl.arange(0, wide))[None, :]
+    known = (column < width) & (channel < channels)
+    x += image.to(tl.int64) * height * width * channels
+    out += image.to(tl.int64) * height * width * channels
+    one = tl.full((block, wide), float('-inf'), x.dtype.element_ty)
+    two, two_before, four = one, one, one
+    for step in tl.static_range(strip + 4):
+        row = first + step - 2
+        line = x + row.to(tl.int64) * width * channels
+        best = tl.full((block, wide), float('-inf'), x.dtype.element_ty)
+        for shift in tl.static_range(-2, 3):
+            place = column + shift
+            inside = (row >= 0) & (row < height) & (place >= 0) & (place < width) & (channel < channels)
+            best = tl.maximum(best, tl.load(line + place * channels + channel, inside, other=float('-inf')))
+        if step >= 4:
+            target = out + (row - 2).to(tl.int64) * width * channels + column * channels + channel
+            tl.store(target, tl.maximum(four, best), known & (row - 2 < height))
+        pair = tl.maximum(one, best)
+        four = tl.maximum(two_before, pair)
+        one, two_before, two = best, two, pair
+
+
+@triton.jit
 def finish(
     x,
+    out,
     bias,
-    other,
-    channels,
+    first,
+    second,
+    third,
+    fourth,
     total,
     low,
     high,
-    add: tl.constexpr,
+    channels: tl.constexpr,
+    biased: tl.constexpr,
+    others: tl.constexpr,
     block: tl.constexpr,
 ):
     """One program for a run of values, channels last."""
     start = tl.program_id(0).to(tl.int64) * block
-    index = start + tl.arange(0, block)
-    channel = ((start % channels).to(tl.int32) + tl.arange(0, block)) % channels
-    inside = index < total
-    value = tl.load(x + index, inside, other=0).to(tl.float32)
-    value += tl.load(bias + channel, inside, other=0).to(tl.float32)
-    if add:
-        value += tl.load(other + index, inside, other=0).to(tl.float32)
+    index = tl.arange(0, block)
+    inside = index < total - start
+    value = tl.load(x + start + index, inside, other=0).to(tl.float32)
+    if biased:
+        channel = ((start % channels).to(tl.int32) + index) % channels
+        if channels % 8 == 0:  # so eight biases are one load
+            channel = tl.max_contiguous(tl.multiple_of(channel, 8), 8)
+        value += tl.load(bias + channel).to(tl.float32)
+    if others > 0:
+        value += tl.load(first + start + index, inside, other=0).to(tl.float32)
+    if others > 1:
+        value += tl.load(second + start + index, inside, other=0).to(tl.float32)
+    if others > 2:
+        value += tl.load(third + start + index, inside, other=0).to(tl.float32)
+    if others > 3:
+        value += tl.load(fourth + start + index, inside, other=0).to(tl.float32)
     value = tl.minimum(tl.maximum(value, low), high)
-    tl.store(x + index, value.to(x.dtype.element_ty), inside)
+    tl.store(out + start + index, value.to(out.dtype.element_ty), inside)
 
 
 @triton.jit
@@ -123,7 +195,6 @@ def label_pixels(
     labels,
     confidences,
     sharpness,
-    classes,
     rows,
     columns,
     height,
@@ -132,29 +203,35 @@ def label_pixels(
     class_stride,
     row_stride,
     column_stride,
+    classes: tl.constexpr,
     confident: tl.constexpr,
     block: tl.constexpr,
-    wide: tl.constexpr,
 ):
-    """One program for some pixels of a row; all classes of a pixel are side by side."""
+    """One program for some pixels of a row, one thread a pixel; it sees class after class."""
     image, y = tl.program_id(0) // height, tl.program_id(0) % height
     x = tl.program_id(1) * block + tl.arange(0, block)
-    index = tl.arange(0, wide)[None, :]
-    above, below, down = _neighbours(y, height, rows)
+    upper, lower, down = _neighbours(y, height, rows)
     left, right, across = _neighbours(x, width, columns)
-    left, right, across = left[:, None] * column_stride, right[:, None] * column_stride, across[:, None]
-    logits += image.to(tl.int64) * image_stride + index * class_stride
-    known = (index < classes) & (x < width)[:, None]
-    a = tl.load(logits + above * row_stride + left, known, other=float('-inf')).to(tl.float32)
-    b = tl.load(logits + above * row_stride + right, known, other=float('-inf')).to(tl.float32)
-    c = tl.load(logits + below * row_stride + left, known, other=float('-inf')).to(tl.float32)
-    d = tl.load(logits + below * row_stride + right, known, other=float('-inf')).to(tl.float32)
-    # A weight of 0 times -inf is no number: what is not known is set afterwards.
-    top, bottom = a * (1 - across) + b * across, c * (1 - across) + d * across
-    value = tl.where(known, top * (1 - down) + bottom * down, float('-inf'))
+    logits += image.to(tl.int64) * image_stride
+    above, below = logits + upper.to(tl.int64) * row_stride, logits + lower.to(tl.int64) * row_stride
+    left, right = left * column_stride, right * column_stride
+    highest = tl.full((block,), float('-inf'), tl.float32)
+    label = tl.zeros((block,), tl.int32)
+    total = tl.zeros((block,), tl.float32)  # of exp(value - highest)
+    for index in range(classes):
+        a, b = tl.load(above + left).to(tl.float32), tl.load(above + right).to(tl.float32)
+        c, d = tl.load(below + left).to(tl.float32), tl.load(below + right).to(tl.float32)
+        top, bottom = a + across * (b - a), c + across * (d - c)
+        value = top + down * (bottom - top)
+        higher = value > highest
+        if confident:  # what is lower than the other of the two is what is scaled
+            scale = tl.exp(-tl.abs(value - highest) * sharpness)
+            total = tl.where(higher, total * scale + 1, total + scale)
+        label = tl.where(higher, index, label)
+        highest = tl.maximum(highest, value)
+        above += class_stride
+        below += class_stride
     target = tl.program_id(0).to(tl.int64) * width + x
-    tl.store(labels + target, tl.argmax(value, 1).to(tl.uint8), x < width)
+    tl.store(labels + target, label.to(tl.uint8), x < width)
     if confident:
-        highest = tl.max(value, 1)
-        total = tl.sum(tl.exp((value - highest[:, None]) * sharpness), 1)
         tl.store(confidences + target, (255 / total + 0.5).to(tl.uint8), x < width)

@@ -15,7 +15,7 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from lw_refinenet_ros.image.encodings import Order
 
-__all__ = ['finish_convolution', 'label_pixels', 'max_pool', 'normalise']
+__all__ = ['finish', 'label_pixels', 'max_pool', 'normalise']
 
 ROWS = 32  # of the labels, that are upsampled together
 
@@ -54,10 +54,14 @@ def max_pool(x: Tensor, kernel: int, stride: int = 1, padding: int = 0) -> Tenso
     return windows.amax((-2, -1)).permute(0, 3, 1, 2)
 
 
-def finish_convolution(x: Tensor, bias: Tensor, other: Tensor | None, low: float, high: float) -> Tensor:
-    """Add a bias (C,) and maybe another map to a map (N, C, H, W), and clip the sum; overwrites `x`."""
-    x.add_(bias.view(-1, 1, 1))
-    if other is not None:
+def finish(x: Tensor, bias: Tensor | None, others: tuple[Tensor, ...], low: float, high: float) -> Tensor:
+    """Add a bias (C,) and then other maps, one after the other, to a map (N, C, H, W), and clip the sum.
+
+    With a bias, `x` is a convolution's result: the sum overwrites it. Each sum is rounded here; Triton's
+    kernel adds in float32 and rounds once.
+    """
+    x = x.clone() if bias is None else x.add_(bias.view(-1, 1, 1))
+    for other in others:
         x.add_(other)
     return x if (low, high) == (-torch.inf, torch.inf) else x.clamp_(low, high)
 

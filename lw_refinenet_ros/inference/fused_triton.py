@@ -14,7 +14,9 @@ from lw_refinenet_ros.inference import fused_kernels as kernels
 if TYPE_CHECKING:
     from lw_refinenet_ros.image.encodings import Order
 
-__all__ = ['finish_convolution', 'label_pixels', 'max_pool', 'normalise']
+__all__ = ['finish', 'label_pixels', 'max_pool', 'normalise']
+
+STRIP = 4  # rows that a program pools: more share more, fewer leave small maps more programs
 
 
 def normalise(
@@ -23,10 +25,14 @@ def normalise(
     """Turn a camera's bytes into what a network takes, as `fused_torch.normalise` does."""
     batch, height, width, _ = frames.shape
     out = torch.empty((batch, *size, 3), dtype=dtype, device=frames.device)
-    block = 256
-    grid = (batch * size[0], triton.cdiv(size[1], block))
-    resize = size != (height, width)
-    kernels.normalise[grid](frames, out, mean, std, height, width, *size, order == 'bgr', resize, block)
+    bgr = order == 'bgr'
+    if size == (height, width):
+        total, block = out.numel(), 1024
+        kernels.normalise[(triton.cdiv(total, block),)](frames, out, mean, std, total, bgr, block)
+    else:
+        block = 256
+        grid = (batch * size[0], triton.cdiv(size[1], block))
+        kernels.normalise_resized[grid](frames, out, mean, std, height, width, *size, bgr, block)
     return out.permute(0, 3, 1, 2)
 
 
@@ -37,35 +43,39 @@ def max_pool(x: Tensor, kernel: int, stride: int = 1, padding: int = 0) -> Tenso
     rows, columns = ((n + 2 * padding - kernel) // stride + 1 for n in (height, width))
     out = torch.empty((batch, rows, columns, channels), dtype=x.dtype, device=x.device)
     wide = min(triton.next_power_of_2(channels), 256)
-    block = max(2048 // wide, 1)
-    grid = (batch * rows, triton.cdiv(columns, block), triton.cdiv(channels, wide))
-    kernels.max_pool[grid](
-        x, out, channels, height, width, rows, columns, kernel, stride, padding, block, wide
-    )
+    block = max(1024 // wide, 1)
+    blocks = triton.cdiv(columns, block), triton.cdiv(channels, wide)
+    if (kernel, stride, padding) == (5, 1, 2):
+        grid = (batch * triton.cdiv(rows, STRIP), *blocks)
+        kernels.max_pool_5x5[grid](x, out, channels, height, width, STRIP, block, wide)
+    else:
+        kernels.max_pool[(batch * rows, *blocks)](
+            x, out, channels, height, width, rows, columns, kernel, stride, padding, block, wide
+        )
     return out.permute(0, 3, 1, 2)
 
 
-def finish_convolution(x: Tensor, bias: Tensor, other: Tensor | None, low: float, high: float) -> Tensor:
-    """Add a bias and maybe another map, and clip the sum, in place; as `fused_torch.finish_convolution`."""
-    x = x.contiguous(memory_format=torch.channels_last)
+def finish(x: Tensor, bias: Tensor | None, others: tuple[Tensor, ...], low: float, high: float) -> Tensor:
+    """Add a bias and other maps and clip the sum, as `fused_torch.finish`; rounds once."""
+    x, *maps = (m.contiguous(memory_format=torch.channels_last) for m in (x, *others))
+    out = torch.empty_like(x) if bias is None else x
     total, block = x.numel(), 2048
-    if other is not None:
-        other = other.contiguous(memory_format=torch.channels_last)
-    grid = (triton.cdiv(total, block),)
-    summand = x if other is None else other
-    kernels.finish[grid](x, bias, summand, x.shape[1], total, low, high, other is not None, block)
-    return x
+    unused = [x] * (4 - len(maps))
+    kernels.finish[(triton.cdiv(total, block),)](
+        *(x, out, x if bias is None else bias, *maps, *unused, total, low, high),
+        *(1 if bias is None else x.shape[1], bias is not None, len(maps), block),
+    )
+    return out
 
 
 def label_pixels(logits: Tensor, labels: Tensor, confidences: Tensor | None, temperature: float) -> None:
     """Write each pixel's class and confidence and nothing else, as `fused_torch.label_pixels` does."""
     batch, classes, rows, columns = logits.shape
     _, height, width = labels.shape
-    wide = triton.next_power_of_2(classes)
-    block = max(min(2048 // wide, 64), 4)
+    block = 128
     grid = (batch * height, triton.cdiv(width, block))
     kernels.label_pixels[grid](
         *(logits, labels, labels if confidences is None else confidences, 1 / temperature),
-        *(classes, rows, columns, height, width, *logits.stride()),
-        *(confidences is not None, block, wide),
+        *(rows, columns, height, width, *logits.stride()),
+        *(classes, confidences is not None, block),
     )

@@ -60,11 +60,32 @@ def test_a_sum_of_a_map_with_itself_is_not_fused():
     torch.manual_seed(0)
     network, x = Doubled().eval(), torch.randn(1, 3, 5, 6)
     pure = SimpleNamespace(
-        finish_convolution=lambda x, bias, other, low, high: (
-            x + bias.view(-1, 1, 1) + (0 if other is None else other)
-        ).clamp(low, high)
+        finish=lambda x, bias, others, low, high: sum(others, x + bias.view(-1, 1, 1)).clamp(low, high)
     )
     fused = fuse(rewrite_for_inference(network), pure)
+    torch.testing.assert_close(fused(x.clone()), network(x))
+
+
+class Shared(nn.Module):
+    """Adds up maps that are needed again."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolutions = nn.ModuleList(nn.Conv2d(3, 4, 3, padding=1, bias=index > 1) for index in range(4))
+
+    def forward(self, x):
+        a, b, c, d = (convolution(x) for convolution in self.convolutions)
+        total = a + b
+        again = torch.relu(b + c + a)
+        return total + again + d + a + b + torch.relu(a + d) + (total + c)
+
+
+@torch.no_grad()
+def test_a_map_that_is_needed_again_is_not_overwritten():
+    torch.manual_seed(0)
+    network, x = Shared().eval(), torch.randn(1, 3, 5, 6)
+    fused = fuse(rewrite_for_inference(network), fused_torch)
+    assert sum(node.target is fused_torch.finish for node in fused.graph.nodes) > 2
     torch.testing.assert_close(fused(x.clone()), network(x))
 
 
@@ -85,9 +106,10 @@ def test_bytes_are_resized_reordered_and_normalised_in_one_pass(kernels, size, o
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+@pytest.mark.parametrize('size', [(5, 6), (9, 1)])
 @pytest.mark.parametrize(('kernel', 'stride', 'padding'), [(5, 1, 2), (3, 2, 1)])
-def test_pooling_without_indices_pools_alike(kernels, kernel, stride, padding, dtype):
-    x = maps(2, 20, 5, 6, dtype=dtype) - 5  # below the zeros that a wrong padding would add
+def test_pooling_without_indices_pools_alike(kernels, kernel, stride, padding, size, dtype):
+    x = maps(2, 20, *size, dtype=dtype) - 5  # below the zeros that a wrong padding would add
     result = kernels.max_pool(x, kernel, stride=stride, padding=padding)
     expected = functional.max_pool2d(x.float(), kernel, stride=stride, padding=padding)
     assert torch.equal(result.float(), expected)
@@ -95,15 +117,27 @@ def test_pooling_without_indices_pools_alike(kernels, kernel, stride, padding, d
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize('other', [False, True])
+@pytest.mark.parametrize(('others', 'channels'), [(0, 24), (1, 20), (4, 24)])  # 24: eight biases in one load
 @pytest.mark.parametrize(('low', 'high'), [(0.0, 6.0), (0.0, torch.inf), (-torch.inf, torch.inf)])
-def test_bias_sum_and_clipping_are_one_pass_in_place(kernels, low, high, other):
-    x, bias = maps(2, 20, 5, 6), maps(20, 1, 1, 1).flatten() * 4
-    summand = maps(2, 20, 5, 6).flip(2) if other else None
-    expected = (x + bias.view(-1, 1, 1) + (0 if summand is None else summand)).clamp(low, high)
-    result = kernels.finish_convolution(x, bias, summand, low, high)
-    torch.testing.assert_close(result, expected)
-    assert result.data_ptr() == x.data_ptr()
+def test_bias_sums_and_clipping_are_one_pass(kernels, low, high, others, channels):
+    x, bias = maps(2, channels, 5, 6), maps(channels, 1, 1, 1).flatten() * 4
+    summands = tuple(maps(2, channels, 5, 6).roll(shift, 1) for shift in range(others))
+    for added in (bias, None):
+        result = x.clone()
+        expected = x if added is None else x + added.view(-1, 1, 1)
+        for summand in summands:
+            expected = expected + summand
+        finished = kernels.finish(result, added, summands, low, high)
+        assert torch.equal(finished, expected.clamp(low, high))  # added in this order
+        assert torch.equal(result, x if added is None else finished)
+
+
+def test_a_sum_in_half_precision_is_rounded_once_by_triton(kernels):
+    terms = [maps(1, 8, 5, 6, dtype=torch.float16).roll(shift, 1) for shift in range(5)]
+    exact = sum(term.double() for term in terms)
+    result = kernels.finish(terms[0], None, tuple(terms[1:]), -torch.inf, torch.inf)
+    steps = 0.5 if kernels is not fused_torch else 4
+    assert ((result.double() - exact).abs() <= steps * 2**-8 + 1e-6).all()  # of 2^-8 from 4 to 8
 
 
 @pytest.mark.parametrize('classes', [1, 3, 21])
@@ -133,34 +167,34 @@ def test_the_triton_kernels_give_the_same_in_tritons_interpreter():
 
 
 @pytest.mark.skipif(not HAS_TRITON, reason='triton is not installed')
-def test_the_triton_kernels_compile_for_a_gpu_that_is_not_here(tmp_path, monkeypatch):
+@pytest.mark.parametrize('capability', [75, 86, 87, 90])  # RTX 20, RTX 30, a Jetson Orin's and an H100's
+def test_the_triton_kernels_compile_for_a_gpu_that_is_not_here(tmp_path, monkeypatch, capability):
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from lw_refinenet_ros.inference import fused_kernels
+    from lw_refinenet_ros.inference import fused_kernels, fused_triton
 
     monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
     pointers = {'frames': '*u8', 'labels': '*u8', 'confidences': '*u8', 'mean': '*fp32', 'std': '*fp32'}
-    pointers |= dict.fromkeys(('x', 'out', 'other', 'logits', 'bias'), '*fp16')
+    pointers |= dict.fromkeys(('x', 'out', 'logits', 'bias', 'first', 'second', 'third', 'fourth'), '*fp16')
     floats = dict.fromkeys(('sharpness', 'low', 'high'), 'fp32')
+    one_row = {'height': 1, 'rows': 1}  # Triton makes numbers that are 1 constants
     for kernel, constants in (
-        (fused_kernels.normalise, {'bgr': True, 'resize': True, 'block': 256}),
-        # An image of one row: Triton makes numbers that are 1 constants
-        (fused_kernels.normalise, {'height': 1, 'rows': 1, 'bgr': False, 'resize': True, 'block': 256}),
-        (fused_kernels.max_pool, {'kernel': 5, 'stride': 1, 'padding': 2, 'block': 8, 'wide': 256}),
-        (fused_kernels.finish, {'add': True, 'block': 2048}),
-        (fused_kernels.label_pixels, {'class_stride': 1, 'confident': True, 'block': 64, 'wide': 32}),
-        (fused_kernels.label_pixels, {'rows': 1, 'height': 1, 'confident': False, 'block': 8, 'wide': 256}),
+        (fused_kernels.normalise, {'bgr': True, 'block': 1024}),
+        (fused_kernels.normalise_resized, {**one_row, 'bgr': True, 'block': 256}),
+        (fused_kernels.max_pool, {'kernel': 3, 'stride': 2, 'padding': 1, 'block': 32, 'wide': 64}),
+        (fused_kernels.max_pool_5x5, {'strip': fused_triton.STRIP, 'block': 4, 'wide': 256}),
+        (fused_kernels.finish, {'channels': 96, 'biased': True, 'others': 1, 'block': 2048}),
+        (fused_kernels.finish, {'channels': 1, 'biased': False, 'others': 4, 'block': 2048}),
+        (fused_kernels.label_pixels, {'class_stride': 1, 'classes': 21, 'confident': True, 'block': 128}),
+        (fused_kernels.label_pixels, {**one_row, 'classes': 255, 'confident': False, 'block': 128}),
     ):
         names = kernel.arg_names
+        constants = {name: value for name, value in constants.items() if name in names}
         types = {n: 'constexpr' if n in constants else (pointers | floats).get(n, 'i32') for n in names}
         source = ASTSource(kernel, types, {(names.index(n),): value for n, value in constants.items()})
-        compiled = triton.compile(
-            source,
-            target=GPUTarget('cuda', 87, 32),  # a Jetson Orin's
-        )
-        assert compiled.asm['cubin']
+        assert triton.compile(source, target=GPUTarget('cuda', capability, 32)).asm['cubin']
 
 
 @pytest.mark.parametrize('architecture', ['lw_refinenet_resnet50', 'lw_refinenet_mobilenet_v2'])
@@ -178,14 +212,16 @@ def test_a_fused_network_gives_the_same_logits_in_fewer_passes(architecture):
         torch.testing.assert_close(fused(image), network(image), rtol=1e-3, atol=1e-4)
     called = [node.target for node in fused.graph.nodes]
     assert functional.max_pool2d not in called
-    assert fused_torch.finish_convolution in called
+    assert fused_torch.finish in called
     # PyTorch adds a convolution's bias in a pass of its own.
     passes = [
         sum(node.op in ('call_module', 'call_function') for node in module.graph.nodes)
         + sum(isinstance(m, torch.nn.Conv2d) and m.bias is not None for m in module.modules())
         for module in (fused, rewritten)
     ]
-    assert passes[0] < passes[1] - 40
+    assert passes[0] < passes[1] - 50
+    pooled = [len(node.args[2]) for node in fused.graph.nodes if node.target is fused_torch.finish]
+    assert pooled.count(4) == 4  # each chained residual pooling is summed in one pass
 
 
 def test_the_choice_of_kernels_says_why():
