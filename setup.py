@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packaging for colcon and pip. What package.xml says is not said again here."""
+"""Packaging for colcon and pip. What package.xml says is not repeated here; tools are in pyproject.toml."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -34,8 +34,19 @@ setup(
     package_data={'': ['py.typed', '*.j2', '*.css', '*.js', '*.json', '*.yaml']},
     data_files=data_files(),
     zip_safe=False,
-    # The rest is in requirements/: with ROS installed, most of it comes from there and not from pip.
-    install_requires=['setuptools'],
+    # All that is needed without ROS; `make venv` leaves to an installed ROS what comes from there.
+    install_requires=[
+        'av',  # H.264: OpenCV's wheels cannot write it
+        'jinja2',  # the pages of reports
+        'numpy',
+        'opencv-python-headless',
+        'openvino',
+        'pillow',
+        'PyYAML',
+        'rosbags',
+        'safetensors',
+        'torch',
+    ],
     extras_require={
         'test': ['pytest'],  # by this `colcon test` knows to run pytest
         'polygons': ['pycocotools', 'shapely>=2.1'],

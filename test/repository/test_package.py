@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What colcon installs, built for real, and what package.xml and the constraints say."""
 
+import ast
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import lw_refinenet_ros
+from requirements.constraints import beside_apt, read
 
 PACKAGE = 'lw_refinenet_ros'
 ROOT = Path(lw_refinenet_ros.__file__).resolve().parent.parent
@@ -143,9 +145,27 @@ def test_the_manifest_and_the_changelog_are_well_formed_and_agree_with_the_versi
     assert manifest.version in {version for version, _date, _content in changes}
 
 
-def test_pip_installs_the_same_versions_with_ros_and_without():
-    def pins(name: str) -> set[str]:
-        lines = (ROOT / 'requirements' / name).read_text().splitlines()
-        return {line for line in lines if '==' in line and not line.startswith('#')}
+def test_pip_adds_to_an_installed_ros_only_what_it_lacks_in_the_versions_without_ros():
+    versions = read('constraints.txt')
+    apt = {'numpy': '1.26.4', 'pillow': '10.2.0', 'torch': '2.5.0a0+nv', 'setuptools': '68.1.2'}
+    added = list(beside_apt(versions, apt))
+    assert {'torch==2.5.0a0+nv', 'numpy==1.26.4', 'setuptools==79.0.1'} <= set(added)
+    assert [line for line in added[:-2] if line not in versions] == []
+    assert not any(line.startswith('pillow') for line in added)
+    torch = next(line for line in versions if line.startswith('torch=='))
+    assert torch in beside_apt(versions, {'numpy': '1.26.4'})
 
-    assert pins('constraints-ros.txt') < pins('constraints.txt')
+
+@pytest.mark.parametrize(('python', 'numpy'), [((3, 12), 'numpy<2'), ((3, 14), 'numpy==2.3.5')])
+def test_numpy_stays_below_2_where_cv_bridge_needs_that(monkeypatch, python, numpy):
+    monkeypatch.setattr(sys, 'version_info', python)
+    assert list(beside_apt([], {'numpy': '2.3.5'})) == [numpy]
+
+
+def test_the_lock_pins_what_a_plain_pip_install_takes():
+    setup = ast.walk(ast.parse((ROOT / 'setup.py').read_text()))
+    listed = next(k.value for k in setup if isinstance(k, ast.keyword) and k.arg == 'install_requires')
+    names = {re.match(r'[\w.-]+', line)[0].lower() for line in ast.literal_eval(listed)}
+    assert {'torch', 'openvino', 'jinja2'} <= names
+    pinned = {line.split('==')[0] for line in read('constraints.txt')}
+    assert names - pinned == set()
