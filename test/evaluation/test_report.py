@@ -177,7 +177,17 @@ def test_a_few_outliers_do_not_flatten_the_rest_and_are_told():
 
 def test_equal_and_zero_and_negative_ages_are_drawn():
     for age in (0.0, 41.0, -3.0, 123_456.0):
-        Checker(age_chart([(0.0, age), (1.0, age)], []) + age_histogram([age, age]))
+        chart, histogram = age_chart([(0.0, age), (1.0, age)], []), age_histogram([age, age])
+        one, other = Checker(chart).all('circle', **{'class': 'dot'})
+        assert (one['cx'], other['cx']) == ('0.0%', '100.0%')
+        assert one['cy'] == other['cy']
+        ticks = [
+            (value, float(down)) for down, value in re.findall('class="y" [^>]*y="(.*?)%">(.*?)<', chart)
+        ]
+        (low, bottom), (high, top) = ((float(v.replace(',', '')), down) for v, down in (ticks[0], ticks[-1]))
+        drawn = low + (bottom - float(one['cy'].rstrip('%'))) / (bottom - top) * (high - low)
+        assert drawn == pytest.approx(age, abs=1e-3 * (high - low))
+        assert sum(map(int, re.findall(r': (\d+)</title>', histogram))) == 2
 
 
 def test_a_run_without_results_says_so_and_still_marks_its_misses():
