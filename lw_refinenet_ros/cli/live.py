@@ -28,6 +28,7 @@ START_S = 60.0  # for the node and the recorder to start
 FINISH_S = 30.0  # for the recorder to finish writing
 STOP_S = 5.0  # for a process to end after it was asked to
 PR_SET_PDEATHSIG = 1
+CONDITIONS = ('weights', 'architecture', 'engine', 'device', 'precision')  # that the node reports
 
 
 class LiveError(ValueError):
@@ -160,19 +161,10 @@ def run_live(
         recorder = start(
             'recorder',
             'lw_refinenet_ros.node.replay.recorder',
-            '--node',
-            NODE,
-            '--bag',
-            str(bag.resolve()),
-            '--log',
-            str(log),
-            '--first-frame-of',
-            source,
-            '--first-frame-to',
-            topic,
+            *('--node', NODE, '--bag', str(bag.resolve()), '--log', str(log)),
+            *('--first-frame-of', source, '--first-frame-to', topic),
             *(('--topic', source_topic) if source_topic else ()),
-            '--outputs',
-            *outputs,
+            *('--outputs', *outputs),
         )
         _wait_until_ready(node, recorder)
         player = start(
@@ -244,14 +236,6 @@ def _wait_for_end(recorder: _Process, node: _Process) -> None:
 def _collect(sent: Path, log: Path) -> LiveRun:
     published = [Published(**json.loads(line)) for line in sent.read_text().splitlines()]
     record = json.loads(log.read_text())
-    return LiveRun(
-        published,
-        [Arrival(*pair) for pair in record['arrivals']],
-        record['fates'],
-        record['stages_ms'],
-        {
-            k: v
-            for k, v in record['values'].items()
-            if k in {'weights', 'architecture', 'engine', 'device', 'precision'}
-        },
-    )
+    results = [Arrival(*pair) for pair in record['arrivals']]
+    conditions = {name: value for name, value in record['values'].items() if name in CONDITIONS}
+    return LiveRun(published, results, record['fates'], record['stages_ms'], conditions)

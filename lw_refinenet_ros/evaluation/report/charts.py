@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 
     from lw_refinenet_ros.svg import Point
 
-__all__ = ['TIME', 'age_chart', 'age_histogram', 'change_chart', 'score_chart']
+__all__ = ['age_chart', 'age_histogram', 'change_chart', 'score_chart']
 
 MOST_POINTS = 600  # more cannot be told apart on a screen and make the file slow
 BINS = 80
 MOST_WIDE = 12.0  # per cent of the width for a bar, so that a few frames do not fill the plot
-TIME = 'time, s'
 
 Recordings = Sequence[tuple[str, int]]
 
 
 def _rough(value: float) -> str:
     return readable(float(f'{value:.3g}'))
+
+
+def _place_axis(low: float, high: float, by_time: bool) -> Axis:
+    return Axis('time, s' if by_time else 'frame', low, high, whole=not by_time)
 
 
 def _age_axis(ages_ms: Sequence[float], what: str) -> Axis:
@@ -94,8 +97,9 @@ def age_chart(
     ages: Sequence[Point],
     misses: Sequence[tuple[float, str]],
     what: str = 'age',
-    x_name: str = TIME,
     recordings: Recordings = (),
+    *,
+    by_time: bool = True,
 ) -> Markup:
     """Draw the age of each result over time, with the median and p95, and a mark per frame without a result.
 
@@ -103,15 +107,15 @@ def age_chart(
         ages: time in s, or number of the frame, and age in ms of each result.
         misses: time in s and fate of each frame that got none.
         what: 'age' or 'latency'.
-        x_name: of the horizontal axis.
         recordings: name and number of results of each of several recordings, whose times start anew.
+        by_time: whether places are times, not numbers of frames.
 
     """
     if not ages and not misses:
         return _empty('No frame was published.')
     tracks = _Tracks(ages, recordings)
     times = [time for time, _ in tracks.points] + [time for time, _ in misses]
-    x = Axis(x_name, min(*times, 0.0), max(*times, 1.0), whole=x_name != TIME)
+    x = _place_axis(min(*times, 0.0), max(*times, 1.0), by_time)
     strips = ''.join(_strip(x, fate, misses) for fate in sorted({fate for _, fate in misses}))
     if not ages:
         return Markup(f'{strips}{_empty("No result arrived.")}')
@@ -158,23 +162,24 @@ def age_histogram(ages_ms: Sequence[float], what: str = 'age') -> Markup:
 def score_chart(
     scores: Sequence[Point],
     marked: Mapping[int, tuple[str, str]],
-    x_name: str = TIME,
     recordings: Recordings = (),
+    *,
+    by_time: bool = True,
 ) -> Markup:
     """Draw a ratio of each frame, with the mean, and a link for each marked frame.
 
     Args:
         scores: place of a frame (s, or its number) and its ratio, as fractions of 1.
         marked: by index in `scores`, the id in the page that the mark leads to, and the frame's name.
-        x_name: of the horizontal axis.
         recordings: name and number of frames of each of several recordings, whose places start anew.
+        by_time: whether places are times, not numbers of frames.
 
     """
     if not scores:
         return _empty('No frame was scored.')
     tracks = _Tracks(scores, recordings)
     places = [place for place, _ in tracks.points]
-    x = Axis(x_name, min(*places, 0), max(*places, 1), whole=x_name != TIME)
+    x = _place_axis(min(*places, 0), max(*places, 1), by_time)
     lowest, highest = (pick(value for _, value in scores) for pick in (min, max))
     low, high = 10 * min(9, math.floor(10 * lowest)), 10 * min(10, math.floor(10 * highest) + 1)
     plot = Plot(x, Axis('mIoU, %', low, high))
@@ -191,13 +196,13 @@ def score_chart(
     return Markup(f'{plot.svg(message)}{_note(tracks.note())}')
 
 
-def change_chart(changes: Sequence[Point], x_name: str = TIME, recordings: Recordings = ()) -> Markup:
+def change_chart(changes: Sequence[Point], recordings: Recordings = (), *, by_time: bool = True) -> Markup:
     """Draw a bar per frame; what is below 0 is worse.
 
     Args:
         changes: place of a frame (s, or its number) and the difference of a ratio.
-        x_name: of the horizontal axis.
         recordings: name and number of frames of each of several recordings, whose places start anew.
+        by_time: whether places are times, not numbers of frames.
 
     """
     if not changes:
@@ -209,7 +214,7 @@ def change_chart(changes: Sequence[Point], x_name: str = TIME, recordings: Recor
     gap = float(gaps[gaps > 0].min(initial=np.inf))
     half = gap / 2 if np.isfinite(gap) else 0.5
     low, high = places.min() - half, places.max() + half  # a bar in full for the first and the last
-    x = Axis(x_name, low, high, whole=x_name != TIME)
+    x = _place_axis(low, high, by_time)
     width = min(MOST_WIDE, max(0.2, 120 * half / (high - low)))
     reach = max(1.0, *(abs(100 * value) for _, value in drawn))
     plot = Plot(x, Axis('points', -1.1 * reach, 1.1 * reach))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.evaluation.compare import points
 from lw_refinenet_ros.evaluation.provenance import provenance, shortened
-from lw_refinenet_ros.evaluation.report.charts import TIME, change_chart
+from lw_refinenet_ros.evaluation.report.charts import change_chart
 from lw_refinenet_ros.evaluation.report.pictures import colors, pictures_of_change
 from lw_refinenet_ros.evaluation.report.write import write_page
 from lw_refinenet_ros.evaluation.summary import percent
@@ -83,7 +83,7 @@ def _chart(comparison: Comparison) -> str:
             place = (frame.stamp_ns - start_ns) / 1e9 if comparison.consecutive else float(number)
             places.append((place, frame.difference))
             counts[frame.recording] = counts.get(frame.recording, 0) + 1
-    return change_chart(places, TIME if comparison.consecutive else 'frame', list(counts.items()))
+    return change_chart(places, list(counts.items()), by_time=comparison.consecutive)
 
 
 def _both(conditions: tuple[Mapping[str, str], Mapping[str, str]]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from lw_refinenet_ros.evaluation.live import ages, misses
 from lw_refinenet_ros.evaluation.provenance import provenance
-from lw_refinenet_ros.evaluation.report.charts import TIME, age_chart, age_histogram, score_chart
+from lw_refinenet_ros.evaluation.report.charts import age_chart, age_histogram, score_chart
 from lw_refinenet_ros.evaluation.report.pictures import colors, pictures_of_worst
 from lw_refinenet_ros.evaluation.report.write import write_page
 from lw_refinenet_ros.evaluation.summary import headline, rows
@@ -81,11 +81,6 @@ def _recordings(evaluation: Evaluation) -> list[tuple[str, int, int]]:
     return evaluation.recordings or [('', len(evaluation.frames), evaluation.segmented)]
 
 
-def _axis(evaluation: Evaluation) -> str:
-    """Return what the frames are placed by in charts."""
-    return TIME if evaluation.consecutive else 'frame'
-
-
 def _wrong(evaluation: Evaluation) -> list[WorstFrame]:
     """Return the worst frames, without those where every pixel is right."""
     return [frame for frame in evaluation.worst if frame.score.miou < 1]
@@ -108,7 +103,7 @@ def _timeline(evaluation: Evaluation) -> str:
         index_of[frame.score.name]: (f'worst-{rank}', frame.score.name)
         for rank, frame in enumerate(_wrong(evaluation), 1)
     }
-    return score_chart(points, marked, _axis(evaluation), recordings) if points else ''
+    return score_chart(points, marked, recordings, by_time=evaluation.consecutive) if points else ''
 
 
 def _worst(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -156,6 +151,6 @@ def _latency(evaluation: Evaluation) -> dict[str, str]:
         points += timed
         recordings.append((name, len(timed)))
     return {
-        'latency': age_chart(points, (), 'latency', _axis(evaluation), recordings),
+        'latency': age_chart(points, (), 'latency', recordings, by_time=evaluation.consecutive),
         'latencies': age_histogram([latency_ms for _, latency_ms in points], 'latency'),
     }
