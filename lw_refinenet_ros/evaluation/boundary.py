@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well the outlines of the classes are met: the boundary F-score (Csurka et al., BMVC 2013)."""
+"""Boundary F-score: how well predicted class boundaries match the true ones (Csurka et al., BMVC 2013)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ['BoundaryScore']
 
 TOLERANCE = 0.0075  # of the image's diagonal, as Csurka et al. have it
 GROUP = 16  # classes whose outlines are widened at once: the bits of a uint16
-CHUNK = 1 << 17  # pixels looked at one by one at a time: what a core's cache holds
+CHUNK = 1 << 17  # pixels checked one by one per step: what fits into a core's cache
 
 
 class BoundaryScore(Measure):
@@ -56,7 +56,7 @@ class BoundaryScore(Measure):
         precision, recall = ratio(right, all_predicted), ratio(met, all_true)
         with np.errstate(invalid='ignore'):
             score: npt.NDArray[np.float64] = 2 * precision * recall / (precision + recall)
-        # An outline on one side only is wholly missed; so is one that is nowhere near
+        # An outline in only one of the two images is missed entirely; so is one out of reach
         score[np.isnan(score) & (all_predicted + all_true > 0)] = 0
         return score
 
@@ -109,10 +109,10 @@ class _Outline:
         return counts
 
     def _reach_of(self, ours: _Group, theirs: _Group) -> npt.NDArray[np.bool_]:
-        """Tell which pixels of theirs have one of ours, of the same class, within reach.
+        """Return for each pixel of theirs whether one of ours of the same class is within reach.
 
         Nearly all that have one have it in the square inside the disk, which is cheap to widen by; only for
-        the others the rest of the disk is looked at, pixel by pixel.
+        the others the rest of the disk is checked pixel by pixel.
         """
         marks = np.zeros(self._size, np.uint16)
         marks[ours.places] = ours.bits
@@ -151,7 +151,7 @@ def _squares(marks: npt.NDArray[np.uint16], width: int, side: int) -> npt.NDArra
 
 
 def _touches_another(label: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.bool_]:
-    """Tell which pixels of a class touch another class; rows of this width lie one after the other."""
+    """Return which pixels of a class touch another class; rows of this width lie one after the other."""
     known = label != UNLABELLED
     outline = np.zeros(label.shape, bool)
     for step in (1, width):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a confidence of 80 % is right in 80 % of the pixels: the expected calibration error."""
+"""Expected calibration error: whether 80 % of the pixels with a confidence of 80 % are right."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An evaluation on disk, to go on with after an interruption: one NumPy archive, nothing pickled."""
+"""Checkpoints of an evaluation, to resume it after an interruption: one NumPy archive, nothing pickled."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = ['Checkpoint', 'remove_damaged']
 
 FORMAT = 2
 LEAST_S = 1.0  # between two checkpoints
-MOST_COST = 0.02  # of the time is spent on them
+MOST_COST = 0.02  # share of the time spent on them
 
 
 class Checkpoint:
-    """Saves an evaluation now and then: a second apart at least, and never for more than 2 % of the time.
+    """Saves an evaluation at most once a second, and spends at most 2 % of the time on it.
 
     Args:
         path: of the file.
-        key: what the evaluation is made of; it goes on only with the same.
+        key: what the evaluation depends on; it resumes only if all of it is unchanged.
 
     """
 
@@ -46,7 +46,7 @@ class Checkpoint:
         return time.monotonic() >= self._next
 
     def save(self, evaluation: Evaluation, **more: Any) -> None:
-        """Save now; the file is the old or the new one, whenever the process is killed.
+        """Save now; after a kill, the file is either the old or the new one.
 
         Args:
             evaluation: done or not.
@@ -66,7 +66,7 @@ class Checkpoint:
         self._next = now + max(LEAST_S, (now - started) / MOST_COST)
 
     def load(self, evaluation: Evaluation) -> dict[str, Any]:
-        """Have an evaluation take over what was saved, and return the plain values; {} where nothing was.
+        """Restore an evaluation and return the plain values saved with it; {} if nothing was saved.
 
         Raises:
             ValueError: the file is damaged, or of an evaluation of something else.
@@ -85,7 +85,7 @@ class Checkpoint:
 
 
 def remove_damaged(path: Path, labels: LabelSet) -> str:
-    """Remove a checkpoint that cannot be read, so that its evaluation begins anew; return why, or nothing.
+    """Remove an unreadable checkpoint, so that its evaluation starts over; return the reason, or ''.
 
     Raises:
         ValueError: it is a link.
@@ -102,7 +102,7 @@ def remove_damaged(path: Path, labels: LabelSet) -> str:
 
 
 def _restore(path: Path, evaluation: Evaluation) -> dict[str, Any]:
-    """Read an evaluation, and return what was stored about it."""
+    """Restore an evaluation and return what was stored about it."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}

@@ -134,7 +134,7 @@ class Confusion(Measure):
 
 
 def id_list(ids: Sequence[int]) -> str:
-    """Name class ids, all of them unless they are many."""
+    """Return class ids as text, abbreviated if there are many."""
     more = f' and {len(ids) - MOST_IDS} more' if len(ids) > MOST_IDS else ''
     return f'{"id" if len(ids) == 1 else "ids"} {", ".join(map(str, ids[:MOST_IDS]))}{more}'
 
@@ -173,6 +173,6 @@ def ratio(part: npt.NDArray[Any], whole: npt.NDArray[np.int64]) -> npt.NDArray[n
 
 
 def mean_of_known(values: npt.NDArray[np.float64]) -> float:
-    """Average the values that are not NaN; NaN if none is."""
+    """Return the mean of the values that are not NaN; NaN if there are none."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else float('nan')

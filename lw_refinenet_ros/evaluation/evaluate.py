@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labels against masks, frame by frame: everything that is counted, and the frames that went worst."""
+"""Evaluate labels against masks, frame by frame."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Prediction:
 
     Attributes:
         label: uint8 (H, W) ids.
-        confidence: the same of the confidence, if it was asked for.
-        latency_ms: of the labels alone; NaN of a frame that was not timed, None where none is.
-        confident_ms: of labels and confidence, beside the scoring of other frames; None where there is none.
+        confidence: uint8 (H, W), if it was requested.
+        latency_ms: inference time without confidence; NaN if this frame was not timed, None if no frame is.
+        confident_ms: inference time with confidence, while other frames are scored; None if not measured.
 
     """
 
@@ -48,15 +48,15 @@ class Prediction:
 
 
 Segment = Callable[[Example], 'Prediction | None']
-_Read = tuple[tuple[str, ...], 'Example | None']  # the problems that came before an example; None at the end
+_Read = tuple[tuple[str, ...], 'Example | None']  # problems reported before an example; None at the end
 _Segmented = tuple[tuple[str, ...], 'Example | None', 'Prediction | None']
 
 
 def segment_with(segmenter: Segmenter, *, confidence: bool = True) -> Segment:
-    """Return the function that segments an example as the node does; compiling and warming up is not timed.
+    """Return a function that segments an example as the node does; warm-up is not timed.
 
-    Of the frames that `is_timed` names the labels alone are timed, as the node makes them where nobody
-    subscribes to the confidence.
+    Frames selected by `is_timed` are also segmented without confidence, as the node does without subscribers
+    to it, to measure the latency.
     """
 
     def segment(example: Example) -> Prediction:
@@ -79,12 +79,12 @@ def segment_with(segmenter: Segmenter, *, confidence: bool = True) -> Segment:
 
 
 def is_timed(index: int) -> bool:
-    """Tell whether the latency of a frame is measured: of the first ten, and of every tenth."""
+    """Return whether the latency of a frame is measured: of the first ten, and of every tenth."""
     return index < TIMED or index % TIMED == 0
 
 
 def begin(examples: Examples, labels: LabelSet, *, worst: int = 0) -> Evaluation:
-    """Return the evaluation of examples before the first of them, which keeps so many of the worst frames."""
+    """Return an empty evaluation of examples that keeps the given number of worst frames."""
     evaluation = Evaluation(labels, examples.description, examples.consecutive, worst)
     evaluation.frames_alone.add(*examples.frames_alone)
     evaluation.masks_alone.add(*examples.masks_alone)
@@ -104,11 +104,11 @@ def evaluate(
 
     Args:
         examples: frames and masks.
-        segment: labels an example; None where it got no label.
+        segment: returns the prediction for an example, or None.
         labels: the classes of the labels and the masks.
-        worst: how many of the worst frames to keep for a report.
-        masks: how masks of other classes meet those of the labels.
-        progress: is told how many frames are done.
+        worst: number of worst frames to keep for a report.
+        masks: maps masks with other classes to the classes of the labels.
+        progress: called with the number of finished frames.
 
     """
     evaluation = begin(examples, labels, worst=worst)
@@ -121,16 +121,16 @@ def evaluate(
 def score_frames(
     evaluation: Evaluation, examples: Examples, segment: Segment, masks: MaskMap | None = None
 ) -> Generator[tuple[Example, Prediction | None], None, None]:
-    """Go on with an evaluation; yield each frame and its labels as soon as it is counted.
+    """Resume an evaluation; yield each frame with its prediction once it is counted.
 
-    Reading, segmenting and scoring overlap, in a thread each; but while a frame is timed, nothing is scored,
-    and nothing is done with the frames yielded.
+    Reading, segmenting and scoring overlap, one thread each. While a frame is timed, nothing is scored, and
+    no frame is yielded.
 
     Args:
-        evaluation: begins at its `position`.
+        evaluation: resumed at its `position`.
         examples: frames and masks.
-        segment: labels an example; None where it got no label.
-        masks: how masks of other classes meet those of the labels.
+        segment: returns the prediction for an example, or None.
+        masks: maps masks with other classes to the classes of the labels.
 
     """
     quiet = Lock()
@@ -149,7 +149,7 @@ def score_frames(
 def _segmented(
     examples: Examples, start: int, segment: Segment, quiet: Lock
 ) -> Generator[_Segmented, None, None]:
-    """Segment examples that are read ahead; those that are timed, while nobody else holds `quiet`."""
+    """Segment examples that are read ahead; timed ones hold `quiet` meanwhile."""
     with closing(prefetched(_read(examples, start))) as stream:
         for problems, example in stream:
             if example is None:
@@ -165,7 +165,7 @@ def _segmented(
 
 
 def _read(examples: Examples, start: int) -> Generator[_Read, None, None]:
-    """Yield every example with the problems that came before it, so that their order is always the same."""
+    """Yield every example with the problems reported before it, so that their order is reproducible."""
     problems: list[str] = []
     for example in examples.read(problems.append, start):
         yield tuple(problems), example

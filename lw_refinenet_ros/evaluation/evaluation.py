@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that an evaluation counts: by integers alone, so that parts of it add up to the same to the bit."""
+"""The state of an evaluation: integer counts, so that the sum of its parts is exact."""
 
 from __future__ import annotations
 
@@ -34,39 +34,39 @@ class NamedCount(Storable):
         self.first: list[str] = []
 
     def add(self, *texts: str) -> None:
-        """Count some."""
+        """Count texts."""
         self.count += len(texts)
         self.first.extend(texts[: MOST_NAMED - len(self.first)])
 
     def merge(self, other: NamedCount, prefix: str) -> None:
-        """Count what another counted, with a prefix to its texts."""
+        """Add the counts of another, with a prefix to its texts."""
         self.add(*(prefix + text for text in other.first))
         self.count += other.count - len(other.first)
 
 
 @dataclass
 class Evaluation(Storable):
-    """All counts; memory grows by a row of counts per scored frame and some times per frame.
+    """Everything that is counted; per frame, memory grows by one row of counts and a few times.
 
     Args:
         labels: the classes.
         description: what was evaluated.
-        consecutive: whether its frames follow each other in time.
-        most_worst: how many of the worst frames to keep for a report.
+        consecutive: whether its frames are consecutive in time.
+        most_worst: number of worst frames to keep for a report.
 
     Attributes:
         confusion, boundary, calibration, stability: the measures.
-        frames: the scored ones in their order.
+        frames: scores of the frames, in order.
         worst: the worst frames, worst first.
         frames_alone, masks_alone: those without a partner.
         problems: what could not be used.
-        position: frames of the source that are done with, usable or not.
-        segmented: frames that got labels, with or without a mask.
+        position: frames of the source that were processed, usable or not.
+        segmented: frames with labels, with or without a mask.
         first_ns: stamp of the first segmented frame.
-        times_s: when each segmented frame was, by its stamp, from the first.
-        stages_ms: times of each frame by stage; 'decode' and 'score' are measured in threads of their own.
-        recordings: of several recordings, the name of each, how many of its frames were scored, and how many
-            segmented; their times start anew.
+        times_s: stamp of each segmented frame, relative to the first.
+        stages_ms: time per frame of each stage; 'decode' and 'score' run in threads of their own.
+        recordings: name, number of scored and number of segmented frames of each of several recordings; each
+            starts at time 0.
 
     """
 
@@ -92,14 +92,14 @@ class Evaluation(Storable):
         self.frames_alone, self.masks_alone, self.problems = NamedCount(), NamedCount(), NamedCount()
 
     def time(self, stage: str, milliseconds: float) -> None:
-        """Note how long a stage took for a frame."""
+        """Record the duration of a stage for one frame."""
         self.stages_ms.setdefault(stage, array('d')).append(milliseconds)
 
     def add(self, name: str, other: Evaluation) -> None:
-        """Add the evaluation of another recording; its frames and problems get its name in front.
+        """Add the evaluation of another recording; its name becomes a prefix of its frames and problems.
 
-        What is counted are integers, so that the figures do not depend on who counted which part. No label is
-        compared across the end of a recording, and times stay those of the recording.
+        All counts are integers, so the figures do not depend on how the recordings were distributed. Labels
+        are not compared across recordings, and times remain relative to the start of each recording.
         """
         for key, measure in vars(self).items():
             if isinstance(measure, Measure):
@@ -117,19 +117,19 @@ class Evaluation(Storable):
         self.recordings.append((name, len(other.frames), other.segmented))
 
     def to_arrays(self) -> Arrays:
-        """Return all that was counted of one recording."""
+        """Return the evaluation of one recording."""
         stages = {f'stages_ms/{stage}': np.asarray(times) for stage, times in self.stages_ms.items()}
         return {**super().to_arrays(), **stages}
 
     def restore(self, arrays: Arrays) -> None:
-        """Take over what `to_arrays` returned."""
+        """Restore what `to_arrays` returned."""
         super().restore(arrays)
         stages = below('stages_ms', arrays)
         self.stages_ms = {stage: array('d', times) for stage, times in stages.items()}
 
 
 def merge(parts: Mapping[str, Evaluation]) -> Evaluation:
-    """Add up evaluations of the same classes, by name; one or more."""
+    """Return the sum of one or more evaluations of the same classes, given by name."""
     first = next(iter(parts.values()))
     description = '; '.join(part.description for part in parts.values())
     total = Evaluation(first.labels, description, first.consecutive, first.most_worst)

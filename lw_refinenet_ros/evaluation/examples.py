@@ -52,12 +52,12 @@ class Example:
 
 
 class Examples(Protocol):
-    """A stream of examples that can be read again.
+    """A stream of examples that can be read repeatedly.
 
     Attributes:
         description: what they are.
         length: frames, as far as is known beforehand.
-        consecutive: whether they follow each other in time.
+        consecutive: whether they are consecutive in time.
         frames_alone: names of frames without a mask.
         masks_alone: names of masks without a frame.
         offered: the quality of service of the frames' publishers, as it was recorded.
@@ -74,7 +74,7 @@ class Examples(Protocol):
     def read(self, problem: Problem, start: int = 0) -> Iterator[Example]:
         """Read all, or those whose index is at least `start`.
 
-        What cannot be read is handed to `problem`, one line each, and left out.
+        What cannot be read is skipped and reported to `problem`, one line each.
         """
 
 
@@ -185,7 +185,7 @@ class BagExamples:
             self.length = indices[-1] + 1
             self._pairing = self._pairing.among(self._chosen)
         if not self._pairing.partners:
-            msg = _nobody(stamps, theirs, f'{bag} topic {self.topic}', where, tolerance_ns)
+            msg = _no_pair(stamps, theirs, f'{bag} topic {self.topic}', where, tolerance_ns)
             raise SourceError(msg)
         self.description = f'{bag} topic {self.topic}, masks {where}, tolerance {tolerance_ns / 1e6:g} ms'
         self.description += _appended(selection)
@@ -266,16 +266,16 @@ class BagExamples:
 
 
 def _appended(selection: Selection) -> str:
-    """Return what was chosen as the end of a description."""
+    """Return the selection as a suffix of a description."""
     return f', {selection}' if str(selection) else ''
 
 
 def _ignore(_: SourceError) -> None:
-    """Pass over what is told when the frames are read."""
+    """Ignore an error that is reported again when the frames are read."""
 
 
-def _nobody(ours: list[int], theirs: list[int], frames: str, masks: str, tolerance_ns: int) -> str:
-    """Say that nothing was paired, and how far apart the nearest are."""
+def _no_pair(ours: list[int], theirs: list[int], frames: str, masks: str, tolerance_ns: int) -> str:
+    """Return why nothing was paired, with the distance of the nearest stamps."""
     if not ours or not theirs:
         return f'{frames} has {len(ours)} frames and {masks} has {len(theirs)} masks: nothing can be scored'
     pairs = pair_stamps(ours, theirs, 2**62).partners

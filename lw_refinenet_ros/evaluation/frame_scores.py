@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The score of each frame, and pictures of those that went worst."""
+"""Scores of single frames, and pictures of the worst ones."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lw_refinenet_ros.evaluation.measure import Arrays, Storable
 
 __all__ = ['FrameScore', 'FrameScores', 'WorstFrame', 'WorstFrames', 'thumbnail']
 
-WIDEST = 640  # pixels of a picture that is kept for a report
+WIDEST = 640  # pixels of a picture kept for a report
 
 
 @dataclass(frozen=True)
 class FrameScore:
     """One scored frame: its pixels in both, and in either, of truth and prediction, by class.
 
-    `time_s` is when it was by its stamp, from the first frame on.
+    `time_s` is its stamp, relative to the first frame.
     """
 
     name: str
@@ -45,7 +45,7 @@ class FrameScore:
 
 
 class FrameScores(Sequence[FrameScore], Storable):
-    """The scores of many frames in little memory: 16 bytes per class, and a name, for each.
+    """Scores of many frames in little memory: a name and 16 bytes per class for each.
 
     Attributes:
         names, stamps_ns, times_s: of the frames.
@@ -91,9 +91,9 @@ class FrameScores(Sequence[FrameScore], Storable):
 
 @dataclass(frozen=True, eq=False)
 class WorstFrame:
-    """A frame that went badly, as a report shows it: uint8 RGB, ids of truth and prediction, confidence.
+    """A frame with a low mIoU, as a report shows it: uint8 RGB, ids of truth and prediction, confidence.
 
-    `place` orders frames that went equally badly.
+    `place` breaks ties between frames of equal mIoU.
     """
 
     score: FrameScore
@@ -105,7 +105,7 @@ class WorstFrame:
 
     @property
     def key(self) -> tuple[float, int]:
-        """Sorts the worst first."""
+        """Sort key, lowest mIoU first."""
         return self.score.miou, self.place
 
 
@@ -114,9 +114,8 @@ class WorstFrames(list[WorstFrame], Storable):
 
     Args:
         num_classes: C.
-        most: how many are kept.
-        one_a_second: of frames that follow each other, only the worst of each second, as neighbours look
-            alike.
+        most: maximum number of frames.
+        one_a_second: keep only the worst frame of each second, because neighbouring frames look alike.
 
     """
 
@@ -127,7 +126,7 @@ class WorstFrames(list[WorstFrame], Storable):
         self._num_classes, self._most, self._one_a_second = num_classes, most, one_a_second
 
     def want(self, score: FrameScore, place: int) -> bool:
-        """Tell whether a frame belongs to them."""
+        """Return whether a frame is among the worst."""
         if not (self._most and score.scored):
             return False
         key = score.miou, place
@@ -136,12 +135,12 @@ class WorstFrames(list[WorstFrame], Storable):
         return len(self) < self._most or key < self[-1].key
 
     def keep(self, frame: WorstFrame) -> None:
-        """Keep a frame that is wanted, instead of that of the same second or of the best of them."""
+        """Keep a wanted frame; it replaces the one of the same second, or the best beyond `most`."""
         neighbours = self._same_second(frame.score)
         self[:] = self._worst_of([*(kept for kept in self if kept not in neighbours), frame])
 
     def add(self, other: Sequence[WorstFrame], prefix: str, place: int) -> None:
-        """Add those of another recording, with a prefix to their names and behind a place."""
+        """Add those of another recording, with a prefix to their names and an offset to their places."""
         named = [
             replace(each, score=replace(each.score, name=prefix + each.score.name), place=place + each.place)
             for each in other
@@ -152,7 +151,7 @@ class WorstFrames(list[WorstFrame], Storable):
         return sorted(frames, key=lambda frame: frame.key)[: self._most]
 
     def _same_second(self, score: FrameScore) -> list[WorstFrame]:
-        """Return the kept frame of the second that a frame is in, if frames follow each other."""
+        """Return the kept frame of the same second, if at most one per second is kept."""
         if not self._one_a_second:
             return []
         second = math.floor(score.time_s)
@@ -172,7 +171,7 @@ class WorstFrames(list[WorstFrame], Storable):
         return {**scores.to_arrays(), 'places': places, **pictures}
 
     def restore(self, arrays: Arrays) -> None:
-        """Take over what `to_arrays` returned."""
+        """Restore what `to_arrays` returned."""
         scores = FrameScores(self._num_classes)
         scores.restore(arrays)
         self[:] = [
@@ -182,7 +181,7 @@ class WorstFrames(list[WorstFrame], Storable):
 
 
 def thumbnail(picture: npt.NDArray[np.uint8], *, is_label: bool = False) -> npt.NDArray[np.uint8]:
-    """Copy a picture or a label, uint8 (H, W, ...), made smaller if it is wider than a report shows it."""
+    """Copy a picture or label, uint8 (H, W, ...), reduced to the width of a picture in a report."""
     height, width = picture.shape[:2]
     scale = min(1.0, WIDEST / width)
     size = (round(width * scale), max(1, round(height * scale)))

@@ -54,7 +54,7 @@ class LiveRun:
 
 
 def _frames_of_results(run: LiveRun) -> list[int]:
-    """Index in `published` of each result's frame: of those with its stamp, the last sent before it arrived.
+    """Return the index in `published` of each result's frame: the last of its stamp sent before it arrived.
 
     Stamps repeat when a bag is looped, or when a driver does not set them.
     """

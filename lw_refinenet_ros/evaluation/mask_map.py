@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the classes of masks meet the classes of the weights that are scored on them."""
+"""Mapping of the classes of masks to the classes of the weights."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class MaskMap:
 
 
 def map_for_masks(labels: LabelSet, folders: tuple[Path, ...], file: Path | None = None) -> MaskMap | None:
-    """Return how masks meet the classes of the weights; None where both have the same classes.
+    """Return the mapping of masks to the classes of the weights; None if both have the same classes.
 
     Args:
         labels: the classes of the weights.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What measures have in common: integer counts that add up, and to be stored as arrays."""
+"""Base classes of measures: integer counts that add up and can be stored as arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class Storable:
-    """Goes to arrays that NumPy stores without pickling, and back: each attribute under its name.
+    """Converts to arrays that NumPy stores without pickling, and back: each attribute under its name.
 
     Arrays stay arrays, attributes that are storable themselves become several ('frames/counts'), and plain
     values are written as JSON, uint8 (N,).
@@ -29,7 +29,7 @@ class Storable:
     NOT_STORED: tuple[str, ...] = ()
 
     def to_arrays(self) -> Arrays:
-        """Return all that is stored."""
+        """Return all attributes."""
         arrays: dict[str, npt.NDArray[Any]] = {}
         for name, value in self._stored().items():
             if isinstance(value, Storable):
@@ -41,7 +41,7 @@ class Storable:
         return arrays
 
     def restore(self, arrays: Arrays) -> None:
-        """Take over what `to_arrays` returned; what is of something else raises an exception of any kind."""
+        """Restore what `to_arrays` returned; anything else raises an exception of any kind."""
         for name, value in self._stored().items():
             if isinstance(value, Storable):
                 value.restore(below(name, arrays))
@@ -60,7 +60,7 @@ class Storable:
 
 
 class Measure(Storable):
-    """Counts of many images; the counts of their parts add up to the same, to the bit.
+    """Integer counts over images; counts of parts add up exactly.
 
     Args:
         shape: of the counts.
@@ -79,6 +79,6 @@ class Measure(Storable):
 
 
 def below(name: str, arrays: Arrays) -> Arrays:
-    """Return the arrays of one part, under the names that it gave them."""
+    """Return the arrays of one part, under their names there."""
     start = f'{name}/'
     return {key.removeprefix(start): each for key, each in arrays.items() if key.startswith(start)}

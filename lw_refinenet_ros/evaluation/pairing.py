@@ -60,7 +60,7 @@ def pair_stamps(frames: Iterable[int], masks: Iterable[int], tolerance_ns: int) 
 
 
 def _nearest(stamps: np.ndarray, to: np.ndarray) -> np.ndarray:
-    """Index of the nearest of the ascending `stamps` to each of `to`."""
+    """Return the index of the nearest of the ascending `stamps` to each of `to`."""
     after = np.searchsorted(stamps, to).clip(0, stamps.size - 1)
     before = (after - 1).clip(0)
     nearest: np.ndarray = np.where(np.abs(to - stamps[before]) <= np.abs(stamps[after] - to), before, after)

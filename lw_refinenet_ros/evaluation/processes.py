@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several recordings at once, each in a process of this machine."""
+"""Evaluate several recordings at once, each in a process of this machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def evaluate_in_processes(
     Args:
         recordings: what to evaluate.
         jobs: processes.
-        progress: is told how many frames are done, and how many there are, once that is known of all.
+        progress: called with the number of finished frames and, once it is known, their total.
 
     Raises:
         ValueError: what `evaluate_recording` raises, or a process died.
@@ -81,7 +81,7 @@ class _Worker:
 
     def start(self, at: int, recording: Recording) -> None:
         self.at, self._name = at, recording.name
-        with suppress(OSError):  # a process that died is told of when it should answer
+        with suppress(OSError):  # a process that died is reported when it should answer
             self.pipe.send(recording)
 
     def answer(self) -> Answer:
@@ -99,7 +99,7 @@ class _Worker:
 
 
 def _work(pipe: connection.Connection) -> None:
-    """Evaluate what comes down the pipe."""
+    """Evaluate the recordings that arrive on the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C, the parent decides what follows
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:

@@ -59,7 +59,7 @@ def _digest(path: Path, _size: int, _mtime_ns: int) -> str:
 
 
 def shortened(conditions: Mapping[str, str]) -> dict[str, str]:
-    """Return conditions as people read them: hashes cut short."""
+    """Return conditions for display, with shortened hashes."""
     return {
         name.replace('_', ' '): value[:SHORT] if name.endswith('_sha256') else value
         for name, value in conditions.items()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several recordings at once on the machines of a Ray cluster (https://docs.ray.io), if it is installed."""
+"""Evaluate several recordings at once on a Ray cluster (https://docs.ray.io), if Ray is installed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def evaluate_on_ray(
         recordings: what to evaluate.
         address: of the cluster; 'auto': the one this machine belongs to; 'local': one on this machine alone.
         jobs: how many recordings at once; None: as many as there are processors for.
-        progress: is told how many recordings are done, and how many there are.
+        progress: called with the number of finished recordings and their total.
 
     Raises:
         ValueError: Ray is not installed, there is no such cluster, or what `evaluate_recording` raises.
@@ -85,7 +85,7 @@ def _evaluate(
 
 
 def _run(recording: Recording) -> Done | Failed | str:
-    """Evaluate a recording; an error comes back in words, as not every exception can be sent."""
+    """Evaluate a recording; return an error as text, since not every exception can be pickled."""
     try:
         return evaluate_recording(recording, lambda *_: None)
     except (ValueError, OSError) as error:

@@ -46,12 +46,12 @@ class Recording:
         labels: the bag's topic of masks, or a folder of masks.
         tolerance_ns: between the stamps of a frame and its mask; None for a folder of images.
         engine: what `Segmenter.load` takes.
-        worst: how many of the worst frames to keep.
+        worst: number of worst frames to keep.
         output: the bag to write results to, or None.
         node: the name that its topics begin with.
         state: a folder of `state_folder` for the checkpoint, or None: no checkpoints.
         versions: of what the figures depend on: the state of another version is refused.
-        masks: how masks of other classes meet those of the weights.
+        masks: maps masks with other classes to the classes of the weights.
         selection: which frames.
 
     """
@@ -115,7 +115,7 @@ def evaluate_recording(
 
     Args:
         recording: what and how.
-        progress: is told how far it is.
+        progress: called with the number of finished frames, and the total if it is known.
         segmenter: of the recording's engine; None: it is loaded, once in a process.
         examples: the recording's, if they are open.
 

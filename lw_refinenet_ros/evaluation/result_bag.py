@@ -94,7 +94,7 @@ class ResultBag:
             self._writer.write_image(f'{self._node}/{output}', frame, self._offered)
 
     def end_part(self) -> None:
-        """Put what was written on disk, whole."""
+        """Complete the current part on disk."""
         if self._parts and self._writer:
             self._stack.close()
             self._writer = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which frames of a source are evaluated."""
+"""Selection of the frames of a source to evaluate."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Selection:
     end_s: float = math.inf
 
     def choose(self, stamps_ns: Sequence[int]) -> list[int]:
-        """Return the indices of the frames that are taken, ascending; stamps are in the frames' order."""
+        """Return the indices of the selected frames, ascending; stamps are in the order of the frames."""
         elapsed_s = ((stamp_ns - stamps_ns[0]) / 1e9 for stamp_ns in stamps_ns)
         inside = [index for index, at_s in enumerate(elapsed_s) if self.start_s <= at_s < self.end_s]
         return inside[:: self.every]
 
     def __str__(self) -> str:
-        """Return what was chosen, '' for all."""
+        """Return the selection as text, '' for all."""
         parts = [f'one frame of every {self.every}'] if self.every > 1 else []
         if self.start_s:
             parts.append(f'from {self.start_s:g} s')

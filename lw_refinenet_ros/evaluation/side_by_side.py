@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two networks on the same frames, and pictures of those where they differ most."""
+"""Evaluate two networks on the same frames, with pictures of those where they differ most."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def evaluate_both(
         before: labels an example.
         after: the same of the other network.
         labels: the classes of both.
-        pictures: how many frames to keep of those whose mIoU changes most; so many are in memory.
-        progress: is told how many of twice the frames are done.
-        masks: how masks of other classes meet those of the labels.
+        pictures: number of most changed frames to keep in memory.
+        progress: called with the number of finished frames, of twice the frames.
+        masks: maps masks with other classes to the classes of the labels.
 
     Returns:
         both evaluations, and the frames that changed most, those first.

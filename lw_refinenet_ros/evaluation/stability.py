@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How steady labels are from frame to frame."""
+"""Temporal stability of labels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Stability(Measure):
         ] = []  # stamp (ns) and ids of the last two frames
 
     def update(self, stamp_ns: int, label: npt.NDArray[np.uint8]) -> None:
-        """Take the next frame's ids, uint8 (H, W)."""
+        """Count the next frame: its ids, uint8 (H, W)."""
         if self._before:
             stamp_before, last = self._before[-1]
             if label.shape != last.shape or not 0 < stamp_ns - stamp_before <= LONGEST_GAP_NS:
@@ -71,7 +71,7 @@ class Stability(Measure):
         return {**super().to_arrays(), 'stamps_ns': stamps_ns, **labels}
 
     def restore(self, arrays: Arrays) -> None:
-        """Take over what `to_arrays` returned."""
+        """Restore what `to_arrays` returned."""
         super().restore(arrays)
         stamps_ns = arrays['stamps_ns'].tolist()
         self._before = [(stamp_ns, arrays[f'label {index}']) for index, stamp_ns in enumerate(stamps_ns)]

@@ -22,7 +22,7 @@ TEMPORARY = re.compile(r'\..*\.tmp')  # of files and bags that a killed process 
 
 
 def state_of(folder: Path, name: str) -> Path:
-    """Return the file that holds the state of a recording."""
+    """Return the file that holds the checkpoint of a recording."""
     return folder / f'{name}.npz'
 
 
@@ -38,7 +38,7 @@ def part_of(parts: Path, index: int) -> Path:
 
 @contextmanager
 def state_folder(above: Path, names: Sequence[str]) -> Iterator[Path]:
-    """Hold a folder for the states of recordings, for one process at a time.
+    """Hold a folder for the checkpoints of recordings, for one process at a time.
 
     When the context ends without an error, or nothing was kept, what belongs to these recordings is removed,
     and the folder with it once it is empty. After an error it stays.
@@ -70,7 +70,7 @@ def state_folder(above: Path, names: Sequence[str]) -> Iterator[Path]:
                     _remove(folder, names)
     finally:
         if not kept:
-            with suppress(OSError):  # the state of others is in it, or files of others in the one above
+            with suppress(OSError):  # it holds other checkpoints, or the one above other files
                 folder.rmdir()
                 if made_above:
                     above.rmdir()

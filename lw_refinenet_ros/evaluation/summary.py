@@ -122,7 +122,7 @@ def summarize_live(run: LiveRun) -> dict[str, Any]:
 
 
 def _live_figures(run: LiveRun) -> dict[str, Any]:
-    """Return what only a live run can know, and what it knows better."""
+    """Return the figures that only a live run has, and those that it measures better."""
     missing = [fate for fate in COUNTED if fate not in run.counters]
     if missing:
         msg = f'the node gave no count of {missing[0]!r} frames, only of {sorted(run.counters)}'
@@ -146,7 +146,7 @@ def _live_figures(run: LiveRun) -> dict[str, Any]:
 
 
 def headline(summary: Mapping[str, Any]) -> str:
-    """Say in one sentence what a summary means."""
+    """Return a summary in one sentence."""
     if _is_scored(summary):
         return (
             f'mIoU {percent(summary["miou"])}, pixel accuracy {percent(summary["pixel_accuracy"])} '
@@ -171,7 +171,7 @@ def rows(summary: Mapping[str, Any]) -> list[Row]:
 
 
 def _is_scored(summary: Mapping[str, Any]) -> bool:
-    """Tell whether there were masks: only a live run has none."""
+    """Return whether there were masks: only a live run may have none."""
     return 'rate_hz' not in summary or 'confusion_matrix' in summary
 
 
@@ -228,7 +228,7 @@ def _count_rows(summary: Mapping[str, Any]) -> list[Row]:
 
 
 def percentiles(values_ms: Iterable[float]) -> dict[str, float | None]:
-    """Return the 50th, 95th and 99th percentile of what is not NaN, interpolated; None where nothing is."""
+    """Return the 50th, 95th and 99th percentile, interpolated, ignoring NaN; None if nothing is left."""
     known = [value for value in values_ms if not math.isnan(value)]
     values = np.percentile(known, RANKS) if known else [None] * len(RANKS)
     return {f'p{rank}': _rounded(value) for rank, value in zip(RANKS, values)}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ['age_chart', 'age_histogram', 'change_chart', 'score_chart']
 
-MOST_POINTS = 600  # more cannot be told apart on a screen and make the file slow
+MOST_POINTS = 600  # more are indistinguishable on a screen and slow the page down
 BINS = 80
 MOST_WIDE = 12.0  # per cent of the width for a bar, so that a few frames do not fill the plot
 
@@ -107,7 +107,7 @@ def age_chart(
         ages: time in s, or number of the frame, and age in ms of each result.
         misses: time in s and fate of each frame that got none.
         what: 'age' or 'latency'.
-        recordings: name and number of results of each of several recordings, whose times start anew.
+        recordings: name and number of results of each of several recordings, each starting at time 0.
         by_time: whether places are times, not numbers of frames.
 
     """
@@ -171,7 +171,7 @@ def score_chart(
     Args:
         scores: place of a frame (s, or its number) and its ratio, as fractions of 1.
         marked: by index in `scores`, the id in the page that the mark leads to, and the frame's name.
-        recordings: name and number of frames of each of several recordings, whose places start anew.
+        recordings: name and number of frames of each of several recordings, each starting at place 0.
         by_time: whether places are times, not numbers of frames.
 
     """
@@ -201,7 +201,7 @@ def change_chart(changes: Sequence[Point], recordings: Recordings = (), *, by_ti
 
     Args:
         changes: place of a frame (s, or its number) and the difference of a ratio.
-        recordings: name and number of frames of each of several recordings, whose places start anew.
+        recordings: name and number of frames of each of several recordings, each starting at place 0.
         by_time: whether places are times, not numbers of frames.
 
     """

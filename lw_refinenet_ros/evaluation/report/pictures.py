@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures inside a page, and what they show of labels."""
+"""Pictures embedded in a page, and how they show labels."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Color = tuple[int, int, int]  # RGB, 0 to 255
 Pixels = npt.NDArray[np.uint8]
 
 NO_TRUTH, RIGHT, WRONG = (120, 128, 136), (236, 239, 242), (226, 74, 51)
-# Of what changed; told apart by everybody: Okabe and Ito's blue and vermilion
+# Changes, in colours that everyone can distinguish: Okabe and Ito's blue and vermilion
 MENDED, BROKEN, WRONG_IN_BOTH, UNCHANGED = (0, 114, 178), (213, 94, 0), (60, 60, 60), (236, 236, 236)
 
 
 class Picture(NamedTuple):
-    """A JPEG as a data URL, its size in pixels, and what it shows, for those who do not see it."""
+    """A JPEG as a data URL, its size in pixels, and an alternative text."""
 
     src: str
     width: int
@@ -57,7 +57,7 @@ def colors(labels: LabelSet) -> list[tuple[str, Color]]:
 
 
 def pictures_of_worst(frame: WorstFrame, labels: LabelSet) -> dict[str, Picture]:
-    """Return what a report shows of a frame that went badly, by name."""
+    """Return the pictures of one of the worst frames, by name."""
     pictures = {
         'Image': frame.image,
         'Truth': paint_label(frame.truth, labels),
@@ -73,7 +73,7 @@ def pictures_of_worst(frame: WorstFrame, labels: LabelSet) -> dict[str, Picture]
 
 
 def pictures_of_change(frame: ChangedFrame, labels: LabelSet) -> dict[str, Picture]:
-    """Return what a report shows of a frame that two networks see differently, by name."""
+    """Return the pictures of a frame that two networks see differently, by name."""
     pictures = {
         'Image': frame.image,
         'Truth': paint_label(frame.truth, labels),
