@@ -118,7 +118,7 @@ class Evaluation(Storable):
 
     def to_arrays(self) -> Arrays:
         """Return the evaluation of one recording."""
-        stages = {f'stages_ms/{stage}': np.asarray(times) for stage, times in self.stages_ms.items()}
+        stages = {f'stages_ms/{stage}': np.array(times) for stage, times in self.stages_ms.items()}
         return {**super().to_arrays(), **stages}
 
     def restore(self, arrays: Arrays) -> None:

@@ -35,7 +35,7 @@ class Storable:
             if isinstance(value, Storable):
                 arrays |= {f'{name}/{key}': each for key, each in value.to_arrays().items()}
             elif isinstance(value, array | np.ndarray):
-                arrays[name] = np.asarray(value)
+                arrays[name] = np.array(value)  # a copy: an array that shares its memory cannot grow
             else:
                 arrays[name] = np.frombuffer(json.dumps(value).encode(), np.uint8)
         return arrays

@@ -10,8 +10,11 @@ import pytest
 from lw_refinenet_ros.evaluation.boundary import TOLERANCE, BoundaryScore
 from lw_refinenet_ros.evaluation.calibration import BINS, Calibration
 from lw_refinenet_ros.evaluation.confusion import Confusion
+from lw_refinenet_ros.evaluation.evaluation import Evaluation
+from lw_refinenet_ros.evaluation.frame_scores import FrameScore, WorstFrame
 from lw_refinenet_ros.evaluation.pairing import pair_stamps
 from lw_refinenet_ros.evaluation.stability import Stability
+from lw_refinenet_ros.labels import LabelSet
 
 CLASSES = 3
 
@@ -134,6 +137,30 @@ def test_measures_of_parts_add_up_to_those_of_the_whole_and_come_back_from_array
         np.testing.assert_array_equal(part.counts, whole.counts)
         with pytest.raises(ValueError, match=r'counts of shape \(2,\), not'):
             part.restore({'counts': np.zeros(2, np.int64)})
+
+
+def test_an_evaluation_comes_back_from_its_arrays_and_goes_on_counting():
+    labels = LabelSet('three', ('sky', 'road', 'car'), ((0, 0, 1), (0, 0, 2), (0, 0, 3)))
+    whole, first, second = (Evaluation(labels, 'drive', True, most_worst=1) for _ in range(3))
+    picture = np.zeros((2, 3, 3), np.uint8)
+    for index in range(4):
+        if index == 2:
+            stored = first.to_arrays()
+            second.restore(stored)
+        for each in (whole, second if index >= 2 else first):
+            score = FrameScore(f'{index}', 10**18 + index, 2.0 * index, (5 - index, 0, 0), (9, 0, 0))
+            each.frames.append(score)
+            each.time('decode', 1.5 * index)
+            each.problems.add(f'problem {index}')
+            each.position, each.first_ns = index + 1, 10**18
+            assert each.worst.want(score, index)
+            each.worst.keep(WorstFrame(score, index, picture, picture[..., 0], picture[..., 1], None))
+    assert list(second.frames) == list(whole.frames)
+    assert second.problems.first == whole.problems.first == [f'problem {index}' for index in range(4)]
+    assert (second.position, second.first_ns, second.stages_ms) == (4, 10**18, whole.stages_ms)
+    assert [frame.key for frame in second.worst] == [frame.key for frame in whole.worst] == [(2 / 9, 3)]
+    with pytest.raises(KeyError, match='times_s'):
+        second.restore({name: values for name, values in stored.items() if name != 'frames/times_s'})
 
 
 def test_steadiness_goes_on_where_it_was_stored():
