@@ -9,7 +9,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from lw_refinenet_ros.cli.info import machine
+from lw_refinenet_ros.cli.environment import machine
 
 __all__ = ['store']
 

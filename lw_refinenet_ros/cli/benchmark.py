@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from lw_refinenet_ros.cli.info import machine
+    from lw_refinenet_ros.cli.environment import machine
     from lw_refinenet_ros.files import write_json
     from lw_refinenet_ros.inference.choice import choose, machine_here
     from lw_refinenet_ros.inference.measured import Choice, save_measured

@@ -124,7 +124,7 @@ def _evaluate(
     options: argparse.Namespace,
 ) -> tuple[dict[str, Any], dict[str, Any], list[ChangedFrame], LabelSet, list[str]]:
     """Evaluate both weights; return two summaries, images, the classes, and what could not be used."""
-    from lw_refinenet_ros.cli.conditions import conditions
+    from lw_refinenet_ros.cli.environment import conditions
     from lw_refinenet_ros.evaluation.evaluate import segment_with
     from lw_refinenet_ros.evaluation.examples import BagExamples, FolderExamples
     from lw_refinenet_ros.evaluation.provenance import describe_segmenter

@@ -68,7 +68,7 @@ def outputs(options: argparse.Namespace) -> Declared:
 
 def run(options: argparse.Namespace) -> None:
     """Write `overlay.mp4`, `labels.mcap`, `metrics.json` and `report.html`."""
-    from lw_refinenet_ros.cli.conditions import conditions
+    from lw_refinenet_ros.cli.environment import conditions
     from lw_refinenet_ros.cli.live import run_live
     from lw_refinenet_ros.evaluation.provenance import describe_weights
     from lw_refinenet_ros.evaluation.summary import headline, rows, summarize_live

@@ -102,7 +102,7 @@ def outputs(options: argparse.Namespace) -> Declared:
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate, print and save."""
-    from lw_refinenet_ros.cli.conditions import conditions
+    from lw_refinenet_ros.cli.environment import conditions
     from lw_refinenet_ros.evaluation.provenance import provenance
     from lw_refinenet_ros.evaluation.summary import headline, rows, summarize
     from lw_refinenet_ros.files import write_json

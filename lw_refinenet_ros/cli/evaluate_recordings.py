@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lw_refinenet_ros.cli.conditions import conditions
+from lw_refinenet_ros.cli.environment import conditions
 from lw_refinenet_ros.cli.options import (
     NODE,
     Progress,

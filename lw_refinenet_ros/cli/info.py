@@ -8,10 +8,10 @@ import os
 import platform
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lw_refinenet_ros import __version__
+from lw_refinenet_ros.cli.environment import machine
 from lw_refinenet_ros.cli.options import image_size
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lw_refinenet_ros.model.network import Network
 
-__all__ = ['add_arguments', 'machine', 'run']
+__all__ = ['add_arguments', 'run']
 
 PACKAGES = ('torch', 'openvino', 'numpy', 'opencv-python-headless', 'rosbags', 'rclpy', 'safetensors', 'av')
 VOC_CLASSES = 21  # as in the published parameter counts
@@ -51,16 +51,6 @@ def run(options: argparse.Namespace) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f'{name:<{width}}  {value}')
-
-
-def machine() -> str:
-    """Return this machine's processor, cores and system in one line."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path('/proc/cpuinfo')
-    if cpuinfo.is_file():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith('model name')]
-        model = lines[0].split(':', 1)[1].strip() if lines else model
-    return f'{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}'
 
 
 def _about_here() -> list[tuple[str, str]]:

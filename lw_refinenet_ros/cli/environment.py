@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The conditions of a run for its report: machine, versions, commit and date."""
+"""The machine, and the conditions of a run for its report: machine, versions, commit and date."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from contextlib import suppress
@@ -11,11 +12,20 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from lw_refinenet_ros import __version__
-from lw_refinenet_ros.cli.info import machine
 
-__all__ = ['conditions']
+__all__ = ['conditions', 'machine']
 
 PACKAGES = ('torch', 'openvino', 'opencv-python-headless', 'rclpy')
+
+
+def machine() -> str:
+    """Return this machine's processor, cores and system in one line."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path('/proc/cpuinfo')
+    if cpuinfo.is_file():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith('model name')]
+        model = lines[0].split(':', 1)[1].strip() if lines else model
+    return f'{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}'
 
 
 def conditions() -> dict[str, str]:
