@@ -74,3 +74,4 @@ class NewestWorker(Generic[K, T]):
                 task()
             else:
                 self._work(items)
+            del task, items  # not held while waiting: a message has its buffer as long as it is referred to

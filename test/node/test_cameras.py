@@ -4,6 +4,8 @@
 import itertools
 import os
 import threading
+import time
+import weakref
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from sensor_msgs.msg import Image
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.node.newest_worker import NewestWorker
 from lw_refinenet_ros.node.parameters import PARAMETERS, refusal
-from test.support.node_process import NodeProcess, pixels_of, stamp_of
+from test.support.node_process import PATIENCE_S, NodeProcess, pixels_of, stamp_of
 
 pytestmark = pytest.mark.ros
 
@@ -195,6 +197,24 @@ def test_what_waits_is_served_together_the_newest_of_each_kind_in_the_order_of_t
     assert all_done.wait(10)
     worker.stop()
     assert served == [[('front', 1)], [('rear', 4), ('front', 6), ('left', 5)]]
+
+
+def test_a_worker_that_waits_holds_on_to_nothing():
+    class Item:
+        pass
+
+    done = threading.Event()
+    worker = NewestWorker(lambda items: done.set())
+    item = Item()
+    reference = weakref.ref(item)
+    worker.put('front', item)
+    del item
+    assert done.wait(PATIENCE_S)
+    end = time.monotonic() + PATIENCE_S
+    while reference() is not None:
+        assert time.monotonic() < end, 'a message would keep its buffer until the next one'
+        time.sleep(0.001)
+    worker.stop()
 
 
 def test_stopping_drops_items_that_wait_and_finishes_every_task():
