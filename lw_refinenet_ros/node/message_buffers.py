@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ['MAX_BUFFERS', 'Message', 'MessageBuffers', 'has_known_layout', 'rcl']
 
-MAX_BUFFERS = 12  # of a subscription; further messages that are alive at once are taken by rclpy
+MAX_BUFFERS = 4  # of a subscription; more messages in use at once have memory of their own, freed with them
 SPARE = 4  # a buffer so many times larger than the last message is freed, if it has
 SPARE_BYTES = 64 << 20  # as many bytes, too
 WORDS = 64  # of memory for a structure of rcl's, more than any of them has
@@ -147,37 +147,31 @@ class MessageBuffers:
             RCLError: the middleware could not hand it over.
 
         """
-        buffer = self._free_buffer()
-        return self._take_by_rclpy() if buffer is None else self._take_into(buffer)
+        return self._take_by_rclpy() if self._library is None else self._take_by_rcl(self._library)
 
-    def _free_buffer(self) -> _Buffer | None:
-        """Return a buffer that may be written to; None if rclpy has to take the message."""
-        if self._library is None:
-            return None
+    def _pop_buffer(self, library: ctypes.CDLL) -> _Buffer:
         enough = max(SPARE * self._last_length, SPARE_BYTES)
         self._buffers = [b for b in self._buffers if not b.is_free or b.array.capacity <= enough]
-        buffer = next((buffer for buffer in self._buffers if buffer.is_free), None)
-        if buffer is None and len(self._buffers) < MAX_BUFFERS:
-            buffer = _Buffer(self._library, self._last_length)
-            self._buffers.append(buffer)
-        return buffer
+        index = next((index for index, buffer in enumerate(self._buffers) if buffer.is_free), None)
+        return _Buffer(library, self._last_length) if index is None else self._buffers.pop(index)
 
-    def _take_into(self, buffer: _Buffer) -> Message | None:
-        assert self._library is not None
-        code = self._library.rcl_take_serialized_message(
+    def _take_by_rcl(self, library: ctypes.CDLL) -> Message | None:
+        buffer = self._pop_buffer(library)
+        code = library.rcl_take_serialized_message(
             self._subscription.handle.pointer, ctypes.byref(buffer.array), self._info, None
         )
+        if code in (0, TAKE_FAILED) and len(self._buffers) < MAX_BUFFERS:
+            self._buffers.insert(0, buffer)  # the last one used is the one in the cache
         if code == TAKE_FAILED:
             return None
         if code:
-            self._buffers.remove(buffer)  # its memory may be gone
-            self._library.rcutils_reset_error()
+            library.rcutils_reset_error()
             msg = f'rcl_take_serialized_message returned {code}'
             raise RCLError(msg)
         self._last_length = buffer.array.length
         # rmw_message_info_t: two times, two sequence numbers (not on Humble), then the publisher's gid, which
         # begins with a pointer to the middleware's name.
-        name = self._library.rmw_get_implementation_identifier()
+        name = library.rmw_get_implementation_identifier()
         if self._info[4] == name:
             sequence = None if self._info[2] == UNSUPPORTED else self._info[2]
             return Message(buffer.view(), tuple(self._info[5:7]), sequence)

@@ -82,7 +82,12 @@ def test_the_bytes_and_numbers_are_those_of_rclpy(topic):
 
 @requires_rcl
 def test_a_buffer_is_not_written_to_while_a_frame_or_any_view_of_it_is_alive(topic):
-    frames = [parse_image(topic.send(serialized(length)).cdr) for length in range(1, MAX_BUFFERS + 5)]
+    messages = [topic.send(serialized(length)) for length in range(1, 3 * MAX_BUFFERS)]
+    if messages[0].sequence is not None:
+        assert [message.sequence - messages[0].sequence for message in messages] == list(range(len(messages)))
+    assert len({message.publisher for message in messages}) == 1
+    frames = [parse_image(message.cdr) for message in messages]
+    del messages
     for length, frame in enumerate(frames, 1):
         assert frame.data.tolist() == [length] * length
     assert len(topic.buffers._buffers) == MAX_BUFFERS
