@@ -195,7 +195,7 @@ def _make(network: Network, card: Card, choice: Choice, threads: int) -> Engine:
 
         return OpenVINOEngine(network, card, precision=choice.precision, threads=threads)
     if choice.device == 'cuda':
-        from lw_refinenet_ros.inference.cuda_engine import CudaEngine
+        from lw_refinenet_ros.inference.cuda.engine import CudaEngine
 
         return CudaEngine(network, card, precision=choice.precision)
     from lw_refinenet_ros.inference.torch_engine import TorchEngine

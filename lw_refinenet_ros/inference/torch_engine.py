@@ -7,15 +7,16 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from lw_refinenet_ros.inference.engine import EngineError, Job
+from lw_refinenet_ros.inference.passes import classify, normalise, resize
 from lw_refinenet_ros.model.network import drop_tensors
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference, tracing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import Tensor
 
     from lw_refinenet_ros.inference.engine import Pixels
     from lw_refinenet_ros.model.network import Network
@@ -47,9 +48,7 @@ class TorchEngine:
         self._dtype = DTYPES[self.precision]
         module = rewrite_for_inference(network)
         self._network = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._mean, self._std = (
-            torch.tensor(v, device=device).view(1, 3, 1, 1) * 255 for v in (card.mean, card.std)
-        )
+        self._mean, self._std = (torch.tensor(v, device=device) * 255 for v in (card.mean, card.std))
         self._prepared: deque[Job] = deque(maxlen=16)
         self._temperature = card.temperature
         self.description = f'PyTorch {torch.__version__} on {device.upper()}, {self.precision}'
@@ -72,35 +71,22 @@ class TorchEngine:
         confidences: Sequence[Pixels] | None,
     ) -> None:
         """Segment a batch; only what was asked for comes back from the device."""
-        ids, sure = self._infer(job, _stack([torch.from_numpy(image) for image in images]))
+        ids, certainties = self._infer(job, _stack([torch.from_numpy(image) for image in images]))
         for label, row in zip(labels, ids):
             torch.from_numpy(label).copy_(row)
-        if confidences is not None and sure is not None:
-            for confidence, row in zip(confidences, sure):
+        if confidences is not None and certainties is not None:
+            for confidence, row in zip(confidences, certainties):
                 torch.from_numpy(confidence).copy_(row)
 
     @torch.inference_mode()
     def _infer(self, job: Job, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        x = image.to(self.device).permute(0, 3, 1, 2).float()
-        if job.order == 'bgr':
-            x = x.flip(1)
-        if job.network_size != job.image_size:
-            x = (_resize(x, job.network_size) + 0.5).floor_()  # bytes again, as in every engine
-        x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        frames = image.to(self.device)
+        x = normalise(frames, job.network_size, job.order, self._mean, self._std, torch.float32)
         with tracing, torch.autocast(self.device, self._dtype, enabled=self._dtype != torch.float32):
             logits = self._network(x)
-        logits = _resize(logits.float(), job.image_size)
-        ids = logits.argmax(1).to(torch.uint8)
-        if not job.confidence:
-            return ids, None
-        sure = (logits / self._temperature).softmax(1).amax(1)
-        return ids, (sure * 255).round().to(torch.uint8)
+        return classify(resize(logits.float(), job.image_size), self._temperature if job.confidence else None)
 
 
 def _stack(images: list[Tensor]) -> Tensor:
-    """Give a batch; a view where it is of one."""
+    """Return a batch; a view where it is of one."""
     return images[0][None] if len(images) == 1 else torch.stack(images)
-
-
-def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(x, size=size, mode='bilinear', align_corners=False)

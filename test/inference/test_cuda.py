@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from lw_refinenet_ros.inference import cuda_engine
-from lw_refinenet_ros.inference.captured_job import in_recorder
-from lw_refinenet_ros.inference.cuda_engine import CudaEngine, is_out_of_memory
+from lw_refinenet_ros.inference.cuda import engine as cuda_engine
+from lw_refinenet_ros.inference.cuda.captured_job import in_recorder
+from lw_refinenet_ros.inference.cuda.engine import CudaEngine, is_out_of_memory
 from lw_refinenet_ros.inference.engine import EngineError, Job
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.inference.torch_engine import TorchEngine

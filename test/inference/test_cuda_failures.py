@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from lw_refinenet_ros.inference import captured_job, cuda_engine, fused_torch
-from lw_refinenet_ros.inference.captured_job import CapturedJob, in_recorder
-from lw_refinenet_ros.inference.cuda_engine import CudaEngine
+from lw_refinenet_ros.inference.cuda import captured_job, torch_kernels
+from lw_refinenet_ros.inference.cuda import engine as cuda_engine
+from lw_refinenet_ros.inference.cuda.captured_job import CapturedJob, in_recorder
+from lw_refinenet_ros.inference.cuda.engine import CudaEngine
 from lw_refinenet_ros.inference.engine import EngineError, Job
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.model.weights import load_model
@@ -25,7 +26,7 @@ SIZE = (96, 128)
 SMALL = Job((32, 64), (32, 64))
 
 
-class Staging:
+class PinnedBuffer:
     """Memory that host and device share."""
 
     def __init__(self, shape, device, *, mapped):
@@ -82,7 +83,7 @@ def device(monkeypatch):
     properties = SimpleNamespace(major=8, name='Pretended GPU')
     monkeypatch.setattr(cuda_engine, '_current_device', lambda: torch.device('cpu'))
     monkeypatch.setattr(cuda_engine, 'CapturedJob', Replaying)
-    monkeypatch.setattr(captured_job, 'Staging', Staging)
+    monkeypatch.setattr(captured_job, 'PinnedBuffer', PinnedBuffer)
     for name, fake in {
         'get_device_properties': lambda _: properties,
         'Stream': lambda _: stream,
@@ -251,7 +252,7 @@ def test_where_a_triton_kernel_fails_pytorchs_take_over_and_the_description_says
         msg = 'out of resource: shared memory'
         raise TritonError(msg)
 
-    kernels = SimpleNamespace(**{name: getattr(fused_torch, name) for name in fused_torch.__all__})
+    kernels = SimpleNamespace(**{name: getattr(torch_kernels, name) for name in torch_kernels.__all__})
     kernels.max_pool = max_pool
     monkeypatch.setattr(cuda_engine, 'choose_kernels', lambda _: (kernels, 'Triton kernels'))
     network, card = model

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lw_refinenet_ros.inference import fused_torch
-from lw_refinenet_ros.inference.fused import choose_kernels, fuse
+from lw_refinenet_ros.inference.cuda import torch_kernels
+from lw_refinenet_ros.inference.cuda.fusion import fuse
+from lw_refinenet_ros.inference.cuda.kernels import choose_kernels
 from lw_refinenet_ros.model.network import build_model
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference
 
@@ -30,12 +31,12 @@ RUNS_TRITON = HAS_TRITON and (DEVICE == 'cuda' or os.environ.get('TRITON_INTERPR
 def kernels(request):
     """Both sets of kernels."""
     if request.param == 'torch':
-        return fused_torch
+        return torch_kernels
     if not RUNS_TRITON:
         pytest.skip('no CUDA device; see the test with the interpreter' if HAS_TRITON else 'no triton')
-    from lw_refinenet_ros.inference import fused_triton
+    from lw_refinenet_ros.inference.cuda import triton_launch
 
-    return fused_triton
+    return triton_launch
 
 
 def maps(*shape, dtype=torch.float32):
@@ -84,8 +85,8 @@ class Shared(nn.Module):
 def test_a_map_that_is_needed_again_is_not_overwritten():
     torch.manual_seed(0)
     network, x = Shared().eval(), torch.randn(1, 3, 5, 6)
-    fused = fuse(rewrite_for_inference(network), fused_torch)
-    assert sum(node.target is fused_torch.finish for node in fused.graph.nodes) > 2
+    fused = fuse(rewrite_for_inference(network), torch_kernels)
+    assert sum(node.target is torch_kernels.finish for node in fused.graph.nodes) > 2
     torch.testing.assert_close(fused(x.clone()), network(x))
 
 
@@ -136,7 +137,7 @@ def test_a_sum_in_half_precision_is_rounded_once_by_triton(kernels):
     terms = [maps(1, 8, 5, 6, dtype=torch.float16).roll(shift, 1) for shift in range(5)]
     exact = sum(term.double() for term in terms)
     result = kernels.finish(terms[0], None, tuple(terms[1:]), -torch.inf, torch.inf)
-    steps = 0.5 if kernels is not fused_torch else 4
+    steps = 0.5 if kernels is not torch_kernels else 4
     assert ((result.double() - exact).abs() <= steps * 2**-8 + 1e-6).all()  # of 2^-8 from 4 to 8
 
 
@@ -173,7 +174,7 @@ def test_the_triton_kernels_compile_for_a_gpu_that_is_not_here(tmp_path, monkeyp
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from lw_refinenet_ros.inference import fused_kernels, fused_triton
+    from lw_refinenet_ros.inference.cuda import triton_kernels, triton_launch
 
     monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
     pointers = {'frames': '*u8', 'labels': '*u8', 'confidences': '*u8', 'mean': '*fp32', 'std': '*fp32'}
@@ -181,14 +182,14 @@ def test_the_triton_kernels_compile_for_a_gpu_that_is_not_here(tmp_path, monkeyp
     floats = dict.fromkeys(('sharpness', 'low', 'high'), 'fp32')
     one_row = {'height': 1, 'rows': 1}  # Triton makes numbers that are 1 constants
     for kernel, constants in (
-        (fused_kernels.normalise, {'bgr': True, 'block': 1024}),
-        (fused_kernels.normalise_resized, {**one_row, 'bgr': True, 'block': 256}),
-        (fused_kernels.max_pool, {'kernel': 3, 'stride': 2, 'padding': 1, 'block': 32, 'wide': 64}),
-        (fused_kernels.max_pool_5x5, {'strip': fused_triton.STRIP, 'block': 4, 'wide': 256}),
-        (fused_kernels.finish, {'channels': 96, 'biased': True, 'others': 1, 'block': 2048}),
-        (fused_kernels.finish, {'channels': 1, 'biased': False, 'others': 4, 'block': 2048}),
-        (fused_kernels.label_pixels, {'class_stride': 1, 'classes': 21, 'confident': True, 'block': 128}),
-        (fused_kernels.label_pixels, {**one_row, 'classes': 255, 'confident': False, 'block': 128}),
+        (triton_kernels.normalise, {'bgr': True, 'block': 1024}),
+        (triton_kernels.normalise_resized, {**one_row, 'bgr': True, 'block': 256}),
+        (triton_kernels.max_pool, {'kernel': 3, 'stride': 2, 'padding': 1, 'block': 32, 'wide': 64}),
+        (triton_kernels.max_pool_5x5, {'strip': triton_launch.STRIP, 'block': 4, 'wide': 256}),
+        (triton_kernels.finish, {'channels': 96, 'biased': True, 'others': 1, 'block': 2048}),
+        (triton_kernels.finish, {'channels': 1, 'biased': False, 'others': 4, 'block': 2048}),
+        (triton_kernels.label_pixels, {'class_stride': 1, 'classes': 21, 'confident': True, 'block': 128}),
+        (triton_kernels.label_pixels, {**one_row, 'classes': 255, 'confident': False, 'block': 128}),
     ):
         names = kernel.arg_names
         constants = {name: value for name, value in constants.items() if name in names}
@@ -206,13 +207,13 @@ def test_a_fused_network_gives_the_same_logits_in_fewer_passes(architecture):
             layer.running_mean.normal_(0, 0.1)
             layer.running_var.uniform_(0.5, 1.5)
     rewritten = rewrite_for_inference(network)
-    fused = fuse(rewrite_for_inference(network), fused_torch)
+    fused = fuse(rewrite_for_inference(network), torch_kernels)
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         torch.testing.assert_close(fused(image), network(image), rtol=1e-3, atol=1e-4)
     called = [node.target for node in fused.graph.nodes]
     assert functional.max_pool2d not in called
-    assert fused_torch.finish in called
+    assert torch_kernels.finish in called
     # PyTorch adds a convolution's bias in a pass of its own.
     passes = [
         sum(node.op in ('call_module', 'call_function') for node in module.graph.nodes)
@@ -220,15 +221,15 @@ def test_a_fused_network_gives_the_same_logits_in_fewer_passes(architecture):
         for module in (fused, rewritten)
     ]
     assert passes[0] < passes[1] - 50
-    pooled = [len(node.args[2]) for node in fused.graph.nodes if node.target is fused_torch.finish]
+    pooled = [len(node.args[2]) for node in fused.graph.nodes if node.target is torch_kernels.finish]
     assert pooled.count(4) == 4  # each chained residual pooling is summed in one pass
 
 
 def test_the_choice_of_kernels_says_why():
     kernels, why = choose_kernels(torch.device(DEVICE))
     if DEVICE == 'cuda' and HAS_TRITON:
-        assert kernels is not fused_torch
+        assert kernels is not torch_kernels
         assert why == 'Triton kernels'
     elif not RUNS_TRITON:
-        assert kernels is fused_torch
+        assert kernels is torch_kernels
         assert 'not installed' in why or 'does not run here' in why

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The passes around a network as Triton kernels, each one read and one write; `fused_torch` defines them."""
+"""The passes around a network as Triton kernels, each one read and one write; see `torch_kernels`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
-from lw_refinenet_ros.inference import fused_kernels as kernels
+from lw_refinenet_ros.inference.cuda import triton_kernels as kernels
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.image.encodings import Order
@@ -22,7 +22,7 @@ STRIP = 4  # rows that a program pools: more share more, fewer leave small maps 
 def normalise(
     frames: Tensor, size: tuple[int, int], order: Order, mean: Tensor, std: Tensor, dtype: torch.dtype
 ) -> Tensor:
-    """Turn a camera's bytes into what a network takes, as `fused_torch.normalise` does."""
+    """Turn a camera's bytes into what a network takes, as `torch_kernels.normalise` does."""
     batch, height, width, _ = frames.shape
     out = torch.empty((batch, *size, 3), dtype=dtype, device=frames.device)
     bgr = order == 'bgr'
@@ -56,7 +56,7 @@ def max_pool(x: Tensor, kernel: int, stride: int = 1, padding: int = 0) -> Tenso
 
 
 def finish(x: Tensor, bias: Tensor | None, others: tuple[Tensor, ...], low: float, high: float) -> Tensor:
-    """Add a bias and other maps and clip the sum, as `fused_torch.finish`; rounds once."""
+    """Add a bias and other maps and clip the sum, as `torch_kernels.finish`; rounds once."""
     x, *maps = (m.contiguous(memory_format=torch.channels_last) for m in (x, *others))
     out = torch.empty_like(x) if bias is None else x
     total, block = x.numel(), 2048
@@ -69,7 +69,7 @@ def finish(x: Tensor, bias: Tensor | None, others: tuple[Tensor, ...], low: floa
 
 
 def label_pixels(logits: Tensor, labels: Tensor, confidences: Tensor | None, temperature: float) -> None:
-    """Write each pixel's class and confidence and nothing else, as `fused_torch.label_pixels` does."""
+    """Write each pixel's class and confidence and nothing else, as `torch_kernels.label_pixels` does."""
     batch, classes, rows, columns = logits.shape
     _, height, width = labels.shape
     block = 128

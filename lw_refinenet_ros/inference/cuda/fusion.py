@@ -1,70 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which kernels run the passes around a network on a CUDA device, and where a network calls them itself."""
+"""Pooling without indices, and bias, sum and activation of a convolution in one pass."""
 
 from __future__ import annotations
 
-import importlib.util
 import operator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn import functional
 
-from lw_refinenet_ros.inference import fused_torch
-
 if TYPE_CHECKING:
-    from lw_refinenet_ros.image.encodings import Order
+    from torch import Tensor
 
-__all__ = ['Kernels', 'choose_kernels', 'fuse', 'replace_kernels']
+    from lw_refinenet_ros.inference.cuda.kernels import Kernels
+
+__all__ = ['fuse', 'replace_kernels']
 
 LOW, HIGH = -torch.inf, torch.inf
 MOST_MAPS = 4  # that one pass adds to another: the stages of a chained residual pooling
-
-
-class Kernels(Protocol):
-    """What `fused_torch` defines and documents; each module that has these functions will do."""
-
-    def normalise(
-        self,
-        frames: Tensor,
-        size: tuple[int, int],
-        order: Order,
-        mean: Tensor,
-        std: Tensor,
-        dtype: torch.dtype,
-    ) -> Tensor:
-        """Turn a camera's bytes into what a network takes."""
-
-    def max_pool(self, x: Tensor, kernel: int, stride: int = 1, padding: int = 0) -> Tensor:
-        """Pool without indices."""
-
-    def finish(
-        self, x: Tensor, bias: Tensor | None, others: tuple[Tensor, ...], low: float, high: float
-    ) -> Tensor:
-        """Add a bias and other maps to a map and clip the sum."""
-
-    def label_pixels(
-        self, logits: Tensor, labels: Tensor, confidences: Tensor | None, temperature: float
-    ) -> None:
-        """Upsample logits and keep each pixel's class and confidence."""
-
-
-def choose_kernels(device: torch.device) -> tuple[Kernels, str]:
-    """Take Triton's kernels where they run and PyTorch's elsewhere; also says which, and why."""
-    if importlib.util.find_spec('triton') is None:
-        return fused_torch, 'PyTorch kernels: triton is not installed'
-    try:
-        from lw_refinenet_ros.inference import fused_triton
-
-        label = torch.empty((1, 2, 2), dtype=torch.uint8, device=device)
-        fused_triton.label_pixels(torch.zeros((1, 2, 2, 2), device=device), label, None, 1.0)
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except Exception as error:  # no C compiler, no Python headers, a GPU that Triton does not know
-        reason = next(iter(str(error).splitlines()), '')
-        return fused_torch, f'PyTorch kernels: Triton does not run here, {type(error).__name__}: {reason}'
-    return fused_triton, 'Triton kernels'
 
 
 def fuse(network: fx.GraphModule, kernels: Kernels) -> fx.GraphModule:

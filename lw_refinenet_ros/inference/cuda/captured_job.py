@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 import torch
 
-from lw_refinenet_ros.inference.staging import Staging
+from lw_refinenet_ros.inference.cuda.pinned_memory import PinnedBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ class CapturedJob:
         stream: what it runs on; nothing else should.
         pool: memory of what the graph computes in between. Graphs that never run at once share one; what they
             read and write for the host lies outside it.
-        mapped: whether the device uses the staging memory in place.
+        mapped: whether the device uses the page-locked memory in place.
 
     Raises:
         CaptureError: the work cannot be recorded.
@@ -80,9 +80,9 @@ class CapturedJob:
         # flags are the process's, and only the recorder sets them.
         flags = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
         with torch.cuda.stream(stream), flags:
-            self.frames = Staging((*maps, 3), stream.device, mapped=mapped)
-            self.labels = Staging(maps, stream.device, mapped=mapped)
-            self.confidences = Staging(maps, stream.device, mapped=mapped) if job.confidence else None
+            self.frames = PinnedBuffer((*maps, 3), stream.device, mapped=mapped)
+            self.labels = PinnedBuffer(maps, stream.device, mapped=mapped)
+            self.confidences = PinnedBuffer(maps, stream.device, mapped=mapped) if job.confidence else None
             self.frames.host.fill(127)
             for _ in range(WARM_UPS):
                 self._pass(job, compute)
@@ -105,8 +105,8 @@ class CapturedJob:
             results.download()
 
     @property
-    def _results(self) -> list[Staging]:
-        return [staging for staging in (self.labels, self.confidences) if staging]
+    def _results(self) -> list[PinnedBuffer]:
+        return [buffer for buffer in (self.labels, self.confidences) if buffer]
 
     def run(
         self, images: Sequence[Pixels], labels: Sequence[Pixels], confidences: Sequence[Pixels] | None

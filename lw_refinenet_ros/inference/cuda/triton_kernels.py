@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Triton kernels that `fused_triton` launches.
+"""The Triton kernels that `triton_launch` launches.
 
 Triton reads their source: only what is constant has a type. What has none is a pointer, or a number that
 may change from launch to launch. Maps are channels last.
@@ -15,7 +15,7 @@ __all__ = ['finish', 'label_pixels', 'max_pool', 'max_pool_5x5', 'normalise', 'n
 
 @triton.jit
 def _neighbours(position, outputs, inputs):
-    """Give the two inputs that an output lies between (half-pixel centres), and the weight of the second."""
+    """Return the two inputs that an output lies between (half-pixel centres), and the second's weight."""
     place = (position.to(tl.float32) + 0.5) * ((inputs * 1.0) / (outputs * 1.0)) - 0.5
     place = tl.maximum(tl.minimum(place, inputs - 1.0), 0.0)
     low = place.to(tl.int32)

@@ -6,45 +6,15 @@ A CUDA graph can record all of them: nothing here waits for the device, or moves
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from lw_refinenet_ros.image.encodings import Order
+from lw_refinenet_ros.inference.passes import classify, normalise
 
 __all__ = ['finish', 'label_pixels', 'max_pool', 'normalise']
 
 ROWS = 32  # of the labels, that are upsampled together
-
-
-def normalise(
-    frames: Tensor, size: tuple[int, int], order: Order, mean: Tensor, std: Tensor, dtype: torch.dtype
-) -> Tensor:
-    """Turn a camera's bytes into what a network takes.
-
-    Args:
-        frames: uint8 (N, H, W, 3).
-        size: (height, width) of the result; frames are resized bilinearly (half-pixel centres) and rounded to
-            bytes.
-        order: of the frames' channels; the result's are RGB.
-        mean: float32 (3,) in units of bytes, RGB.
-        std: as `mean`.
-        dtype: of the result.
-
-    Returns:
-        (N, 3, h, w), channels last.
-
-    """
-    x = frames.permute(0, 3, 1, 2).float()
-    if order == 'bgr':
-        x = x.flip(1)
-    if size != tuple(x.shape[2:]):
-        x = (functional.interpolate(x, size=size, mode='bilinear', align_corners=False) + 0.5).floor_()
-    x = (x - mean.view(3, 1, 1)) / std.view(3, 1, 1)
-    return x.to(dtype, memory_format=torch.channels_last)
 
 
 def max_pool(x: Tensor, kernel: int, stride: int = 1, padding: int = 0) -> Tensor:
@@ -84,15 +54,14 @@ def label_pixels(logits: Tensor, labels: Tensor, confidences: Tensor | None, tem
         part = slice(start, start + ROWS)
         rows = maps[:, :, above[part]].lerp(maps[:, :, below[part]], down[part, None])
         pixels = rows[..., left].lerp(rows[..., right], across)
-        labels[:, part] = pixels.argmax(1)
-        if confidences is not None:
-            highest = pixels.amax(1, keepdim=True)
-            total = ((pixels - highest) / temperature).exp().sum(1)
-            confidences[:, part] = (255 / total).round()
+        label, confidence = classify(pixels, None if confidences is None else temperature)
+        labels[:, part] = label
+        if confidences is not None and confidence is not None:
+            confidences[:, part] = confidence
 
 
 def _neighbours(outputs: int, inputs: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the two inputs that each output lies between, and the weight of the second."""
+    """Return the two inputs that each output lies between, and the weight of the second."""
     place = (torch.arange(outputs, device=device) + 0.5) * (inputs / outputs) - 0.5
     place = place.clamp(0, inputs - 1)
     low = place.long()

@@ -13,10 +13,10 @@ from lw_refinenet_ros.inference.engine import EngineError
 if TYPE_CHECKING:
     from lw_refinenet_ros.inference.engine import Pixels
 
-__all__ = ['Staging']
+__all__ = ['PinnedBuffer']
 
 
-class Staging:
+class PinnedBuffer:
     """Bytes that host and device both have, allocated once.
 
     Args:

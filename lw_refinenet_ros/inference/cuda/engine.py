@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lw_refinenet_ros.inference import fused_torch
-from lw_refinenet_ros.inference.captured_job import CapturedJob, CaptureError, in_background, in_recorder
+from lw_refinenet_ros.inference.cuda import torch_kernels
+from lw_refinenet_ros.inference.cuda.captured_job import CapturedJob, CaptureError, in_background, in_recorder
+from lw_refinenet_ros.inference.cuda.fusion import fuse, replace_kernels
+from lw_refinenet_ros.inference.cuda.kernels import choose_kernels
 from lw_refinenet_ros.inference.engine import EngineError
-from lw_refinenet_ros.inference.fused import choose_kernels, fuse, replace_kernels
 from lw_refinenet_ros.model.network import drop_tensors
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference, tracing
 
@@ -93,7 +94,9 @@ class CudaEngine:
     def _load(self, card: Card, device: torch.device, *, triton: bool) -> None:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         with torch.cuda.stream(self._stream):
-            self._kernels, self._why = choose_kernels(device) if triton else (fused_torch, 'PyTorch kernels')
+            self._kernels, self._why = (
+                choose_kernels(device) if triton else (torch_kernels, 'PyTorch kernels')
+            )
             network = fuse(self._network, self._kernels)
             self._network = network.to(device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._mean, self._std = (torch.tensor(v, device=device) * 255 for v in (card.mean, card.std))
@@ -142,7 +145,7 @@ class CudaEngine:
     def _close(self) -> None:
         self._captured.clear()
         drop_tensors(self._network)
-        _empty_cache()
+        torch.cuda.empty_cache()
 
     def _prepare(self, job: Job) -> CapturedJob:
         if job in self._captured:
@@ -154,18 +157,18 @@ class CudaEngine:
         """Record a job, with PyTorch's kernels from then on if Triton's fail; in the recorder's thread."""
         while len(self._captured) >= KEPT_JOBS:
             self._captured.popitem(last=False)
-            _empty_cache()
+            torch.cuda.empty_cache()
         if not self._captured:
             self._pool = torch.cuda.graph_pool_handle()
         try:
             captured = self._capture(job)
         except Exception as error:
-            if self._kernels is fused_torch or not _is_of_triton(error):
+            if self._kernels is torch_kernels or not _is_of_triton(error):
                 raise
             reason = f'{type(error).__name__}: {str(error).partition(chr(10))[0]}'
             self.description += f'; now PyTorch kernels: Triton failed at {_what(job)}, {reason}'
-            replace_kernels(self._network, self._kernels, fused_torch)
-            self._kernels = fused_torch
+            replace_kernels(self._network, self._kernels, torch_kernels)
+            self._kernels = torch_kernels
             captured = self._capture(job)
         self._captured[job] = captured
         return captured
@@ -269,10 +272,6 @@ def _answers() -> bool:
 def _collect() -> None:
     """Give the device what nothing uses any more, cycles of objects included."""
     gc.collect()
-    _empty_cache()
-
-
-def _empty_cache() -> None:
     torch.cuda.empty_cache()
 
 
