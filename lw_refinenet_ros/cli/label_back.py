@@ -25,7 +25,7 @@ def take_back(options: argparse.Namespace) -> None:
     An image without polygons keeps its mask.
     """
     from lw_refinenet_ros.image.compressed import decode_image
-    from lw_refinenet_ros.image.encodings import Pixels
+    from lw_refinenet_ros.image.encodings import ColorImage
     from lw_refinenet_ros.labels import UNLABELLED
     from lw_refinenet_ros.sources.images import images_in
     from lw_refinenet_ros.training.annotations import UNLABELLED_NAMES
@@ -60,7 +60,7 @@ def take_back(options: argparse.Namespace) -> None:
         if folder is None or (mask == UNLABELLED).all():
             continue
         folder.write_image(path.stem, path)
-        folder.write_mask(path.stem, Pixels(image, 'bgr'), mask)
+        folder.write_mask(path.stem, ColorImage(image, 'bgr'), mask)
         written.add(path.stem)
     print(f'{options.output}: {len(written)} masks of {len(labels.names)} classes, to look at in overlays')
     if without := sorted(set(images) - written):

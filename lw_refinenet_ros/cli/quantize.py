@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _frames(data: str, topic: str | None, count: int) -> list[Pixels]:
     """Return up to `count` frames, spread evenly, as RGB."""
-    from lw_refinenet_ros.image.encodings import pixels
+    from lw_refinenet_ros.image.encodings import color_image
     from lw_refinenet_ros.sources.opening import open_source
 
     with open_source(data, topic=topic) as source:
@@ -112,7 +112,7 @@ def _frames(data: str, topic: str | None, count: int) -> list[Pixels]:
         images: list[Pixels] = []
         for index, frame in enumerate(source):
             if index in chosen:
-                image, order = pixels(frame)
+                image, order = color_image(frame)
                 images.append(image[..., ::-1].copy() if order == 'bgr' else image.copy())
             if len(images) == len(chosen):
                 break

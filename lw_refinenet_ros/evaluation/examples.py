@@ -14,7 +14,7 @@ from lw_refinenet_ros.evaluation.masks import Mask, MaskStream, Problem, find_ma
 from lw_refinenet_ros.evaluation.pairing import Pairing, pair_stamps
 from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.image.compressed import decode_image
-from lw_refinenet_ros.image.encodings import Pixels, pixels
+from lw_refinenet_ros.image.encodings import ColorImage, color_image
 from lw_refinenet_ros.image.frame import Frame, FrameError
 from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.images import ImageSource, images_in
@@ -45,7 +45,7 @@ class Example:
     name: str
     stamp_ns: int
     frame_id: str
-    image: Pixels
+    image: ColorImage
     truth: Mask | None
     decode_ms: float
     index: int
@@ -130,7 +130,7 @@ class FolderExamples:
                 continue
             truth = read_mask(mask, problem) if mask else None
             decode_ms = (time.perf_counter() - started) * 1e3
-            yield Example(path.name, stamp_ns, 'camera', Pixels(image, 'bgr'), truth, decode_ms, index)
+            yield Example(path.name, stamp_ns, 'camera', ColorImage(image, 'bgr'), truth, decode_ms, index)
 
 
 class BagExamples:
@@ -255,7 +255,7 @@ class BagExamples:
         """Decode a frame, and its mask if that is a file."""
         name = str(frame.stamp_ns)
         try:
-            image = pixels(frame)
+            image = color_image(frame)
         except FrameError as error:
             problem(f'{self._bag} topic {self.topic}: frame of stamp {name}: {error}')
             return None

@@ -17,13 +17,13 @@ import numpy.typing as npt
 from lw_refinenet_ros.image.frame import Frame, FrameError
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 
-__all__ = ['ENCODINGS', 'MAX_SIDE', 'ORDERS', 'Order', 'Pixels', 'pixels', 'rgb', 'to_rgb']
+__all__ = ['ENCODINGS', 'MAX_SIDE', 'ORDERS', 'Order', 'ColorImage', 'color_image', 'rgb', 'to_rgb']
 
 Order = Literal['rgb', 'bgr']
 ORDERS: tuple[Order, ...] = get_args(Order)
 
 
-class Pixels(NamedTuple):
+class ColorImage(NamedTuple):
     """An image and the order of its channels."""
 
     array: npt.NDArray[np.uint8]  # (H, W, 3), of any strides, possibly read-only
@@ -77,7 +77,7 @@ ENCODINGS |= {
 }
 
 
-def pixels(frame: Frame) -> Pixels:
+def color_image(frame: Frame) -> ColorImage:
     """Give the colours of a frame, whatever its `step`.
 
     Eight-bit RGB and BGR, with or without alpha, are views of the frame's bytes. Other encodings are
@@ -115,7 +115,7 @@ def pixels(frame: Frame) -> Pixels:
     if convert is not None:
         raw = np.ascontiguousarray(raw, raw.dtype.newbyteorder('='))
         colors = convert(raw, encoding.cv_bridge, 'rgb8')
-        return Pixels(cast('npt.NDArray[np.uint8]', colors), 'rgb')
+        return ColorImage(cast('npt.NDArray[np.uint8]', colors), 'rgb')
     mosaic = encoding.depth == 16 and frame.encoding.startswith('bayer')
     if mosaic:  # interpolated in 16 bits, and scaled then
         raw = raw.astype(np.uint16)
@@ -127,7 +127,7 @@ def pixels(frame: Frame) -> Pixels:
         raw = _eight_bits(raw)
     if frame.encoding == 'nv24':
         raw = raw[:, ::2]
-    return Pixels(cast('npt.NDArray[np.uint8]', raw[..., :3]), encoding.order)
+    return ColorImage(cast('npt.NDArray[np.uint8]', raw[..., :3]), encoding.order)
 
 
 def _view(frame: Frame, encoding: Encoding, rows: int) -> npt.NDArray[Any]:
@@ -183,7 +183,7 @@ def _cv_bridge() -> Callable[[npt.NDArray[Any], str, str], object] | None:
     return cast('Callable[[npt.NDArray[Any], str, str], object]', cvtColor2)
 
 
-def to_rgb(image: Pixels) -> npt.NDArray[np.uint8]:
+def to_rgb(image: ColorImage) -> npt.NDArray[np.uint8]:
     """Give the image as uint8 (H, W, 3) RGB, C-contiguous; an image that is so already is not copied."""
     array, swap = image.array, image.order == 'bgr'
     if array.strides[1:] == (4, 1) and array.strides[0] >= 4 * array.shape[1]:
@@ -205,4 +205,4 @@ def rgb(frame: Frame) -> npt.NDArray[np.uint8]:
 
     Tight rgb8 is a view of the frame's bytes. Raises `FrameError` as `pixels` does.
     """
-    return to_rgb(pixels(frame))
+    return to_rgb(color_image(frame))

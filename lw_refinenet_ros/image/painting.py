@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from lw_refinenet_ros.image.encodings import Pixels, to_rgb
+from lw_refinenet_ros.image.encodings import ColorImage, to_rgb
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -83,7 +83,7 @@ def paint_overlay(
     _check('image', image, (*label.shape, 3))
     unpainted = _unpainted(labels, classes)
     if order == 'bgr' or image.strides[1:] != (3, 1):
-        image = to_rgb(Pixels(image, order))
+        image = to_rgb(ColorImage(image, order))
     out = paint_label(label, labels, out)
     cv2.addWeighted(image, 1 - alpha, out, alpha, 0, dst=out)
     if unpainted[: int(label.max(initial=0)) + 1].any():  # else every pixel has an id that is painted

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lw_refinenet_ros.image.encodings import ORDERS, pixels
+from lw_refinenet_ros.image.encodings import ORDERS, color_image
 from lw_refinenet_ros.image.frame import Frame, FrameError
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.node.diagnostics import SUPERSEDED, WARMING_UP
@@ -178,7 +178,7 @@ class InferenceThread:
             camera.statistics.count('unwatched')
             return None
         frame = camera.parse(arrival.cdr)
-        image, order = pixels(frame)
+        image, order = color_image(frame)
         if 'points' in wanted:
             camera.outputs.points.expect(frame.stamp_ns)
         job = self._model.segmenter.job(

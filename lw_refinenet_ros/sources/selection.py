@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from lw_refinenet_ros.image.encodings import Pixels, pixels, to_rgb
+from lw_refinenet_ros.image.encodings import ColorImage, color_image, to_rgb
 from lw_refinenet_ros.image.frame import FrameError
 from lw_refinenet_ros.sources.source import OnError, SourceError, SourceFrame
 
@@ -37,7 +37,7 @@ class Novelty:
         self._threshold = threshold
         self._seen: list[NDArray[np.float64]] = []
 
-    def is_new(self, image: Pixels) -> bool:
+    def is_new(self, image: ColorImage) -> bool:
         """Tell whether an image is new; if so, the next ones are compared with it too."""
         grey = cv2.cvtColor(to_rgb(image), cv2.COLOR_RGB2GRAY)
         thumbnail = cv2.resize(grey, _THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float64) / 255
@@ -55,7 +55,7 @@ def select(
     start_s: float = 0.0,
     end_s: float = float('inf'),
     on_error: OnError | None = None,
-) -> Iterator[tuple[SourceFrame, Pixels]]:
+) -> Iterator[tuple[SourceFrame, ColorImage]]:
     """Choose frames; give them with their pixels.
 
     Args:
@@ -81,7 +81,7 @@ def select(
         if (count - 1) % every:
             continue
         try:
-            image = pixels(frame)
+            image = color_image(frame)
         except FrameError as error:
             fault = SourceError(f'{frame.where}: {error}')
             if on_error is None:

@@ -81,7 +81,7 @@ class Source(ABC):
 
     One frame that cannot be read costs only itself where `on_error` is given: it is told what and where, and
     the iterator goes on with the next frame. The pixels of a frame are looked at by whoever uses them
-    (`pixels(frame)` may raise a FrameError): the same is to be done there, with `frame.where`.
+    (`color_image(frame)` may raise a FrameError): the same is to be done there, with `frame.where`.
 
     Attributes:
         description: what it is, in one line.

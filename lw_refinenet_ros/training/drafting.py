@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lw_refinenet_ros.image.encodings import Pixels
+    from lw_refinenet_ros.image.encodings import ColorImage
     from lw_refinenet_ros.inference.segmenter import Segmenter
     from lw_refinenet_ros.sources.source import SourceFrame
     from lw_refinenet_ros.training.label_folder import LabelFolder
@@ -41,7 +41,7 @@ class Drafts:
 
 
 def draft_masks(
-    frames: Iterable[tuple[SourceFrame, Pixels]],
+    frames: Iterable[tuple[SourceFrame, ColorImage]],
     segmenter: Segmenter,
     folder: LabelFolder,
     *,

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from lw_refinenet_ros.files import write_atomically
-from lw_refinenet_ros.image.encodings import Pixels, to_rgb
+from lw_refinenet_ros.image.encodings import ColorImage, to_rgb
 from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.image.painting import paint_overlay
 from lw_refinenet_ros.labels import LabelSet, find_classes
@@ -61,7 +61,7 @@ class LabelFolder:
         """Tell whether an image has a mask or a labelme file, which somebody may have corrected."""
         return self.mask(name).exists() or (self.path / 'images' / f'{name}.json').exists()
 
-    def write_image(self, name: str, image: Pixels | Path, *, png: bool = False) -> Path:
+    def write_image(self, name: str, image: ColorImage | Path, *, png: bool = False) -> Path:
         """Write an image, pixels as JPEG or PNG and a file as it is; return its path."""
         if isinstance(image, Path):
             path, content = self.path / 'images' / f'{name}{image.suffix}', image.read_bytes()
@@ -75,7 +75,7 @@ class LabelFolder:
             raise ValueError(msg)
         return path
 
-    def write_mask(self, name: str, image: Pixels, label: NDArray[np.uint8]) -> None:
+    def write_mask(self, name: str, image: ColorImage, label: NDArray[np.uint8]) -> None:
         """Write a mask, uint8 (H, W) class ids, after a picture of it over its image to look at."""
         overlay = paint_overlay(image.array, label, self.labels, OVERLAY_ALPHA, order=image.order)
         content = _encoded('.jpg', overlay)

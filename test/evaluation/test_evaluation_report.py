@@ -17,7 +17,7 @@ from lw_refinenet_ros.evaluation.examples import Example
 from lw_refinenet_ros.evaluation.report.evaluation import write_evaluation_report
 from lw_refinenet_ros.evaluation.report.pictures import NO_TRUTH, WRONG, difference
 from lw_refinenet_ros.evaluation.summary import summarize
-from lw_refinenet_ros.image.encodings import Pixels
+from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.labels import LabelSet
 from test.support.html import CHROMIUM, Checker
 from test.support.recordings import START_NS, pictures
@@ -41,7 +41,7 @@ class Made:
         truth[:4] = 255
         for index, image in enumerate(self.images):
             stamp_ns = START_NS + index * 1_000_000_000
-            yield Example(str(index), stamp_ns, 'front', Pixels(image, 'rgb'), truth, 1.0, index)
+            yield Example(str(index), stamp_ns, 'front', ColorImage(image, 'rgb'), truth, 1.0, index)
 
 
 def segment(example):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lw_refinenet_ros.image import encodings
-from lw_refinenet_ros.image.encodings import ENCODINGS, Pixels, pixels, rgb, to_rgb
+from lw_refinenet_ros.image.encodings import ENCODINGS, ColorImage, color_image, rgb, to_rgb
 from lw_refinenet_ros.image.frame import Frame, FrameError
 
 HEIGHT, WIDTH = 6, 8
@@ -42,7 +42,7 @@ def test_colours_are_a_view_of_the_bytes_with_any_step(encoding, padding):
     rows = noise(ENCODINGS[encoding].channels)
     message = frame(rows, encoding, padding)
     message.data.setflags(write=False)
-    array, order = pixels(message)
+    array, order = color_image(message)
     assert np.shares_memory(array, message.data)
     assert order == ('rgb' if encoding.startswith('rgb') else 'bgr')
     expected = rows.reshape(HEIGHT, WIDTH, -1)[..., :3]
@@ -188,7 +188,7 @@ def test_a_cv_bridge_that_does_not_load_is_said_and_opencv_converts(
 
 def refused(message):
     with pytest.raises(FrameError) as caught:
-        pixels(message)
+        color_image(message)
     return caught.value
 
 
@@ -227,7 +227,7 @@ def test_to_rgb_takes_views_of_any_strides(order, height):
         buffer[..., 2::-1],
     ]
     for view in views:
-        result = to_rgb(Pixels(view, order))
+        result = to_rgb(ColorImage(view, order))
         assert result.flags.c_contiguous
         assert np.array_equal(result, view if order == 'rgb' else view[..., ::-1])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lw_refinenet_ros.image.compressed import decode_image, parse_compressed_image
-from lw_refinenet_ros.image.encodings import pixels
+from lw_refinenet_ros.image.encodings import color_image
 from lw_refinenet_ros.image.frame import Frame, FrameError, parse_image
 from test.support.cdr import IMAGE, TYPES, compressed_cdr, image_cdr, reason
 
@@ -114,7 +114,7 @@ def test_mutated_messages_raise_nothing_but_frame_errors():
                 (0, 1, 2, 255, rng.randrange(256))
             )
         try:
-            pixels(parse_image(bytes(cdr)))
+            color_image(parse_image(bytes(cdr)))
         except FrameError as error:
             assert error.reason
 
@@ -126,7 +126,7 @@ def test_from_array_makes_tight_rows_and_copies_only_what_is_scattered():
     assert np.shares_memory(frame.data, tight)
     half = Frame.from_array(tight[:, :2], stamp_ns=1, frame_id='c', encoding='rgb8')
     assert half.step == 6
-    assert np.array_equal(pixels(half).array, tight[:, :2])
+    assert np.array_equal(color_image(half).array, tight[:, :2])
 
 
 RED = np.zeros((16, 16, 3), np.uint8) + np.array([0, 0, 200], np.uint8)  # BGR

@@ -12,7 +12,7 @@ import pytest
 
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.image.compressed import parse_compressed_image
-from lw_refinenet_ros.image.encodings import ENCODINGS, _cv_bridge, pixels
+from lw_refinenet_ros.image.encodings import ENCODINGS, _cv_bridge, color_image
 from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.image.painting import paint_label, paint_overlay
 from lw_refinenet_ros.image.point_cloud import POINT, Pinhole, metres, paint, project
@@ -46,7 +46,7 @@ def test_the_network_reads_the_bytes_of_the_message_where_they_lie(message, tiny
     segmenter = Segmenter.load(str(tiny_weights), engine='openvino')
     frame = parse_image(message)
     payload = address(message) + len(message) - frame.data.size
-    image, order = pixels(frame)
+    image, order = color_image(frame)
     assert image.ctypes.data == frame.data.ctypes.data
     assert address(message) < image.ctypes.data <= payload
     segmenter.segment(image, order=order, confidence=confidence)
@@ -134,7 +134,7 @@ def test_raw_pixels_are_viewed_or_copied_once_into_three_bytes(encoding, padding
     data = np.zeros(rows * step, np.uint8)
     cdr = image_cdr(data, HEIGHT, WIDTH, encoding, step)
     # Into the hands of the engine, which reads them there: see the addresses above.
-    used = new_bytes_per_pixel(lambda: _packed(pixels(parse_image(cdr)).array))
+    used = new_bytes_per_pixel(lambda: _packed(color_image(parse_image(cdr)).array))
     if encoding in VIEWED and not padding:
         expected = 0
     elif encoding == 'mono16':
@@ -157,7 +157,7 @@ def test_compressed_pixels_are_decoded_once(suffix, written, expected, street):
     content = cv2.imencode(suffix, picture[..., 0] if 'bayer' in written else picture)[1].tobytes()
     cdr = compressed_cdr(content, written)
     stored = len(content) / (HEIGHT * WIDTH)  # the compressed bytes are copied for the decoder
-    used = new_bytes_per_pixel(lambda: _packed(pixels(parse_compressed_image(cdr)).array))
+    used = new_bytes_per_pixel(lambda: _packed(color_image(parse_compressed_image(cdr)).array))
     assert expected <= used < expected + stored + 0.1
 
 

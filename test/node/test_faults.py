@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lw_refinenet_ros.image.compressed import decode_image
-from lw_refinenet_ros.image.encodings import pixels
+from lw_refinenet_ros.image.encodings import color_image
 from lw_refinenet_ros.image.frame import Frame, FrameError, parse_image
 from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.weights import WeightsError
@@ -100,7 +100,7 @@ def test_a_stamp_that_no_header_can_say_is_refused():
 def test_an_encoding_of_a_megabyte_is_not_repeated_in_the_log():
     frame = Frame(0, '', 1, 1, 'x' * 10**6, 3, np.zeros(3, np.uint8))
     with pytest.raises(FrameError) as caught:
-        pixels(frame)
+        color_image(frame)
     assert len(str(caught.value)) < 400
 
 
@@ -152,5 +152,5 @@ def test_segments_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path)
 def test_a_side_that_no_camera_has_is_refused_as_bad_before_anything_is_compiled(size):
     frame = Frame(0, '', *size, 'mono8', size[1], np.zeros(size[0] * size[1], np.uint8))
     with pytest.raises(FrameError, match='at most 16384') as caught:
-        pixels(frame)
+        color_image(frame)
     assert caught.value.reason == 'size'

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
-from lw_refinenet_ros.image.encodings import Pixels
+from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
 from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.sources.selection import Novelty
@@ -77,8 +77,8 @@ def test_a_part_of_the_recording_and_no_more_than_asked_for(bag, label, tmp_path
 
 def test_frames_are_different_from_all_that_were_taken_not_only_from_the_last():
     novelty = Novelty(0.05)
-    dark, bright = (Pixels(np.full((48, 64, 3), value, np.uint8), 'rgb') for value in (20, 120))
-    slightly = Pixels(np.full((48, 64, 3), 30, np.uint8), 'rgb')
+    dark, bright = (ColorImage(np.full((48, 64, 3), value, np.uint8), 'rgb') for value in (20, 120))
+    slightly = ColorImage(np.full((48, 64, 3), 30, np.uint8), 'rgb')
     shown = (dark, slightly, bright, dark, bright)
     assert [novelty.is_new(image) for image in shown] == [True, False, True, False, False]
 

@@ -15,7 +15,7 @@ pytest.importorskip('shapely', minversion='2.1', reason='polygons need shapely 2
 pytest.importorskip('pycocotools', reason='polygons need pycocotools')
 
 from lw_refinenet_ros.cli.main import main
-from lw_refinenet_ros.image.encodings import Pixels
+from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.image.label_png import read_label_png
 from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.training.annotations import Annotations
@@ -359,7 +359,7 @@ def folder(tmp_path: Path) -> Path:
     """Two images with masks of nothing."""
     made = LabelFolder(tmp_path / 'mine', LABELS)
     for name in ('a', 'b'):
-        image = Pixels(np.full((60, 80, 3), 120, np.uint8), 'rgb')
+        image = ColorImage(np.full((60, 80, 3), 120, np.uint8), 'rgb')
         made.write_image(name, image)
         made.write_mask(name, image, np.full((60, 80), 255, np.uint8))
     return made.path

@@ -11,7 +11,7 @@ import numpy as np
 from rosbags.typesys import Stores, get_typestore
 
 from lw_refinenet_ros.image.compressed import parse_compressed_image
-from lw_refinenet_ros.image.encodings import ENCODINGS, pixels, to_rgb
+from lw_refinenet_ros.image.encodings import ENCODINGS, color_image, to_rgb
 from lw_refinenet_ros.image.frame import FrameError, parse_image
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
@@ -104,7 +104,7 @@ def fate(kind: str, message: memoryview) -> str:
     bytes_of_it = np.frombuffer(message, np.uint8) if len(message) else np.empty(0, np.uint8)
     try:
         frame = (parse_image if kind == 'Image' else parse_compressed_image)(message)
-        seen = pixels(frame)
+        seen = color_image(frame)
         rgb = to_rgb(seen)
     except FrameError as error:
         said = str(error)
