@@ -18,7 +18,7 @@ from lw_refinenet_ros.inference.quantize import find_quantization
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.network import build_model
-from lw_refinenet_ros.model.rewrite import rewrite_for_cpu
+from lw_refinenet_ros.model.split_classifier import rewrite_for_cpu
 from lw_refinenet_ros.model.weights import Card
 
 ARCHITECTURE, CLASSES, SIZE, THREADS, ROUNDS = 'lw_refinenet_mobilenet_v2', 21, (480, 640), 2, 15

@@ -16,7 +16,7 @@ from lw_refinenet_ros.inference.engine import PRECISIONS, EngineError, Job, Pixe
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.inference.upsample import upsample
 from lw_refinenet_ros.model.network import drop_tensors
-from lw_refinenet_ros.model.rewrite import rewrite_for_cpu
+from lw_refinenet_ros.model.split_classifier import rewrite_for_cpu
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

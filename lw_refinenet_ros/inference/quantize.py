@@ -16,7 +16,7 @@ from openvino import opset13 as ops
 
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.model.network import enlarged
-from lw_refinenet_ros.model.rewrite import rewrite_for_cpu
+from lw_refinenet_ros.model.split_classifier import rewrite_for_cpu
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

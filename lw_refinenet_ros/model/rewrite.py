@@ -19,9 +19,15 @@ from torch import Tensor, fx, nn
 from lw_refinenet_ros.model.inverted_residual import SamePadConv2d
 from lw_refinenet_ros.model.network import Network
 
-__all__ = ['rewrite_for_cpu', 'rewrite_for_inference', 'split_classifier', 'trace', 'tracing']
-
-LANES = 16  # outputs that a CPU's kernels compute at once, needed or not
+__all__ = [
+    'forget_sources',
+    'layer_of',
+    'pointwise_of',
+    'replace_node',
+    'rewrite_for_inference',
+    'trace',
+    'tracing',
+]
 
 # Tracing replaces nn.Module.__call__ for the whole process: no other thread may call a network meanwhile.
 tracing = threading.Lock()
@@ -34,7 +40,7 @@ class _Tracer(fx.Tracer):
 
 
 def trace(network: nn.Module) -> fx.GraphModule:
-    """Give a network's layers in the order it calls them."""
+    """Return a network's layers in the order it calls them."""
     with tracing:
         return fx.GraphModule(network, _Tracer().trace(network))
 
@@ -73,97 +79,24 @@ def forget_sources() -> None:
         linecache.cache.pop(name, None)
 
 
-def rewrite_for_cpu(network: nn.Module) -> fx.GraphModule:
-    """Rewrite a network as `rewrite_for_inference` does, and its classifier for kernels that pad outputs."""
-    module = rewrite_for_inference(network)
-    split_classifier(module)
-    forget_sources()
-    return module
-
-
-def split_classifier(module: fx.GraphModule) -> None:
-    """Compute the three rows of the 3x3 classifier apart and sum them, where that is cheaper.
-
-    To a kernel that computes outputs by 16, the 21 outputs of 3x3 taps are 32, but the 3x21 outputs of 1x3
-    taps are 64: a third less. The chained residual pooling before it ends in a sum; its last convolution is
-    linear like the classifier, and where that is cheaper still, both become one.
-
-    Args:
-        module: as `rewrite_for_inference` gives it; it is changed, but for rounding not its function.
-
-    """
-    (output,) = (node for node in module.graph.nodes if node.op == 'output')
-    node = output.args[0]
-    layer = _layer(module, node, nn.Conv2d)
-    if layer is None or layer.kernel_size != (3, 3) or layer.padding != (1, 1) or layer.groups != 1:
-        return
-    source, inputs, outputs = node.args[0], layer.in_channels, layer.out_channels
-    last, others = _last_pooling(module, source)
-    before = 0 if last is None else inputs * _in_lanes(inputs)  # multiply-adds for each pixel
-    whole = 9 * inputs * _in_lanes(outputs) + before
-    rows = 3 * inputs * _in_lanes(3 * outputs)
-    adding = 3 * 3 * outputs * _in_lanes(outputs)
-    merged = last is not None and rows < before
-    if adding + rows + min(before, rows) >= whole:
-        return
-    with torch.no_grad():
-        weight = torch.cat([layer.weight[:, :, row : row + 1] for row in range(3)])
-        taps = [(source, weight)]
-        if merged:
-            pointwise = _layer(module, last, nn.Conv2d)
-            through = torch.einsum('omhw,mi->oihw', weight.double(), pointwise.weight[..., 0, 0].double())
-            taps = [(others, weight), (last.args[0], through.to(weight.dtype))]
-        summing = nn.Conv2d(3 * outputs, outputs, (3, 1), padding=(1, 0), bias=layer.bias is not None)
-        summing.to(weight.device, weight.dtype)
-        summing.weight.copy_(torch.eye(3 * outputs).view(3, outputs, 3 * outputs).permute(1, 2, 0)[..., None])
-        if layer.bias is not None:
-            summing.bias = nn.Parameter(layer.bias.clone())
-    terms = []
-    for index, (features, kernel) in enumerate(taps):
-        row = nn.Conv2d(inputs, 3 * outputs, (1, 3), padding=(0, 1), bias=False)
-        row.weight = nn.Parameter(kernel)
-        module.add_submodule(f'{node.name}_rows_{index}', row)
-        with module.graph.inserting_before(node):
-            terms.append(module.graph.call_module(f'{node.name}_rows_{index}', (features,)))
-    with module.graph.inserting_before(node):
-        total = module.graph.call_function(torch.add, tuple(terms)) if merged else terms[0]
-    _replace(module, node, summing, total)
-    module.graph.eliminate_dead_code()
-    module.delete_all_unused_submodules()
-    module.recompile()
-
-
-def _in_lanes(outputs: int) -> int:
-    return -(-outputs // LANES) * LANES
-
-
-def _last_pooling(module: fx.GraphModule, total: Any) -> tuple[Any, Any]:
-    """Give the 1x1 convolution that a sum ends in, and the rest of the sum; else None twice."""
-    if len(total.users) == 1 and total.op == 'call_function' and total.target in (operator.add, torch.add):
-        for last, others in (total.args, total.args[::-1]):
-            layer = _pointwise(module, last)
-            if layer is not None and layer.stride == (1, 1) and layer.bias is None:
-                return last, others
-    return None, None
-
-
-def _layer(module: fx.GraphModule, node: Any, kind: type[nn.Module]) -> Any:
+def layer_of(module: fx.GraphModule, node: Any, kind: type[nn.Module]) -> Any:
+    """Return the layer that a node calls if it is of a kind, else None."""
     if not isinstance(node, fx.Node) or node.op != 'call_module':
         return None
     layer = module.get_submodule(str(node.target))
     return layer if isinstance(layer, kind) else None
 
 
-def _pointwise(module: fx.GraphModule, node: Any) -> nn.Conv2d | None:
-    """Give the 1x1 convolution that a node calls, if nothing else uses its result."""
-    layer = _layer(module, node, nn.Conv2d)
+def pointwise_of(module: fx.GraphModule, node: Any) -> nn.Conv2d | None:
+    """Return the 1x1 convolution that a node calls, if nothing else uses its result."""
+    layer = layer_of(module, node, nn.Conv2d)
     if layer is None or layer.kernel_size != (1, 1) or layer.groups != 1 or len(node.users) != 1:
         return None
     return layer  # type: ignore[no-any-return]
 
 
-def _replace(module: fx.GraphModule, node: fx.Node, layer: nn.Module, source: fx.Node) -> None:
-    """Let `layer`, applied to `source`, take the place of a node."""
+def replace_node(module: fx.GraphModule, node: fx.Node, layer: nn.Module, source: fx.Node) -> None:
+    """Replace a node by `layer`, applied to `source`."""
     name = f'{node.name}_rewritten'
     module.add_submodule(name, layer)
     with module.graph.inserting_before(node):
@@ -182,15 +115,15 @@ def _convolution(weight: Tensor, bias: Tensor | None, stride: Any) -> nn.Conv2d:
 
 
 def _drop_identity(module: fx.GraphModule, node: fx.Node) -> None:
-    if _layer(module, node, nn.Identity) is not None:
+    if layer_of(module, node, nn.Identity) is not None:
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
         module.graph.erase_node(node)
 
 
 def _fold_batch_norm(module: fx.GraphModule, node: fx.Node) -> None:
-    norm = _layer(module, node, nn.BatchNorm2d)
+    norm = layer_of(module, node, nn.BatchNorm2d)
     source = node.args[0] if node.args else None
-    layer = _layer(module, source, nn.Conv2d)
+    layer = layer_of(module, source, nn.Conv2d)
     if norm is None or layer is None or not isinstance(source, fx.Node) or len(source.users) != 1:
         return
     folded = copy.deepcopy(layer)
@@ -198,13 +131,13 @@ def _fold_batch_norm(module: fx.GraphModule, node: fx.Node) -> None:
     bias = 0 if layer.bias is None else layer.bias
     folded.weight.mul_(scale.view(-1, 1, 1, 1))
     folded.bias = nn.Parameter((bias - norm.running_mean) * scale + norm.bias)
-    _replace(module, node, folded, source.args[0])  # type: ignore[arg-type]
+    replace_node(module, node, folded, source.args[0])  # type: ignore[arg-type]
     module.graph.erase_node(source)
 
 
 def _merge_pair(module: fx.GraphModule, node: fx.Node) -> None:
     source = node.args[0] if node.args else None
-    second, first = _layer(module, node, nn.Conv2d), _pointwise(module, source)
+    second, first = layer_of(module, node, nn.Conv2d), pointwise_of(module, source)
     if first is None or second is None or second.kernel_size != (1, 1) or second.groups != 1:
         return
     middle, inputs, outputs = first.out_channels, first.in_channels, second.out_channels
@@ -217,7 +150,7 @@ def _merge_pair(module: fx.GraphModule, node: fx.Node) -> None:
         bias = through if bias is None else through + bias
     merged = _convolution(weight[..., None, None].to(first.weight.dtype), bias, first.stride)
     assert isinstance(source, fx.Node)
-    _replace(module, node, merged, source.args[0])  # type: ignore[arg-type]
+    replace_node(module, node, merged, source.args[0])  # type: ignore[arg-type]
     module.graph.erase_node(source)
 
 
@@ -225,7 +158,7 @@ def _merge_sum(module: fx.GraphModule, node: fx.Node) -> None:
     if node.op != 'call_function' or node.target not in (operator.add, torch.add):
         return
     terms = list(node.args)
-    layers = [_pointwise(module, term) for term in terms]
+    layers = [pointwise_of(module, term) for term in terms]
     if len(terms) != 2 or None in layers or len({layer.stride for layer in layers if layer}) != 1:
         return
     one, two = layers
@@ -236,6 +169,6 @@ def _merge_sum(module: fx.GraphModule, node: fx.Node) -> None:
     layer = _convolution(torch.cat([one.weight, two.weight], 1), bias, one.stride)
     with module.graph.inserting_before(node):
         inputs = module.graph.call_function(torch.cat, ([term.args[0] for term in terms], 1))  # type: ignore[union-attr]
-    _replace(module, node, layer, inputs)
+    replace_node(module, node, layer, inputs)
     for term in dict.fromkeys(terms):
         module.graph.erase_node(term)  # type: ignore[arg-type]

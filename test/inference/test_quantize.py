@@ -19,7 +19,7 @@ from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import EngineError
 from lw_refinenet_ros.inference.openvino_engine import native_precisions
 from lw_refinenet_ros.labels import LabelSet
-from lw_refinenet_ros.model.rewrite import rewrite_for_cpu
+from lw_refinenet_ros.model.split_classifier import rewrite_for_cpu
 from lw_refinenet_ros.model.weights import WeightsError, load_model, save_model
 from lw_refinenet_ros.training.label_folder import LabelFolder
 

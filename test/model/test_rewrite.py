@@ -12,7 +12,8 @@ from torch import nn
 
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.model.network import ARCHITECTURES, build_model
-from lw_refinenet_ros.model.rewrite import rewrite_for_cpu, rewrite_for_inference, split_classifier
+from lw_refinenet_ros.model.rewrite import rewrite_for_inference
+from lw_refinenet_ros.model.split_classifier import cheapest_split, rewrite_for_cpu, split_classifier
 from lw_refinenet_ros.model.weights import load_model
 
 SIZE = (67, 91)
@@ -117,6 +118,22 @@ def test_the_classifier_is_split_and_takes_in_the_last_pooling_only_where_that_i
     calls = [node.target for node in rewritten.graph.nodes if node.op == 'call_module']
     layers = [layer for layer in map(rewritten.get_submodule, calls) if isinstance(layer, nn.Conv2d)]
     assert ['{}x{}'.format(*layer.kernel_size) for layer in layers][-len(kernels) :] == kernels
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'outputs', 'pooled', 'split'),
+    [
+        (256, 21, True, 'rows with pooling'),
+        (256, 21, False, 'rows'),
+        (256, 33, True, 'rows'),
+        (64, 11, True, 'none'),
+        (64, 11, False, 'none'),
+        (256, 16, False, 'none'),  # 9 * 16 either way, and the rows have to be summed
+        (8, 1, False, 'rows'),  # 16 outputs either way, with a third of the taps
+    ],
+)
+def test_the_cheapest_split_counts_multiply_adds_by_16_outputs(inputs, outputs, pooled, split):
+    assert cheapest_split(inputs, outputs, pooled=pooled) == split
 
 
 @torch.no_grad()
