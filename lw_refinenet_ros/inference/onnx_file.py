@@ -140,13 +140,10 @@ class _Writer(fx.Interpreter):
         raise NotImplementedError(msg)
 
     def _convolution(self, layer: nn.Conv2d, x: _Value) -> _Value:
-        pads: list[Any] = list(layer.padding) * 2
         if isinstance(layer, SamePadConv2d):
-            totals = [
-                max((-(-size // stride) - 1) * stride + kernel - size, 0)
-                for size, stride, kernel in zip(x.shape[2:], layer.stride, layer.kernel_size)
-            ]
-            pads = [total // 2 for total in totals] + [total - total // 2 for total in totals]
+            begin, end = layer.pads(x.shape[2:])
+        else:
+            begin = end = [int(pad) for pad in layer.padding]
         inputs = [x.name, self._constant(f'{self._name}.weight', layer.weight.detach().numpy())]
         if layer.bias is not None:
             inputs.append(self._constant(f'{self._name}.bias', layer.bias.detach().numpy()))
@@ -156,7 +153,7 @@ class _Writer(fx.Interpreter):
             copy.deepcopy(layer).to('meta')(x.meta),
             kernel_shape=list(layer.kernel_size),
             strides=list(layer.stride),
-            pads=pads,
+            pads=[*begin, *end],
             dilations=list(layer.dilation),
             group=layer.groups,
         )

@@ -128,14 +128,9 @@ def _round(x: ov.Output, low: np.ndarray, high: np.ndarray, levels: int) -> ov.O
 def _convolution(layer: nn.Conv2d, x: ov.Output, *, int8: bool) -> ov.Output:
     weight, stride = layer.weight.detach().numpy(), list(layer.stride)
     if isinstance(layer, SamePadConv2d):
-        totals = [
-            max((-(-size // s) - 1) * s + kernel - size, 0)
-            for size, s, kernel in zip(list(x.shape)[-2:], stride, layer.kernel_size)
-        ]
-        begin = [total // 2 for total in totals]
-        end = [total - total // 2 for total in totals]
+        begin, end = layer.pads(list(x.shape)[-2:])
     else:
-        begin = end = list(layer.padding)
+        begin = end = [int(pad) for pad in layer.padding]
     dilations = list(layer.dilation)
     if layer.groups > 1:
         weight = weight.reshape(layer.groups, -1, *weight.shape[1:])

@@ -19,7 +19,7 @@ from lw_refinenet_ros.model.residual_conv_unit import ResidualConvUnit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lw_refinenet_ros.model.features import FeatureSpec
+    from lw_refinenet_ros.model.encoder import FeatureSpec
 
 __all__ = ['Decoder']
 

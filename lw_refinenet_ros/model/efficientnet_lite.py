@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from lw_refinenet_ros.model.features import FeatureSpec
+from lw_refinenet_ros.model.encoder import FeatureSpec
 from lw_refinenet_ros.model.inverted_residual import InvertedResidualEncoder, Stage
 
 __all__ = ['EfficientNetLite0', 'EfficientNetLite1', 'EfficientNetLite2']

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lw_refinenet_ros.model.features import Encoder
+from lw_refinenet_ros.model.encoder import Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,14 +26,18 @@ class SamePadConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
-        pads: list[int] = []
-        for size, kernel, stride in zip(
-            reversed(x.shape[-2:]), reversed(self.kernel_size), reversed(self.stride)
-        ):
-            total = max((-(-int(size) // stride) - 1) * stride + kernel - int(size), 0)
-            pads += [total // 2, total - total // 2]
-        y: Tensor = self._conv_forward(functional.pad(x, pads), self.weight, self.bias)
+        (top, left), (bottom, right) = self.pads(x.shape[-2:])
+        padded = functional.pad(x, [left, right, top, bottom])
+        y: Tensor = self._conv_forward(padded, self.weight, self.bias)
         return y
+
+    def pads(self, size: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return the pixels added above and left, and those below and right, of an input (height, width)."""
+        totals = [
+            max((-(-int(pixels) // stride) - 1) * stride + kernel - int(pixels), 0)
+            for pixels, kernel, stride in zip(size, self.kernel_size, self.stride)
+        ]
+        return [total // 2 for total in totals], [total - total // 2 for total in totals]
 
 
 class ConvNormAct(nn.Sequential):
@@ -102,7 +106,7 @@ class Stage(NamedTuple):
 
 
 class InvertedResidualEncoder(Encoder):
-    """A strided 3x3 stem and stages of inverted residuals; gives the maps of all stages but the first.
+    """A strided 3x3 stem and stages of inverted residuals; returns the maps of all stages but the first.
 
     Args:
         stages: from the image on.
@@ -138,7 +142,7 @@ class InvertedResidualEncoder(Encoder):
             self.stages.append(blocks)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Give the maps of `features` for a normalised float image (N, 3, H, W)."""
+        """Return the maps of `features` for a normalised float image (N, 3, H, W)."""
         x = self.stem(x)
         maps = []
         for stage in self.stages:

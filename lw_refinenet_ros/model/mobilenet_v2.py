@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lw_refinenet_ros.model.features import FeatureSpec
+from lw_refinenet_ros.model.encoder import FeatureSpec
 from lw_refinenet_ros.model.inverted_residual import InvertedResidualEncoder, Stage
 
 __all__ = ['MobileNetV2']

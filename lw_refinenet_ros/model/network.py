@@ -14,11 +14,11 @@ from lw_refinenet_ros.model.mobilenet_v2 import MobileNetV2
 from lw_refinenet_ros.model.resnet import ResNet50, ResNet101, ResNet152
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from lw_refinenet_ros.model.features import Encoder
+    from lw_refinenet_ros.model.encoder import Encoder
 
-__all__ = ['ARCHITECTURES', 'Network', 'build_model', 'drop_tensors', 'enlarged']
+__all__ = ['ARCHITECTURES', 'Network', 'build_model', 'compare_shapes', 'drop_tensors', 'enlarged']
 
 ENCODERS: dict[str, type[Encoder]] = {
     'resnet50': ResNet50,
@@ -49,7 +49,7 @@ class Network(nn.Module):
         self.least_size = least_size
 
     def forward(self, image: Tensor) -> Tensor:
-        """Give the logits of a normalised image."""
+        """Return the logits of a normalised image."""
         if any(self.least_size):  # which a network that is traced has not
             own = (int(image.shape[-2]), int(image.shape[-1]))
             size = enlarged(own, self.least_size)
@@ -58,9 +58,29 @@ class Network(nn.Module):
         return self.at_network_size(image)
 
     def at_network_size(self, image: Tensor) -> Tensor:
-        """Give the logits of a normalised image, whatever its size."""
+        """Return the logits of a normalised image, whatever its size."""
         logits: Tensor = self.decoder(self.encoder(image))
         return logits
+
+
+def compare_shapes(found: Mapping[str, object], expected: Mapping[str, object]) -> str:
+    """Return in words how tensors differ from those that a network needs, or nothing if they do not.
+
+    Args:
+        found: shapes by name.
+        expected: the same of the network.
+
+    """
+    faults = {
+        'missing': [name for name in expected if name not in found],
+        'surplus': [name for name in found if name not in expected],
+        'misshapen': [
+            f'{name} {found[name]} instead of {shape}'
+            for name, shape in expected.items()
+            if found.get(name, shape) != shape
+        ],
+    }
+    return '; '.join(f'{fault}: {", ".join(names)}' for fault, names in faults.items() if names)
 
 
 def drop_tensors(network: nn.Module) -> None:
@@ -70,7 +90,7 @@ def drop_tensors(network: nn.Module) -> None:
 
 
 def enlarged(size: tuple[int, int], least: tuple[int, int]) -> tuple[int, int]:
-    """Give the (height, width) that a network sees of an image: the largest of its shape in `least`.
+    """Return the (height, width) that a network sees of an image: the largest of its shape in `least`.
 
     An image that fills `least` in either direction stays as it is.
     """

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lw_refinenet_ros.model.features import Encoder, FeatureSpec
+from lw_refinenet_ros.model.encoder import Encoder, FeatureSpec
 
 __all__ = ['ResNet50', 'ResNet101', 'ResNet152']
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lw_refinenet_ros.model.network import Network, build_model
+from lw_refinenet_ros.model.network import Network, build_model, compare_shapes
 from lw_refinenet_ros.one_line import one_line
 
 __all__ = ['PUBLISHED', 'network_from_upstream', 'upstream_name']
@@ -58,14 +58,16 @@ def network_from_upstream(checkpoint: object, architecture: str | None = None) -
         candidates[name] = network, ours, shapes
     best = min(candidates, key=lambda name: len(candidates[name][2].items() ^ found.items()))
     network, ours, shapes = candidates[best]
-    _compare(best, found, shapes)
+    if faults := compare_shapes(found, shapes):
+        msg = f'the tensors are not those of {best}: {faults}'
+        raise ValueError(msg)
     network = network.to_empty(device='cpu')
     network.load_state_dict({n: tensors[theirs] for theirs, n in ours.items()}, strict=False)
     return best, network.eval()
 
 
 def upstream_name(architecture: str, name: str) -> str:
-    """Give upstream's name of one of our tensors."""
+    """Return upstream's name of one of our tensors."""
     return (_mobilenet_name if architecture.endswith('mobilenet_v2') else _resnet_name)(name)
 
 
@@ -136,19 +138,3 @@ def _unwrap(checkpoint: object) -> dict[str, Tensor]:
             raise ValueError(msg)
     tensors = {name.removeprefix('module.'): tensor for name, tensor in checkpoint.items()}
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
-
-
-def _compare(architecture: str, found: Mapping[str, object], expected: Mapping[str, object]) -> None:
-    faults = {
-        'missing': [name for name in expected if name not in found],
-        'surplus': [name for name in found if name not in expected],
-        'misshapen': [
-            f'{name} {found[name]} instead of {shape}'
-            for name, shape in expected.items()
-            if found.get(name, shape) != shape
-        ],
-    }
-    if any(faults.values()):
-        listed = '; '.join(f'{fault}: {", ".join(names)}' for fault, names in faults.items() if names)
-        msg = f'the tensors are not those of {architecture}: {listed}'
-        raise ValueError(msg)

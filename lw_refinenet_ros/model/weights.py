@@ -15,9 +15,9 @@ from safetensors.torch import save
 
 from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.labels import LabelSet
-from lw_refinenet_ros.model.bounds import check_file, parse_json
 from lw_refinenet_ros.model.card_check import check_card
-from lw_refinenet_ros.model.network import Network, build_model
+from lw_refinenet_ros.model.limits import check_file, parse_json
+from lw_refinenet_ros.model.network import Network, build_model, compare_shapes
 from lw_refinenet_ros.one_line import one_line
 from lw_refinenet_ros.resources import find_weights
 
@@ -198,7 +198,9 @@ def load_model(weights: str | os.PathLike[str]) -> tuple[Network, Card]:
                 for name, t in model.state_dict().items()
                 if not name.endswith('num_batches_tracked')
             }
-            _compare(path, found, expected)
+            if faults := compare_shapes(found, expected):
+                msg = f'{path} does not fit the architecture that it names: {faults}'
+                raise WeightsError(msg)
             tensors = {name: file.get_tensor(name).float() for name in expected}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         if isinstance(error, WeightsError):
@@ -217,17 +219,3 @@ def load_model(weights: str | os.PathLike[str]) -> tuple[Network, Card]:
     counters = {name: torch.tensor(0) for name in model.state_dict() if name not in tensors}
     model.load_state_dict(tensors | counters, assign=True)
     return model.eval(), card
-
-
-def _compare(path: Path, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
-    faults = [f'{name} is missing' for name in expected if name not in found]
-    faults += [f'{name} is unknown' for name in found if name not in expected]
-    faults += [
-        f'{name} is {found[name]}, not {shape}'
-        for name, shape in expected.items()
-        if found.get(name, shape) != shape
-    ]
-    if faults:
-        more = f' and {len(faults) - 3} more' if len(faults) > 3 else ''
-        msg = f'{path} does not fit the architecture that it names: {"; ".join(faults[:3])}{more}'
-        raise WeightsError(msg)

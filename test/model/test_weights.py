@@ -130,7 +130,11 @@ def test_missing_unknown_and_misshapen_tensors_are_named(tiny_weights, tmp_path)
     path = rewritten(tiny_weights, tmp_path / 'damaged.safetensors', damage)
     with pytest.raises(WeightsError) as caught:
         load_model(path)
-    for part in ('classifier.bias is missing', 'surplus is unknown', '(4, 8, 3, 3), not (3, 8, 3, 3)'):
+    for part in (
+        'missing: decoder.classifier.bias',
+        'surplus: surplus',
+        '(4, 8, 3, 3) instead of (3, 8, 3, 3)',
+    ):
         assert part in str(caught.value)
 
 

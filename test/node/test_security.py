@@ -15,7 +15,7 @@ import safetensors
 from safetensors.torch import load_file, save_file
 
 import lw_refinenet_ros
-from lw_refinenet_ros.model import bounds, weights
+from lw_refinenet_ros.model import limits, weights
 from lw_refinenet_ros.model.weights import ENTRY, WeightsError, load_model, read_card
 
 ROOT = Path(lw_refinenet_ros.__file__).resolve().parent
@@ -171,17 +171,17 @@ def test_a_pipe_in_place_of_weights_is_refused_at_once(tmp_path):
 
 def test_a_header_larger_than_any_network_needs_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, 'safe_open', None)  # calling it would fail
-    size = bounds.MAX_HEADER_BYTES + 8
+    size = limits.MAX_HEADER_BYTES + 8
     path = tmp_path / 'large.safetensors'
     path.write_bytes(struct.pack('<Q', size) + b'{' + b' ' * size + b'}')
-    with pytest.raises(WeightsError, match=f'header of {size} bytes; {bounds.MAX_HEADER_BYTES} are possible'):
+    with pytest.raises(WeightsError, match=f'header of {size} bytes; {limits.MAX_HEADER_BYTES} are possible'):
         read_card(path)
 
 
 def test_a_weights_file_larger_than_any_network_is_refused_unread(tmp_path):
     path = tmp_path / 'huge.safetensors'
     with path.open('wb') as file:
-        file.truncate(bounds.MAX_BYTES + 1)  # sparse: it takes no room
+        file.truncate(limits.MAX_BYTES + 1)  # sparse: it takes no room
     with pytest.raises(WeightsError, match='more than the'):
         read_card(path)
 
