@@ -19,7 +19,6 @@ __all__ = [
     'new_file',
     'new_folders',
     'open_regular',
-    'put_in_place',
     'read_regular',
     'regular_file',
     'write_atomically',
@@ -146,17 +145,12 @@ def new_file(path: Path | str) -> Iterator[Path]:
         try:
             yield temporary
             temporary.chmod(mode)  # safetensors makes files that nobody else may read
-            put_in_place(temporary, path)
+            _flush(temporary)
+            temporary.replace(path)
+            with suppress(OSError):  # some file systems cannot flush a folder, some folders cannot be read
+                _flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def put_in_place(temporary: Path, path: Path) -> None:
-    """Give a finished file its name in one step, its content on disk before and its name after."""
-    _flush(temporary)
-    temporary.replace(path)
-    with suppress(OSError):  # some file systems cannot flush a folder, some folders cannot be read
-        _flush(path.parent)
 
 
 @contextmanager

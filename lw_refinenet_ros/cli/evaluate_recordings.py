@@ -34,7 +34,7 @@ from lw_refinenet_ros.evaluation.recording import (
 from lw_refinenet_ros.evaluation.selection import Selection
 from lw_refinenet_ros.evaluation.state_folder import state_folder, state_of
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
-from lw_refinenet_ros.sources.bag_files import BAG_SUFFIXES
+from lw_refinenet_ros.sources.bag_formats.bag_files import BAG_SUFFIXES
 
 if TYPE_CHECKING:
     import argparse

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,9 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StorageP
 from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys import Stores, get_typestore
 
-from lw_refinenet_ros.files import naming, new_folders, put_in_place
+from lw_refinenet_ros.files import naming, new_file
+from lw_refinenet_ros.sources.bag_formats.unpacking import zstd
 from lw_refinenet_ros.sources.source import SourceError
-from lw_refinenet_ros.sources.unpacking import zstd
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection, Qos
@@ -27,11 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ['BagWriter', 'holds_results']
 
-LEVEL = (
-    1  # of zstd: labels shrink as with its default of 3, overlays by 10 % less and in two thirds of the time
-)
-
-
+# Of zstd: labels shrink as with its default of 3, overlays by 10 % less and in two thirds of the time.
+LEVEL = 1
 RESULTS = ('label', 'confidence', 'color', 'overlay')  # the last parts of the topics of results
 
 
@@ -72,15 +68,18 @@ class BagWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> BagWriter:
-        with naming(self.path), ExitStack() as stack:
-            stack.enter_context(new_folders(self.path.parent))
-            directory = tempfile.mkdtemp(prefix='.', suffix='.tmp', dir=self.path.parent)
-            stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        with ExitStack() as stack:
+            self._temporary = stack.enter_context(new_file(self.path))
+            directory = stack.enter_context(
+                TemporaryDirectory(
+                    prefix='.', suffix='.tmp', dir=self.path.parent, ignore_cleanup_errors=True
+                )
+            )
             # Version 8 is the newest whose quality-of-service entries Humble reads too.
             self._bag = Writer(Path(directory) / self.path.stem, version=8, storage_plugin=StoragePlugin.MCAP)
             if self._compress:
                 self._bag.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-            stack.push(self._publish)
+            stack.push(self._finish)
             stack.enter_context(self._bag)
             if self._compress:
                 assert isinstance(self._bag.storage, McapWriter)
@@ -88,10 +87,10 @@ class BagWriter:
             self._stack = stack.pop_all()
         return self
 
-    def _publish(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Give the closed file its name."""
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Take the closed file out of the folder that rosbags makes for a bag."""
         if kind is None:
-            put_in_place(self._bag.path / f'{self.path.stem}.mcap', self.path)
+            (self._bag.path / f'{self.path.stem}.mcap').replace(self._temporary)
 
     def __exit__(
         self,
@@ -99,8 +98,7 @@ class BagWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with naming(self.path):
-            self._stack.__exit__(kind, error, traceback)
+        self._stack.__exit__(kind, error, traceback)
 
     def write_image(self, topic: str, frame: Frame, offered: Sequence[Qos] = ()) -> None:
         """Write a sensor_msgs/Image, logged at its own stamp; for `offered` see `write_raw`."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from lw_refinenet_ros.files import regular_file
 from lw_refinenet_ros.sources.bag import BagSource
-from lw_refinenet_ros.sources.bag_files import BAG_SUFFIXES, bag_suffix, bags_in
-from lw_refinenet_ros.sources.bag_metadata import METADATA
+from lw_refinenet_ros.sources.bag_formats.bag_files import BAG_SUFFIXES, bag_suffix, bags_in
+from lw_refinenet_ros.sources.bag_formats.bag_metadata import METADATA
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, ImageSource, images_in
 from lw_refinenet_ros.sources.source import OnError, Source, SourceError
 from lw_refinenet_ros.sources.video import VIDEO_SUFFIXES, CameraSource, VideoSource

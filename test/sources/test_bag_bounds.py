@@ -13,10 +13,10 @@ from contextlib import closing
 import lz4.frame
 import pytest
 
-from lw_refinenet_ros.sources import db3_file, unpacking
+from lw_refinenet_ros.sources.bag_formats import db3_file, unpacking
+from lw_refinenet_ros.sources.bag_formats.unpacking import unpack, unpack_part, zstd
 from lw_refinenet_ros.sources.opening import open_source
 from lw_refinenet_ros.sources.source import SourceError
-from lw_refinenet_ros.sources.unpacking import unpack, unpack_part, zstd
 from test.support.raw_bags import (
     FRAMES,
     IMAGES,

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lw_refinenet_ros.sources.bag_formats.unpacking import zstd
 from lw_refinenet_ros.sources.opening import open_source
 from lw_refinenet_ros.sources.source import SourceError
-from lw_refinenet_ros.sources.unpacking import zstd
 from test.support.raw_bags import (
     FRAMES,
     IMAGES,
@@ -91,7 +91,7 @@ def test_quality_of_service_of_any_kind_in_any_place_is_no_damage(qos, tmp_path)
 def test_the_quality_of_service_of_every_age_is_read():
     from rosbags.interfaces import QosHistory, QosReliability
 
-    from lw_refinenet_ros.sources.bag_metadata import offered_qos
+    from lw_refinenet_ros.sources.bag_formats.bag_metadata import offered_qos
 
     (number,), (name,) = offered_qos(QOS_TEXT), offered_qos(STRANGE_QOS['of names'])
     assert (number.history, number.reliability) == (QosHistory.UNKNOWN, QosReliability.RELIABLE)

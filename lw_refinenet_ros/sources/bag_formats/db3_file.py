@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Any
 
 from lw_refinenet_ros.files import open_regular
-from lw_refinenet_ros.sources.bag_metadata import normal_type, offered_qos
+from lw_refinenet_ros.sources.bag_formats.bag_metadata import normal_type, offered_qos
+from lw_refinenet_ros.sources.bag_formats.storage import Message, Messages, Summary, Topic, Wanted
 from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES, MIN_STEPS
-from lw_refinenet_ros.sources.storage import Message, Messages, Summary, Topic, Wanted
 
 __all__ = ['read_db3', 'summarize_db3']
 

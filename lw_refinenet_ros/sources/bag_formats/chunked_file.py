@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, NamedTuple
 
 from lw_refinenet_ros.files import open_regular
+from lw_refinenet_ros.sources.bag_formats.storage import Message, Messages, Summary, Topic, Wanted
 from lw_refinenet_ros.sources.limits import MAX_CHUNK_BYTES
-from lw_refinenet_ros.sources.storage import Message, Messages, Summary, Topic, Wanted
 
 __all__ = ['Chunk', 'ChunkedFile', 'Index', 'Record', 'u16', 'u32', 'u64']
 

@@ -9,11 +9,11 @@ from io import SEEK_CUR
 from pathlib import Path
 from typing import BinaryIO
 
-from lw_refinenet_ros.sources.bag_metadata import normal_type
-from lw_refinenet_ros.sources.chunked_file import Chunk, ChunkedFile, Index, Record, u32, u64
+from lw_refinenet_ros.sources.bag_formats.bag_metadata import normal_type
+from lw_refinenet_ros.sources.bag_formats.chunked_file import Chunk, ChunkedFile, Index, Record, u32, u64
+from lw_refinenet_ros.sources.bag_formats.storage import Message, Topic, Wanted
+from lw_refinenet_ros.sources.bag_formats.unpacking import unpack, unpack_part
 from lw_refinenet_ros.sources.limits import MAX_CHUNK_BYTES, MAX_RECORD_HEADER_BYTES
-from lw_refinenet_ros.sources.storage import Message, Topic, Wanted
-from lw_refinenet_ros.sources.unpacking import unpack, unpack_part
 
 __all__ = ['Ros1File']
 

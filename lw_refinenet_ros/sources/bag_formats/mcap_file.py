@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import BinaryIO
 from zlib import crc32
 
-from lw_refinenet_ros.sources.bag_metadata import normal_type, offered_qos
-from lw_refinenet_ros.sources.chunked_file import Chunk, ChunkedFile, Index, Record, u16, u32, u64
+from lw_refinenet_ros.sources.bag_formats.bag_metadata import normal_type, offered_qos
+from lw_refinenet_ros.sources.bag_formats.chunked_file import Chunk, ChunkedFile, Index, Record, u16, u32, u64
+from lw_refinenet_ros.sources.bag_formats.storage import Message, Topic, Wanted
+from lw_refinenet_ros.sources.bag_formats.unpacking import unpack, unpack_part
 from lw_refinenet_ros.sources.limits import MAX_CHUNK_BYTES
-from lw_refinenet_ros.sources.storage import Message, Topic, Wanted
-from lw_refinenet_ros.sources.unpacking import unpack, unpack_part
 
 __all__ = ['McapFile']
 
