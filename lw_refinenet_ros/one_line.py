@@ -12,7 +12,7 @@ LONGEST = 500  # characters
 
 
 def one_line(text: str) -> str:
-    """Give text without line breaks and control characters, its middle left out if it is very long."""
+    """Return text without line breaks and control characters, its middle left out if it is very long."""
     words = ' '.join(text.split())
     line = printable(words)
     half = LONGEST // 2

@@ -78,7 +78,7 @@ ENCODINGS |= {
 
 
 def color_image(frame: Frame) -> ColorImage:
-    """Give the colours of a frame, whatever its `step`.
+    """Return a frame as a colour image, whatever its `step`.
 
     Eight-bit RGB and BGR, with or without alpha, are views of the frame's bytes. Other encodings are
     converted, then 16 bits scaled to 8 by 255 / 65535: by cv_bridge where it is installed and knows them, by
@@ -161,7 +161,7 @@ def _pack_nv24(frame: Frame) -> npt.NDArray[np.uint8]:
 
 @functools.cache
 def _cv_bridge() -> Callable[[npt.NDArray[Any], str, str], object] | None:
-    """Give cv_bridge's conversion of arrays, None where it is not installed or does not work.
+    """Return cv_bridge's conversion of arrays, None where it is not installed or does not work.
 
     Not `CvBridge.imgmsg_to_cv2`: it takes a step that is no multiple of a pixel's bytes for another width.
     """
@@ -184,7 +184,7 @@ def _cv_bridge() -> Callable[[npt.NDArray[Any], str, str], object] | None:
 
 
 def to_rgb(image: ColorImage) -> npt.NDArray[np.uint8]:
-    """Give the image as uint8 (H, W, 3) RGB, C-contiguous; an image that is so already is not copied."""
+    """Convert an image to uint8 (H, W, 3) RGB, C-contiguous; one that is so already is not copied."""
     array, swap = image.array, image.order == 'bgr'
     if array.strides[1:] == (4, 1) and array.strides[0] >= 4 * array.shape[1]:
         # Three channels of four: OpenCV drops the fourth 20 times faster than NumPy copies. The last row is
@@ -201,7 +201,7 @@ def to_rgb(image: ColorImage) -> npt.NDArray[np.uint8]:
 
 
 def rgb(frame: Frame) -> npt.NDArray[np.uint8]:
-    """Give the colours of a frame as uint8 (H, W, 3) RGB, C-contiguous.
+    """Convert a frame to uint8 (H, W, 3) RGB, C-contiguous.
 
     Tight rgb8 is a view of the frame's bytes. Raises `FrameError` as `pixels` does.
     """

@@ -50,7 +50,7 @@ class Pinhole:
 
 
 def metres(frame: Frame) -> npt.NDArray[np.float32]:
-    """Give the depths of a depth image, float32 (H, W) in metres; NaN where it has none.
+    """Convert a depth image to float32 (H, W) in metres; NaN where it has no depth.
 
     16UC1 and mono16 are millimetres, 0 is no depth; 32FC1 is metres, what is not positive and finite is none.
 

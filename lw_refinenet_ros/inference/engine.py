@@ -64,7 +64,7 @@ class Engine(Protocol):
         """Compile and warm up, so that the first frame takes no longer than the next."""
 
     def close(self) -> None:
-        """Give memory back; the engine is not used again."""
+        """Free the engine's memory; it is not used again."""
 
     def run(
         self,

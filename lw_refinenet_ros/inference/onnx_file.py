@@ -175,7 +175,7 @@ class _Writer(fx.Interpreter):
 
 
 def _metas(value: Any) -> Any:
-    """Give the shapes' tensors in place of values."""
+    """Replace values by their meta tensors."""
     if isinstance(value, (list, tuple)):
         return [_metas(item) for item in value]
     return value.meta if isinstance(value, _Value) else value

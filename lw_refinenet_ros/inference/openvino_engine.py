@@ -104,7 +104,7 @@ class OpenVINOEngine:
             upsample(logits[index], nearest[index], label, confidence, self._card.temperature)
 
     def _input(self, job: Job, images: Sequence[Pixels]) -> Pixels:
-        """Give what the graph reads: the image itself, if it is one and of the network's size."""
+        """Return the graph's input: the image itself, if it is one and of the network's size."""
         resized = job.network_size != job.image_size
         if job.batch == 1 and not resized:
             return images[0][None]

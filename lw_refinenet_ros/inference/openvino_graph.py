@@ -80,7 +80,7 @@ class _Builder(fx.Interpreter):
         return result
 
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[Any, Any]:
-        """Give what a node works on, rounded to int8 where that was asked for."""
+        """Return a node's inputs, rounded to int8 where that was asked for."""
 
         def load(source: fx.Node) -> Any:
             found = self._ranges.get((source.name, n.name))

@@ -74,7 +74,7 @@ def find_quantization(
 
 
 def _normalise(image: Pixels, size: tuple[int, int], card: Card) -> np.ndarray:
-    """Give what the network takes: float32 (1, 3, H, W)."""
+    """Normalise an image for the network: float32 (1, 3, H, W)."""
     resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
     mean, std = (np.array(values, np.float32) * 255 for values in (card.mean, card.std))
     normalised = (resized - mean) / std
@@ -125,5 +125,5 @@ def _layer(node: ov.Node, known: set[str]) -> str:
 
 
 def _shorten(values: np.ndarray) -> list[float]:
-    """Give a bound per channel, or the one that all channels share, with the digits of a float32."""
+    """Return one bound per channel, or one that all channels share, with the digits of a float32."""
     return [float(f'{value:.7g}') for value in (values if values.min() < values.max() else values[:1])]

@@ -194,7 +194,7 @@ class Segmenter:
         self.engine.prepare(job)
 
     def close(self) -> None:
-        """Give the engine's memory back; the segmenter is not used again."""
+        """Free the engine's memory; the segmenter is not used again."""
         self.engine.close()
 
     def run(
@@ -290,7 +290,7 @@ class Segmenter:
 
 
 def _size_of(images: Sequence[Pixels]) -> tuple[int, int]:
-    """Give the (height, width) that all images have."""
+    """Return the (height, width) that all images have."""
     if not images:
         msg = 'there are no images; at least one is needed'
         raise ValueError(msg)
@@ -312,7 +312,7 @@ def _size_of(images: Sequence[Pixels]) -> tuple[int, int]:
 
 
 def _packed(image: Pixels) -> Pixels:
-    """Give an image's pixels side by side; a view unless they lie apart.
+    """Return an image with adjacent pixels; a view unless they lie apart.
 
     Engines share only memory that may be written, though they never write to their input,
     and a message's bytes are read-only: its address is taken without asking. The caller's

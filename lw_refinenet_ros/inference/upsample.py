@@ -96,7 +96,7 @@ def upsample(
 
 
 def _confidence(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Give the highest softmax of logits (C, h, w)."""
+    """Compute the highest softmax of logits (C, h, w)."""
     best, total = logits.max(0), np.zeros(logits.shape[1:], np.float32)
     for plane in logits:
         total += cv2.exp(plane - best)

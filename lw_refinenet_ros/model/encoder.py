@@ -23,7 +23,7 @@ class FeatureSpec:
 
 
 class Encoder(nn.Module):
-    """Gives the maps of `features`, finest first, for a normalised float image (N, 3, H, W).
+    """Maps a normalised float image (N, 3, H, W) to the maps of `features`, finest first.
 
     Attributes:
         features: its maps.

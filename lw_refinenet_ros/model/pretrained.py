@@ -173,7 +173,7 @@ def _torchvision_names(encoder: MobileNetV2) -> dict[str, str]:
 
 
 def _identity(encoder: MobileNetV2) -> dict[str, Tensor]:
-    """Give the tensors of an expansion that changes nothing, for the first block."""
+    """Return the tensors of an identity expansion, for the first block."""
     tensors = {k: v.clone() for k, v in encoder.state_dict().items() if k.startswith('stages.0.0.expand.')}
     for name, tensor in tensors.items():
         if name.endswith('0.weight'):

@@ -65,7 +65,7 @@ def influences(network: Network, image: Tensor) -> dict[tuple[str, int], Tensor]
 
 
 def side_of_influence(influence: Tensor, share: float = 0.9) -> int:
-    """Give the side of the smallest square around the middle that holds a share of the influence."""
+    """Return the side of the smallest centred square that holds a share of the influence."""
     height, width = influence.shape
     for half in range(max(height, width)):
         rows = slice(max(height // 2 - half, 0), height // 2 + half + 1)

@@ -67,7 +67,7 @@ class ResNet50(Encoder):
             self.stages.append(stage)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Give the four maps of `features` for a normalised float image (N, 3, H, W)."""
+        """Return the four maps of `features` for a normalised float image (N, 3, H, W)."""
         x = functional.max_pool2d(torch.relu(self.stem(x)), 3, stride=2, padding=1)
         maps = []
         for stage in self.stages:

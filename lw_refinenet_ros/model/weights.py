@@ -119,7 +119,7 @@ def save_model(
 
 
 def is_weights_file(path: Path) -> bool:
-    """Tell whether a file is safetensors and says of itself what it is."""
+    """Return whether a file is safetensors with a card."""
     try:
         with safe_open(path, framework='pt') as file:
             return ENTRY in (file.metadata() or {})

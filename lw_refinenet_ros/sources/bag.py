@@ -127,7 +127,7 @@ class BagSource(Source):
         return seen[0]
 
     def _listed(self, images: Sequence[str]) -> str:
-        """Say which topics there are: of images or, if there are none, all."""
+        """List the image topics or, if there are none, all topics."""
         if images:
             return f'its image topics are {", ".join(images)}'
         topics = [f'{topic.name} ({_described(topic)})' for topic in self._bag.counts]
@@ -208,7 +208,7 @@ def _results(names: Collection[str]) -> set[str]:
 
 
 def _described(topic: Topic) -> str:
-    """Say of which type a topic is."""
+    """Name a topic's type."""
     known = topic.msgtype or 'of a type that the bag does not tell'
     return (
         known if topic.serialization in _SERIALIZATIONS else f'{known}, serialized as {topic.serialization}'
@@ -216,7 +216,7 @@ def _described(topic: Topic) -> str:
 
 
 def _said(error: BaseException) -> str:
-    """Say an error of any library in one line."""
+    """Return any library's error in one line."""
     if isinstance(error, MemoryError):
         return 'there is not enough memory for it'
     return one_line(str(error)) or type(error).__name__

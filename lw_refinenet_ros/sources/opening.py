@@ -102,7 +102,7 @@ def _open_folder(
 
 
 def _are_one(bags: Sequence[Path]) -> bool:
-    """Tell whether these are one recording: a file, or parts of one format with rising numbers from 0.
+    """Return whether these are one recording: a file, or parts of one format with rising numbers from 0.
 
     A recorder that keeps the last parts only removes the first: then the name of the folder is to be theirs.
     """

@@ -23,7 +23,7 @@ _THUMBNAIL = (32, 24)  # width and height
 
 
 class Novelty:
-    """Tells which frames look unlike every frame that it was shown and that did so before.
+    """Picks the frames that look unlike all frames it picked before.
 
     Frames are compared as grey thumbnails of 32x24 pixels; the difference of two is the mean absolute
     difference of their pixels, 0 (alike) to 1 (black and white).
@@ -38,7 +38,7 @@ class Novelty:
         self._seen: list[NDArray[np.float64]] = []
 
     def is_new(self, image: ColorImage) -> bool:
-        """Tell whether an image is new; if so, the next ones are compared with it too."""
+        """Return whether an image is new; if so, the next ones are compared with it too."""
         grey = cv2.cvtColor(to_rgb(image), cv2.COLOR_RGB2GRAY)
         thumbnail = cv2.resize(grey, _THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float64) / 255
         new = all(np.abs(thumbnail - other).mean() > self._threshold for other in self._seen)

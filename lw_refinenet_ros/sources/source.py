@@ -109,7 +109,7 @@ class Source(ABC):
     def __iter__(self) -> Iterator[SourceFrame]: ...
 
     def close(self) -> None:
-        """Give back what is held open; may be called twice."""
+        """Close all that is held open; may be called twice."""
         self._stack.close()
 
     def __enter__(self) -> Source:

@@ -58,7 +58,7 @@ class LabelFolder:
         return self.path / 'labels' / f'{name}.png'
 
     def is_labelled(self, name: str) -> bool:
-        """Tell whether an image has a mask or a labelme file, which somebody may have corrected."""
+        """Return whether an image has a mask or a labelme file, which somebody may have corrected."""
         return self.mask(name).exists() or (self.path / 'images' / f'{name}.json').exists()
 
     def write_image(self, name: str, image: ColorImage | Path, *, png: bool = False) -> Path:

@@ -316,6 +316,6 @@ def _save_weights(path: Path, card: Card, model: Network) -> None:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Tell whether memory ran out: on the CPU, PyTorch raises a plain RuntimeError."""
+    """Return whether memory ran out: on the CPU, PyTorch raises a plain RuntimeError."""
     kinds = (MemoryError, torch.cuda.OutOfMemoryError)
     return isinstance(error, kinds) or 'allocate memory' in str(error)

@@ -139,7 +139,7 @@ class CudaEngine:
             self.run(single, images[one], labels[one], confidences[one] if confidences else None)
 
     def close(self) -> None:
-        """Give the device's memory back, in the recorder's thread and without waiting for it."""
+        """Free the device's memory, in the recorder's thread and without waiting for it."""
         in_background(self._close)
 
     def _close(self) -> None:
@@ -270,7 +270,7 @@ def _answers() -> bool:
 
 
 def _collect() -> None:
-    """Give the device what nothing uses any more, cycles of objects included."""
+    """Free the device memory that nothing uses any more, that of reference cycles included."""
     gc.collect()
     torch.cuda.empty_cache()
 

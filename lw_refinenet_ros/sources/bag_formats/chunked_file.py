@@ -144,7 +144,7 @@ class ChunkedFile(ABC):
 
     @abstractmethod
     def _fault_of_end(self, last: Record | None, size: int, *, indexed: bool) -> str:
-        """Say what is wrong with a file that ends with this record, and has an index that is good or not."""
+        """Describe the fault of a file that ends with this record, with a valid index or without."""
 
     def messages(self) -> Messages:
         """See `read`."""

@@ -162,7 +162,7 @@ class _Database:
         self._stack.close()
 
     def _count_steps(self) -> bool:
-        """Tell SQLite whether to give up."""
+        """Return whether SQLite is to give up."""
         self._steps -= _STEPS_AT_ONCE
         return self._steps < 0
 
@@ -183,7 +183,7 @@ class _Database:
             self.topics[key] = Topic(str(name), normal_type(str(kind)), str(serialization), offered_qos(qos))
 
     def said(self, error: Exception) -> str:
-        """Say an error of SQLite."""
+        """Describe an error of SQLite."""
         return 'reading it takes SQLite too many steps' if self._steps < 0 else str(error)
 
     def tell(self, fault: str) -> None:
