@@ -89,7 +89,7 @@ def read_regular(path: Path | str, max_bytes: int) -> bytes:
 
 
 def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside `path`, then put it in its place in one step: see `new_file`."""
+    """Call `write` with a temporary path, then move that file to `path` in one step: see `new_file`."""
     with new_file(path) as temporary:
         write(temporary)
 
@@ -126,7 +126,7 @@ def new_file(path: Path | str) -> Iterator[Path]:
 
     Whatever goes wrong, what was there before stays, and nothing is left beside it; after a kill there may be
     a hidden `.NAME.*.tmp`, never a part of the file under its name. A link is replaced, not followed. Missing
-    folders are made, and removed again after an error.
+    folders are created, and removed again after an error.
 
     Args:
         path: of the file.

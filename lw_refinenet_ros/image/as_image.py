@@ -26,7 +26,7 @@ def as_image(image: Any, order: Order = 'rgb') -> npt.NDArray[np.uint8]:
         order: of the channels that are returned.
 
     Raises:
-        ValueError: it is none of these; the message says how to convert it.
+        ValueError: it is none of these; the message shows how to convert it.
 
     """
     if hasattr(image, 'convert') and hasattr(image, 'mode'):  # Pillow's, without importing it

@@ -32,7 +32,7 @@ def parse_compressed_image(cdr: bytes | memoryview) -> Frame:
         cdr: the message with its encapsulation header, contiguous bytes, of either byte order.
 
     Returns:
-        A frame of encoding bgr8 or rgb8; of bayer_* where the format says that a mosaic was compressed, and
+        A frame of encoding bgr8 or rgb8; of bayer_* where by its format a mosaic was compressed, and
         of mono8 or mono16 if it is a grey PNG or TIFF, whose values are exact. Deeper colours are scaled to
         8 bits.
 
@@ -98,7 +98,7 @@ def _decode(content: bytes, header: Header, flags: int) -> npt.NDArray[Any]:
     if header.one_scan and (header.end is None or bool((array[-1, -1] == _FILL).all())):
         # The picture is whole if it is the same whatever follows its data. A row of blocks takes 261 bytes
         # for a pixel at most (10 blocks of 1665 bits for 8 pixels); of rows that none is left for OpenCV
-        # gives whatever was in memory.
+        # returns whatever was in memory.
         other = _opencv(content[:end] + _NOISE * (2 * header.width + 9), flags)
         if other is None or not np.array_equal(array, other):
             raise _truncated(content)

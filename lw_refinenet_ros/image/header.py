@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a JPEG, PNG, WebP or TIFF says of itself, read before memory or time is spent on it."""
+"""The headers of JPEG, PNG, WebP and TIFF, read before memory or time is spent on their pixels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_SCANS = 32  # of a JPEG: progressive ones have 10, and each costs a pass ove
 # the expression repeats, so that searching for it is linear.
 _JPEG_MARKER = re.compile(rb'\xff[^\x00\x01\xd0-\xd7\xff]')
 _JPEG_END, _JPEG_SCAN = 0xD9, 0xDA
-_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # segments that tell the size
+_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # segments that hold the size
 _JPEG_SEQUENTIAL = (0xC0, 0xC1)  # frames, Huffman coded
 _JPEG_APPLICATIONS = range(0xE0, 0xF0)
 # More pixels than these for each byte neither format can hold: one bit for 64 pixels, and eight pixels in a
@@ -30,7 +30,7 @@ _TIFF_BYTES = {1: 1, 6: 1, 3: 2, 8: 2, 4: 4, 9: 4, 16: 8, 17: 8}  # of the integ
 
 
 class Header(NamedTuple):
-    """What a compressed image says of itself.
+    """The header of a compressed image.
 
     Attributes:
         kind: 'jpeg', 'png', 'webp', 'tiff', or '' of another format, of which nothing else is known.
@@ -53,7 +53,7 @@ class Header(NamedTuple):
 
 
 def read_header(content: bytes) -> Header:
-    """Read what a compressed image says of itself.
+    """Read the header of a compressed image.
 
     Raises:
         FrameError: 'size' (more than `MAX_PIXELS`, or more than its bytes can hold) or 'decode' (more than
@@ -85,12 +85,12 @@ def _jpeg(content: bytes) -> Header:
     """Follow the segments of a JPEG to its end as libjpeg does."""
     header, offset, scans, ours, theirs = Header('jpeg'), 2, 0, False, False
     for _ in range(MAX_SEGMENTS):
-        found = _JPEG_MARKER.search(content, offset)
-        if found is None:
+        marker = _JPEG_MARKER.search(content, offset)
+        if marker is None:
             break
-        kind, offset = content[found.start() + 1], found.end()
+        kind, offset = content[marker.start() + 1], marker.end()
         if kind == _JPEG_END:
-            header = header._replace(end=found.start())
+            header = header._replace(end=marker.start())
             break
         if kind in _JPEG_FRAMES and not header.height:
             height, width = _integer(content, offset + 3, 2), _integer(content, offset + 5, 2)
@@ -148,15 +148,15 @@ def _tiff(content: bytes) -> Header:
     count = min(_integer(content, directory, count_bytes, order), (len(content) - first) // entry_bytes)
     if count > MAX_SEGMENTS:
         raise FrameError(_TOO_MANY, 'decode')
-    said = dict.fromkeys(_TIFF_SIZES.values(), 1)
+    values = dict.fromkeys(_TIFF_SIZES.values(), 1)
     for entry in range(first, first + count * entry_bytes, entry_bytes):
         tag, kind = (_integer(content, at, 2, order) for at in (entry, entry + 2))
         if tag in _TIFF_SIZES and kind in _TIFF_BYTES:
             value = _integer(content, entry + (12 if big else 8), _TIFF_BYTES[kind], order)
-            said[_TIFF_SIZES[tag]] = max(said[_TIFF_SIZES[tag]], value)  # of an entry that comes twice
-    sizes = [(said['height'], said['width']), (said['tile height'], said['tile width'])]
+            values[_TIFF_SIZES[tag]] = max(values[_TIFF_SIZES[tag]], value)  # of an entry that comes twice
+    sizes = [(values['height'], values['width']), (values['tile height'], values['tile width'])]
     height, width = max(sizes, key=lambda size: size[0] * size[1])
-    return Header('tiff', height, width, len(content), grey=said['samples'] == 1)
+    return Header('tiff', height, width, len(content), grey=values['samples'] == 1)
 
 
 def _integer(content: bytes, offset: int, size: int, order: str = 'big') -> int:

@@ -27,7 +27,7 @@ __all__ = ['read_label_png', 'write_label_png']
 
 MAX_BYTES = 2 * MAX_PIXELS  # a byte for each pixel without compression, and as much again for comments
 GREYSCALE, PALETTE = 0, 3  # colour types of a PNG
-UNLABELLED_COLOR = (255, 255, 255)  # other unused ids are black: this one can be found to paint with
+UNLABELLED_COLOR = (255, 255, 255)  # other unused ids are black; this one stands out in a painting program
 
 
 def read_label_png(path: Path | str) -> npt.NDArray[np.uint8]:

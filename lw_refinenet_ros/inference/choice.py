@@ -49,7 +49,7 @@ class Here:
 def make_engine(
     network: Network, card: Card, *, device: str, engine: str, precision: str, threads: int
 ) -> Engine:
-    """Choose and make an engine; what is not 'auto' is kept or refused, never replaced.
+    """Choose and create an engine; a request other than 'auto' is kept or refused, never replaced.
 
     Raises:
         EngineError: this machine cannot do what was asked for.
@@ -59,21 +59,21 @@ def make_engine(
         msg = f'threads={threads} must be 0 (all cores) or more'
         raise EngineError(msg)
     choice, why = choose(Choice(engine, device, precision), card, machine_here(card.architecture))
-    made = _make(network, card, choice, threads)
-    made.description += f'; {why}'
-    return made
+    created = _create(network, card, choice, threads)
+    created.description += f'; {why}'
+    return created
 
 
 def choose(wanted: Choice, card: Card, here: Here) -> tuple[Choice, str]:
     """Return what runs weights on a machine, and why that.
 
     What was measured there comes first, then what is usually the fastest: CUDA in fp16, OpenVINO, PyTorch.
-    'auto' takes int8 only on a CPU without native bf16, and where the weights file says that int8 keeps
-    the accuracy.
+    'auto' takes int8 only on a CPU without native bf16, and where by its card int8 keeps the
+    accuracy.
 
     Args:
         wanted: 'auto' is anything, the rest is kept.
-        card: what the weights file says.
+        card: of the weights.
         here: the machine.
 
     Raises:
@@ -167,7 +167,7 @@ def _against_int8(card: Card, here: Here) -> str:
 
 
 def accuracy_of_int8(card: Card) -> str:
-    """Return in words what `Card.quantization` says of the accuracy."""
+    """Describe the accuracy in `Card.quantization`."""
     accuracy = card.quantization.get('accuracy')
     if not accuracy:
         return 'its accuracy was not measured; `lw_refinenet quantize` does'
@@ -189,7 +189,7 @@ def machine_here(architecture: str = '') -> Here:
     return Here(torch.cuda.is_available(), native, read_measured(architecture), x86)
 
 
-def _make(network: Network, card: Card, choice: Choice, threads: int) -> Engine:
+def _create(network: Network, card: Card, choice: Choice, threads: int) -> Engine:
     if choice.engine == 'openvino':
         from lw_refinenet_ros.inference.openvino_engine import OpenVINOEngine
 

@@ -24,7 +24,7 @@ Pixels = NDArray[np.uint8]
 
 
 class EngineError(ValueError):
-    """What was asked for does not run on this machine; the message says what would."""
+    """A request that does not run on this machine; the message names what would."""
 
 
 @dataclass(frozen=True)

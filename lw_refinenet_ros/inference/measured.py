@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `lw_refinenet benchmark --save` found to be the fastest on this machine, for 'auto' to use."""
+"""The fastest engines on this machine, measured by `lw_refinenet benchmark --save`, for 'auto'."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def save_measured(architecture: str, choices: list[Choice]) -> Path:
 
     """
     path = measured_path()
-    kept = _read(path)
-    kept[architecture] = [list(choice) for choice in choices]
-    text = json.dumps({'machine': _machine(), 'fastest': kept}, indent=1) + '\n'
+    fastest = _read(path)
+    fastest[architecture] = [list(choice) for choice in choices]
+    text = json.dumps({'machine': _machine(), 'fastest': fastest}, indent=1) + '\n'
     write_atomically(path, lambda file: file.write_text(text, encoding='utf-8'))
     return path
 
@@ -54,7 +54,7 @@ def read_measured(architecture: str) -> list[Choice]:
 
 
 def _read(path: Path) -> dict[str, list[list[str]]]:
-    """Return what is kept, if it is of this machine; an unreadable file is as good as none."""
+    """Return the stored figures of this machine; an unreadable file counts as none."""
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
         known = content['fastest'] if content['machine'] == _machine() else {}

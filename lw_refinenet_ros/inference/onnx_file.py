@@ -41,7 +41,7 @@ def write_onnx(network: Network, card: Card, path: Path, image_size: tuple[int, 
 
     Args:
         network: in evaluation mode, on the CPU.
-        card: what its weights file says of it.
+        card: of its weights file.
         path: of the file.
         image_size: (height, width) of the images, before they are enlarged.
 

@@ -27,7 +27,7 @@ def add_network(
     """Append a network to a graph.
 
     Args:
-        network: as `rewrite_for_inference` gives it, on the CPU; its weights become constants.
+        network: from `rewrite_for_inference`, on the CPU; its weights become constants.
         image: a normalised float node (N, 3, H, W) of static shape.
         quantization: `Card.quantization`, to run in int8 what it lists; None or empty is all in float.
 
@@ -83,12 +83,12 @@ class _Builder(fx.Interpreter):
         """Return a node's inputs, rounded to int8 where that was asked for."""
 
         def load(source: fx.Node) -> Any:
-            found = self._ranges.get((source.name, n.name))
-            if found is None:
+            limits = self._ranges.get((source.name, n.name))
+            if limits is None:
                 return self.env[source]
-            key = (source, str(found))
+            key = (source, str(limits))
             if key not in self._rounded:
-                low, high = (np.array(values, np.float32).reshape(1, -1, 1, 1) for values in found)
+                low, high = (np.array(values, np.float32).reshape(1, -1, 1, 1) for values in limits)
                 self._rounded[key] = _round(self.env[source], low, high, 256)
             return self._rounded[key]
 

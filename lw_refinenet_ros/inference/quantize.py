@@ -38,7 +38,7 @@ def find_quantization(
 
     Args:
         network: in evaluation mode.
-        card: what its file says of it.
+        card: of its file.
         images: uint8 (H, W, 3) RGB, of what the network will see; all are resized to the first one's size.
         keep_float: 'first' and 'last' keep the first and the last convolution in float.
 

@@ -77,7 +77,7 @@ class Segmenter:
     """A network on an engine. One thread at a time may use it.
 
     Attributes:
-        card: what the weights file says of itself.
+        card: of the weights file.
         labels: names and colours of the classes.
         engine: what runs the network.
 
@@ -147,8 +147,10 @@ class Segmenter:
         except TypeError as error:
             msg = f'threads={threads!r} must be a whole number; 0 is all cores'
             raise EngineError(msg) from error
-        made = make_engine(network, card, device=device, engine=engine, precision=precision, threads=threads)
-        return cls(made, card)
+        chosen = make_engine(
+            network, card, device=device, engine=engine, precision=precision, threads=threads
+        )
+        return cls(chosen, card)
 
     def job(
         self,

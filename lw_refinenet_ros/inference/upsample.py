@@ -85,8 +85,8 @@ def upsample(
     if confidence is not None:
         logits = logits / np.float32(temperature)
         confidence.fill(255)
-        unsure = np.pad(_confidence(logits) < CERTAIN, 1, mode='edge')
-        open_ |= unsure[:-1, :-1] | unsure[:-1, 1:] | unsure[1:, :-1] | unsure[1:, 1:]
+        uncertain = np.pad(_confidence(logits) < CERTAIN, 1, mode='edge')
+        open_ |= uncertain[:-1, :-1] | uncertain[:-1, 1:] | uncertain[1:, :-1] | uncertain[1:, 1:]
     open_ &= rows.occupied[:, None] & columns.occupied
     i, j = np.nonzero(open_)
     step = max(CHUNK // (len(rows.pixels) * len(columns.pixels)), 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a weights file says of itself is refused where it is read, if a network cannot work with it."""
+"""Check the card of a weights file, so that a network can rely on its entries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_NUMBER = 1e6  # no mean, deviation or range is larger; float32 holds its squ
 MIN_STD = 1e-6
 TEMPERATURES = (1e-3, 1e3)  # a fitted one is from 0.05 to 20
 
-Test = tuple[Callable[[Any], bool], str]  # and what it says of a value that fails
+Test = tuple[Callable[[Any], bool], str]  # and the requirement, for the message
 
 
 def check_card(card: Mapping[str, Any]) -> None:
@@ -49,18 +49,18 @@ def check_card(card: Mapping[str, Any]) -> None:
 
 
 def _require(values: Any, where: str, tests: Mapping[str, Test], *, optional: bool = False) -> None:
-    """Test values by their names; what is refused is told by its type, as it may be of any size."""
+    """Test values by their names; a message names the type of a bad value, which may be of any size."""
     if not isinstance(values, Mapping):
         msg = f'{where} must be a mapping, not {type(values).__name__}'
         raise ValueError(msg)
-    for name, (test, said) in tests.items():
+    for name, (test, requirement) in tests.items():
         if name not in values and optional:
             continue
         value = values.get(name)
         if not test(value):
             kind = type(value).__name__
             shown = f'={value}' if isinstance(value, int | float) else f', of type {kind},'
-            msg = f'{where} {name}{shown} must be {said}'
+            msg = f'{where} {name}{shown} must be {requirement}'
             raise ValueError(msg)
 
 

@@ -12,7 +12,7 @@ __all__ = ['ChainedResidualPooling']
 class ChainedResidualPooling(nn.Module):
     """Each stage pools what the stage before it gave by 5x5, convolves it and adds it to the sum.
 
-    It is what gives the light-weight decoder its context: four stages see 17 x 17 cells.
+    It provides the light-weight decoder's context: four stages see 17 x 17 cells.
     """
 
     def __init__(self, channels: int, stages: int = 4, kernel: int = 1) -> None:

@@ -21,7 +21,7 @@ class SamePadConv2d(nn.Conv2d):
     """A convolution padded as TensorFlow's "same": the odd pixel goes right and below.
 
     Networks that were trained in TensorFlow see another alignment of every strided
-    layer than PyTorch's symmetric padding gives them.
+    layer than with PyTorch's symmetric padding.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class ConvNormAct(nn.Sequential):
         same: bool = False,
         eps: float = 1e-5,
     ) -> None:
-        # Stride 1 pads alike on both sides either way; the plain layer says so to exporters.
+        # Stride 1 pads alike on both sides either way; exporters know the plain layer.
         layer = SamePadConv2d if same and stride > 1 else nn.Conv2d
         padding = 0 if layer is SamePadConv2d else kernel // 2
         super().__init__(

@@ -63,21 +63,21 @@ class Network(nn.Module):
         return logits
 
 
-def compare_shapes(found: Mapping[str, object], expected: Mapping[str, object]) -> str:
+def compare_shapes(shapes: Mapping[str, object], expected: Mapping[str, object]) -> str:
     """Return in words how tensors differ from those that a network needs, or nothing if they do not.
 
     Args:
-        found: shapes by name.
+        shapes: by name.
         expected: the same of the network.
 
     """
     faults = {
-        'missing': [name for name in expected if name not in found],
-        'surplus': [name for name in found if name not in expected],
+        'missing': [name for name in expected if name not in shapes],
+        'surplus': [name for name in shapes if name not in expected],
         'misshapen': [
-            f'{name} {found[name]} instead of {shape}'
+            f'{name} {shapes[name]} instead of {shape}'
             for name, shape in expected.items()
-            if found.get(name, shape) != shape
+            if shapes.get(name, shape) != shape
         ],
     }
     return '; '.join(f'{fault}: {", ".join(names)}' for fault, names in faults.items() if names)
@@ -124,7 +124,7 @@ def build_model(
         crp_stages: stages of each chained residual pooling; 0 is none.
         levels: strides of the encoder that are used, counted from the coarsest.
         least_size: (height, width); a smaller image is enlarged, bilinearly, until it fills one of them:
-            thin things need more pixels than a small camera gives.
+            thin objects need more pixels than a small camera has.
 
     Raises:
         ValueError: the architecture is unknown, or a number is out of its range.

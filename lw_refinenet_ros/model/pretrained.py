@@ -65,7 +65,7 @@ def load_encoder_file(network: Network, path: Path) -> Normalisation:
         path: the file.
 
     Returns:
-        mean and std of the input that the file was trained on, for values in [0, 1]: what it says, or
+        mean and std of the input that the file was trained on, for values in [0, 1]: those it states, or
         else ImageNet's.
 
     Raises:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ['STAGES', 'influences', 'side_of_influence']
 
-STAGES = ('encoder', 'sum', 'pooling')  # of a stride: the encoder's map, what is pooled, what pooling gives
+STAGES = ('encoder', 'sum', 'pooling')  # of a stride: the encoder's map, the input of the pooling, its output
 
 
 def influences(network: Network, image: Tensor) -> dict[tuple[str, int], Tensor]:

@@ -43,8 +43,8 @@ def network_from_upstream(checkpoint: object, architecture: str | None = None) -
         msg = f'no checkpoints of {architecture!r} were published: choose one of {", ".join(PUBLISHED)}'
         raise ValueError(msg)
     tensors = _unwrap(checkpoint)
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    num_classes = next((found[name][0] for name in CLASSIFIERS if found.get(name)), 0)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    num_classes = next((shapes[name][0] for name in CLASSIFIERS if shapes.get(name)), 0)
     if num_classes == 0:
         msg = f'not a checkpoint of RefineNet: it has no {" and no ".join(CLASSIFIERS)}'
         raise ValueError(msg)
@@ -54,11 +54,11 @@ def network_from_upstream(checkpoint: object, architecture: str | None = None) -
             network = build_model(name, num_classes)
         state = {n: tensor for n, tensor in network.state_dict().items() if not n.endswith(COUNTER)}
         ours = {upstream_name(name, n): n for n in state}
-        shapes = {theirs: tuple(state[n].shape) for theirs, n in ours.items()}
-        candidates[name] = network, ours, shapes
-    best = min(candidates, key=lambda name: len(candidates[name][2].items() ^ found.items()))
-    network, ours, shapes = candidates[best]
-    if faults := compare_shapes(found, shapes):
+        expected = {theirs: tuple(state[n].shape) for theirs, n in ours.items()}
+        candidates[name] = network, ours, expected
+    best = min(candidates, key=lambda name: len(candidates[name][2].items() ^ shapes.items()))
+    network, ours, expected = candidates[best]
+    if faults := compare_shapes(shapes, expected):
         msg = f'the tensors are not those of {best}: {faults}'
         raise ValueError(msg)
     network = network.to_empty(device='cpu')

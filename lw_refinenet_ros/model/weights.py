@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights files: one safetensors file that says of itself what it is."""
+"""Weights files: one safetensors file with a card that describes it."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class WeightsError(ValueError):
 
 @dataclass(frozen=True)
 class Card:
-    """What a weights file says of itself.
+    """A weights file's description of itself.
 
     Attributes:
         architecture: a name that `build_model` knows.
         width: channels of the decoder.
         labels: the classes.
         mean, std: of the input, per RGB channel, for values in [0, 1].
-        temperature: divides the logits before the softmax that gives the confidence.
+        temperature: divides the logits before the softmax of the confidence.
         training: what it was trained on and how, the data's licence included.
         metrics: what it reached, ratios as fractions of 1.
         source: the command or the checkpoint it came from.
         dials: arguments of `build_model` other than these that are not the published ones.
-        quantization: what runs in int8, as `lw_refinenet quantize` found it; empty for float weights alone.
+        quantization: what runs in int8, from `lw_refinenet quantize`; empty for float weights alone.
             `activations` lists {source, consumers, low, high}: the values that those nodes of the rewritten
             network take from that node lie in that range; `weights` names the convolutions whose weights
             are rounded, each output channel in a range of its own. `accuracy` is what that costs on frames
@@ -128,13 +128,13 @@ def is_weights_file(path: Path) -> bool:
 
 
 def read_card(weights: str | os.PathLike[str]) -> Card:
-    """Read what a weights file says of itself, without its tensors.
+    """Read the card of a weights file, without its tensors.
 
     Args:
         weights: the name of a shipped file, or a path.
 
     Raises:
-        WeightsError: the file is missing, not safetensors, truncated, or says nothing usable.
+        WeightsError: the file is missing, not safetensors, truncated, or its card is unusable.
 
     """
     return _read_card(_find(weights))
@@ -179,7 +179,7 @@ def load_model(weights: str | os.PathLike[str]) -> tuple[Network, Card]:
         weights: the name of a shipped file, or a path.
 
     Returns:
-        the network in evaluation mode with float32 parameters, and what its file says of itself.
+        the network in evaluation mode with float32 parameters, and its card.
 
     Raises:
         WeightsError: the file cannot be used, or its tensors do not fit the architecture it names.
@@ -192,13 +192,13 @@ def load_model(weights: str | os.PathLike[str]) -> tuple[Network, Card]:
             model = build_model(card.architecture, card.num_classes, width=card.width, **card.dials)
         with safe_open(path, framework='pt') as file:
             names = list(file.keys())
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
             expected = {
                 name: tuple(t.shape)
                 for name, t in model.state_dict().items()
                 if not name.endswith('num_batches_tracked')
             }
-            if faults := compare_shapes(found, expected):
+            if faults := compare_shapes(shapes, expected):
                 msg = f'{path} does not fit the architecture that it names: {faults}'
                 raise WeightsError(msg)
             tensors = {name: file.get_tensor(name).float() for name in expected}

@@ -28,7 +28,7 @@ _PARSERS = {
     'sensor_msgs/msg/CompressedImage': parse_compressed_image,
 }
 _SERIALIZATIONS = ('cdr', 'ros1')
-# Images that our node publishes below its name, and what else tells that a name is one of our nodes.
+# Images that our node publishes below its name, and what marks a name as that of one of our nodes.
 _RESULTS = ('/label', '/confidence', '/color', '/overlay')
 _INFOS = ('/label_names', '/label_info')
 _NODE = 'lw_refinenet'
@@ -140,7 +140,7 @@ class BagSource(Source):
                 name = names.name(parse_stamp(cdr), index)
                 frame = _PARSERS[msgtype](cdr)
             except (FrameError, MemoryError) as error:
-                self._report(SourceError(f'{where}: {_said(error)}'), error)
+                self._report(SourceError(f'{where}: {_reason(error)}'), error)
             else:
                 yield SourceFrame.of(frame, log_ns=log_ns, name=name, where=where)
 
@@ -150,7 +150,7 @@ class BagSource(Source):
             try:
                 stamp_ns = parse_stamp(message.cdr)
             except FrameError as error:
-                self._report(SourceError(f'{message.where}: {_said(error)}'), error)
+                self._report(SourceError(f'{message.where}: {_reason(error)}'), error)
             else:
                 yield stamp_ns
 
@@ -161,21 +161,20 @@ class BagSource(Source):
             try:
                 cdr = self._cdr(topic, raw)
             except Exception as error:  # damaged ones make rosbags raise nearly anything
-                self._report(SourceError(f'{where}: {_said(error)}'), error)
+                self._report(SourceError(f'{where}: {_reason(error)}'), error)
             else:
                 yield _Message(index, where, log_ns, topic.msgtype, cdr)
 
     def _logged(self) -> Messages:
-        """Read them as they are in the file, and tell in the end what is damaged."""
+        """Read them as they are in the file; report damage at the end."""
         messages = self._bag.messages(self._topics)
         read = 0
         while True:
             try:
                 message = next(messages, None)
             except (ValueError, OSError, MemoryError) as error:
-                msg = (
-                    f'{self._path} is damaged, {read} messages of {self.topic} could be read: {_said(error)}'
-                )
+                read_so_far = f'{read} messages of {self.topic} could be read'
+                msg = f'{self._path} is damaged, {read_so_far}: {_reason(error)}'
                 self._report(SourceError(msg), error)
                 return
             if message is None:
@@ -194,7 +193,7 @@ class BagSource(Source):
 def _results(names: Collection[str]) -> set[str]:
     """Return those of the topics that a segmenter of ours published.
 
-    A camera's topic may be called /camera/color: what tells ours is the node's name, the names of classes
+    A camera's topic may be called /camera/color: ours is known by the node's name, the names of classes
     that it publishes beside its images, or that all four images are there.
     """
     parents = Counter(name.rpartition('/')[0] for name in names if name.endswith(_RESULTS))
@@ -215,7 +214,7 @@ def _described(topic: Topic) -> str:
     )
 
 
-def _said(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """Return any library's error in one line."""
     if isinstance(error, MemoryError):
         return 'there is not enough memory for it'

@@ -49,7 +49,7 @@ class BagWriter:
     there before stays. Memory does not grow with the bag, besides about 200 bytes of index per MiB.
 
     Args:
-        path: of the file, ending in .mcap; missing folders are made.
+        path: of the file, ending in .mcap; missing folders are created.
         compress: with zstd, chunk by chunk.
 
     Raises:

@@ -33,9 +33,9 @@ _END_OF_TIME_NS = 2**31 * 1_000_000_000  # of a ROS stamp, whose seconds are int
 
 def images_in(folder: Path) -> list[Path]:
     """List the image files of a folder so that frame10 comes after frame9."""
-    found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     return sorted(
-        (path for path in found if not path.name.startswith('.') and path.is_file()),
+        (path for path in images if not path.name.startswith('.') and path.is_file()),
         key=lambda path: [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', path.name)],
     )
 

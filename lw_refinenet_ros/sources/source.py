@@ -24,7 +24,7 @@ FRAME_ID = 'camera'  # of what has none
 
 
 class SourceError(ValueError):
-    """A source that cannot be opened or read further: one line that says what and where."""
+    """A source that cannot be opened or read further, in one line that names it and the position."""
 
 
 OnError = Callable[[SourceError], None]
@@ -79,7 +79,7 @@ class StampNames:
 class Source(ABC):
     """Stamped frames in the order they were recorded; a context manager that can be iterated over again.
 
-    One frame that cannot be read costs only itself where `on_error` is given: it is told what and where, and
+    One frame that cannot be read costs only itself where `on_error` is given: that takes the error, and
     the iterator goes on with the next frame. The pixels of a frame are looked at by whoever uses them
     (`color_image(frame)` may raise a FrameError): the same is to be done there, with `frame.where`.
 

@@ -19,7 +19,7 @@ def _option(default: float | str, words: str, least: float = 0, most: float = ma
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train; stored in the weights file. The metadata of each field says what it means.
+    """How to train; stored in the weights file. The metadata of each field describe it.
 
     Raises:
         ValueError: a value is out of its range, or batch normalization would see single values.

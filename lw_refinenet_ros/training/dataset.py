@@ -96,7 +96,7 @@ def find_pairs(
     Args:
         folder: holds `images/` and `labels/`.
         classes: the label set; by default `classes.yaml` in the folder or in the one above it.
-        progress: is told how many of how many pairs are checked.
+        progress: takes the number of pairs checked, and of all pairs.
 
     Raises:
         DataError: something is missing, of another size or holds an unknown class id; all faults at once.

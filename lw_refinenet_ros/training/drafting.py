@@ -65,7 +65,7 @@ def draft_masks(
         png: encode images as PNG instead of JPEG.
         limit: of frames to write.
         write_shapes: is given the path of each written image and its mask.
-        progress: is told how many frames are written.
+        progress: takes the number of frames written.
 
     """
     ids = translate_ids(segmenter.labels, folder.labels)

@@ -52,7 +52,7 @@ def write_labelme(path: Path, image_name: str, label: Mask, labels: LabelSet, to
 
     Args:
         path: of the JSON file.
-        image_name: as it is found from the file.
+        image_name: relative to the file.
         label: uint8 (H, W) class ids.
         labels: the classes.
         tolerance: see `find_regions`.

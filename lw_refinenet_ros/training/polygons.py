@@ -2,7 +2,7 @@
 """Masks as polygons that labelling tools edit, and polygons as masks; through shapely and pycocotools.
 
 A pixel is the square between its corners, as COCO and labelme have it: the pixel at the top left spans
-(0, 0) to (1, 1). Unsimplified outlines run along the corners, and painting them gives the same mask again.
+(0, 0) to (1, 1). Unsimplified outlines run along the corners, and painting them restores the mask.
 """
 
 from __future__ import annotations

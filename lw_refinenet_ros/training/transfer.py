@@ -37,8 +37,8 @@ class CarriedOver:
         if not (self.new or self.dropped):
             return f'taken whole, with its {len(self.kept)} classes'
         groups = (('kept', self.kept), ('new', self.new), ('left out', self.dropped))
-        said = '; '.join(f'{what}: {", ".join(names)}' for what, names in groups if names)
-        return f'taken, but for its head, which is replaced for other classes; {said}'
+        changes = '; '.join(f'{what}: {", ".join(names)}' for what, names in groups if names)
+        return f'taken, but for its head, which is replaced for other classes; {changes}'
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ def find_traps(pairs: Pairs) -> list[str]:
 
 
 def only_class(per_class_iou: Mapping[str, float | None]) -> str | None:
-    """Return the class of a network that labels everything alike; None if it tells classes apart.
+    """Return the class of a network that labels everything alike; None if it distinguishes classes.
 
     Args:
         per_class_iou: None for classes that are neither in the masks nor predicted.

@@ -53,7 +53,7 @@ class Compute(Protocol):
 class CapturedJob:
     """Static buffers and the CUDA graph that works on them: a frame costs one launch.
 
-    It is made in the recorder's thread and run in any other, by one at a time.
+    It is created in the recorder's thread and run in any other, by one at a time.
 
     Args:
         job: what the graph is for.

@@ -46,7 +46,7 @@ class CudaEngine:
 
     Args:
         network: in evaluation mode; it is copied.
-        card: what its weights file says.
+        card: of its weights file.
         precision: 'fp16', 'bf16' or 'fp32'; weights are converted once.
         mapped: whether the device reads frames and writes labels in page-locked memory of the host, in
             place; None times both on the first job and keeps the faster.
@@ -102,7 +102,7 @@ class CudaEngine:
             self._mean, self._std = (torch.tensor(v, device=device) * 255 for v in (card.mean, card.std))
 
     def prepare(self, job: Job) -> None:
-        """Record the graph of a job, unless it is kept; a batch too large for the device is not an error."""
+        """Record the graph of a job, if it is new; a batch too large for the device is not an error."""
         try:
             self._attempt(_what(job), lambda: self._prepare(job))
         except _OutOfMemoryError:

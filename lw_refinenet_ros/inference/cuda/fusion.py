@@ -22,10 +22,10 @@ MOST_MAPS = 4  # that one pass adds to another: the stages of a chained residual
 
 
 def fuse(network: fx.GraphModule, kernels: Kernels) -> fx.GraphModule:
-    """Let a network pool without indices, and bias, add and clip maps in one pass.
+    """Replace pooling by one without indices; bias, add and clip maps in one pass.
 
     Args:
-        network: as `rewrite_for_inference` gives it; it is changed.
+        network: from `rewrite_for_inference`; it is changed.
         kernels: what it will call.
 
     Returns:
@@ -46,7 +46,7 @@ def fuse(network: fx.GraphModule, kernels: Kernels) -> fx.GraphModule:
 
 
 def replace_kernels(network: fx.GraphModule, old: Kernels, new: Kernels) -> None:
-    """Let a fused network call other kernels from now on."""
+    """Replace the kernels that a fused network calls."""
     others = {getattr(old, name): getattr(new, name) for name in ('max_pool', 'finish')}
     for node in network.graph.nodes:
         if node.op == 'call_function':
@@ -113,7 +113,7 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 
 
 def _limits(network: fx.GraphModule, node: fx.Node | None) -> tuple[float, float] | None:
-    """Give what an activation clips to, or None if a node is none that clips."""
+    """Return the limits that an activation clips to, None for other nodes."""
     layer: Any = None
     if node is not None and node.op == 'call_module':
         layer = network.get_submodule(str(node.target))

@@ -47,7 +47,7 @@ class Kernels(Protocol):
 
 
 def choose_kernels(device: torch.device) -> tuple[Kernels, str]:
-    """Take Triton's kernels where they run and PyTorch's elsewhere; also says which, and why."""
+    """Return Triton's kernels where they run, else PyTorch's, and which they are and why."""
     if importlib.util.find_spec('triton') is None:
         return torch_kernels, 'PyTorch kernels: triton is not installed'
     try:

@@ -69,7 +69,7 @@ class _DeviceMemory:
     """Shows host memory by the protocol with which array libraries share device memory."""
 
     def __init__(self, host: Tensor) -> None:
-        self._host = host  # lives as long as what is made of it
+        self._host = host  # lives as long as the tensors made from it
         self.__cuda_array_interface__: dict[str, Any] = {
             'shape': tuple(host.shape),
             'typestr': '|u1',

@@ -42,7 +42,7 @@ BAG_SUFFIXES = tuple(_FORMATS)
 
 
 def bag_suffix(path: Path) -> str:
-    """Return the format that the name of a file of a bag tells, such as '.mcap' of BAG_0.MCAP.zstd; or ''."""
+    """Return the format of a file of a bag by its name, such as '.mcap' of BAG_0.MCAP.zstd; or ''."""
     name = path.name.lower()
     for ending in (_PACKED, _ACTIVE):
         name = name.removesuffix(ending)
@@ -63,9 +63,9 @@ class BagFiles:
         path: a file, or a folder of files with or without metadata.yaml.
 
     Attributes:
-        counts: of the messages of each topic; a topic's type is '' where neither file nor metadata tells it.
+        counts: of the messages of each topic; a topic's type is '' where neither file nor metadata names it.
         duration_ns: from the first message to the last, of any topic.
-        fault: what was found to be damaged or missing, or ''; more may be found when the messages are read.
+        fault: what is damaged or missing, or ''; more may be found when the messages are read.
 
     Raises:
         ValueError: nothing is left of it.
@@ -87,10 +87,10 @@ class BagFiles:
                     plain = self._plain(file, stack)
                     summaries.append(form.summarize(plain))
                 except ValueError as error:
-                    self._tell(f'{where}{error}')
+                    self._note(f'{where}{error}')
                 else:
                     self._files.append((plain, form))
-                    self._tell(summaries[-1].fault and f'{where}{summaries[-1].fault}')
+                    self._note(summaries[-1].fault and f'{where}{summaries[-1].fault}')
             if not summaries:
                 raise ValueError(self.fault)
             self._stack = stack.pop_all()
@@ -109,7 +109,7 @@ class BagFiles:
                 self._types = metadata.types
         except ValueError as error:
             if path.is_dir():
-                self._tell(str(error))
+                self._note(str(error))
         if not path.is_dir():
             return [path]
         present = bags_in(folder)
@@ -120,7 +120,7 @@ class BagFiles:
         files = [named.get(name.removesuffix(_PACKED)) for name in metadata.files]
         missing = [name for name, file in zip(metadata.files, files) if file is None]
         if missing:
-            self._tell(f'{missing[0]} is missing')
+            self._note(f'{missing[0]} is missing')
         return present if missing else [file for file in files if file is not None]
 
     def _plain(self, file: Path, stack: ExitStack) -> Path:
@@ -128,7 +128,7 @@ class BagFiles:
         if file.suffix.lower() != _PACKED:
             return file
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='lw_refinenet_')))
-        self._tell(unpack_file(file, folder / file.stem))
+        self._note(unpack_file(file, folder / file.stem))
         return folder / file.stem
 
     def _merge(self, summaries: Sequence[Summary]) -> None:
@@ -146,7 +146,7 @@ class BagFiles:
     def _bare(self, topic: Topic) -> Topic:
         return topic._replace(msgtype=topic.msgtype or self._types.get(topic.name, ''), offered=())
 
-    def _tell(self, fault: str) -> None:
+    def _note(self, fault: str) -> None:
         self.fault = self.fault or fault
 
     def messages(self, topics: Collection[Topic]) -> Messages:

@@ -20,7 +20,7 @@ _Policy = TypeVar('_Policy', bound=Enum)
 
 
 class Metadata(NamedTuple):
-    """What metadata.yaml tells that the files do not.
+    """The part of metadata.yaml that is not in the files.
 
     Attributes:
         files: their names, in the order of the recording.

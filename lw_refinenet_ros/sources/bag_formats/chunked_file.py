@@ -47,7 +47,7 @@ class Chunk(NamedTuple):
 
 
 class Index(NamedTuple):
-    """What a file says about itself: topics and counts of messages by channel, log times, chunks."""
+    """A file's index: topics and counts of messages by channel, log times, chunks."""
 
     topics: Mapping[Hashable, Topic]
     counts: Mapping[Hashable, int]
@@ -111,7 +111,7 @@ class ChunkedFile(ABC):
 
     @classmethod
     def read(cls, path: Path, wanted: Wanted) -> Messages:
-        """Read what can be read, then raise a ValueError that says where the damage is, if there is any.
+        """Read what can be read, then raise a ValueError that locates the damage, if there is any.
 
         A damaged chunk is passed over; of one that the end of the file cuts, what is there is read.
         """
@@ -120,7 +120,7 @@ class ChunkedFile(ABC):
     @classmethod
     @abstractmethod
     def _index(cls, file: BinaryIO, size: int) -> Index | None:
-        """Read the index; None if it is missing, damaged or does not tell enough."""
+        """Read the index; None if it is missing, damaged or incomplete."""
 
     @classmethod
     @abstractmethod
@@ -165,7 +165,7 @@ class ChunkedFile(ABC):
                     read += 1
                     yield message
             if promised is not None and read != promised:
-                self._tell(f'its index promises {promised} messages and leads to {read}')
+                self._note(f'its index promises {promised} messages and leads to {read}')
         if self._fault:
             raise ValueError(self._fault)
 
@@ -174,11 +174,11 @@ class ChunkedFile(ABC):
         if self._wanted(topic):
             self._chosen[key] = topic
 
-    def _tell(self, fault: str) -> None:
+    def _note(self, fault: str) -> None:
         self._fault = self._fault or fault
 
     def _in_log_order(self, file: BinaryIO, size: int, chunks: Iterable[Chunk]) -> Messages:
-        """Read the chunks of the index and give their messages by log time; equal ones stay in order.
+        """Read the chunks of the index and yield their messages by log time; equal ones stay in order.
 
         Held in memory is the chunk at hand, and what of others reaches into later ones.
         """
@@ -204,7 +204,7 @@ class ChunkedFile(ABC):
             with suppress(ValueError):
                 record = next(self._records(file, size, (self.CHUNK,)), None)
         if record is None or record.offset != offset:
-            self._tell(f'its index leads to byte {offset}, where no chunk is')
+            self._note(f'its index leads to byte {offset}, where no chunk is')
             return ()
         return self._chunk(record)
 
@@ -214,7 +214,7 @@ class ChunkedFile(ABC):
         with suppress(ValueError):  # met again below
             # Topics are defined outside of chunks too, where the chunk that has one is damaged.
             for record in self._records(file, size, self.DEFINITIONS):
-                self._note(record)
+                self._read_record(record)
         file.seek(len(self.MAGIC))
         last: Record | None = None
         try:
@@ -223,37 +223,37 @@ class ChunkedFile(ABC):
                 if record.kind == self.CHUNK:
                     yield from self._chunk(record)
                 elif record.whole:
-                    yield from self._note(record)
+                    yield from self._read_record(record)
                 if not record.whole:
                     too_large = len(record.body) == MAX_CHUNK_BYTES
                     why = f'larger than {MAX_CHUNK_BYTES} bytes' if too_large else f'cut short at byte {size}'
-                    self._tell(f'the record at byte {record.offset} is {why}')
+                    self._note(f'the record at byte {record.offset} is {why}')
         except ValueError as error:
-            self._tell(str(error))
-        self._tell(self._fault_of_end(last, size, indexed=self._has_index))
+            self._note(str(error))
+        self._note(self._fault_of_end(last, size, indexed=self._has_index))
 
     def _chunk(self, chunk: Record) -> Sequence[Message]:
         """Read the wanted messages of a chunk by log time, as far as it is there."""
         self._done.add(chunk.offset)
-        found: list[Message] = []
+        messages: list[Message] = []
         try:
             content = self._unpacked(chunk)
             for record in self._records(BytesIO(content), len(content), self.KINDS):
                 if not record.whole:
                     break
-                found += self._note(record)
+                messages += self._read_record(record)
         except Exception as error:  # damaged bytes make decompressors raise nearly anything
             if chunk.whole:
-                self._tell(f'the record at byte {chunk.offset} is damaged: {_said(error)}')
-        return sorted(found, key=lambda message: message.log_ns) if chunk.whole else found
+                self._note(f'the record at byte {chunk.offset} is damaged: {_reason(error)}')
+        return sorted(messages, key=lambda message: message.log_ns) if chunk.whole else messages
 
-    def _note(self, record: Record) -> list[Message]:
-        """Take a record; a damaged one costs only itself."""
+    def _read_record(self, record: Record) -> list[Message]:
+        """Return the message of a record, if it has one; a damaged record costs only itself."""
         try:
             message = self._take(record)
             return [] if message is None else [message]
         except Exception as error:
-            self._tell(f'the record at byte {record.offset} is damaged: {_said(error)}')
+            self._note(f'the record at byte {record.offset} is damaged: {_reason(error)}')
             return []
 
 
@@ -261,7 +261,7 @@ def _size(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
 
 

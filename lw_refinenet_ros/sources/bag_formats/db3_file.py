@@ -46,14 +46,14 @@ def summarize_db3(path: Path) -> Summary:
 
 
 def read_db3(path: Path, wanted: Wanted) -> Messages:
-    """Read what can be read, then raise a ValueError that says where the damage is, if there is any.
+    """Read what can be read, then raise a ValueError that locates the damage, if there is any.
 
     Messages come by log time or, where the database is damaged, as they were written.
     """
     with _Database(path) as database:
         chosen = {key: topic for key, topic in database.topics.items() if wanted(topic)}
-        found = _before_the_cut(database, chosen) if database.cut else _one_by_one(database, chosen)
-        for key, log_ns, data in found:
+        rows = _before_the_cut(database, chosen) if database.cut else _one_by_one(database, chosen)
+        for key, log_ns, data in rows:
             yield Message(chosen[key], log_ns, data)
         if database.fault:
             raise ValueError(database.fault)
@@ -64,16 +64,16 @@ def _one_by_one(database: _Database, chosen: Collection[int]) -> Iterator[tuple[
     try:
         rows = _columns(database.execute(f'SELECT {_ROW} FROM messages ORDER BY timestamp, rowid'), chosen)
     except sqlite3.Error as error:  # maybe in the index only
-        database.tell(database.said(error))
+        database.note(database.reason(error))
         rows = _columns(database.rows(_ROW), chosen)
     for row, key, log_ns in zip(*rows):
         try:
             ((data,),) = database.execute(f'SELECT {_DATA} FROM messages WHERE rowid = ?', row)
         except (sqlite3.Error, MemoryError, ValueError) as error:
-            database.tell(f'message {row} is damaged: {database.said(error)}')
+            database.note(f'message {row} is damaged: {database.reason(error)}')
             continue
         if data is None:
-            database.tell(f'message {row} has no data, or more than {MAX_MESSAGE_BYTES} bytes')
+            database.note(f'message {row} has no data, or more than {MAX_MESSAGE_BYTES} bytes')
         else:
             yield key, log_ns, data
 
@@ -104,7 +104,7 @@ def _before_the_cut(database: _Database, chosen: Collection[int]) -> Iterator[tu
 class _Database:
     """A context manager: an open database.
 
-    SQLite opens no file shorter than its header says: it gets a temporary copy, filled up with zeros.
+    SQLite opens no file shorter than its header states: it gets a temporary copy, filled up with zeros.
 
     Attributes:
         topics: by their numbers.
@@ -147,7 +147,7 @@ class _Database:
                 self._check_tables()
                 self._read_topics()
             except sqlite3.Error as error:
-                raise ValueError(self.said(error)) from error
+                raise ValueError(self.reason(error)) from error
             self._stack = stack.pop_all()
 
     def __enter__(self) -> _Database:
@@ -167,11 +167,11 @@ class _Database:
         return self._steps < 0
 
     def _check_tables(self) -> None:
-        """Refuse views, virtual tables and computed columns: they run what the file says."""
+        """Refuse views, virtual tables and computed columns: they run code of the file."""
         for table in ('topics', 'messages'):
-            found = self.execute('SELECT type, rootpage FROM sqlite_master WHERE lower(name) = ?', table)
+            tables = self.execute('SELECT type, rootpage FROM sqlite_master WHERE lower(name) = ?', table)
             hidden = [column[6] for column in self.execute(f'PRAGMA table_xinfo({table})')]
-            if [(kind, bool(root)) for kind, root in found] != [('table', True)] or any(hidden):
+            if [(kind, bool(root)) for kind, root in tables] != [('table', True)] or any(hidden):
                 msg = f'it has no plain table of {table}'
                 raise ValueError(msg)
 
@@ -182,11 +182,11 @@ class _Database:
         for key, name, kind, serialization, qos in self.execute(query):
             self.topics[key] = Topic(str(name), normal_type(str(kind)), str(serialization), offered_qos(qos))
 
-    def said(self, error: Exception) -> str:
+    def reason(self, error: Exception) -> str:
         """Describe an error of SQLite."""
         return 'reading it takes SQLite too many steps' if self._steps < 0 else str(error)
 
-    def tell(self, fault: str) -> None:
+    def note(self, fault: str) -> None:
         """Note damage; the first is kept."""
         self.fault = self.fault or fault
 
@@ -205,11 +205,11 @@ class _Database:
                     if None not in row[1:3]:
                         yield row
                         continue
-                    self.tell(f'message {after} has no topic or time')
+                    self.note(f'message {after} has no topic or time')
                     if self.cut:
                         return
             except (sqlite3.Error, MemoryError) as error:
-                self.tell(f'it is damaged after message {max(after, 0)}: {self.said(error)}')
+                self.note(f'it is damaged after message {max(after, 0)}: {self.reason(error)}')
                 if self.cut or self._steps < 0:
                     return
                 after, step = max(after, 0) + step, 2 * step

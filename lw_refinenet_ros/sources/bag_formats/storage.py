@@ -17,7 +17,7 @@ class Topic(NamedTuple):
 
     Attributes:
         name: such as '/camera/image_raw'.
-        msgtype: such as 'sensor_msgs/msg/Image'; '' if the file does not tell it.
+        msgtype: such as 'sensor_msgs/msg/Image'; '' if it is not in the file.
         serialization: 'cdr', 'ros1', or whatever else a recorder wrote.
         offered: what its publishers offered, as far as it is known.
 
@@ -48,7 +48,7 @@ class Summary(NamedTuple):
         counts: of the messages of each topic.
         first_ns: the log time of the first message, of any topic; if there are none, later than `last_ns`.
         last_ns: of the last one.
-        fault: what was found to be damaged, or ''; more may be found when the messages are read.
+        fault: the damage, or ''; more may be found when the messages are read.
 
     """
 
