@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -123,7 +124,7 @@ class InferenceThread:
         replaced, self._model = self._model, model
         self._announce(model)
         replaced.segmenter.close()
-        give_back_freed()
+        threading.Thread(target=give_back_freed, daemon=True).start()  # frames need not wait for it
 
     def _warm_up(self, size: tuple[int, int]) -> None:
         """Compile for images of the size that the network sees, until the first frame comes."""
