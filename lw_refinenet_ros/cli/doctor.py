@@ -13,25 +13,32 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lw_refinenet_ros.cli.options import label_set
+from lw_refinenet_ros.cli.options import NODE, UsageError, label_set, number
 from lw_refinenet_ros.cli.outputs import DIAGNOSIS, Declared, Output
 from lw_refinenet_ros.cli.terminal import control
 from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.labels import UNLABELLED_NAME
 from lw_refinenet_ros.node.doctor.finding import FAULT, OK, WARNING, Finding, fault
+from lw_refinenet_ros.node.doctor.judge import judge
+from lw_refinenet_ros.node.process.fast_dds import require_shared_memory
 
 if TYPE_CHECKING:
     import argparse
 
 __all__ = ['add_arguments', 'outputs', 'run']
 
+COLUMN = 22  # characters of what is examined
 COLORS = {OK: '\x1b[32m', WARNING: '\x1b[33m', FAULT: '\x1b[31m'}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
+    parser.add_argument('--node', default=NODE, metavar='NAME', help=f'to examine (default: {NODE})')
     parser.add_argument(
-        '--params', type=Path, required=True, metavar='FILE', help="check Nav2's parameters; needs no ROS"
+        '--seconds', type=number(float, 1), default=5.0, metavar='S', help='how long to watch it (default: 5)'
+    )
+    parser.add_argument(
+        '--params', type=Path, metavar='FILE', help="check a file of Nav2's parameters instead; needs no ROS"
     )
     parser.add_argument(
         '--weights', metavar='NAME|FILE', help='whose classes --params is for (default: camvid)'
@@ -46,11 +53,17 @@ def outputs(options: argparse.Namespace) -> Declared:
 
 def run(options: argparse.Namespace) -> int:
     """Print the findings; return 1 if there is a fault."""
-    findings = list(_of_file(options.params, options.weights))
+    if options.weights and not options.params:
+        msg = '--weights names the classes for --params; the running node names its own'
+        raise UsageError(msg)
+    if options.params:
+        findings = list(_of_file(options.params, options.weights))
+    else:
+        findings = _of_graph('/' + options.node.strip('/'), options.seconds)
     for finding in findings:
         _print(finding)
     counts = {level: sum(finding.level == level for finding in findings) for level in (FAULT, WARNING, OK)}
-    print(', '.join(f'{count} {level}' for level, count in counts.items()))
+    print(f'{counts[FAULT]} faults, {counts[WARNING]} warnings, {counts[OK]} ok')
     if options.json is not None:
         content = {
             'faults': counts[FAULT],
@@ -75,10 +88,24 @@ def _of_file(file: Path, weights: str | None) -> Iterator[Finding]:
             yield replace(finding, check=f'{costmap}/{finding.check}')
 
 
+def _of_graph(node: str, seconds: float) -> list[Finding]:
+    require_shared_memory()
+    try:
+        from lw_refinenet_ros.node.doctor.collect import collect
+        from lw_refinenet_ros.node.process.ros_context import ros_context
+    except ImportError as error:
+        msg = f'a running system cannot be examined without ROS: {error}; --params FILE needs none'
+        raise ValueError(msg) from error
+    with ros_context([]) as started:
+        started()
+        return list(judge(collect(node, seconds)))
+    raise KeyboardInterrupt
+
+
 def _print(finding: Finding) -> None:
     control(sys.stdout, COLORS[finding.level])
     print(f'{finding.level:<8}', end='')
     control(sys.stdout, '\x1b[0m')
-    print(f'{finding.check}: {finding.value}')
+    print(f'{finding.check:<{COLUMN}}  {finding.value}')
     if finding.remedy:
-        print(f'{"":8}-> {finding.remedy}')
+        print(f'{"":{8 + COLUMN}}  -> {finding.remedy}')

@@ -2,6 +2,7 @@
 """What `doctor` says of a file of Nav2's parameters, without ROS."""
 
 import json
+import sys
 
 import pytest
 
@@ -27,7 +28,9 @@ def diagnose(tmp_path, capsys, tiny_weights):
         wrong = [tuple(each.values()) for each in content['findings'] if each['level'] != 'ok']
         assert [level for level, *_ in wrong].count('fault') == content['faults']
         printed = capsys.readouterr().out
-        assert all(f'{check}: {value}\n        -> {remedy}\n' in printed for _, check, value, remedy in wrong)
+        assert all(
+            f'{check:<22}  {value}\n{"":30}  -> {remedy}\n' in printed for _, check, value, remedy in wrong
+        )
         return wrong
 
     return run
@@ -78,3 +81,15 @@ def test_a_file_without_the_layer_and_one_that_is_none_are_refused(diagnose, cap
     assert 'SemanticSegmentationLayer' in value
     assert main(['doctor', '--params', str(tmp_path / 'none.yaml')]) == 1
     assert 'none.yaml: No such file' in capsys.readouterr().err
+
+
+def test_without_ros_a_running_system_is_not_examined_and_the_command_says_so(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'lw_refinenet_ros.node.doctor.collect', None)
+    monkeypatch.setitem(sys.modules, 'rclpy', None)
+    assert main(['doctor']) == 1
+    assert 'cannot be examined without ROS' in capsys.readouterr().err
+
+
+def test_weights_are_only_for_a_file_of_parameters(capsys):
+    assert main(['doctor', '--weights', 'camvid']) == 2
+    assert '--weights names the classes for --params' in capsys.readouterr().err

@@ -45,7 +45,15 @@ LAYER_OF = {
 
 ROS = {
     *('rclpy', 'builtin_interfaces', 'rcl_interfaces', 'lifecycle_msgs', 'diagnostic_msgs', 'rosgraph_msgs'),
-    *('sensor_msgs', 'sensor_msgs_py', 'std_msgs', 'vision_msgs', 'cv_bridge', 'ament_index_python'),
+    *(
+        'sensor_msgs',
+        'sensor_msgs_py',
+        'std_msgs',
+        'vision_msgs',
+        'tf2_msgs',
+        'cv_bridge',
+        'ament_index_python',
+    ),
 }
 ROS_IN = {'node': ROS, 'image': {'cv_bridge'}}
 ONLY_NEEDS = {'model': {'torch', 'safetensors'}}

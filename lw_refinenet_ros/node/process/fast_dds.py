@@ -15,7 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ['fitting_profile', 'remove_dead_segments', 'require_shared_memory', 'shrink_segments']
+__all__ = [
+    'fitting_profile',
+    'free_bytes',
+    'remove_dead_segments',
+    'require_shared_memory',
+    'segment_sizes',
+    'shrink_segments',
+]
 
 SHARED_MEMORY = Path('/dev/shm')
 LOCKS = 'fast*_' + 16 * '[0-9a-f]' + '_el'  # of Fast DDS' segments; Humble's are called fastrtps
@@ -68,6 +75,15 @@ def _is_ours(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
+def segment_sizes(folder: Path = SHARED_MEMORY) -> list[int]:
+    """Return the sizes of all segments of Fast DDS on this machine, in bytes."""
+    sizes = []
+    for lock in folder.glob(LOCKS):
+        with suppress(OSError):
+            sizes.append(lock.with_name(lock.name.removesuffix('_el')).stat().st_size)
+    return sizes
+
+
 def require_shared_memory(shared_memory: Path = SHARED_MEMORY) -> None:
     """Check, before rclpy is imported, that shared memory is not full.
 
@@ -77,7 +93,7 @@ def require_shared_memory(shared_memory: Path = SHARED_MEMORY) -> None:
         OSError: it is full.
 
     """
-    free = _free(shared_memory) if shared_memory.is_dir() else SMALLEST
+    free = free_bytes(shared_memory) if shared_memory.is_dir() else SMALLEST
     if free < SMALLEST:
         msg = (
             f'{shared_memory} is full ({free} bytes free) and ROS cannot start: delete what fills it or give '
@@ -86,7 +102,7 @@ def require_shared_memory(shared_memory: Path = SHARED_MEMORY) -> None:
         raise OSError(msg)
 
 
-def _free(shared_memory: Path) -> int:
+def free_bytes(shared_memory: Path = SHARED_MEMORY) -> int:
     """Return the free bytes; a file system without a limit has 0 blocks, 0 of them free."""
     status = os.statvfs(shared_memory)
     return status.f_bavail * status.f_frsize if status.f_blocks else sys.maxsize
@@ -112,7 +128,7 @@ def fitting_profile(shared_memory: Path = SHARED_MEMORY) -> Iterator[str]:
     if not profile.is_file() or not shared_memory.is_dir():
         yield ''
         return
-    free = _free(shared_memory)
+    free = free_bytes(shared_memory)
     smaller, was = shrink_segments(profile.read_text(), free, max(free // 2, SMALLEST))
     if not was:
         yield ''

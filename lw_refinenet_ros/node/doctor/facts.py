@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was seen of a running system, free of ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ['Camera', 'Endpoint', 'Facts', 'Message', 'Stream']
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A publisher or subscriber: its node's full name, the type of its messages, its quality of service."""
+
+    node: str
+    type: str
+    reliable: bool
+    latched: bool
+
+
+@dataclass(frozen=True)
+class Message:
+    """The header and the size of an image, camera_info or cloud; `bytes` is its length when serialized."""
+
+    stamp_ns: int
+    frame_id: str
+    height: int
+    width: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A topic, and the messages that came on it within a time; a subscriber of the doctor's is left out."""
+
+    topic: str
+    publishers: tuple[Endpoint, ...] = ()
+    subscribers: tuple[Endpoint, ...] = ()
+    messages: tuple[Message, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def last(self) -> Message | None:
+        """The last message, None without one."""
+        return self.messages[-1] if self.messages else None
+
+    @property
+    def stamps_ns(self) -> set[int]:
+        """The stamps of the messages."""
+        return {message.stamp_ns for message in self.messages}
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera of the node.
+
+    Attributes:
+        name: empty for the only camera.
+        level: of its last diagnostic status: 0 OK, 1 WARN, 2 ERROR.
+        message: of that status.
+        values: of that status.
+        counted: frames by fate while the doctor watched.
+        streams: topics by role: image, label, confidence, points, and the inputs of the points.
+
+    """
+
+    name: str
+    level: int
+    message: str
+    values: Mapping[str, str]
+    counted: Mapping[str, int]
+    streams: Mapping[str, Stream]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that was seen.
+
+    Attributes:
+        node: the segmentation node's full name.
+        middleware: identifier of the RMW implementation in use.
+        cameras: of the node; none if the node was not found.
+        running: the segmentation nodes that publish diagnostics.
+        topics: types of every topic that is published.
+        sim_time: `use_sim_time` of the node and the costmaps, by node.
+        clock: whether somebody publishes /clock.
+        names: class names by id as latched on `~/label_names`; None if nothing came.
+        label_info: the same of `~/label_info`.
+        latched: these two topics, by their last part.
+        costmaps: parameters of the costmaps with a semantic layer, by node.
+        parents: frame by its child frame in tf; None where tf2_msgs is not installed.
+        free_bytes: of shared memory.
+        segments: sizes of Fast DDS' shared memory segments on this machine, in bytes.
+
+    """
+
+    node: str
+    middleware: str
+    cameras: tuple[Camera, ...] = ()
+    running: tuple[str, ...] = ()
+    topics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sim_time: Mapping[str, bool] = field(default_factory=dict)
+    clock: bool = False
+    names: Mapping[int, str] | None = None
+    label_info: Mapping[int, str] | None = None
+    latched: Mapping[str, Stream] = field(default_factory=dict)
+    costmaps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parents: Mapping[str, str] | None = None
+    free_bytes: int = 2**40
+    segments: tuple[int, ...] = ()

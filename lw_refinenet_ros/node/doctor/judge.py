@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judges the facts about a running system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lw_refinenet_ros.labels import UNLABELLED
+from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
+from lw_refinenet_ros.node.doctor.finding import FAULT, WARNING, Finding, fault, ok, warning
+from lw_refinenet_ros.node.doctor.judge_nav2 import judge_costmaps
+
+if TYPE_CHECKING:
+    from lw_refinenet_ros.node.doctor.facts import Camera, Facts, Stream
+
+__all__ = ['judge']
+
+IMAGE, INFO, CLOUD = (f'sensor_msgs/msg/{kind}' for kind in ('Image', 'CameraInfo', 'PointCloud2'))
+TYPES = {
+    **dict.fromkeys(('image', 'label', 'confidence', 'depth'), IMAGE),
+    **dict.fromkeys(('points', 'cloud'), CLOUD),
+    'camera_info': INFO,
+}
+INPUTS = ('image', 'depth', 'camera_info', 'cloud')
+LATE_MS, AHEAD_MS = 500.0, -20.0
+SEGMENT = 512 << 10  # bytes; Fast DDS' default, which no larger message passes through whole
+PROFILE = (
+    'give the processes that publish and receive them the Fast DDS profile '
+    'config/fastdds_large_images_network.xml (README: On a robot)'
+)
+CLOCKS = 'set use_sim_time on both sides alike, and publish /clock (play --clock) where it is true'
+
+
+def judge(facts: Facts) -> Iterator[Finding]:
+    """Judge everything that was seen, the node first."""
+    if not facts.cameras:
+        running = ', '.join(facts.running) or 'none'
+        yield fault(
+            'node', f'{facts.node} publishes no diagnostics', f'start it, or name one by --node: {running}'
+        )
+        return
+    values = facts.cameras[0].values
+    yield _state(facts.node, values.get('state', ''))
+    if 'engine' in values:
+        yield ok('engine', f'{values["engine"]}; weights {values.get("weights", "")}')
+    for camera in facts.cameras:
+        for finding in _judge_camera(camera, facts):
+            check = f'{camera.name}: {finding.check}' if camera.name else finding.check
+            yield Finding(finding.level, check, finding.value, finding.remedy)
+    yield from _judge_names(facts)
+    yield from _judge_clocks(facts)
+    yield from _judge_memory(facts)
+    yield from judge_costmaps(facts)
+
+
+def _state(node: str, state: str) -> Finding:
+    if state == 'active':
+        return ok('node', f'{node} is active')
+    if state == 'warming up':
+        return warning('node', f'{node} is warming up', 'wait; a large network takes a minute')
+    remedy = 'activate it: ros2 lifecycle set, or autostart: true; its log says why it did not'
+    return fault('node', f'{node} is {state or "of no state"}', remedy)
+
+
+def _judge_camera(camera: Camera, facts: Facts) -> Iterator[Finding]:
+    if camera.level:
+        level = WARNING if camera.level == 1 else FAULT
+        yield Finding(level, 'diagnostics', camera.message, "mend what it names; the node's log has more")
+    else:
+        yield ok('diagnostics', camera.message)
+    for role, stream in camera.streams.items():
+        yield from _judge_endpoints(role, stream, facts)
+    yield from _judge_flow(camera, facts)
+    yield from _judge_pairs(camera)
+    yield from _judge_sizes(camera)
+
+
+def _judge_endpoints(role: str, stream: Stream, facts: Facts) -> Iterator[Finding]:
+    """Judge who publishes and subscribes: types and qualities of service."""
+    expected = TYPES.get(role)
+    if role == 'image' and not stream.publishers:
+        images = [name for name, types in facts.topics.items() if IMAGE in types and facts.node not in name]
+        there = ', '.join(name for name in images if name != stream.topic) or 'no image topic'
+        yield fault(
+            role, f'nobody publishes {stream.topic}', f'start the camera, or remap image; there is {there}'
+        )
+    if role == 'image' and len(stream.publishers) > 1:
+        who = ', '.join(publisher.node for publisher in stream.publishers)
+        yield warning(role, f'{stream.topic} has several publishers: {who}', 'leave one')
+    for end in (*stream.publishers, *stream.subscribers):
+        compressed = role == 'image' and stream.topic.endswith('/compressed')
+        if expected and end.type != expected and not compressed:
+            yield fault(f'{role}: type', f'{end.node}: {end.type} on {stream.topic}', f'use {expected}')
+    yield from judge_qualities(role, stream)
+
+
+def judge_qualities(check: str, stream: Stream) -> Iterator[Finding]:
+    """Judge whether every publisher of a topic serves every subscriber."""
+    served = True
+    for publisher in stream.publishers:
+        for subscriber in stream.subscribers:
+            pair = f'{publisher.node} to {subscriber.node} on {stream.topic}'
+            if subscriber.reliable and not publisher.reliable:
+                served = False
+                yield fault(
+                    f'{check}: QoS', f'{pair}: reliable from best effort', 'subscribe with best effort'
+                )
+            if subscriber.latched and not publisher.latched:
+                served = False
+                yield fault(
+                    f'{check}: QoS',
+                    f'{pair}: transient local from volatile',
+                    'subscribe with volatile durability',
+                )
+    if served and stream.publishers and stream.subscribers:
+        kinds = {'reliable' if publisher.reliable else 'best effort' for publisher in stream.publishers}
+        yield ok(f'{check}: QoS', f'{stream.topic}, {" and ".join(sorted(kinds))}')
+
+
+def _judge_flow(camera: Camera, facts: Facts) -> Iterator[Finding]:
+    """Judge rates, losses and ages."""
+    for role, stream in camera.streams.items():
+        if stream.messages:
+            rate = len(stream.messages) / stream.seconds
+            yield ok(f'{role}: rate', f'{rate:.1f} Hz on {stream.topic}')
+        elif stream.publishers and role in INPUTS:
+            yield fault(f'{role}: rate', f'nothing came on {stream.topic}', _lost_remedy(facts))
+    image, label = camera.streams.get('image'), camera.streams.get('label')
+    if image and label and image.messages and not label.messages and not camera.level:
+        yield fault('label: rate', f'no label though images come: {camera.message}', "see the node's log")
+    counted = camera.counted
+    shown = ', '.join(f'{count} {fate}' for fate, count in counted.items() if count) or 'none'
+    if counted.get('lost'):
+        yield warning('frames', shown, _lost_remedy(facts))
+    elif bad := [fate for fate, count in counted.items() if count and fate.startswith(('bad', 'failed'))]:
+        yield warning('frames', shown, f"mend the camera ({bad[0]}); the node's log has more")
+    else:
+        yield ok('frames', shown)
+    age = camera.values.get('age_ms')
+    if age is not None:
+        late, ahead = float(age) > LATE_MS, float(age) < AHEAD_MS
+        if ahead:
+            yield warning(
+                'age', f'{age} ms: stamps lie in the future', 'synchronise the clocks (chrony, PTP)'
+            )
+        elif late:
+            yield warning(
+                'age', f'{age} ms', 'see stages in /diagnostics; a smaller network_height is faster'
+            )
+        else:
+            yield ok('age', f'{age} ms')
+    elif counted.get('segmented'):
+        yield fault('age', "stamps are of another clock than the node's", CLOCKS)
+
+
+def _lost_remedy(facts: Facts) -> str:
+    if 'fastrtps' in facts.middleware:
+        return PROFILE
+    return f'see how {facts.middleware} carries large messages: its socket buffers or shared memory'
+
+
+def _judge_pairs(camera: Camera) -> Iterator[Finding]:
+    """Judge whether stamps pair: depth with images to 5 ms, results exactly."""
+    streams = camera.streams
+    for one, other, tolerance_ns in (
+        ('depth', 'image', TOLERANCE_NS),
+        ('cloud', 'image', TOLERANCE_NS),
+        ('confidence', 'label', 0),
+        ('points', 'label', 0),
+    ):
+        if one not in streams or other not in streams:
+            continue
+        stamps, others = streams[one].stamps_ns, streams[other].stamps_ns
+        if not stamps or not others:
+            continue
+        gaps = [min(abs(stamp - each) for each in others) for stamp in stamps]
+        paired = sum(gap <= tolerance_ns for gap in gaps)
+        possible = min(len(stamps), len(others))
+        value, remedy = f'{paired} of {possible} stamps', 'let the camera stamp both alike, by one clock'
+        if paired > possible / 2:
+            yield ok(f'{one} with {other}', value)
+        elif paired:
+            yield warning(f'{one} with {other}', value, remedy)
+        else:
+            value = f'no stamp pairs; the nearest are {min(gaps) / 1e6:.1f} ms apart'
+            yield fault(f'{one} with {other}', value, remedy)
+
+
+def _judge_sizes(camera: Camera) -> Iterator[Finding]:
+    """Judge sizes and frames of what must fit together."""
+    last = {role: stream.last for role, stream in camera.streams.items()}
+    label = last.get('label')
+    for role in ('image', 'confidence', 'points'):
+        message = last.get(role)
+        if label is None or message is None:
+            continue
+        value = f'{message.width}x{message.height}, label {label.width}x{label.height}'
+        if message.width * message.height == label.width * label.height:
+            yield ok(f'{role}: size', value)
+        else:
+            yield fault(f'{role}: size', value, 'they must have as many elements: is a topic remapped?')
+    for role, message in last.items():
+        if message is not None and role in ('image', 'points', 'depth') and not message.frame_id:
+            yield fault(f'{role}: frame', 'frame_id is empty', "set the camera driver's frame_id")
+    depth, info, image = (last.get(role) for role in ('depth', 'camera_info', 'image'))
+    if depth is not None and image is not None:
+        value = f'{depth.width}x{depth.height} in {depth.frame_id!r}, image {image.width}x{image.height} in '
+        yield ok('depth: size', f'{value}{image.frame_id!r}')
+    if info is not None and depth is not None and (info.height, info.width) != (depth.height, depth.width):
+        value = f'camera_info of {info.width}x{info.height}, depth {depth.width}x{depth.height}'
+        yield warning('camera_info: size', value, 'publish the camera_info that belongs to the depth')
+
+
+def _judge_names(facts: Facts) -> Iterator[Finding]:
+    """Judge what names the ids: every one, the unlabelled too, for subscribers that come late."""
+    for topic, names in (('label_names', facts.names), ('label_info', facts.label_info)):
+        stream = facts.latched.get(topic)
+        if stream is None:
+            continue
+        if not stream.publishers:
+            if topic == 'label_info':
+                serious = fault if facts.costmaps or stream.subscribers else warning
+                yield serious(topic, 'not published', 'install vision_msgs beside the node; Nav2 needs it')
+            continue
+        yield from judge_qualities(topic, stream)
+        if names is None:
+            if topic == 'label_names' or stream.publishers[0].latched is False:
+                yield fault(topic, 'nothing is latched', 'publish it reliable and transient local')
+            continue
+        missing = sorted(
+            {*range(max(names.keys() - {UNLABELLED}, default=-1) + 1), UNLABELLED} - names.keys()
+        )
+        twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+        if missing:
+            yield fault(topic, f'no name for {", ".join(map(str, missing))}', 'name every id, 255 included')
+        elif twice:
+            yield fault(topic, f'{", ".join(twice)} names several ids', 'rename the class in the weights')
+        else:
+            yield ok(topic, f'{len(names)} names, 255 is {names[UNLABELLED]!r}')
+
+
+def _judge_clocks(facts: Facts) -> Iterator[Finding]:
+    simulated = {node for node, value in facts.sim_time.items() if value}
+    real = facts.sim_time.keys() - simulated
+    if simulated and real:
+        yield fault(
+            'use_sim_time',
+            f'true of {", ".join(sorted(simulated))}, false of {", ".join(sorted(real))}',
+            CLOCKS,
+        )
+    elif simulated and not facts.clock:
+        yield fault('use_sim_time', 'true, but nobody publishes /clock', CLOCKS)
+    elif facts.clock and not simulated:
+        yield warning('use_sim_time', 'false, though /clock is published', CLOCKS)
+    else:
+        yield ok('use_sim_time', f'{bool(simulated)} of all'.lower())
+
+
+def _judge_memory(facts: Facts) -> Iterator[Finding]:
+    """Judge how large images travel."""
+    streams = [stream for camera in facts.cameras for stream in camera.streams.values()]
+    largest = max((message.bytes for stream in streams for message in stream.messages), default=0)
+    if 'fastrtps' not in facts.middleware:
+        yield ok('middleware', f'{facts.middleware}; its largest message here {largest / 1e6:.1f} MB')
+        return
+    fitting = sum(size > largest for size in facts.segments)
+    value = f'messages up to {largest / 1e6:.1f} MB, {fitting} of {len(facts.segments)} segments hold them'
+    if largest > SEGMENT and fitting < 2:
+        yield warning('large images', f'{facts.middleware}, {value}', PROFILE)
+    else:
+        yield ok('large images', f'{facts.middleware}, {value}')
+    if facts.free_bytes < SEGMENT:
+        yield fault(
+            'shared memory', f'{facts.free_bytes} bytes free', 'delete what fills it, or --shm-size=512m'
+        )
+    elif facts.free_bytes < 64 << 20:
+        value = f'{facts.free_bytes / 2**20:.0f} MiB free'
+        yield warning('shared memory', value, 'give more: docker run --shm-size=512m')
+    else:
+        yield ok('shared memory', f'{facts.free_bytes / 2**20:.0f} MiB free')

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`doctor` on running processes: the real node, a camera with depth, and a costmap's parameters."""
+
+import itertools
+import json
+import subprocess
+import sys
+import time
+from array import array
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+
+import rclpy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from lw_refinenet_ros.cli.main import main
+from test.support.node_process import NodeProcess
+
+pytestmark = pytest.mark.ros
+
+HEIGHT, WIDTH = 96, 128
+PERIOD_S = 0.1
+K = [100.0, 0.0, 63.5, 0.0, 100.0, 47.5, 0.0, 0.0, 1.0]
+SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+COMMAND = [sys.executable, '-m', 'lw_refinenet_ros.cli.main', 'doctor', '--seconds', '3']
+
+
+@pytest.fixture(scope='module')
+def node(tiny_weights):
+    running = NodeProcess(weights=str(tiny_weights))
+    running.wait_active()
+    running.depth = running.client.create_publisher(Image, 'depth', running.qos)
+    running.info = running.client.create_publisher(CameraInfo, 'camera_info', running.qos)
+    running.sent = itertools.count(1)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def costmap(node, tiny_weights, tmp_path):
+    """Add a costmap with the parameters that `costmap` writes, changed by rules old -> new."""
+    made = []
+
+    def make(*changes):
+        file = tmp_path / 'layer.yaml'
+        assert main(['costmap', str(tiny_weights), '--output', str(file)]) == 0
+        text = file.read_text()
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        file.write_text(text)
+        context = rclpy.Context()
+        rclpy.init(context=context, args=['--ros-args', '--params-file', str(file)])
+        costmap = rclpy.create_node(
+            'local_costmap',
+            namespace='local_costmap',
+            context=context,
+            automatically_declare_parameters_from_overrides=True,
+        )
+        executor = rclpy.executors.SingleThreadedExecutor(context=context)
+        executor.add_node(costmap)
+        for kind, topic in ((Image, 'label'), (Image, 'confidence'), (PointCloud2, 'points')):
+            costmap.create_subscription(kind, f'/lw_refinenet/{topic}', lambda _: None, SENSOR)
+        made.append(SimpleNamespace(node=costmap, executor=executor, context=context))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.executor.shutdown()
+        each.node.destroy_node()
+        rclpy.shutdown(context=each.context)
+
+
+def send(node, street, old_ns=0, depth_late_ns=0, depth_frame='camera_optical', height=HEIGHT):
+    stamp_ns = node.client.get_clock().now().nanoseconds - old_ns
+    node.send(street, stamp_ns=stamp_ns)
+    message = Image(height=HEIGHT, width=WIDTH, step=2 * WIDTH, encoding='16UC1')
+    message.data = array('B', np.full((HEIGHT, WIDTH), 2000, np.uint16).tobytes())
+    info = CameraInfo(height=height, width=WIDTH, k=K)
+    for each in (message, info):
+        each.header.stamp.sec, each.header.stamp.nanosec = divmod(stamp_ns + depth_late_ns, 10**9)
+        each.header.frame_id = depth_frame
+    node.depth.publish(message)
+    node.info.publish(info)
+
+
+def diagnose(node, street, report, *arguments, others=(), sends=True, **fault):
+    """What the command finds meanwhile: its status, and the findings by check."""
+    process = subprocess.Popen(
+        [*COMMAND, '--json', str(report), *arguments], stdout=subprocess.PIPE, text=True
+    )
+    while process.poll() is None:
+        if sends:
+            send(node, street, **fault)
+        again = time.monotonic() + PERIOD_S
+        while (left := again - time.monotonic()) > 0:
+            node.executor.spin_once(timeout_sec=min(left, PERIOD_S / 10))
+            for each in others:
+                each.executor.spin_once(timeout_sec=0)
+    content = json.loads(report.read_text())
+    print(process.stdout.read())
+    return process.returncode, {each['check']: each for each in content['findings']}
+
+
+def until(node, street, report, condition, **given):
+    """Diagnose again until it finds what it must: messages may take longer than the watch."""
+    for _ in range(5):
+        status, found = diagnose(node, street, report, **given)
+        if condition(found):
+            break
+    return status, found
+
+
+def test_a_well_system_has_only_the_fault_that_a_package_is_missing(node, street, costmap, tmp_path):
+    layer = costmap()
+
+    def complete(found):
+        return 'points with label' in found and 'age' in found
+
+    status, found = until(node, street, tmp_path / 'a.json', complete, others=[layer])
+    wrong = {check: each for check, each in found.items() if each['level'] == 'fault'}
+    try:
+        import vision_msgs  # noqa: F401
+    except ImportError:
+        assert wrong.pop('label_info')['remedy'].startswith('install vision_msgs')
+        topic = wrong.pop('/local_costmap/local_costmap: camera.labels_topic')
+        assert topic['value'] == 'nobody publishes /lw_refinenet/label_info'
+        assert status == 1
+    assert wrong == {}
+    assert 'tiny.safetensors' in found['engine']['value']
+    assert found['points: size']['value'] == '128x96, label 128x96'
+    assert found['label_names']['value'] == "4 names, 255 is 'unlabelled'"
+    assert found['/local_costmap/local_costmap: semantic_layer.camera: classes']['level'] == 'ok'
+    assert {'image: QoS', 'depth: rate', 'depth with image', 'shared memory', 'large images'} <= set(found)
+
+
+def test_each_fault_of_a_running_system_is_found_in_one_run(node, street, costmap, tmp_path):
+    layer = costmap(("'car'", "'Car'"), ('/lw_refinenet/points', '/lw_refinenet/cloud'))
+    layer.node.set_parameters([rclpy.Parameter('use_sim_time', value=True)])
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    subscriptions = [
+        node.client.create_subscription(Image, '/lw_refinenet/label', lambda _: None, latched),
+        node.client.create_subscription(Image, '/image', lambda _: None, node.qos),
+    ]
+    layer.node.create_publisher(PointCloud2, '/image', SENSOR)
+    nav2 = '/local_costmap/local_costmap: '
+    expected = (
+        ('label: QoS', 'fault', 'transient local from volatile', 'volatile'),
+        ('image: QoS', 'fault', 'reliable from best effort', 'best effort'),
+        ('age', 'fault', 'stamps are of another clock', 'use_sim_time'),
+        ('depth: frame', 'fault', 'frame_id is empty', 'frame_id'),
+        ('camera_info: size', 'warning', 'camera_info of 128x48, depth 128x96', 'belongs to the depth'),
+        ('image: type', 'fault', 'sensor_msgs/msg/PointCloud2 on /image', 'use sensor_msgs/msg/Image'),
+        ('image', 'warning', 'several publishers', 'leave one'),
+        ('depth with image', 'fault', 'no stamp pairs; the nearest are', 'stamp both alike'),
+        ('diagnostics', 'warning', 'no ~/points', 'log'),
+        (
+            'use_sim_time',
+            'fault',
+            'true of /local_costmap/local_costmap, false of /lw_refinenet',
+            'both sides',
+        ),
+        (f'{nav2}semantic_layer.camera: classes', 'fault', 'car not listed', 'lw_refinenet costmap'),
+        (f'{nav2}semantic_layer.camera.lethal', 'warning', "'Car' is not published", "did you mean 'car'?"),
+        (
+            f'{nav2}camera.pointcloud_topic',
+            'fault',
+            'nobody publishes',
+            "did you mean '/lw_refinenet/points'?",
+        ),
+    )
+
+    def complete(found):
+        return all(
+            c in found and level == found[c]['level'] and v in found[c]['value']
+            for c, level, v, _ in expected
+        )
+
+    try:
+        status, found = until(
+            node,
+            street,
+            tmp_path / 'b.json',
+            complete,
+            others=[layer],
+            old_ns=2 * 3600 * 10**9,
+            depth_late_ns=20_000_000,
+            depth_frame='',
+            height=HEIGHT // 2,
+        )
+    finally:
+        for each in subscriptions:
+            node.client.destroy_subscription(each)
+    assert status == 1
+    for check, level, value, remedy in expected:
+        assert (found[check]['level'], value in found[check]['value']) == (level, True), found[check]
+        assert remedy in found[check]['remedy'], found[check]
+
+
+def test_a_node_that_is_not_active_and_a_silent_camera_are_faults(node, street, tmp_path):
+    clock = node.client.create_publisher(Clock, '/clock', 1)
+    assert node.transition('deactivate')
+    try:
+        status, found = diagnose(node, street, tmp_path / 'c.json', sends=False)
+    finally:
+        node.client.destroy_publisher(clock)
+        assert node.transition('activate')
+    assert status == 1
+    assert found['node']['value'] == '/lw_refinenet is inactive'
+    assert 'autostart' in found['node']['remedy']
+    assert found['image: rate']['value'] == 'nothing came on /image'
+    assert 'fastdds_large_images' in found['image: rate']['remedy']
+    assert found['use_sim_time']['value'] == 'false, though /clock is published'
+
+
+def test_a_node_that_is_not_there_is_a_fault_that_names_those_that_are(node, street, tmp_path):
+    status, found = diagnose(node, street, tmp_path / 'd.json', '--node', 'segmentation')
+    assert status == 1
+    assert found['node']['value'] == '/segmentation publishes no diagnostics'
+    assert '/lw_refinenet' in found['node']['remedy']

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The doctor's judgement of facts, without ROS."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from lw_refinenet_ros.nav2_layer import assign_types, write_layer
+from lw_refinenet_ros.node.doctor.facts import Camera, Endpoint, Facts, Message, Stream
+from lw_refinenet_ros.node.doctor.judge import judge
+from lw_refinenet_ros.node.process.parameter_files import read_sections
+
+NODE, COSTMAP = '/lw_refinenet', '/local_costmap/local_costmap'
+NAMES = {0: 'sky', 1: 'road', 255: 'unlabelled'}
+STAMPS = range(10**9, 2 * 10**9, 10**8)
+IMAGE, CLOUD, INFO = (f'sensor_msgs/msg/{kind}' for kind in ('Image', 'PointCloud2', 'CameraInfo'))
+
+
+def stream(topic, kind, publisher, *, latched=False, size=300_000, width=640):
+    messages = tuple(Message(stamp, 'camera', 480, width, size) for stamp in STAMPS)
+    publishers = (Endpoint(publisher, kind, reliable=True, latched=latched),)
+    subscribers = (Endpoint('/rviz', kind, reliable=True, latched=latched),)
+    return Stream(topic, publishers, subscribers, messages, seconds=1.0)
+
+
+STREAMS = {
+    'image': stream('/image', IMAGE, '/camera'),
+    'depth': stream('/depth', IMAGE, '/camera'),
+    'camera_info': stream('/camera_info', INFO, '/camera'),
+    'label': stream(f'{NODE}/label', IMAGE, NODE),
+    'confidence': stream(f'{NODE}/confidence', IMAGE, NODE),
+    'points': stream(f'{NODE}/points', CLOUD, NODE),
+}
+CAMERA = Camera(
+    name='',
+    level=0,
+    message='ready',
+    values={
+        'state': 'active',
+        'engine': 'OpenVINO on CPU; no CUDA here',
+        'weights': 'tiny',
+        'age_ms': '20.0',
+    },
+    counted={'received': 10, 'segmented': 10, 'lost': 0},
+    streams=STREAMS,
+)
+WELL = Facts(
+    node=NODE,
+    middleware='rmw_fastrtps_cpp',
+    cameras=(CAMERA,),
+    topics={'/image': (IMAGE,), f'{NODE}/label': (IMAGE,)},
+    sim_time={NODE: False},
+    names=NAMES,
+    label_info=NAMES,
+    latched={
+        name: stream(f'{NODE}/{name}', name, NODE, latched=True) for name in ('label_names', 'label_info')
+    },
+    parents={},
+    segments=(128 << 20, 128 << 20),
+)
+
+
+def changed(role, **fields):
+    """The well system with one stream changed."""
+    return with_camera(streams=STREAMS | {role: replace(STREAMS[role], **fields)})
+
+
+def with_camera(**fields):
+    return replace(WELL, cameras=(replace(CAMERA, **fields),))
+
+
+def with_last(role, **fields):
+    return changed(role, messages=tuple(replace(m, **fields) for m in STREAMS[role].messages))
+
+
+def with_latched(name, **fields):
+    return replace(WELL, latched=WELL.latched | {name: replace(WELL.latched[name], **fields)})
+
+
+def wrong(facts):
+    return {each.check: each for each in judge(facts) if each.level != 'ok'}
+
+
+def test_a_well_system_has_every_check_and_nothing_wrong():
+    assert wrong(WELL) == {}
+    checks = {each.check for each in judge(WELL)}
+    assert {'node', 'engine', 'diagnostics', 'image: QoS', 'image: rate', 'frames', 'age'} <= checks
+    assert {'depth with image', 'points with label', 'points: size', 'label_names', 'label_info'} <= checks
+    assert {'use_sim_time', 'large images', 'shared memory'} <= checks
+    assert all(each.remedy == '' for each in judge(WELL))
+
+
+BEST_EFFORT = (Endpoint('/camera', IMAGE, reliable=False, latched=False),)
+
+
+@pytest.mark.parametrize(
+    ('facts', 'level', 'check', 'value', 'remedy'),
+    [
+        (replace(WELL, cameras=(), running=('/seg',)), 'fault', 'node', 'no diagnostics', '/seg'),
+        (with_camera(values={'state': 'inactive'}), 'fault', 'node', 'inactive', 'activate'),
+        (with_camera(values={'state': 'warming up'}), 'warning', 'node', 'warming up', 'wait'),
+        (with_camera(level=2, message='no memory'), 'fault', 'diagnostics', 'no memory', 'log'),
+        (with_camera(level=1, message='no ~/points'), 'warning', 'diagnostics', 'no ~/points', 'log'),
+        (changed('image', publishers=(), messages=()), 'fault', 'image', 'nobody publishes /image', 'remap'),
+        (
+            changed('image', publishers=BEST_EFFORT),
+            'fault',
+            'image: QoS',
+            '/camera to /rviz on /image',
+            'best',
+        ),
+        (changed('image', publishers=BEST_EFFORT * 2), 'warning', 'image', 'several publishers', 'leave one'),
+        (changed('image', messages=()), 'fault', 'image: rate', 'nothing came on /image', 'Fast DDS profile'),
+        (changed('label', messages=()), 'fault', 'label: rate', 'no label though images', 'log'),
+        (with_camera(counted={'received': 9, 'lost': 3}), 'warning', 'frames', '3 lost', 'Fast DDS profile'),
+        (with_camera(counted={'bad: step': 2}), 'warning', 'frames', '2 bad: step', 'mend the camera'),
+        (
+            with_camera(values=CAMERA.values | {'age_ms': '900.0'}),
+            'warning',
+            'age',
+            '900.0 ms',
+            'network_height',
+        ),
+        (
+            with_camera(values=CAMERA.values | {'age_ms': '-70.0'}),
+            'warning',
+            'age',
+            'in the future',
+            'chrony',
+        ),
+        (with_camera(values={'state': 'active'}), 'fault', 'age', 'another clock', 'use_sim_time'),
+        (
+            with_last('depth', stamp_ns=5),
+            'fault',
+            'depth with image',
+            'the nearest are 1000.0 ms',
+            'one clock',
+        ),
+        (
+            changed(
+                'depth',
+                messages=[
+                    replace(m, stamp_ns=m.stamp_ns + (m.stamp_ns > 1_200_000_000) * 20_000_000)
+                    for m in STREAMS['depth'].messages
+                ],
+            ),
+            'warning',
+            'depth with image',
+            '3 of 10 stamps',
+            'one clock',
+        ),
+        (with_last('points', stamp_ns=5), 'fault', 'points with label', 'no stamp pairs', 'one clock'),
+        (with_last('points', width=424), 'fault', 'points: size', '424x480, label 640x480', 'elements'),
+        (with_last('points', frame_id=''), 'fault', 'points: frame', 'empty', 'frame_id'),
+        (with_last('camera_info', width=1280), 'warning', 'camera_info: size', '1280x480', 'belongs'),
+        (replace(WELL, names={0: 'sky', 1: 'road'}), 'fault', 'label_names', 'no name for 255', '255'),
+        (replace(WELL, names={2: 'sky', 255: 'x'}), 'fault', 'label_names', 'no name for 0, 1', 'every id'),
+        (
+            replace(WELL, label_info={0: 'x', 255: 'x'}),
+            'fault',
+            'label_info',
+            'x names several ids',
+            'rename',
+        ),
+        (replace(WELL, names=None), 'fault', 'label_names', 'nothing is latched', 'transient local'),
+        (with_latched('label_info', publishers=()), 'fault', 'label_info', 'not published', 'vision_msgs'),
+        (
+            with_latched('label_info', publishers=(), subscribers=()),
+            'warning',
+            'label_info',
+            'not published',
+            'vision_msgs',
+        ),
+        (replace(WELL, sim_time={NODE: True}), 'fault', 'use_sim_time', 'nobody publishes /clock', '/clock'),
+        (replace(WELL, clock=True), 'warning', 'use_sim_time', 'though /clock is published', 'both sides'),
+        (replace(WELL, sim_time={'/a': True, '/b': False}), 'fault', 'use_sim_time', 'true of /a', 'alike'),
+        (with_last('image', bytes=900_000), 'ok', 'large images', '2 of 2 segments hold them', ''),
+        (
+            replace(with_last('image', bytes=900_000), segments=(512 << 10, 128 << 20)),
+            'warning',
+            'large images',
+            '1 of 2 segments hold them',
+            'Fast DDS profile',
+        ),
+        (replace(WELL, free_bytes=4096), 'fault', 'shared memory', '4096 bytes free', 'shm-size'),
+        (replace(WELL, free_bytes=32 << 20), 'warning', 'shared memory', '32 MiB free', 'shm-size'),
+    ],
+)
+def test_each_fault_is_judged_with_its_value_and_remedy(facts, level, check, value, remedy):
+    found = [each for each in judge(facts) if each.check == check and value in each.value]
+    assert [each.level for each in found] == [level], list(judge(facts))
+    assert remedy in found[0].remedy
+
+
+def test_another_middleware_is_not_told_of_fast_dds():
+    facts = replace(with_camera(counted={'lost': 1}), middleware='rmw_cyclonedds_cpp', segments=())
+    assert 'rmw_cyclonedds_cpp' in wrong(facts)['frames'].remedy
+    assert 'large images' not in {each.check for each in judge(facts)}
+
+
+@pytest.fixture
+def parameters(tmp_path):
+    text = write_layer(assign_types(('sky', 'road'), {}), weights='tiny', node=NODE)
+    file = tmp_path / 'layer.yaml'
+    file.write_text(text)
+    assert yaml.safe_load(text)
+    ((_, read),) = read_sections(str(file))
+    return read
+
+
+def test_a_costmap_is_judged_by_what_runs_its_topics_and_its_transforms(parameters):
+    label_info = 'vision_msgs/msg/LabelInfo'
+    topics = {f'{NODE}/{name}': (IMAGE,) for name in ('label', 'confidence')}
+    topics |= {f'{NODE}/points': (CLOUD,), f'{NODE}/label_info': (label_info,)}
+    parents = {'camera': 'base_link', 'base_link': 'odom', 'odom': 'map'}
+    facts = replace(WELL, costmaps={COSTMAP: parameters}, topics=topics, parents=parents)
+    assert wrong(facts) == {}
+
+    missing = replace(facts, topics=topics | {f'{NODE}/points': (IMAGE,)}, parents={'camera': 'base_link'})
+    found = wrong(missing)
+    assert found[f'{COSTMAP}: camera.pointcloud_topic'].value == f'{NODE}/points carries {IMAGE}'
+    assert found[f'{COSTMAP}: tf'].value == "no transform from 'camera' to 'map'"
+    assert wrong(replace(facts, parents=None))[f'{COSTMAP}: tf'].remedy.startswith('install tf2_msgs')
+    assert wrong(replace(facts, parents={'camera': 'a', 'a': 'camera'}))[f'{COSTMAP}: tf'].level == 'fault'
+    relative = replace(facts, costmaps={COSTMAP: parameters | {'semantic_layer.camera.labels_topic': 'info'}})
+    assert wrong(relative)[f'{COSTMAP}: camera.labels_topic'].value.endswith('/local_costmap/info')
