@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lw_refinenet_ros.evaluation.masks import Mask, MaskStream, Problem, find_masks, read_mask
-from lw_refinenet_ros.evaluation.pairing import Pairing, pair_stamps
+from lw_refinenet_ros.evaluation.pairing import pair_stamps
 from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import ColorImage, color_image
@@ -67,9 +67,9 @@ class Examples(Protocol):
     description: str
     length: int | None
     consecutive: bool
-    frames_alone: Sequence[str]
-    masks_alone: Sequence[str]
-    offered: Sequence[Qos]
+    frames_alone: Sequence[str] = ()
+    masks_alone: Sequence[str] = ()
+    offered: Sequence[Qos] = ()
 
     def read(self, problem: Problem, start: int = 0) -> Iterator[Example]:
         """Read all, or those whose index is at least `start`.
@@ -78,17 +78,15 @@ class Examples(Protocol):
         """
 
 
-class FolderExamples:
+class FolderExamples(Examples):
     """Image files and the masks that belong to them; None for one without."""
 
     def __init__(self, pairs: Sequence[tuple[Path, Path | None]]) -> None:
         self._pairs = pairs
         self.description = f'{pairs[0][0].parent}, masks {pairs[0][1].parent if pairs[0][1] else "missing"}'
-        self.length: int | None = len(pairs)
+        self.length = len(pairs)
         self.consecutive = False
-        self.offered: Sequence[Qos] = ()
-        self.frames_alone: Sequence[str] = [image.name for image, mask in pairs if mask is None]
-        self.masks_alone: Sequence[str] = ()
+        self.frames_alone = [image.name for image, mask in pairs if mask is None]
 
     @classmethod
     def find(cls, images: Path, labels: Path, every: int = 1) -> FolderExamples:
@@ -108,8 +106,7 @@ class FolderExamples:
         if len(examples.frames_alone) == len(pairs):
             msg = f'{labels} has a mask for none of the {len(pairs)} images of {images}: NAME.png is needed'
             raise SourceError(msg)
-        which = Selection(every)
-        examples.description = f'images {images}, masks {labels}{_appended(which)}'
+        examples.description = f'images {images}, masks {labels}{_appended(Selection(every))}'
         stems = {path.stem for path in files}
         examples.masks_alone = tuple(path.name for stem, path in sorted(masks.items()) if stem not in stems)
         return examples
@@ -133,7 +130,7 @@ class FolderExamples:
             yield Example(path.name, stamp_ns, 'camera', ColorImage(image, 'bgr'), truth, decode_ms, index)
 
 
-class BagExamples:
+class BagExamples(Examples):
     """The frames of one image topic of a bag, and masks from a folder or from another topic, by stamp.
 
     Args:
@@ -169,8 +166,7 @@ class BagExamples:
         with open_source(bag, topic=topic, leave_out=leave_out, on_error=_ignore) as source:
             self.topic = source.topic
             self.length = source.length
-            self.rate_hz = source.rate_hz
-            self.offered: Sequence[Qos] = source.offered
+            self.offered = source.offered
             stamps = list(source.stamps()) if isinstance(source, BagSource) else [f.stamp_ns for f in source]
         if self.topic == labels:
             msg = f'{bag}: images and masks are both of topic {labels}'
@@ -180,61 +176,48 @@ class BagExamples:
             msg = f'{bag} topic {self.topic} has no frame{_appended(selection)}: it has {len(stamps)} frames'
             raise SourceError(msg)
         self._chosen = {stamps[index] for index in indices}
-        self._pairing = pair_stamps(stamps, theirs, tolerance_ns)
+        pairing = pair_stamps(stamps, theirs, tolerance_ns)
         if len(indices) < len(stamps):
             self.length = indices[-1] + 1
-            self._pairing = self._pairing.among(self._chosen)
-        if not self._pairing.partners:
+            pairing = pairing.among(self._chosen)
+        self._partners = pairing.partners
+        if not self._partners:
             msg = _no_pair(stamps, theirs, f'{bag} topic {self.topic}', where, tolerance_ns)
             raise SourceError(msg)
         self.description = f'{bag} topic {self.topic}, masks {where}, tolerance {tolerance_ns / 1e6:g} ms'
         self.description += _appended(selection)
         self.consecutive = True
-        self.frames_alone: Sequence[str] = [str(stamp) for stamp in self._pairing.frames_alone]
-        self.masks_alone: Sequence[str] = [str(stamp) for stamp in self._pairing.masks_alone]
-
-    @property
-    def pairing(self) -> Pairing:
-        """Which mask belongs to which frame."""
-        return self._pairing
+        self.frames_alone = [str(stamp) for stamp in pairing.frames_alone]
+        self.masks_alone = [str(stamp) for stamp in pairing.masks_alone]
 
     def read(self, problem: Problem, start: int = 0) -> Iterator[Example]:
         """See `Examples`. The bag is opened here: SQLite serves the thread that opened it.
 
-        What comes before `start` is passed over as it was read the first time, and its problems are not told
-        again.
+        What comes before `start` is skipped without reporting its problems again.
         """
-        partners = self._pairing.partners
         position = 0  # of the frame at hand, or, between two, of the next
 
-        def tell(text: str) -> None:
+        def tell(fault: SourceError | str) -> None:
             if position >= start:
-                problem(text)
-
-        def report(error: SourceError) -> None:
-            tell(str(error))
+                problem(str(fault))
 
         with ExitStack() as stack:
-            frames = stack.enter_context(open_source(self._bag, topic=self.topic, on_error=report))
+            frames = stack.enter_context(open_source(self._bag, topic=self.topic, on_error=tell))
             masks: MaskStream | None = None
             if isinstance(self._labels, str):
-                source = stack.enter_context(open_source(self._bag, topic=self._labels, on_error=report))
-                masks = MaskStream(source, set(partners.values()), tell)
+                source = stack.enter_context(open_source(self._bag, topic=self._labels, on_error=tell))
+                masks = MaskStream(source, set(self._partners.values()), tell)
             seen: set[int] = set()
             started = time.perf_counter()
             for frame in frames:
                 if self.length is not None and position >= self.length:
                     break
                 example = None
-                if frame.stamp_ns not in self._chosen:
-                    position += 1
-                    started = time.perf_counter()
-                    continue
                 if frame.stamp_ns in seen:
                     tell(f'{self._bag} topic {self.topic}: the stamp {frame.stamp_ns} ns comes again')
-                else:
+                elif frame.stamp_ns in self._chosen:
                     seen.add(frame.stamp_ns)
-                    partner = partners.get(frame.stamp_ns)
+                    partner = self._partners.get(frame.stamp_ns)
                     truth = masks.take(partner) if masks and partner is not None else None
                     if position >= start:
                         example = self._example(frame, truth, partner, position, started, problem)
