@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ['write_onnx']
 
-OPSET = 18  # the first whose Resize may leave the batch alone
+OPSET = 13  # as old as dynamic batches allow: TensorRT 8 ignores what Shape and Resize learnt later
 IR = 8
 
 
@@ -133,9 +133,8 @@ class _Writer(fx.Interpreter):
             return self._max_pool(first, meta, *args[1:], **kwargs)
         if target is functional.interpolate and kwargs['mode'] == 'bilinear':
             corners = 'align_corners' if kwargs['align_corners'] else 'half_pixel'
-            sizes = self._constant(f'{self._name}.sizes', np.array(meta.shape[2:], np.int64))
-            how = {'mode': 'linear', 'coordinate_transformation_mode': corners, 'axes': [2, 3]}
-            return self._write('Resize', [first.name, '', '', sizes], meta, **how)
+            how = {'mode': 'linear', 'coordinate_transformation_mode': corners}
+            return self._write('Resize', [first.name, '', '', self._sizes(first, meta.shape)], meta, **how)
         msg = f'no ONNX node for {target}'
         raise NotImplementedError(msg)
 
@@ -164,6 +163,19 @@ class _Writer(fx.Interpreter):
         return self._write(
             'MaxPool', [x.name], meta, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[padding] * 4
         )
+
+    def _sizes(self, x: _Value, shape: torch.Size) -> str:
+        """Write the nodes that compute a shape from the batch of `x`; return the name of the shape."""
+        whole, batch, sizes = (f'{self._name}.{part}' for part in ('shape', 'batch', 'sizes'))
+        ends = [self._constant(f'{self._name}.{end}', np.array([end], np.int64)) for end in (0, 1)]
+        constants = self._constant(f'{self._name}.chw', np.array(shape[1:], np.int64))
+        node = self._onnx.helper.make_node
+        self.nodes += [
+            node('Shape', [x.name], [whole]),
+            node('Slice', [whole, *ends], [batch]),
+            node('Concat', [batch, constants], [sizes], axis=0),
+        ]
+        return sizes
 
     def _write(self, kind: str, inputs: list[str], meta: Tensor, **attributes: Any) -> _Value:
         self.nodes.append(self._onnx.helper.make_node(kind, inputs, [self._name], self._name, **attributes))

@@ -3,7 +3,10 @@
 
 import importlib.util
 import json
+import re
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +45,38 @@ def test_onnx_runtime_gives_the_same_logits(tmp_path, architecture, dials, size)
         expected = network.at_network_size(image).numpy()
     (logits,) = session.run(['logits'], {'image': image.numpy()})
     np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@needs_onnx
+def test_the_documented_export_fits_the_documented_trtexec_lines(tmp_path, monkeypatch):
+    import onnx
+
+    runtime = pytest.importorskip('onnxruntime')
+    recipe = (Path(__file__).parents[2] / 'docs' / 'jetson.md').read_text().partition('## TensorRT')[2]
+    (export,) = re.findall('^lw_refinenet (export .*)$', recipe, re.MULTILINE)
+    shapes = {
+        kind: [int(side) for side in shape.split('x')]
+        for kind, shape in re.findall(r'--(\w*[sS]hapes)=image:([\dx]+)', recipe)
+    }
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(export)) == 0
+    model = onnx.load('camvid.onnx')
+    assert [opset.version for opset in model.opset_import] == [13]
+    (image,) = model.graph.input
+    batch, *sides = (side.dim_param or side.dim_value for side in image.type.tensor_type.shape.dim)
+    assert (image.name, batch) == ('image', 'N')
+    assert all(shape[1:] == sides for shape in shapes.values())
+    named = set(re.findall('[A-Z][a-zA-Z]+', re.findall(r'opset 13 \(([^)]*)\)', recipe)[0]))
+    assert {node.op_type for node in model.graph.node} == named
+    session = runtime.InferenceSession('camvid.onnx', providers=['CPUExecutionProvider'])
+    network, _ = load_model('camvid')
+    torch.manual_seed(0)
+    for kind in ('minShapes', 'maxShapes'):
+        pixels = torch.randn(shapes[kind])
+        with torch.no_grad():
+            expected = network.at_network_size(pixels).numpy()
+        (logits,) = session.run(['logits'], {'image': pixels.numpy()})
+        np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
 
 
 @needs_onnx
