@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from lw_refinenet_ros.image.encodings import ColorImage, to_rgb
+from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.image.encodings import Order
     from lw_refinenet_ros.labels import LabelSet
 
-__all__ = ['paint_label', 'paint_overlay']
+__all__ = ['paint_label', 'paint_mask', 'paint_overlay']
 
 
 def paint_label(
@@ -39,13 +40,38 @@ def paint_label(
 
     """
     _check('label', label, label.shape[:2])
-    if out is None:
-        out = np.empty((*label.shape, 3), np.uint8)
-    _check('out', out, (*label.shape, 3))
-    if not (out.flags.c_contiguous and out.flags.writeable):  # OpenCV would leave it untouched
-        msg = 'out must be writeable and C-contiguous'
-        raise ValueError(msg)
+    out = _output(out, (*label.shape, 3))
     cv2.applyColorMap(label, labels.palette.reshape(256, 1, 3), dst=out)  # twice as fast as np.take
+    return out
+
+
+def paint_mask(
+    label: npt.NDArray[np.uint8],
+    labels: LabelSet,
+    classes: Collection[str],
+    out: npt.NDArray[np.uint8] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Mark the pixels of some classes.
+
+    Args:
+        label: uint8 (H, W) class ids.
+        labels: the classes.
+        classes: names, `unlabelled` among them for the id 255.
+        out: uint8 (H, W), C-contiguous, to write the result into.
+
+    Returns:
+        uint8 (H, W), 255 for these classes and 0 for all others; `out` if it was given.
+
+    Raises:
+        ValueError: a class name, or an array's shape or type, is not as above.
+
+    """
+    _check('label', label, label.shape[:2])
+    marks = _unpainted(labels, [name for name in classes if name != UNLABELLED_NAME])
+    if UNLABELLED_NAME in classes:
+        marks[UNLABELLED] = 0
+    out = _output(out, label.shape)
+    cv2.LUT(label, ~marks, dst=out)
     return out
 
 
@@ -100,6 +126,17 @@ def _unpainted(labels: LabelSet, classes: Collection[str] | None) -> npt.NDArray
     marks = np.full(256, 255, np.uint8)
     marks[[index for index, name in enumerate(labels.names) if name in painted]] = 0
     return marks
+
+
+def _output(out: npt.NDArray[np.uint8] | None, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Return the array that OpenCV can write into."""
+    if out is None:
+        return np.empty(shape, np.uint8)
+    _check('out', out, shape)
+    if not (out.flags.c_contiguous and out.flags.writeable):  # OpenCV would leave it untouched
+        msg = 'out must be writeable and C-contiguous'
+        raise ValueError(msg)
+    return out
 
 
 def _check(what: str, array: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lw_refinenet_ros.image.as_image import as_image
 from lw_refinenet_ros.image.encodings import ORDERS
-from lw_refinenet_ros.image.painting import paint_label, paint_overlay
+from lw_refinenet_ros.image.painting import paint_label, paint_mask, paint_overlay
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import Engine, EngineError, Job, Pixels
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
@@ -58,6 +58,10 @@ class Segmentation:
     def color(self, out: Pixels | None = None) -> Pixels:
         """Paint the classes in their colours: uint8 (H, W, 3) RGB, into `out` if given."""
         return paint_label(self.label, self.labels, out)
+
+    def mask(self, classes: Collection[str], out: Pixels | None = None) -> Pixels:
+        """Paint the pixels of the named classes: uint8 (H, W), 255 for them, else 0, into `out` if given."""
+        return paint_mask(self.label, self.labels, classes, out)
 
     def overlay(
         self, alpha: float = 0.5, classes: Collection[str] | None = None, out: Pixels | None = None

@@ -9,6 +9,7 @@ from rclpy.qos import ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
+from lw_refinenet_ros.labels import UNLABELLED_NAME
 from lw_refinenet_ros.node.outputs import ImageOutput, JpegOutput, header_of
 from lw_refinenet_ros.node.points import PointsOutput
 from lw_refinenet_ros.node.subscription import quality
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ['CameraOutputs']
 
-IMAGES = {'label': 'mono8', 'confidence': 'mono8', 'color': 'rgb8', 'overlay': 'rgb8'}
+IMAGES = {'label': 'mono8', 'confidence': 'mono8', 'mask': 'mono8', 'color': 'rgb8', 'overlay': 'rgb8'}
 JPEG, POINTS = 'overlay/compressed', 'points'
 WITH_CONFIDENCE = {'confidence', POINTS}
 
@@ -92,11 +93,14 @@ class CameraOutputs:
             images['label'].publish(header, result.label)
         if 'confidence' in wanted and result.confidence is not None:
             images['confidence'].publish(header, result.confidence)
+        if 'mask' in wanted:
+            # While another model warms up, the setting may name its classes already.
+            masked = [n for n in settings.mask_classes if n in (*result.labels.names, UNLABELLED_NAME)]
+            images['mask'].publish(header, result.mask(masked, images['mask'].memory(*size)))
         if 'color' in wanted:
             images['color'].publish(header, result.color(out=images['color'].memory(*size)))
         if wanted & {'overlay', JPEG}:
             overlay = images['overlay'].memory(*size)
-            # While another model warms up, the setting may name its classes already.
             painted = [name for name in settings.overlay_classes if name in result.labels.names]
             result.overlay(settings.overlay_alpha, painted if settings.overlay_classes else None, out=overlay)
             if 'overlay' in wanted:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
+from lw_refinenet_ros.labels import UNLABELLED_NAME
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
@@ -26,6 +27,7 @@ USAGE = (
 )
 NO_TYPE = 'an empty list has no type in ROS; write [""]'
 BY_IMAGE = '0 keeps the shape of the image; both 0 its size, enlarged to what the weights were trained on.'
+OF_CLASSES = {'overlay_classes': 'all', 'mask_classes': 'none'}  # and what [""] stands for
 CAMERA_NAME = re.compile(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', re.ASCII)
 
 
@@ -69,6 +71,7 @@ PARAMETERS = (
         (0.0, 1.0),
     ),
     Parameter('overlay_classes', [''], 'Names of the classes painted in the overlay; [""] paints all.'),
+    Parameter('mask_classes', [''], 'Names of the classes that are 255 in the mask; [""] is none.'),
     Parameter('min_confidence', 0.0, 'Below this confidence (0 to 1) a pixel is unlabelled.', (0.0, 1.0)),
     Parameter(
         'max_rate',
@@ -88,6 +91,7 @@ class Settings:
     network_width: int
     overlay_alpha: float
     overlay_classes: tuple[str, ...]
+    mask_classes: tuple[str, ...]
     min_confidence: float
     max_rate: float
     enabled: bool
@@ -96,7 +100,8 @@ class Settings:
     def from_values(cls, values: dict[str, Any]) -> Settings:
         """Select the settings from the values of all parameters."""
         chosen = {field.name: values[field.name] for field in fields(cls)}
-        chosen['overlay_classes'] = tuple(name for name in chosen['overlay_classes'] if name)
+        for name in OF_CLASSES:
+            chosen[name] = tuple(each for each in chosen[name] if each)
         return cls(**chosen)
 
     @property
@@ -162,8 +167,10 @@ def refusal(values: dict[str, Any], class_names: tuple[str, ...] | None) -> str:
             if not CAMERA_NAME.fullmatch(camera):
                 return f'cameras: {camera!r} cannot be part of a topic: use letters, digits and _'
     if class_names is not None:
-        unknown = [repr(name) for name in values['overlay_classes'] if name and name not in class_names]
-        if unknown:
-            there = ', '.join(class_names)
-            return f'overlay_classes: no class is called {", ".join(unknown)}; [""] is all, there are {there}'
+        for name, empty in OF_CLASSES.items():
+            known = class_names if name == 'overlay_classes' else (*class_names, UNLABELLED_NAME)
+            unknown = [repr(each) for each in values[name] if each and each not in known]
+            if unknown:
+                there = f'[""] is {empty}, there are {", ".join(known)}'
+                return f'{name}: no class is called {", ".join(unknown)}; {there}'
     return ''

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ['SegmentationNode', 'main']
 
 ENGINE_PARAMETERS = ('device', 'engine', 'precision', 'threads')
-MODEL_PARAMETERS = ('weights', 'overlay_classes')
+MODEL_PARAMETERS = ('weights', 'overlay_classes', 'mask_classes')
 DIAGNOSTICS_PERIOD_S = 1.0
 SWITCH_S = 0.0005  # Python's default of 5 ms, some dozen times a frame, stalls it beside a warm-up
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
-from lw_refinenet_ros.image.painting import paint_label, paint_overlay
+from lw_refinenet_ros.image.painting import paint_label, paint_mask, paint_overlay
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 from test.support import ROOT
 
@@ -124,6 +124,19 @@ def test_overlay_takes_bgr_and_views_of_any_strides():
     wide[:, :31] = IMAGE
     wide.setflags(write=False)
     assert np.array_equal(paint_overlay(wide[:, :31], LABEL, SMALL, 0.5), expected)
+
+
+def test_the_mask_is_255_for_the_named_classes_and_the_unlabelled_if_named():
+    out = np.empty_like(LABEL)
+    assert paint_mask(LABEL, SMALL, [], out) is out
+    assert not out.any()
+    assert np.array_equal(paint_mask(LABEL, SMALL, ['car']), np.where(LABEL == 2, 255, 0))
+    with pytest.raises(ValueError, match="no class 'bus'"):
+        paint_mask(LABEL, SMALL, ['bus'])
+    with pytest.raises(ValueError, match='C-contiguous'):
+        paint_mask(LABEL, SMALL, ['car'], np.empty((23, 62), np.uint8)[:, ::2])
+    unlabelled = paint_mask(LABEL, SMALL, ['road', 'unlabelled'])
+    assert np.array_equal(unlabelled, np.where(np.isin(LABEL, [0, 255]), 255, 0))
 
 
 def test_out_is_what_is_returned():

@@ -85,7 +85,7 @@ def test_outputs_are_reliable_and_volatile_unless_a_parameter_overrides_it(node)
         (info,) = node.client.get_publishers_info_by_topic(f'/lw_refinenet/{topic}')
         return info.qos_profile.reliability, info.qos_profile.durability
 
-    for topic in ('color', 'overlay', 'confidence', 'overlay/compressed', 'points'):
+    for topic in ('color', 'overlay', 'confidence', 'mask', 'overlay/compressed', 'points'):
         assert offered(topic) == (ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
     assert offered('label') == (ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
     name = 'qos_overrides./lw_refinenet/overlay.publisher.reliability'

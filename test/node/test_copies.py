@@ -105,6 +105,8 @@ def test_colours_and_overlays_are_written_where_the_caller_wants_them(tiny_weigh
     memory = np.empty_like(street)
     assert result.color(out=memory) is memory
     assert result.overlay(0.5, out=memory) is memory
+    mask = np.empty_like(result.label)
+    assert result.mask(['car'], out=mask) is mask
 
 
 def new_bytes_per_pixel(call: Callable[[], object]) -> float:

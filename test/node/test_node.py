@@ -26,7 +26,7 @@ STAMP = 12_000_000_345
 @pytest.fixture(scope='module')
 def node(tiny_weights):
     running = NodeProcess(weights=str(tiny_weights), network_height=96, network_width=128)
-    running.listen('label', 'color', 'overlay', 'confidence', 'label_names')
+    running.listen('label', 'color', 'overlay', 'confidence', 'mask', 'label_names')
     running.wait_active()
     yield running
     running.close()
@@ -63,6 +63,20 @@ def test_color_and_overlay_are_the_segmenters(node, segmenter, street):
     assert color.encoding == overlay.encoding == 'rgb8'
     np.testing.assert_array_equal(pixels_of(color), result.color())
     np.testing.assert_array_equal(pixels_of(overlay), result.overlay(0.5))
+
+
+def test_the_mask_is_255_for_its_classes_from_the_next_frame_on(node, segmenter, street):
+    label = segmenter.segment(street).label
+    assert not pixels_of(node.answer('mask', street, STAMP + 20)).any(), 'no class by default'
+    assert node.set(mask_classes=['sky', 'car', 'unlabelled'])[0].successful
+    mask = node.answer('mask', street, STAMP + 21)
+    assert mask.encoding == 'mono8'
+    np.testing.assert_array_equal(pixels_of(mask), np.where(label == 1, 0, 255))
+    (result,) = node.set(mask_classes=['sea'])
+    assert result.reason == (
+        'mask_classes: no class is called \'sea\'; [""] is none, there are sky, road, car, unlabelled'
+    )
+    assert node.set(mask_classes=[''])[0].successful
 
 
 def test_confidence_is_the_segmenters(node, segmenter, street):
