@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""YAML from anybody: plain values only, bounded in size and depth before anything is built."""
+"""Read untrusted YAML: plain values only, with size and depth bounded before anything is built."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ['MAX_BYTES', 'MAX_DEPTH', 'MAX_DIGITS', 'parse_yaml', 'read_yaml']
 
-MAX_BYTES = 64 << 10  # 255 classes with the longest names take half of it
-MAX_DEPTH = 32  # of mappings and sequences in each other
-MAX_DIGITS = 64  # of a number: converting one takes quadratic time
+MAX_BYTES = 64 << 10  # 255 classes with the longest names need half of it
+MAX_DEPTH = 32  # of nested mappings and sequences
+MAX_DIGITS = 64  # of a number, whose conversion takes quadratic time
 
 _PREFIX = 'tag:yaml.org,2002:'
 _SCALARS = {_PREFIX + name for name in ('null', 'bool', 'int', 'float')}
@@ -26,10 +26,10 @@ _SAFE = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 
 
 def read_yaml(path: Path | str, max_bytes: int = MAX_BYTES) -> Any:
-    """Read a file of YAML as `parse_yaml` does.
+    """Read a YAML file; see `parse_yaml`.
 
     Raises:
-        ValueError: it is not a regular file, too large, or not such YAML; the message names it.
+        ValueError: the file is not a regular file, too large, or invalid; the message names it.
         OSError: it cannot be read.
 
     """
@@ -42,12 +42,12 @@ def read_yaml(path: Path | str, max_bytes: int = MAX_BYTES) -> Any:
 
 
 def parse_yaml(content: bytes | str, max_bytes: int = MAX_BYTES) -> Any:
-    """Parse one document of YAML into None, bool, int, float, str, list and dict.
+    """Parse one YAML document into None, bool, int, float, str, list and dict.
 
-    Dates stay text. Keys of mappings are any of these but list and dict.
+    Dates remain text. Keys of mappings are any of these except list and dict.
 
     Raises:
-        ValueError: it is not YAML, longer than `max_bytes`, nested more than `MAX_DEPTH` levels deep, or has
+        ValueError: the text is not YAML, longer than `max_bytes`, nested more than `MAX_DEPTH` levels, or has
             an alias, a merge, a tag, or a number of more than `MAX_DIGITS` characters.
 
     """
@@ -67,7 +67,7 @@ def parse_yaml(content: bytes | str, max_bytes: int = MAX_BYTES) -> Any:
 
 
 def _check(content: bytes | str) -> None:
-    """Look at every event of the parser before values are built: that takes neither memory nor recursion."""
+    """Check every parser event before values are built, which needs neither memory nor recursion."""
     depth = 0
     for event in yaml.parse(content, Loader=_SAFE):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -86,7 +86,7 @@ def _check(content: bytes | str) -> None:
 
 
 def _short(construct: Callable[[Any, Any], object]) -> Callable[[Any, Any], object]:
-    """Refuse a long number before it is converted."""
+    """Refuse a long number before converting it."""
 
     def construct_short(loader: Any, node: Any) -> object:
         if len(node.value) > MAX_DIGITS:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are read bounded, and appear whole under their name or not at all; folders of one writer."""
+"""Bounded reading, atomic writing, and folder locks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 LOCK = '.lw_refinenet.lock'
-LONGEST_PREFIX = 200  # bytes of the name that a temporary file begins with: a name has at most 255
+LONGEST_PREFIX = 200  # bytes of the name in a temporary file's name; a name has at most 255
 
 _KINDS = (
     (stat.S_ISDIR, 'a folder'),
@@ -39,14 +39,14 @@ _KINDS = (
 
 
 def regular_file(path: Path | str) -> Path:
-    """Return the path of a file that can be opened without waiting for ever and read to an end.
+    """Return the path of a regular file, which can be opened without blocking and read to its end.
 
-    To open a pipe waits for whoever writes to it, and /dev/zero has no end. Whoever hands a path to a library
-    asks here first. Links are followed.
+    Opening a pipe blocks until there is a writer, and /dev/zero has no end. Call this before handing a path
+    to a library. Links are followed.
 
     Raises:
-        ValueError: it is no regular file; names the path and what it is.
-        OSError: there is nothing there, or it may not be looked at.
+        ValueError: the path is not a regular file; names its type.
+        OSError: the path does not exist or is not accessible.
 
     """
     path = Path(path)
@@ -122,17 +122,17 @@ def _plain(value: Any) -> str:
 
 @contextmanager
 def new_file(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary file to write, which takes the place of `path` when the context ends without error.
+    """Yield a temporary file to write; it replaces `path` if the context ends without an error.
 
-    Whatever goes wrong, what was there before stays, and nothing is left beside it; after a kill there may be
-    a hidden `.NAME.*.tmp`, never a part of the file under its name. A link is replaced, not followed. Missing
+    On any failure the earlier file is kept and nothing is left beside it. A kill may leave a hidden
+    `.NAME.*.tmp`, but never a partial file under the name. A link is replaced, not followed. Missing
     folders are created, and removed again after an error.
 
     Args:
-        path: of the file.
+        path: the file.
 
     Raises:
-        OSError: of the disk, naming `path`; and what the body raises.
+        OSError: a disk error, naming `path`; also whatever the body raises.
 
     """
     path = Path(path)
@@ -144,10 +144,10 @@ def new_file(path: Path | str) -> Iterator[Path]:
         os.close(descriptor)
         try:
             yield temporary
-            temporary.chmod(mode)  # safetensors makes files that nobody else may read
+            temporary.chmod(mode)  # safetensors creates files that only their owner may read
             _flush(temporary)
             temporary.replace(path)
-            with suppress(OSError):  # some file systems cannot flush a folder, some folders cannot be read
+            with suppress(OSError):  # some file systems cannot flush folders, and some folders are unreadable
                 _flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
@@ -155,7 +155,7 @@ def new_file(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def new_folders(folder: Path) -> Iterator[None]:
-    """Make a folder and those above it that are missing; after an error, remove them where still empty."""
+    """Create a folder and its missing parents; after an error, remove those that are empty."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -169,7 +169,7 @@ def new_folders(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Raise errors of the disk that name no file, or a temporary one, with the name of the file to write."""
+    """Re-raise disk errors with the name of the file to write instead of none or a temporary one."""
     try:
         yield
     except OSError as error:
@@ -179,7 +179,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file's content, or the names in a folder, are on disk."""
+    """Flush a file's content, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -189,7 +189,7 @@ def _flush(path: Path) -> None:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold an existing folder for this process alone; the lock ends with the process, however it ends.
+    """Lock an existing folder for this process; the lock ends with the process, however that ends.
 
     Raises:
         ValueError: another process holds it.
@@ -201,10 +201,10 @@ def lock_folder(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not os.path.samestat(os.fstat(descriptor), path.lstat()):
-            raise BlockingIOError  # its last holder removed it meanwhile, and a third may have a new one
+            raise BlockingIOError  # removed by its last holder; another process may have a new one
     except (BlockingIOError, FileNotFoundError) as error:
         os.close(descriptor)
-        msg = f'{folder} is in use by another process: wait until that ends, or choose another folder'
+        msg = f'{folder} is in use by another process: wait for it to end, or choose another folder'
         raise ValueError(msg) from error
     try:
         yield

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names that a package exports and imports only when they are first used."""
+"""Exported names that are imported on first use."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], ob
     """Return a package's `__getattr__`: importing the package alone loads no torch and no OpenCV.
 
     Args:
-        package: its `__name__`.
-        modules: the full name of the module that each exported name is taken from.
+        package: the package's `__name__`.
+        modules: the module, by full name, of each exported name.
 
     """
 

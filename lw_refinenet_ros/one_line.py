@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages as one line, whatever the names in them contain."""
+"""One-line messages, whatever the names in them contain."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def one_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text with U+FFFD for every character that a terminal might act on or cannot encode."""
+    """Replace every character that a terminal might interpret or cannot encode by U+FFFD."""
     return ''.join(c if c.isprintable() else '\N{REPLACEMENT CHARACTER}' for c in text)
 
 
 def unknown(what: str, name: object, known: Collection[str]) -> str:
-    """Return the line that refuses an unknown name: the nearest known one, and all of them.
+    """Return the message for an unknown name, with the nearest known name and all of them.
 
     Args:
-        what: is named, such as 'engine'.
-        name: as it was given.
-        known: names that there are.
+        what: the kind of name, such as 'engine'.
+        name: the unknown name.
+        known: the known names.
 
     """
     nearest = difflib.get_close_matches(str(name).casefold(), known, 1)

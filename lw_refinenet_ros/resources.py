@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the files that come with the package are: weights, configuration, launch files."""
+"""Locate the files of the package: weights, configuration, launch files."""
 
 import os
 from pathlib import Path
@@ -15,35 +15,34 @@ DEFAULT_WEIGHTS = 'camvid'
 def share_path(relative: str) -> Path:
     """Find a file or folder of the package, such as `weights/camvid.safetensors`.
 
-    The files that belong to the running code are taken: those of the source checkout that holds it, else the
-    `share` folder of the prefix it was installed to. Both colcon and pip install that way, and nothing has to
-    be sourced for it.
+    Looks in the source checkout of the running code, then in the `share` folder of its installation prefix.
+    This works for colcon and pip, without sourcing anything.
 
     Raises:
-        FileNotFoundError: it is in none of them; the message lists where it was looked for.
+        FileNotFoundError: the file does not exist; the message lists where it was looked for.
 
     """
     candidates = [folder / relative for folder in _share_folders()]
     for candidate in candidates:
         if candidate.exists():
             return candidate
-    looked = ', '.join(map(str, candidates)) or 'no folder at all: the package is not installed whole'
+    looked = ', '.join(map(str, candidates)) or 'no folder: the package is not completely installed'
     message = f'{relative!r} is not among the files of {PACKAGE}; looked for {looked}'
     raise FileNotFoundError(message)
 
 
 def find_weights(weights: str | os.PathLike[str]) -> Path:
-    """Return the path of a weights file: a shipped one by its name, or a file.
+    """Return the path of shipped weights, by name, or of a weights file.
 
     Raises:
-        ValueError: no shipped file has the name, or the home directory in a path does not exist.
+        ValueError: there are no shipped weights of that name, or a home directory does not exist.
 
     """
     weights = os.fspath(weights)
     try:
         path = Path(weights).expanduser()
     except RuntimeError as error:
-        msg = f'{weights}: there is no such home directory; give the whole path'
+        msg = f'{weights}: there is no such home directory; write the full path'
         raise ValueError(msg) from error
     runs = [path / f'{name}.safetensors' for name in ('best', 'last')]
     if trained := [file for file in runs if os.path.isfile(file)]:  # noqa: PTH113 (takes any name)
@@ -53,13 +52,13 @@ def find_weights(weights: str | os.PathLike[str]) -> Path:
         return path
     shipped = {file.stem: file for file in sorted(share_path('weights').glob('*.safetensors'))}
     if weights not in shipped:
-        msg = f'{unknown("weights", weights, tuple(shipped))}; a file is given by its path'
+        msg = f'{unknown("weights", weights, tuple(shipped))}; to name a file, write its path'
         raise ValueError(msg)
     return shipped[weights]
 
 
 def _share_folders() -> list[Path]:
-    """List every folder that holds the package's files, nearest first."""
+    """Return all folders with files of the package, nearest first."""
     package = Path(__file__).resolve().parent
     checkout = [package.parent] if (package.parent / 'package.xml').is_file() else []
     installed = (prefix / 'share' / PACKAGE for prefix in package.parents)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The areas that somebody drew in images with a labelling tool, whatever format the tool writes."""
+"""Areas drawn in images with a labelling tool, independent of its file format."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Shape:
 
     Attributes:
         class_name: its class, or one of `UNLABELLED_NAMES`.
-        mark: returns the pixels in it, bool (H, W), of an image of that size.
+        mark: returns its pixels, bool (H, W), in an image of that size.
 
     """
 
@@ -73,7 +73,7 @@ class AnnotatedImage:
 
         Args:
             size: of the image; `self.size` unless that is None.
-            ids: of the classes and of the `UNLABELLED_NAMES`.
+            ids: ids of the classes and of the `UNLABELLED_NAMES`.
 
         """
         mask = np.full(size, UNLABELLED, np.uint8)
@@ -88,10 +88,10 @@ class Annotations:
 
     Attributes:
         description: the file or folder.
-        classes: names of the classes, in the order of the file, or sorted where it has none; the
-            `UNLABELLED_NAMES` are not among them.
-        images: all that the file lists, those without shapes too.
-        without_area: what was left out because it has fewer than three corners, in words.
+        classes: names of the classes in the order of the file, or sorted if it has none, without the
+            `UNLABELLED_NAMES`.
+        images: all images of the file, including those without shapes.
+        without_area: descriptions of the skipped shapes with fewer than three corners.
 
     """
 
@@ -105,7 +105,7 @@ def read_json(path: Path) -> Any:
     """Read JSON in UTF-8, 16 or 32, with or without a byte order mark.
 
     Raises:
-        ValueError: it is not JSON.
+        ValueError: the content is not JSON.
         OSError: it cannot be read.
 
     """
@@ -117,31 +117,31 @@ def read_json(path: Path) -> Any:
 
 
 def refuse(source: Path, faults: Sequence[str]) -> NoReturn:
-    """Raise a ValueError that names a file or folder and its first faults, in one line."""
+    """Raise a ValueError with a file or folder and its first faults, in one line."""
     more = f' (and {len(faults) - LISTED} more)' if len(faults) > LISTED else ''
     msg = f'{source} {"; ".join(map(one_line, faults[:LISTED]))}{more}'
     raise ValueError(msg)
 
 
 def file_name(path: object) -> str:
-    """Return the last part of a path that was written on any system.
+    """Return the last part of a path written on any operating system.
 
     Raises:
         ValueError: there is none.
 
     """
-    name = PureWindowsPath(path).name if isinstance(path, str) else ''  # it knows both kinds of slash
+    name = PureWindowsPath(path).name if isinstance(path, str) else ''  # handles both kinds of slash
     if not name:
-        msg = f'{path!r} is no file name'
+        msg = f'{path!r} is not a file name'
         raise ValueError(msg)
     return name
 
 
 def stated_size(height: object, width: object) -> Size | None:
-    """Return (height, width), or None where a tool wrote none: null, nothing or 0.
+    """Return (height, width), or None if the tool stored none: null, missing or 0.
 
     Raises:
-        ValueError: they are no sizes.
+        ValueError: the values are not sizes.
 
     """
     if not (height and width):
@@ -151,7 +151,7 @@ def stated_size(height: object, width: object) -> Size | None:
     except (ValueError, TypeError, OverflowError):
         size = 0, 0
     if min(size) < 1:
-        msg = f'{width!r}x{height!r} is no size of an image'
+        msg = f'{width!r}x{height!r} is not an image size'
         raise ValueError(msg)
     return size
 
@@ -160,13 +160,13 @@ def points_of(coordinates: object) -> NDArray[np.float64]:
     """Return the points of [x, y, x, y, ...] or [[x, y], [x, y], ...], float64 (N, 2).
 
     Raises:
-        ValueError: they are something else, or not finite.
+        ValueError: the value is neither, or not finite.
 
     """
     try:
         points = np.array(coordinates, float).reshape(-1, 2)
     except (ValueError, TypeError, OverflowError) as error:
-        msg = f'{coordinates!r} are no pairs of coordinates'
+        msg = f'{coordinates!r} are not pairs of coordinates'
         raise ValueError(msg) from error
     if not np.isfinite(points).all():
         msg = f'{coordinates!r} are not finite'

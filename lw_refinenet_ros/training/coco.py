@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks to COCO's JSON of polygons and back."""
+"""Convert masks to COCO JSON files and back."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ T = TypeVar('T')
 
 
 def write_coco(path: Path, masks: Iterable[tuple[str, Mask]], labels: LabelSet, tolerance: float) -> None:
-    """Write one file for all images: an annotation per region, of one polygon or, around holes, of several.
+    """Write one file for all images, with one annotation per region: one polygon, or several around holes.
 
     Args:
-        path: of the file.
-        masks: image file names and uint8 (H, W) class ids; unlabelled pixels are in no annotation.
-        labels: the classes; category ids are class ids plus 1, as 0 is the background to many tools.
+        path: the file.
+        masks: image file names and uint8 (H, W) class ids; unlabelled pixels are not annotated.
+        labels: the classes; category ids are class ids plus 1, because many tools use 0 for the background.
         tolerance: see `find_regions`.
 
     """
@@ -77,23 +77,23 @@ def write_coco(path: Path, masks: Iterable[tuple[str, Mask]], labels: LabelSet, 
 
 
 def read_coco(path: Path) -> Annotations:
-    """Read a file of polygons or run-length codes.
+    """Read a file of polygons or run-length encodings.
 
-    Ids may be numbers or text; sizes may be missing; rings of fewer than three corners, which tools leave
-    behind, are left out.
+    Ids may be numbers or text, and sizes may be missing. Rings with fewer than three corners, which tools
+    leave behind, are skipped.
 
     Raises:
-        ValueError: it is not such a file, or some of its entries cannot be read; all faults at once.
+        ValueError: the file is not a COCO file, or has invalid entries; lists all faults at once.
         OSError: it cannot be read.
 
     """
     try:
         content = read_json(path)
     except ValueError as error:
-        refuse(path, [f'is no COCO file: {error}'])
+        refuse(path, [f'is not a COCO file: {error}'])
     lists = ('categories', 'images', 'annotations')
     if not (isinstance(content, dict) and all(isinstance(content.get(name), list) for name in lists)):
-        refuse(path, [f'is no COCO file: it lacks lists of {", ".join(lists)}'])
+        refuse(path, [f'is not a COCO file: it lacks lists of {", ".join(lists)}'])
     file = _CocoFile()
     faults = []
     for name, read in zip(lists, (file.read_category, file.read_image, file.read_annotation)):
@@ -113,7 +113,7 @@ def read_coco(path: Path) -> Annotations:
 
 
 class _CocoFile:
-    """What was read of a file so far, by id; ids are text, as some tools write "1" for 1."""
+    """What was read from a file so far, by id; ids are text, because some tools write "1" for 1."""
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
@@ -134,7 +134,7 @@ class _CocoFile:
         if isinstance(segmentation, dict):
             size, mark = _run_length_code(segmentation)
             if image.size not in (size, None):
-                msg = f'its run-length code is for {_shown(size)}, {image.file} is {_shown(image.size)}'
+                msg = f'its run-length encoding is for {_shown(size)}, {image.file} is {_shown(image.size)}'
                 raise ValueError(msg)
             image.size = size
         elif rings := _rings(segmentation):
@@ -148,7 +148,7 @@ class _CocoFile:
 def _key(value: object) -> str:
     """Return an id as text, the same for 1 and '1'."""
     if type(value) not in (int, str):
-        msg = f'{value!r} is no id'
+        msg = f'{value!r} is not an id'
         raise ValueError(msg)
     return str(value)
 
@@ -166,21 +166,21 @@ def _shown(size: tuple[int, int] | None) -> str:
 
 
 def _rings(segmentation: object) -> list[NDArray[np.float64]]:
-    """Return the points of each polygon that has an area; one polygon may stand without its outer list."""
+    """Return the points of each polygon that has an area; a single polygon may lack its outer list."""
     if not (isinstance(segmentation, list) and segmentation):
-        msg = 'no outline: label with polygons, or export them'
+        msg = 'no outline: annotate with polygons, or export them'
         raise ValueError(msg)
     rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
     return [points for points in map(points_of, rings) if len(points) >= 3]
 
 
 def _run_length_code(code: dict[str, Any]) -> tuple[tuple[int, int], Mark]:
-    """Return the size of a run-length code, (height, width), and what marks its pixels."""
+    """Return the size of a run-length encoding, (height, width), and the function that marks its pixels."""
     size, counts = stated_size(*code['size']), code['counts']
     runs = _decompressed(counts) if isinstance(counts, str) else counts
     numbers = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
     if size is None or not numbers or sum(runs) != size[0] * size[1]:
-        msg = f'its run-length code does not fill the {_shown(size)} pixels that it is for'
+        msg = f'its run-length encoding does not fill the {_shown(size)} pixels of its size'
         raise ValueError(msg)
 
     def mark(size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -190,17 +190,17 @@ def _run_length_code(code: dict[str, Any]) -> tuple[tuple[int, int], Mark]:
 
 
 def _decompressed(text: str) -> list[int]:
-    """Return the run lengths in COCO's text: five bits a character, as differences to the last but one."""
+    """Decode COCO's compressed run lengths: five bits per character, differences to the last but one."""
     runs: list[int] = []
     value = bits = 0
     for character in text:
         code = ord(character) - 48
         if not 0 <= code < 64 or bits > 60:
-            msg = f'{character!r} is no run-length code'
+            msg = f'{character!r} is not a run-length encoding'
             raise ValueError(msg)
         value |= (code & 31) << bits
         bits += 5
-        if code & 32:  # more of this number follows
+        if code & 32:  # more bits of this number follow
             continue
         if code & 16:  # it is negative
             value -= 1 << bits

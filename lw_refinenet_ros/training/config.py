@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every option of a training run: its default, its range and what it does."""
+"""The options of a training run: defaults, ranges and descriptions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STRIDE = 32  # of the coarsest feature map
 
 
 def _option(default: float | str, words: str, least: float = 0, most: float = math.inf) -> Any:
-    """Declare an option; numbers below `least` or above `most` are refused."""
+    """Declare an option whose value must lie between `least` and `most`."""
     return field(default=default, metadata={'help': words, 'range': (least, most)})
 
 
@@ -22,12 +22,12 @@ class TrainingConfig:
     """How to train; stored in the weights file. The metadata of each field describe it.
 
     Raises:
-        ValueError: a value is out of its range, or batch normalization would see single values.
+        ValueError: a value is out of range, or batch normalisation would get single values.
 
     """
 
     architecture: str = _option(
-        'lw_refinenet_efficientnet_lite0', 'network: DECODER_ENCODER; an unknown name lists all'
+        'lw_refinenet_efficientnet_lite0', 'DECODER_ENCODER; an unknown name lists all'
     )
     width: int = _option(96, 'channels of the decoder', 1)
     epochs: int = _option(60, 'passes over the training images', 1)
@@ -44,34 +44,32 @@ class TrainingConfig:
     max_scale: float = _option(2.0, 'largest factor of random resizing', 0.01, 100)
     class_uniform: float = _option(
         0.0,
-        'fraction of the crops taken around a pixel of a class drawn uniformly from those in the image',
+        'fraction of crops centred on a pixel of a class sampled uniformly from those in the image',
         0,
         1,
     )
     jitter: float = _option(0.3, 'strength of random brightness, contrast, saturation and hue; 0: none', 0, 1)
     encoder_rate: float = _option(3e-4, "AdamW's peak learning rate for the encoder")
     decoder_rate: float = _option(1e-3, "AdamW's peak learning rate for the decoder")
-    weight_decay: float = _option(1e-2, 'of convolution weights; norms and biases have none')
+    weight_decay: float = _option(1e-2, 'weight decay of convolutions; norms and biases have none')
     warmup_epochs: float = _option(
         1.0, 'linear rise of the learning rates before their polynomial (0.9) decay to zero'
     )
     class_weight_offset: float = _option(
-        1.1, "ENet's class weights are 1 / ln(offset + frequency), offset above 1; 0: all classes weigh alike"
+        1.1, "offset above 1 in ENet's class weights 1 / ln(offset + frequency); 0: equal weights"
     )
-    jaccard: float = _option(
-        0.0, 'weight of the soft Jaccard loss (1 - IoU, mean of classes) added to the loss'
-    )
+    jaccard: float = _option(0.0, 'weight of the added soft Jaccard loss (1 - IoU, mean over classes)')
     hard_fraction: float = _option(
-        1.0, 'fraction of the pixels of a batch, those of highest loss, that count; 1: all', 0.001, 1
+        1.0, 'fraction of the pixels of a batch that count, those of highest loss; 1: all', 0.001, 1
     )
     ema_decay: float = _option(0.997, 'decay of the averaged weights, which are validated and saved', 0, 1)
     validate_every: int = _option(5, 'epochs between validations', 1)
-    seed: int = _option(0, 'of everything random')
+    seed: int = _option(0, 'random seed')
     workers: int = _option(1, 'threads that prepare crops', 1)
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot train anything."""
-        from lw_refinenet_ros.model.network import ARCHITECTURES  # imports PyTorch, which help does not need
+        """Refuse values that training cannot use."""
+        from lw_refinenet_ros.model.network import ARCHITECTURES  # PyTorch, which --help does not need
 
         for option in fields(self):
             _check_range(option, getattr(self, option.name))

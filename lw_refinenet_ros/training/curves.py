@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of a run: the loss and the validation mIoU of each epoch, as one SVG file."""
+"""Plot the loss and the validation mIoU of each epoch as an SVG file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ['draw_curves']
 
 
 def draw_curves(log: Sequence[dict[str, Any]]) -> str:
-    """Draw what `Trainer.log` holds: rows of epoch, loss and miou (None where it was not measured)."""
+    """Plot `Trainer.log`: rows of epoch, loss and miou (None where not measured)."""
     epochs = Axis('epoch', 1, max([2, *(row['epoch'] for row in log)]), whole=True)
     losses = [(row['epoch'], row['loss']) for row in log]
     mious = [(row['epoch'], 100 * row['miou']) for row in log if row['miou'] is not None]

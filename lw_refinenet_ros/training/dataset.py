@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of images and masks, and the random crops that a network trains on."""
+"""A folder of images and masks, and random training crops."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Image = NDArray[np.uint8]
 
 
 class DataError(ValueError):
-    """Training data that cannot be used; the message lists every fault."""
+    """Unusable training data; the message lists every fault."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,18 @@ class Pairs:
         return len(self.images)
 
     def __add__(self, other: Pairs) -> Pairs:
-        """Append other pairs of the same classes."""
+        """Append pairs of the same classes."""
         return Pairs(
             self.images + other.images, self.masks + other.masks, self.labels, self.counts + other.counts
         )
 
 
 class LoadedPairs:
-    """Decoded pairs, kept in memory up to a limit; those beyond it are decoded again each time.
+    """A cache of decoded pairs up to a memory limit; pairs beyond it are decoded each time.
 
     Args:
-        pairs: the files.
-        most_bytes: of pixels to keep.
+        pairs: the image and mask files.
+        most_bytes: maximum bytes of pixels to keep.
 
     """
 
@@ -95,11 +95,11 @@ def find_pairs(
 
     Args:
         folder: holds `images/` and `labels/`.
-        classes: the label set; by default `classes.yaml` in the folder or in the one above it.
+        classes: the label set; by default `classes.yaml` in the folder or its parent.
         progress: takes the number of pairs checked, and of all pairs.
 
     Raises:
-        DataError: something is missing, of another size or holds an unknown class id; all faults at once.
+        DataError: a file is missing, has another size or an unknown class id; lists all faults at once.
 
     """
     if not (folder / 'images').is_dir():
@@ -108,7 +108,7 @@ def find_pairs(
     if classes is None:
         classes = find_classes(folder)
         if classes is None:
-            msg = f'{folder} has no classes.yaml, nor has the folder above it: give --classes FILE'
+            msg = f'{folder} has no classes.yaml, nor has its parent folder: use --classes FILE'
             raise DataError(msg)
     try:
         labels = LabelSet.from_yaml(classes)
@@ -153,7 +153,7 @@ def _count(image: Path, mask: Path, num_classes: int) -> NDArray[np.int64]:
         raise DataError(msg)
     counts = np.bincount(label.ravel(), minlength=256)
     if unknown := (np.flatnonzero(counts[num_classes:UNLABELLED]) + num_classes).tolist():
-        msg = f'{mask.name} holds class ids {unknown}; known are 0 to {num_classes - 1} and {UNLABELLED}'
+        msg = f'{mask.name} holds class ids {unknown}; valid ids are 0 to {num_classes - 1} and {UNLABELLED}'
         raise DataError(msg)
     return counts
 
@@ -161,7 +161,7 @@ def _count(image: Path, mask: Path, num_classes: int) -> NDArray[np.int64]:
 def read_pair(image: Path, mask: Path) -> tuple[Image, Image]:
     """Read an image, uint8 (H, W, 3) RGB, and its mask, uint8 (H, W) class ids.
 
-    Greyscale images get three equal channels; of 16 bits the upper 8 are taken.
+    Greyscale images become three equal channels; 16-bit images keep their upper 8 bits.
 
     Raises:
         ValueError: one of them cannot be decoded.
@@ -179,7 +179,7 @@ def read_pair(image: Path, mask: Path) -> tuple[Image, Image]:
 def random_crop(
     image: Image, label: Image, config: TrainingConfig, random: np.random.Generator
 ) -> tuple[Image, Image]:
-    """Resize, crop, flip and recolour at random; the same generator state gives the same crop.
+    """Resize, crop, flip and recolour at random; deterministic for a given generator state.
 
     Returns:
         uint8 (crop_height, crop_width, 3) and uint8 (crop_height, crop_width), padded with `UNLABELLED`.

@@ -14,7 +14,7 @@ __all__ = ['speed_up_depthwise']
 
 
 class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution: forward in the type of its input, backward in float32."""
+    """A depthwise convolution with the forward pass in its input's dtype and the backward pass in float32."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: list[int], padding: list[int]) -> Tensor:
@@ -43,7 +43,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 def speed_up_depthwise(model: nn.Module) -> None:
-    """Take the gradients of a model's depthwise convolutions in float32 when it trains on the CPU in bf16."""
+    """Compute the gradients of depthwise convolutions in float32 when training in bf16 on the CPU."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels > 1:
             layer._conv_forward = partial(_forward, layer)  # type: ignore[method-assign]

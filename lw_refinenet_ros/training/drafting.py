@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames with masks that a network predicted, to be corrected and trained on."""
+"""Write frames with predicted masks, to correct and train on."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Drafts:
     """What was written.
 
     Attributes:
-        names: of the frames that got a mask.
-        kept: frames that were labelled already.
+        names: frames that got a mask.
+        kept: frames that already had one.
         counts: pixels of each id in the new masks, int64 (256,).
 
     """
@@ -54,17 +54,17 @@ def draft_masks(
 ) -> Drafts:
     """Segment frames and write images, masks and overlays.
 
-    Frames that are labelled already are left as they are, as somebody may have corrected them.
+    Existing masks are kept, since they may have been corrected.
 
     Args:
-        frames: with their pixels, as `select` yields them.
+        frames: frames and their pixels, as from `select`.
         segmenter: predicts the masks.
-        folder: written to; its classes may be others than the segmenter's, see `translate_ids`.
-        files: image files that are copied as they are, by the names of their frames; others are encoded.
-        min_confidence: from 0 to 1; pixels of less are unlabelled.
+        folder: the output; its classes may differ from the segmenter's, see `translate_ids`.
+        files: image files to copy unchanged, by frame name; other frames are encoded.
+        min_confidence: 0 to 1; pixels of lower confidence are left unlabelled.
         png: encode images as PNG instead of JPEG.
-        limit: of frames to write.
-        write_shapes: is given the path of each written image and its mask.
+        limit: maximum number of frames to write.
+        write_shapes: called with the path of each written image and its mask.
         progress: takes the number of frames written.
 
     """
@@ -80,7 +80,7 @@ def draft_masks(
             mask[result.confidence < min_confidence * 255] = UNLABELLED
         stored = folder.write_image(frame.name, files.get(frame.name, image), png=png)
         write_shapes(stored, mask)
-        folder.write_mask(frame.name, image, mask)  # last: with its mask a frame counts as done
+        folder.write_mask(frame.name, image, mask)  # last, since the mask marks a frame as done
         drafts.names.append(frame.name)
         drafts.counts += np.bincount(mask.ravel(), minlength=256)
         progress(len(drafts.names))
@@ -90,7 +90,7 @@ def draft_masks(
 
 
 def translate_ids(ours: LabelSet, theirs: LabelSet) -> NDArray[np.uint8]:
-    """Map each class id of a network to the id of the class of that name, uint8 (256,); 255 without one."""
+    """Return the id of each class in another label set by name, uint8 (256,); 255 if it is missing."""
     ids = np.full(256, UNLABELLED, np.uint8)
     for index, name in enumerate(ours.names):
         if name in theirs.names:

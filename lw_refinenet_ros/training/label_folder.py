@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of images with masks to correct: what labelling writes and training reads."""
+"""A folder of images and masks to correct, written by `label` and read by `train`."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ OVERLAY_ALPHA = 0.5
 
 
 class LabelFolder:
-    """`images/`, `labels/`, `overlays/` and, if there is none above it, `classes.yaml`.
+    """`images/`, `labels/`, `overlays/` and, unless the parent has one, `classes.yaml`.
 
     Args:
-        path: of the folder, created if it does not exist.
+        path: the folder, created if missing.
         labels: the classes of all its masks.
 
     Attributes:
-        path: of the folder.
+        path: the folder.
         labels: its classes.
 
     Raises:
-        ValueError: it holds masks of other classes.
+        ValueError: the folder has masks of other classes.
 
     """
 
@@ -62,7 +62,7 @@ class LabelFolder:
         return self.mask(name).exists() or (self.path / 'images' / f'{name}.json').exists()
 
     def write_image(self, name: str, image: ColorImage | Path, *, png: bool = False) -> Path:
-        """Write an image, pixels as JPEG or PNG and a file as it is; return its path."""
+        """Write an image: pixels as JPEG or PNG, a file unchanged; return its path."""
         if isinstance(image, Path):
             path, content = self.path / 'images' / f'{name}{image.suffix}', image.read_bytes()
         else:
@@ -71,12 +71,12 @@ class LabelFolder:
         if not path.exists():
             write_atomically(path, lambda file: file.write_bytes(content))
         elif path.read_bytes() != content:
-            msg = f'{path} is another image: rename it, or choose another folder for the new ones'
+            msg = f'{path} is a different image: rename it, or choose another folder for the new ones'
             raise ValueError(msg)
         return path
 
     def write_mask(self, name: str, image: ColorImage, label: NDArray[np.uint8]) -> None:
-        """Write a mask, uint8 (H, W) class ids, after a picture of it over its image to look at."""
+        """Write the overlay of a mask, uint8 (H, W) class ids, then the mask."""
         overlay = paint_overlay(image.array, label, self.labels, OVERLAY_ALPHA, order=image.order)
         content = _encoded('.jpg', overlay)
         write_atomically(self.path / 'overlays' / f'{name}.jpg', lambda file: file.write_bytes(content))
@@ -89,8 +89,8 @@ def _encoded(suffix: str, rgb: NDArray[np.uint8]) -> bytes:
 
 
 def make_label_set(name: str, names: tuple[str, ...]) -> LabelSet:
-    """Return a label set of these classes, in colours that are far apart."""
-    hues = [round(180 * (0.618034 * i % 1)) % 180 for i in range(len(names))]  # the golden ratio spreads them
+    """Return a label set of these classes with well-separated colours."""
+    hues = [round(180 * (0.618034 * i % 1)) % 180 for i in range(len(names))]  # golden ratio
     hsv = np.array([[[hue, 220, 230 - 70 * (i % 2)] for i, hue in enumerate(hues)]], np.uint8)
     colors = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0].tolist() if names else []
     return LabelSet(name, names, tuple((r, g, b) for r, g, b in colors))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks to labelme's JSON files and back, one beside each image.
+"""Convert masks to labelme JSON files and back, one file beside each image.
 
-The format is read and written here: labelme itself, under another licence, brings Qt.
+The format is implemented here, because labelme has another licence and needs Qt.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ if TYPE_CHECKING:
 
 __all__ = ['read_labelme', 'write_labelme']
 
-VERSION = '5.5.0'  # of labelme, whose format this is
-POLYGONS = ('polygon', 'rotation', 'quadrilateral', 'oriented_rectangle')  # all but the first X-AnyLabeling's
+VERSION = '5.5.0'  # labelme version of this format
+POLYGONS = ('polygon', 'rotation', 'quadrilateral', 'oriented_rectangle')  # after the first, X-AnyLabeling's
 OF_TWO_POINTS = ('rectangle', 'circle', 'mask')
 
 
 def write_labelme(path: Path, image_name: str, label: Mask, labels: LabelSet, tolerance: float) -> None:
-    """Write one image's file: every region filled, those that lie within others after them.
+    """Write the file of one image: every region as a filled polygon, inner regions after outer ones.
 
-    A region that is deleted in the tool thus becomes what surrounds it. Unlabelled regions are there too,
-    to be given a class.
+    Deleting a region in the tool thus turns it into what surrounds it. Unlabelled regions are included,
+    so that they can get a class.
 
     Args:
-        path: of the JSON file.
+        path: the JSON file.
         image_name: relative to the file.
         label: uint8 (H, W) class ids.
         labels: the classes.
@@ -85,8 +85,8 @@ def write_labelme(path: Path, image_name: str, label: Mask, labels: LabelSet, to
 def read_labelme(folder: Path) -> Annotations:
     """Read the JSON files of a folder, as labelme and X-AnyLabeling write them.
 
-    Sizes and image names may be missing; polygons of fewer than three corners, which tools leave behind, are
-    left out.
+    Sizes and image names may be missing. Polygons with fewer than three corners, which tools leave behind,
+    are skipped.
 
     Raises:
         ValueError: there are none, or some cannot be read or have shapes without an area, such as lines;
@@ -95,7 +95,7 @@ def read_labelme(folder: Path) -> Annotations:
 
     """
     if not folder.is_dir():
-        msg = f'{folder} is no folder' if folder.exists() else f'{folder} does not exist'
+        msg = f'{folder} is not a folder' if folder.exists() else f'{folder} does not exist'
         raise ValueError(msg)
     images: list[AnnotatedImage] = []
     without_area: list[str] = []
@@ -107,7 +107,7 @@ def read_labelme(folder: Path) -> Annotations:
             size = stated_size(content.get('imageHeight'), content.get('imageWidth'))
             shapes = [(shape, str(shape['label'])) for shape in content['shapes']]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            faults.append(f'{path.name} is no labelme file: {type(error).__name__} {error}')
+            faults.append(f'{path.name} is not a labelme file: {type(error).__name__} {error}')
             continue
         image = AnnotatedImage(name, size, [])
         for shape, label in shapes:
@@ -133,7 +133,7 @@ def _kind(shape: dict[str, Any]) -> str:
 
 
 def _mark(shape: dict[str, Any]) -> Mark | None:
-    """Return what marks the pixels of a shape; None if it has fewer points than its kind needs."""
+    """Return the function that marks the pixels of a shape; None if the shape has too few points."""
     kind, points = _kind(shape), points_of(shape['points'])
     if kind not in (*POLYGONS, *OF_TWO_POINTS):
         msg = f'no area; draw one of {", ".join((*POLYGONS, *OF_TWO_POINTS))}'
@@ -155,7 +155,7 @@ def _mark(shape: dict[str, Any]) -> Mark | None:
 
 
 def _disc(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mark the pixels whose centre is no farther from the first point than the second is."""
+    """Mark the pixels of a circle, given by its centre and a point on it."""
     centre, rim = points
     radius = np.hypot(*(rim - centre))
     y, x = np.ogrid[: size[0], : size[1]]
@@ -163,12 +163,12 @@ def _disc(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool
 
 
 def _drawn(text: str) -> NDArray[np.bool_]:
-    """Decode a mask that was drawn, bool (H, W), from a PNG in base64."""
+    """Decode a mask shape, bool (H, W), from a base64 PNG."""
     return np.asarray(decode_image(base64.b64decode(text)).any(2))
 
 
 def _pasted(drawn: NDArray[np.bool_], left: int, top: int, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mark what was drawn in a part of the image whose corner is there."""
+    """Mark the pixels of a mask shape whose top left corner lies at a point of the image."""
     marked = np.zeros(size, bool)
     part = drawn[max(-top, 0) : max(size[0] - top, 0), max(-left, 0) : max(size[1] - left, 0)]
     top, left = max(top, 0), max(left, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training minimizes: cross-entropy of all pixels or of the hardest, and the soft Jaccard loss."""
+"""The training loss: cross-entropy of all or of the hardest pixels, and the soft Jaccard loss."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ['class_weights', 'segmentation_loss', 'soft_jaccard']
 
 
 def class_weights(counts: NDArray[np.int64], offset: float) -> Tensor | None:
-    """Return ENet's class weights, float32 (C,) with mean 1; None if the offset is 0, all alike.
+    """Return ENet's class weights, float32 (C,) with mean 1; None for equal weights, if the offset is 0.
 
     Args:
         counts: pixels of each class, (C,).
@@ -42,7 +42,7 @@ def segmentation_loss(
     Args:
         logits: (N, C, h, w) at the stride of the network.
         labels: int64 (N, H, W) class ids; `UNLABELLED` does not count.
-        weights: of the classes, (C,), or None.
+        weights: class weights, (C,), or None.
         config: `hard_fraction` and `jaccard`.
 
     """
@@ -63,7 +63,7 @@ def segmentation_loss(
 
 
 def _mean_of_hardest(losses: Tensor, fraction: float) -> Tensor:
-    """Average the largest of the losses; 0 if there are none."""
+    """Return the mean of the largest losses; 0 if there are none."""
     if not losses.numel():
         return losses.sum()
     return losses.topk(max(1, round(fraction * losses.numel()))).values.mean()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the rest of a run will take, from how long its parts took so far."""
+"""Predict the remaining time of a run from the time of its parts so far."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from functools import partial
 
 __all__ = ['Pace', 'shown_duration']
 
-LATEST = 1000  # of each kind that count
+LATEST = 1000  # most recent parts of each kind that count
 
 
 class Pace:
-    """Measures the parts of a run by kind, such as steps and validations, and predicts those to come.
+    """Measures the parts of a run by kind, such as steps and validations, and predicts the remaining ones.
 
-    The first of each kind is left out as soon as there are more: it allocates memory and chooses kernels.
+    The first part of each kind is ignored once there are more, since it allocates memory and selects kernels.
 
     Args:
-        clock: returns seconds.
+        clock: returns the time in seconds.
 
     """
 
@@ -36,7 +36,7 @@ class Pace:
         self._taken_s[kind].append(self._clock() - started)
 
     def left_s(self, counts: Mapping[str, int]) -> float:
-        """Predict the seconds that so many parts of each kind take; of kinds not yet measured, none."""
+        """Return the predicted seconds of the given numbers of parts; kinds not yet measured count as 0."""
         return sum(count * self._mean_s(kind) for kind, count in counts.items())
 
     def _mean_s(self, kind: str) -> float:
@@ -46,7 +46,7 @@ class Pace:
 
 
 def shown_duration(seconds: float) -> str:
-    """Return a duration in words: 45 s, 12 min or 3.4 h."""
+    """Return a duration as text: 45 s, 12 min or 3.4 h."""
     if seconds < 100:
         return f'{seconds:.0f} s'
     return f'{seconds / 60:.0f} min' if seconds < 100 * 60 else f'{seconds / 3600:.1f} h'

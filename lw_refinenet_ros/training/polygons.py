@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks as polygons that labelling tools edit, and polygons as masks; through shapely and pycocotools.
+"""Convert masks to polygons for labelling tools and back, with shapely and pycocotools.
 
-A pixel is the square between its corners, as COCO and labelme have it: the pixel at the top left spans
+A pixel is the square between its corners, as in COCO and labelme: the top left pixel spans
 (0, 0) to (1, 1). Unsimplified outlines run along the corners, and painting them restores the mask.
 """
 
@@ -24,14 +24,14 @@ Mask = NDArray[np.uint8]
 
 
 class Region(NamedTuple):
-    """Neighbouring pixels of one class."""
+    """A connected region of one class."""
 
     class_id: int
-    polygon: Polygon  # with holes where other regions lie within
+    polygon: Polygon  # with holes for the regions inside
 
 
 def require_polygon_libraries() -> None:
-    """Refuse before the work what would fail after it.
+    """Check, before the work begins, that the polygon libraries are installed.
 
     Raises:
         ValueError: shapely or pycocotools is not installed.
@@ -44,13 +44,13 @@ def require_polygon_libraries() -> None:
 
 
 def find_regions(label: Mask, tolerance: float) -> list[Region]:
-    """Cut a mask into regions, the largest first; together they cover it without gap or overlap.
+    """Split a mask into regions, largest first, which together cover it without gaps or overlaps.
 
     Args:
-        label: uint8 (H, W) class ids; 255 makes regions too.
-        tolerance: neighbouring outlines are simplified alike, by leaving out corners (Visvalingam and
+        label: uint8 (H, W) class ids; 255 forms regions as well.
+        tolerance: shared outlines are simplified consistently by removing corners (Visvalingam and
             Whyatt, 1993) whose triangle with their neighbours is at most `tolerance` squared in area;
-            in pixels, 0 keeps all.
+            in pixels; 0 keeps all.
 
     """
     import shapely
@@ -64,13 +64,13 @@ def find_regions(label: Mask, tolerance: float) -> list[Region]:
     faces = shapely.get_parts(shapely.polygonize(borders))
     x, y = shapely.get_coordinates(shapely.point_on_surface(faces)).astype(int).T
     simplified = shapely.coverage_simplify(faces, tolerance)
-    # Of the area with the holes filled in, so that what lies in a hole comes after
+    # By the area with holes filled, so that regions in a hole come later
     order = np.argsort(-shapely.area(shapely.polygons(shapely.get_exterior_ring(simplified))), kind='stable')
     return [Region(int(label[y[i], x[i]]), simplified[i]) for i in order]
 
 
 def without_holes(polygon: Polygon) -> list[Polygon]:
-    """Cut a polygon from top to bottom through each of its holes: formats without holes take the pieces."""
+    """Cut a polygon vertically through each hole, for formats without holes."""
     from shapely import LineString
     from shapely.ops import split
 
@@ -83,9 +83,9 @@ def without_holes(polygon: Polygon) -> list[Polygon]:
 
 
 def inside(rings: Sequence[NDArray[np.float64]], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mark the pixels in any of the polygons, float64 (N, 2) of x and y: bool of `size`, (height, width).
+    """Return the pixels inside any of the polygons, float64 (N, 2) of x and y, as bool (height, width).
 
-    Points may be anywhere: time and memory depend on the image's size only.
+    Points may lie outside the image; time and memory depend on the image's size only.
     """
     from pycocotools import mask
 
@@ -116,7 +116,7 @@ def _clip(ring: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float6
 
 
 def encode(rings: Sequence[Sequence[float]], size: tuple[int, int]) -> dict[str, Any]:
-    """Encode the pixels in any of the polygons [x, y, x, y, ...] as COCO's run-length code."""
+    """Encode the pixels inside any of the polygons [x, y, x, y, ...] as COCO run lengths."""
     from pycocotools import mask
 
     code: dict[str, Any] = mask.merge(mask.frPyObjects([list(ring) for ring in rings], *size))

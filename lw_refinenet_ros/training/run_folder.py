@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a training run: its state, to resume from, and its log."""
+"""The folder of a training run: its state for resuming, and its log."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ HEX = '[0-9a-f]'
 
 
 class RunFolder:
-    """Reads and writes the files of a run, the weights apart; each is the old or the new one, whole.
+    """Reads and atomically writes the files of a run, except the weights.
 
     Args:
-        path: of the folder.
+        path: the folder.
 
     """
 
@@ -42,16 +42,16 @@ class RunFolder:
         self.path = path
 
     def check_space(self, values: int) -> None:
-        """Refuse to begin what would fail when the first epoch is saved.
+        """Check that the disk has room for the files of the run.
 
         Args:
-            values: of the network that is trained.
+            values: number of values of the network.
 
         Raises:
-            ValueError: the disk has too little space.
+            ValueError: the disk has too little free space.
 
         """
-        # Values, average and two moments in 4 bytes, before and after; half precision: last, best, a new one
+        # 4 bytes each for values, average and two moments, old and new; 2 bytes for last, best, new
         needed = values * (2 * 4 * 4 + 3 * 2)
         there = sum(file.stat().st_size for name in FILES if (file := self.path / name).is_file())
         folder = next(each for each in (self.path, *self.path.absolute().parents) if each.exists())
@@ -59,12 +59,12 @@ class RunFolder:
         if free + there < needed:
             msg = (
                 f'{folder} has {free >> 20} MiB free; the files of a run need {needed >> 20}: '
-                'free some, or choose another folder'
+                'free some space, or choose another folder'
             )
             raise ValueError(msg)
 
     def remove_leftovers(self) -> None:
-        """Remove the temporary files of a process that was killed while it wrote."""
+        """Remove temporary files that a killed process left behind."""
         for name in FILES:
             for leftover in self.path.glob(f'.{name}.{HEX * 16}.tmp'):
                 leftover.unlink()
@@ -73,8 +73,8 @@ class RunFolder:
         """Write the state, and the log as a table and as curves.
 
         Args:
-            meta: plain values to resume from; `log` is rows of `COLUMNS`.
-            tensors: the same.
+            meta: plain values of the state; `log` is rows of `COLUMNS`.
+            tensors: tensors of the state.
 
         """
         log = meta['log']
@@ -87,10 +87,10 @@ class RunFolder:
             write_atomically(self.path / name, partial(_write, content))
 
     def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """Read the plain values and the tensors of the state; None where there is none.
+        """Return the plain values and the tensors of the state; None if there is none.
 
         Raises:
-            ValueError: it is damaged, or something else.
+            ValueError: the file is damaged or not a state.
 
         """
         path = self.path / STATE
@@ -102,7 +102,7 @@ class RunFolder:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             _ = meta['epoch'], meta['log'], meta['made_of']
         except (SafetensorError, ValueError, TypeError, KeyError) as error:
-            msg = f'{path} is not the state of a run: remove it to begin again, or choose another folder'
+            msg = f'{path} is not the state of a run: remove it to start over, or choose another folder'
             raise ValueError(msg) from error
         return meta, tensors
 

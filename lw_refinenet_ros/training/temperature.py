@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Temperature scaling: confidence calibrated on validation images (Guo et al., ICML 2017)."""
+"""Temperature scaling: calibrate the confidence on validation images (Guo et al., ICML 2017)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 __all__ = ['fit_temperature', 'sample_logits']
 
 PIXELS_PER_IMAGE = 4000
-RANGE = (0.05, 20.0)  # beyond, the network knows nothing and no temperature helps
+RANGE = (0.05, 20.0)  # outside, no temperature can help
 
 
 @torch.no_grad()
 def sample_logits(
     network: Network, card: Card, pairs: Pairs, progress: Callable[[int], None] = lambda _: None
 ) -> tuple[Tensor, Tensor]:
-    """Return logits (N, C), upsampled as for labels, and true classes (N,) of random labelled pixels."""
+    """Return the upsampled logits (N, C) and true classes (N,) of random labelled pixels."""
     random = np.random.default_rng(0)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (card.mean, card.std))
     logits, classes = [], []
@@ -48,7 +48,7 @@ def sample_logits(
 
 
 def fit_temperature(logits: Tensor, classes: Tensor) -> float:
-    """Return the T in `RANGE` for which softmax(logits / T) makes the true classes likeliest."""
+    """Return the T in `RANGE` that maximises the likelihood of the true classes under softmax(logits / T)."""
     log_t = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_t], max_iter=50, line_search_fn='strong_wolfe')
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training loop: resumable after a kill at any moment, to the same result."""
+"""The training loop, which resumes after a kill at any time with the same result."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ __all__ = ['Trainer']
 
 Validate = Callable[[Network], dict[str, Any]]
 
-REPORT_S = 10.0  # between two lines of progress within an epoch
+REPORT_S = 10.0  # between two progress lines within an epoch
 
 
 class Trainer:
     """Trains one network in a run folder: `state`, `last` and `best.safetensors`, `log.csv`, `curves.svg`.
 
-    A folder is for one process at a time: see `lock_folder`.
+    One process at a time may use a folder: see `lock_folder`.
 
     Args:
-        model: the network to start from; trained in place.
-        card: what the weights files will say; `training` and `metrics` are filled in here.
+        model: the initial network, trained in place.
+        card: the card of the weights files; `training` and `metrics` are filled in here.
         pairs: the training data.
         config: the options.
-        run: folder of the run; an unfinished run in it is resumed.
+        run: the folder of the run; an unfinished run in it is resumed.
         device: 'cpu' or 'cuda'.
         validate: returns `{'miou': ..., ...}` of the averaged network; None without validation data.
-        report: takes one line of progress.
+        report: called with each progress line.
 
     Raises:
-        ValueError: the folder holds a run with other options, classes or images, or its state is damaged.
+        ValueError: the folder has a run with other options, classes or images, or a damaged state.
 
     """
 
@@ -95,11 +95,11 @@ class Trainer:
         return max((row['miou'] for row in self.log if row['miou'] is not None), default=0.0)
 
     def train(self) -> None:
-        """Run until the last epoch; state, log and weights are written after each.
+        """Train until the last epoch; write state, log and weights after each.
 
         Raises:
-            ValueError: the loss is no longer finite, or memory does not suffice.
-            OSError: the disk is full or becomes so; what was saved before stays.
+            ValueError: the loss is not finite, or memory is exhausted.
+            OSError: the disk is full; earlier files are kept.
 
         """
         if self.epoch < self.config.epochs:
@@ -141,7 +141,7 @@ class Trainer:
         )
 
     def _left(self, epoch: int, steps: int = 0) -> str:
-        """Predict how long the run will take on, after so many epochs and so many steps of the next."""
+        """Return the predicted remaining seconds after so many epochs and so many steps of the next."""
         every = self.config.validate_every
         validations = -(-self.config.epochs // every) - epoch // every
         counts = {
@@ -162,10 +162,10 @@ class Trainer:
         return groups
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (N, 3, h, w) uint8 and (N, h, w) int64 of one epoch, prepared ahead in the pool's threads."""
+        """Yield batches of one epoch, uint8 (N, 3, h, w) and int64 (N, h, w), by the pool's threads."""
         size = self.config.batch_size
         order = np.random.default_rng((self.config.seed, self.epoch)).permutation(len(self.data))
-        # Every batch is full, since batch norm needs it: some images come twice in an epoch.
+        # Batch norm needs full batches, so some images occur twice in an epoch.
         order = np.resize(order, -(-len(order) // size) * size)
 
         def crop(position: int) -> tuple[Tensor, Tensor]:
@@ -235,7 +235,7 @@ class Trainer:
                 self.average[name].copy_(value)
 
     def _averaged(self, use: Callable[[Network], Any]) -> Any:
-        """Call `use` with the network holding the averaged weights."""
+        """Call `use` with the network temporarily holding the averaged weights."""
         current = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.model.load_state_dict(self.average)
         try:
@@ -251,14 +251,14 @@ class Trainer:
             metrics: dict[str, Any] = self._averaged(self.validate)
         if name := only_class(metrics.get('per_class_iou', {})):
             self.report(
-                f'warning: the network recognizes nothing but {name}; '
-                'if that lasts, look at the masks, and at the learning rates'
+                f'warning: the network predicts nothing but {name}; '
+                'if this persists, check the masks and the learning rates'
             )
         return metrics
 
     def _save(self, metrics: dict[str, Any], *, best: bool) -> None:
         training = dict(self.card.training, epochs_done=self.epoch, config=asdict(self.config))
-        # int8 ranges that the card may have are of the weights before
+        # int8 ranges on the card belong to the earlier weights
         card = replace(self.card, training=training, metrics=metrics, quantization={})
         for name in ['last', *(['best'] if best else [])]:
             self._averaged(partial(_save_weights, self.files.path / f'{name}.safetensors', card))
@@ -273,7 +273,7 @@ class Trainer:
         return tensors
 
     def _made_of(self) -> dict[str, Any]:
-        """Return what must not change when a run is resumed."""
+        """Return what must be the same when a run is resumed."""
         return {
             **asdict(self.config),
             'classes': self.card.labels.to_dict()['classes'],

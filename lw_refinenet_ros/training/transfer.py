@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Initialize a network with the weights of a trained one, whose classes may differ."""
+"""Initialise a network with the weights of a trained one, whose classes may differ."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class CarriedOver:
     """How the classes of a network relate to those of the trained one.
 
     Attributes:
-        kept: classes of both, by name; their rows of the classifier are copied.
-        new: classes of the network alone; their rows stay random.
-        dropped: classes of the trained network alone.
+        kept: classes of both, by name; their classifier rows are copied.
+        new: classes of the network only; their rows stay random.
+        dropped: classes of the trained network only.
 
     """
 
@@ -33,7 +33,7 @@ class CarriedOver:
     dropped: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Describe it in one line."""
+        """Describe the transfer in one line."""
         if not (self.new or self.dropped):
             return f'taken whole, with its {len(self.kept)} classes'
         groups = (('kept', self.kept), ('new', self.new), ('left out', self.dropped))
@@ -43,12 +43,12 @@ class CarriedOver:
 
 @torch.no_grad()
 def carry_over(network: Network, labels: LabelSet, trained: Network, trained_labels: LabelSet) -> CarriedOver:
-    """Copy every tensor of a trained network; of the classifier, the rows of classes of the same name.
+    """Copy all tensors of a trained network, but only the classifier rows of classes of the same name.
 
     Args:
         network: changed in place.
         labels: its classes.
-        trained: built as `network` is, but for the number of classes.
+        trained: the same architecture as `network`, except for the number of classes.
         trained_labels: its classes.
 
     """

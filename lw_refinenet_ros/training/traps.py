@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mistakes in training data that training survives, and that make its result useless."""
+"""Find mistakes in training data that do not stop training but make its result useless."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ['find_traps', 'only_class']
 
 
 def find_traps(pairs: Pairs) -> list[str]:
-    """Describe what is probably wrong with the masks, one line each; empty if nothing is."""
+    """Return one line for each probable mistake in the masks."""
     names = pairs.labels.names
     present = np.flatnonzero(pairs.counts).tolist()
     if len(names) == 1:
-        return [f'{names[0]!r} is the only class: every pixel will get it; add one for everything else']
+        return [f'{names[0]!r} is the only class, so every pixel will get it; add one for everything else']
     traps = []
     if present == [0, UNLABELLED]:
         traps.append(
-            f'the masks hold only 0 ({names[0]!r}) and {UNLABELLED}, which is unlabelled and not trained on; '
-            f'if it was meant to be {names[1]!r}, its id is 1'
+            f'the masks hold only 0 ({names[0]!r}) and {UNLABELLED}, which is unlabelled and ignored in '
+            f'training; if it was meant to be {names[1]!r}, its id is 1'
         )
     if absent := [name for index, name in enumerate(names) if index not in present]:
         traps.append(

@@ -145,7 +145,7 @@ def test_an_image_that_is_there_is_never_written_over(label, tmp_path, street, c
     cv2.imwrite(str(tmp_path / 'new' / '1.png'), 255 - street)
     before = (images / '1.png').read_bytes()
     assert label(tmp_path / 'new', '--every', 1) == 1
-    assert f'{images}/1.png is another image' in capsys.readouterr().err
+    assert f'{images}/1.png is a different image' in capsys.readouterr().err
     assert (images / '1.png').read_bytes() == before
 
 

@@ -167,9 +167,9 @@ def test_run_length_codes_of_a_coco_file_are_read(tmp_path):
 @pytest.mark.parametrize(
     ('content', 'said'),
     [
-        ('{', 'no COCO file: not JSON'),
-        ('[' * 100_000, 'no COCO file: not JSON'),
-        ('[]', 'no COCO file'),
+        ('{', 'not a COCO file: not JSON'),
+        ('[' * 100_000, 'not a COCO file: not JSON'),
+        ('[]', 'not a COCO file'),
         ('{"images": [], "categories": {}, "annotations": []}', 'lacks lists of categories'),
         ('{"images": [{"id": 1}], "categories": [], "annotations": []}', r"images\[0\] has no 'file_name'"),
         (
@@ -189,7 +189,7 @@ def test_all_faults_of_labelme_files_are_listed_at_once(tmp_path):
     content = {'imagePath': 'a.jpg', 'imageHeight': 9, 'imageWidth': 9, 'shapes': [line]}
     (tmp_path / 'a.json').write_text(json.dumps(content))
     (tmp_path / 'b.json').write_text('not json')
-    with pytest.raises(ValueError, match=r'(?s)a\.json: a line .*b\.json is no labelme file'):
+    with pytest.raises(ValueError, match=r'(?s)a\.json: a line .*b\.json is not a labelme file'):
         read_labelme(tmp_path)
     (tmp_path / 'empty').mkdir()
     with pytest.raises(ValueError, match=r'no \.json files'):
@@ -251,22 +251,22 @@ def test_the_size_of_an_image_may_be_missing(tmp_path):
 @pytest.mark.parametrize(
     ('segmentation', 'changes', 'words'),
     [
-        ([], {}, 'no outline: label with polygons'),
+        ([], {}, 'no outline: annotate with polygons'),
         ('', {}, 'no outline'),
-        ([RING[:-1]], {}, 'no pairs of coordinates'),
+        ([RING[:-1]], {}, 'not pairs of coordinates'),
         ([[1, 2, 3, 4, 5, None]], {}, 'not finite'),
         ([[1, 2, 3, 4, 5, float('inf')]], {}, 'not finite'),
-        ([[1, 2, 3, 4, 5, [6]]], {}, 'no pairs of coordinates'),
+        ([[1, 2, 3, 4, 5, [6]]], {}, 'not pairs of coordinates'),
         ([RING], {'image_id': 2}, 'the file has no image 2'),
         ([RING], {'category_id': 5}, 'the file has no category 5'),
-        ([RING], {'category_id': None}, 'None is no id'),
-        ([RING], {'image_width': -64}, '-64x48 is no size'),
-        ([RING], {'image_file_name': ''}, "'' is no file name"),
+        ([RING], {'category_id': None}, 'None is not an id'),
+        ([RING], {'image_width': -64}, '-64x48 is not an image size'),
+        ([RING], {'image_file_name': ''}, "'' is not a file name"),
         ({'size': [64, 48], 'counts': RUNS}, {}, r'is for 48x64, a\.jpg is 64x48'),
         ({'size': [48, 64], 'counts': RUNS[:-1]}, {}, 'does not fill'),
         ({'size': [48, 64], 'counts': [-1, 48 * 64 + 1]}, {}, 'does not fill'),
-        ({'size': [48, 64], 'counts': 'o' * 1000}, {}, 'no run-length code'),
-        ({'size': [48, 64], 'counts': '#'}, {}, 'no run-length code'),
+        ({'size': [48, 64], 'counts': 'o' * 1000}, {}, 'not a run-length encoding'),
+        ({'size': [48, 64], 'counts': '#'}, {}, 'not a run-length encoding'),
         ({'size': [48, 64]}, {}, "has no 'counts'"),
     ],
 )
@@ -344,7 +344,7 @@ def test_a_circle_is_a_disc_and_a_drawn_mask_may_leave_the_image(tmp_path):
         ('point', [[0, 0]], 'no area'),
         ('circle', [[0, 0], [1, 1], [2, 2]], '3 points'),
         ('polygon', [[0, 0], [1, None], [2, 2]], 'not finite'),
-        ('polygon', 'everything', 'no pairs of coordinates'),
+        ('polygon', 'everything', 'not pairs of coordinates'),
         ('mask', [[0, 0], [1, 1]], "has no 'mask'"),
     ],
 )

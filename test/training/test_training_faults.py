@@ -30,7 +30,7 @@ CONFIG = TrainingConfig(
     width=8, epochs=2, batch_size=2, crop_height=32, crop_width=64, validate_every=1, warmup_epochs=0
 )
 ONLY_0_AND_255 = (
-    "the masks hold only 0 ('c0') and 255, which is unlabelled and not trained on; "
+    "the masks hold only 0 ('c0') and 255, which is unlabelled and ignored in training; "
     "if it was meant to be 'c1', its id is 1"
 )
 OPTIONS = ('--batch-size', '2', '--crop-height', '32', '--crop-width', '64', '--epochs', '1')
@@ -85,7 +85,7 @@ def trainer(data: Path, run: Path, config: TrainingConfig = CONFIG, **options: o
         (
             [mask_of(0, 255)],
             1,
-            ["'c0' is the only class: every pixel will get it; add one for everything else"],
+            ["'c0' is the only class, so every pixel will get it; add one for everything else"],
         ),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_network_that_recognizes_one_class_is_named(data, tmp_path):
     trainer(
         data, tmp_path / 'run', replace(CONFIG, epochs=1), validate=lambda _: scores, report=lines.append
     ).train()
-    assert any('warning: the network recognizes nothing but c0' in line for line in lines)
+    assert any('warning: the network predicts nothing but c0' in line for line in lines)
 
 
 def test_folders_that_are_not_there_are_called_that(tmp_path, data, capsys):
@@ -257,7 +257,7 @@ def test_a_full_disk_is_named_and_what_was_saved_stays(data, tmp_path, name, lim
 def test_a_disk_that_is_nearly_full_is_named_before_training(data, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage._replace(free=1 << 20))
-    with pytest.raises(ValueError, match=r'has 1 MiB free; the files of a run need \d+: free some'):
+    with pytest.raises(ValueError, match=r'has 1 MiB free; the files of a run need \d+: free some space'):
         trainer(data, tmp_path / 'other').train()
     assert not (tmp_path / 'other').exists()
 
