@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables behind the figures in the documentation; `python -m benchmark` makes them all."""
+"""The benchmarks behind the figures in the documentation; `python -m benchmark` runs them all."""

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the tables of this folder, or those that are named: `python -m benchmark [NAME...]`."""
+"""Run all benchmarks of this folder, or the named ones: `python -m benchmark [NAME...]`."""
 
 import importlib
 import sys
 from pathlib import Path
 
 TABLES = sorted(f.stem for f in Path(__file__).parent.glob('[!_]*.py') if 'def main' in f.read_text())
-LONG = {'faults'}  # an hour; only when named
+LONG = {'faults'}  # takes an hour; runs only when named
 
 names = sys.argv[1:] or [name for name in TABLES if name not in LONG]
 if unknown := [name for name in names if name not in TABLES]:
@@ -15,7 +15,7 @@ missing = 0
 for name in names:
     try:
         importlib.import_module(f'benchmark.{name}').main()
-    except SystemExit as unable:  # what this machine lacks for one table does not keep the others from it
+    except SystemExit as unable:  # a table that cannot run here does not stop the others
         print(unable.code, file=sys.stderr)
         missing += 1
-sys.exit(missing > 0 and bool(sys.argv[1:]))  # of all tables some may lack a GPU or data
+sys.exit(missing > 0 and bool(sys.argv[1:]))  # among all tables, some may lack a GPU or data

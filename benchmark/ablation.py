@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What RefineNet's parts cost: from the original to the light-weight network, one part after the other."""
+"""The cost of RefineNet's parts: from the original to the light-weight network, one part at a time."""
 
 import time
 from statistics import median
@@ -24,7 +24,7 @@ VARIANTS = {
 
 
 def main() -> None:
-    """Measure all variants in turn, round after round, so that the machine's moods hit all alike."""
+    """Time all variants in interleaved rounds, so that fluctuations of the machine affect all alike."""
     networks = [build_model('refinenet_resnet50', CLASSES, **dials).eval() for dials in VARIANTS.values()]
     image = torch.randn(1, 3, *SIZE)
     latencies: list[list[float]] = [[] for _ in networks]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CPU path: image in, label and overlay out, against the published pipeline and the bare network."""
+"""The CPU path, image to label and overlay, against the published pipeline and the network alone."""
 
 import dataclasses
 import importlib.util
@@ -26,7 +26,7 @@ UPSTREAM = 'published pipeline'
 
 
 def main() -> None:
-    """Measure all in turn, round after round."""
+    """Time everything in interleaved rounds."""
     torch.manual_seed(0)
     torch.set_num_threads(THREADS)
     network = build_model(ARCHITECTURE, CLASSES).eval()
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def network_alone(network, card, precision):
-    """Give a call of the bare network in OpenVINO."""
+    """Return a call of the network alone in OpenVINO."""
     x = ops.parameter([1, 3, *SIZE], np.float32)
     ranges = card.quantization if precision == 'int8' else None
     model = ov.Model([add_network(rewrite_for_cpu(network), x.output(0), ranges)], [x])

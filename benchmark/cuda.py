@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CUDA path against the published pipeline, against eager PyTorch and against what the card can do.
+"""The CUDA path against the published pipeline, eager PyTorch and the roofline of the GPU.
 
-All that a session with a GPU needs: measure, then check kernels and engine, each in ten minutes.
+On a machine with a GPU, run these to measure, and to check kernels and engine; each takes ten minutes.
 
     PYTHONUNBUFFERED=1 python3 -m benchmark cuda
     python3 -m pytest test/inference/test_fused.py test/inference/test_cuda.py
 
 The roofline counts every operation of the rewritten network: its multiply-adds, and the bytes that it must
-read and write when nothing stays in a cache, each against what this card's own matrix product and copy reach.
+read and write without any cache, relative to what a matrix product and a copy reach on this GPU.
 """
 
 import sys
@@ -38,11 +38,11 @@ UPSTREAM, OURS = 'published pipeline', 'ours, fp16, graph'
 
 
 def main() -> None:
-    """Measure all in turn, round after round; ends with exit code 1 where there is no CUDA device."""
+    """Time everything in interleaved rounds; exit with 1 if there is no CUDA device."""
     if not torch.cuda.is_available():
         sys.exit('cuda: no CUDA device here, so nothing was measured')
     torch.manual_seed(0)
-    torch.backends.cudnn.benchmark = True  # for the eager configurations; the engine sees to itself
+    torch.backends.cudnn.benchmark = True  # for the eager configurations; the engine handles its own
     torch.backends.cuda.matmul.allow_tf32 = True
     flops, bandwidth = peaks()
     rows, notes = [], [conditions(flops, bandwidth)]
@@ -82,7 +82,7 @@ def conditions(flops: float, bandwidth: float) -> str:
 
 
 def measure(architecture: str) -> dict[str, list[float]]:
-    """Time every way to run a network, milliseconds."""
+    """Time every way to run a network, in milliseconds."""
     network = build_model(architecture, CLASSES).eval()
     colors = tuple((10 * i, 5 * i, 255 - 10 * i) for i in range(CLASSES))
     labels = LabelSet('numbers', tuple(map(str, range(CLASSES))), colors)
@@ -115,14 +115,14 @@ def measure(architecture: str) -> dict[str, list[float]]:
 
 
 class UpstreamOnCuda(UpstreamPipeline):
-    """The published pipeline with its network on the device: the scores come back at the network's stride."""
+    """The published pipeline with its network on the device; the scores return at the network's stride."""
 
     def __init__(self, network, card):
         super().__init__(lambda x: network(x.cuda()).cpu(), card)
 
 
 class EagerHalf:
-    """What one would write by hand: half precision, channels last, everything on the device."""
+    """The obvious eager version: half precision, channels last, everything on the device."""
 
     def __init__(self, module, card):
         self._network = module.to('cuda', torch.float16, memory_format=torch.channels_last)
@@ -154,7 +154,7 @@ def peaks(size: int = 8192, rounds: int = 10) -> tuple[float, float]:
 
 
 class Roofline(TorchDispatchMode):
-    """Sums what each operation costs at least, by its arithmetic or by its bytes."""
+    """Sums the minimum time of each operation, by its arithmetic or its bytes."""
 
     def __init__(self, flops: float, bandwidth: float) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class Roofline(TorchDispatchMode):
 
 
 class CountedKernels:
-    """The kernels as the roofline counts them: each one reads its arguments and writes its result once."""
+    """The kernels as counted for the roofline: each reads its arguments and writes its result once."""
 
     @staticmethod
     def max_pool(x, kernel, stride=1, padding=0):
@@ -191,7 +191,7 @@ class CountedKernels:
 
 
 def roofline(architecture: str, flops: float, bandwidth: float) -> tuple[float, int, int]:
-    """Give the seconds that a network takes at least, its multiply-adds and its bytes in half precision."""
+    """Return the minimum seconds of a network, its multiply-adds and its bytes in half precision."""
     network = fuse(rewrite_for_inference(build_model(architecture, CLASSES)), CountedKernels)
     network = network.to('meta', torch.float16)
     with torch.no_grad(), Roofline(flops, bandwidth) as counted:

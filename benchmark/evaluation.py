@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluating a bag against running the segmenter alone: frames a second, in turn, in one process."""
+"""Frames per second of evaluating a bag and of the segmenter alone, interleaved in one process."""
 
 import tempfile
 import time
@@ -20,7 +20,7 @@ IMAGES, MASKS = '/camera/image', '/camera/mask'
 
 
 def main() -> None:
-    """Time both on the same frames, round after round, so that the machine's moods hit all alike."""
+    """Time both on the same frames in interleaved rounds, so that fluctuations affect both alike."""
     segmenter = Segmenter.load()
     images = pictures(FRAMES)
     for confidence in (False, True):
@@ -80,21 +80,21 @@ def main() -> None:
 
 
 def pictures(count, size=SIZE):
-    """Give frames of a street-like scene that moves: smooth blobs, uint8 (H, W, 3)."""
+    """Return frames of a moving, street-like scene of smooth blobs, uint8 (H, W, 3)."""
     noise = np.random.default_rng(0).integers(0, 255, (18, 24, 3), np.uint8)
     scene = cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
     return [np.roll(scene, 5 * index, axis=1) for index in range(count)]
 
 
 def shifted(label):
-    """Make a mask of labels that are a little off, with a strip that has no truth."""
+    """Return a slightly wrong mask with a strip without truth."""
     truth = np.roll(label, 3, axis=1)
     truth[:8] = 255
     return truth
 
 
 def write_bag(path, images, masks):
-    """Write images and masks at 10 Hz; both repeat as long as there are images."""
+    """Write images and masks at 10 Hz, repeating the masks as needed."""
     with BagWriter(path) as bag:
         for index, (image, mask) in enumerate(zip(images, masks)):
             stamp_ns = 1_700_000_000_000_000_000 + index * 100_000_000

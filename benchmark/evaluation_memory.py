@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much memory evaluating a large bag takes: `python -m benchmark.evaluation_memory --gb 10`."""
+"""The memory needed to evaluate a large bag: `python -m benchmark.evaluation_memory --gb 10`."""
 
 import argparse
 import itertools
@@ -15,9 +15,9 @@ from benchmark.table import store
 from lw_refinenet_ros.cli.options import Progress
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
-SMALL_GB = 0.1  # what is compared with: the model, the libraries and a few frames
+SMALL_GB = 0.1  # the baseline: the model, the libraries and a few frames
 
-# Evaluates a bag in a process of its own and says how much memory it had at most, in bytes.
+# Evaluates a bag in its own process and prints its peak memory in bytes.
 PROBE = """
 import resource, sys
 from lw_refinenet_ros.cli.main import main
@@ -28,7 +28,7 @@ sys.exit(status)
 
 
 def compare(size_gb: float, image_size: tuple[int, int], parent: Path | None, weights: str) -> None:
-    """Evaluate a small bag and one of this size, made in a folder for the time being."""
+    """Evaluate a small bag and one of the given size, created in a temporary folder."""
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         free_gb = shutil.disk_usage(folder).free / 1e9
         if free_gb < 1.1 * size_gb:
@@ -49,7 +49,7 @@ def compare(size_gb: float, image_size: tuple[int, int], parent: Path | None, we
 
 
 def measure(folder, gigabytes, image_size, weights):
-    """Make a bag of this size, evaluate it, and give its row; both show how far they are."""
+    """Create a bag of this size, evaluate it, and return its row."""
     bag, images = folder / 'bag.mcap', pictures(20, image_size)
     masks = [shifted(image[..., 0] // 128) for image in images]  # classes 0 and 1, which every network has
     frames = max(1, round(gigabytes * 1e9 / (images[0].nbytes + masks[0].nbytes)))
@@ -80,9 +80,9 @@ def measure(folder, gigabytes, image_size, weights):
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--gb', type=float, default=10.0, help='size of the bag (default: 10)')
-    parser.add_argument('--folder', type=Path, help='where it is made (default: the temporary folder)')
-    parser.add_argument('--weights', default=DEFAULT_WEIGHTS, help='a small network is faster')
-    parser.add_argument('--width', type=int, default=1920, help='of the images (default: 1920)')
-    parser.add_argument('--height', type=int, default=1080, help='of the images (default: 1080)')
+    parser.add_argument('--folder', type=Path, help='folder for the bag (default: the temporary folder)')
+    parser.add_argument('--weights', default=DEFAULT_WEIGHTS, help='weights; a small network is faster')
+    parser.add_argument('--width', type=int, default=1920, help='width of the images (default: 1920)')
+    parser.add_argument('--height', type=int, default=1080, help='height of the images (default: 1080)')
     options = parser.parse_args()
     compare(options.gb, (options.height, options.width), options.folder, options.weights)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the shipped weights fail: their worst frames of CamVid's val split, drawn without the photographs.
+"""The worst frames of the shipped weights on CamVid's val split, drawn without the photographs.
 
 `CAMVID=FOLDER make benchmark ARGS=failures` writes weights/NAME_failures.png for each model card.
 """
@@ -18,12 +18,12 @@ from lw_refinenet_ros.resources import find_weights
 from lw_refinenet_ros.training.dataset import find_pairs, read_pair
 
 FRAMES = 4
-APART = 10  # frames between two that are shown: neighbours fail alike
+APART = 10  # minimum distance of the frames shown, because neighbours fail alike
 INK = (51, 65, 85)
 
 
 def main() -> None:
-    """Draw what was predicted beside what is wrong in it, the lowest mean IoU first."""
+    """Draw predictions beside their errors, lowest mean IoU first."""
     if 'CAMVID' not in os.environ:
         sys.exit('failures: skipped, CAMVID=FOLDER with val/images and val/labels is not set')
     pairs = find_pairs(Path(os.environ['CAMVID']) / 'val')
@@ -57,7 +57,7 @@ def _mean_iou(truth: np.ndarray, label: np.ndarray, classes: int) -> float:
 def _draw(
     segmenter: Segmenter, name: str, miou: float, _: int, label: np.ndarray, truth: np.ndarray
 ) -> np.ndarray:
-    """Put the prediction beside its faults: the right ones pale, the wrong in their true class's colour."""
+    """Draw the prediction beside its errors: correct pixels pale, wrong ones in their true class's colour."""
     predicted = paint_label(label, segmenter.labels)
     pale = (255 - (255 - predicted.astype(np.int16)) // 6).astype(np.uint8)
     wrong = (truth != label) & (truth < len(segmenter.labels.names))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything at once around the running node: floods, swaps, transitions, bad messages, peers that freeze."""
+"""Everything at once on the running node: floods, swaps, transitions, bad messages, freezing peers."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ SIZES = ((480, 640), (96, 128), (272, 640), (1, 1), (600, 800), (33, 47))  # (he
 TOPICS = dict.fromkeys(('label', 'confidence', 'color', 'overlay'), Image)
 TOPICS |= {'overlay/compressed': CompressedImage, 'points': PointCloud2}
 TRANSITIONS = ('configure', 'activate', 'activate', 'deactivate', 'cleanup')
-ANSWER_S = 5.0  # that a client waits before it gives up on an answer
+ANSWER_S = 5.0  # before a client gives up on an answer
 FLAT = 1.05  # of the memory after the first part may be there after the second
-SERVED_S = 1.0  # to the first label once all is over
+SERVED_S = 1.0  # to the first label afterwards
 IDLE_S, IDLE_CORES = 20.0, 0.01
 TICKS = os.sysconf('SC_CLK_TCK')
 
 
-# Peers, each a process of its own
+# Peers, each in its own process
 
 
 class Peer:
-    """A node that abuses the other until it is told to end, and then prints what it did."""
+    """A node that abuses the node under test until it is told to end, and prints what it did."""
 
     def __init__(self, role: str, seed: int) -> None:
         rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
@@ -66,7 +66,7 @@ class Peer:
         os._exit(0)
 
     def ask(self, client: object, request: object) -> object | None:
-        """Return the answer to a request, None if there is none in time."""
+        """Return the answer to a request, or None on a timeout."""
         future = client.call_async(request)
         rclpy.spin_until_future_complete(self.node, future, timeout_sec=ANSWER_S)
         if not future.done():
@@ -74,7 +74,7 @@ class Peer:
         return future.result() if future.done() else None
 
     def publish(self, *_: str) -> None:
-        """Publish pictures of all sizes and bad messages, each by one of many publishers."""
+        """Publish images of all sizes and bad messages, each from one of many publishers."""
         good = originals()['Image']
         pictures = [np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8) for size in SIZES]
         messages = [
@@ -94,7 +94,7 @@ class Peer:
             time.sleep(0.01)
 
     def subscribe(self, *_: str) -> None:
-        """Subscribe to every output many times over, and come and go."""
+        """Subscribe to every output many times, and unsubscribe again."""
         names = list(TOPICS)
         subscriptions = [self._subscription(names[index % len(names)]) for index in range(SUBSCRIBERS)]
         while True:
@@ -113,7 +113,7 @@ class Peer:
         return self.node.create_subscription(TOPICS[name], f'{NODE}/{name}', count, 1)
 
     def change_state(self, *_: str) -> None:
-        """Ask for transitions at random."""
+        """Request random lifecycle transitions."""
         client = self.node.create_client(ChangeState, f'{NODE}/change_state')
         while True:
             request = ChangeState.Request()
@@ -138,12 +138,12 @@ class Peer:
             self.done[f'{name}{" unanswered" if response is None else ""}'] += 1
 
 
-# The one that drives them
+# The process that drives them
 
 
 @contextmanager
 def peer(role: str, seed: int, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a peer; `stop` ends it before that."""
+    """Run a peer until `stop` or the end of its time."""
     command = [sys.executable, '-m', 'benchmark.fault_abuse', role, str(seed), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -154,7 +154,7 @@ def peer(role: str, seed: int, *arguments: str) -> Iterator[subprocess.Popen[str
 
 
 def stop(process: subprocess.Popen[str]) -> Counter:
-    """End a peer and return what it did; it may be frozen, or hang after others died."""
+    """End a peer, which may be frozen or hang after others died, and return what it did."""
     process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGTERM)
     try:
@@ -167,7 +167,7 @@ def stop(process: subprocess.Popen[str]) -> Counter:
 def abuse(
     node: LongRun, weights: list[str], seconds: float, seed: int, progress: Callable[[int], None]
 ) -> list[dict]:
-    """Abuse a node in two parts, a fifth and the rest; it then has to be as good as new.
+    """Abuse a node in two parts, a fifth and the rest; afterwards it must work as before.
 
     Raises:
         AssertionError: the node died, holds more after the second part than after the first, serves no label
@@ -192,7 +192,7 @@ def abuse(
 
 
 def check(rows: list[dict]) -> None:
-    """Hold the node's state after the abuse against what it may be."""
+    """Check the node's state after the abuse."""
     early, late = (row['memory (MB)'] for row in rows)
     assert late <= early * FLAT, f'memory grows from {early:.1f} to {late:.1f} MB'
     for row in rows:
@@ -203,7 +203,7 @@ def check(rows: list[dict]) -> None:
 def _play(
     node: LongRun, weights: list[str], seconds: float, seed: int, progress: Callable[[int], None]
 ) -> Counter:
-    """Let all peers loose, and freeze one after the other for a while."""
+    """Run all peers, freezing one after the other for a while."""
     rng = random.Random(seed)
     roles = ['publish', 'subscribe', 'set_parameters', *['change_state'] * LIFECYCLE_CLIENTS]
     with ExitStack() as stack:
@@ -251,7 +251,7 @@ def _restore(node: LongRun, good: dict) -> float:
 
 
 def _cores(node: LongRun) -> float:
-    """Return the cores that the node keeps busy without a camera and without a subscriber of images."""
+    """Return the cores that the node keeps busy without a camera and without image subscribers."""
 
     def ticks() -> int:
         fields = Path(f'/proc/{node.process.pid}/stat').read_text().rpartition(')')[2].split()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands ended by signals at random moments of their lives, from Python's first line to their last."""
+"""Commands ended by signals at random moments, from Python's first line to their last."""
 
 import os
 import random
@@ -25,7 +25,7 @@ FRAMES, RATE_HZ, SIZE = 15, 10, (96, 128)
 
 
 def end_commands_at_random(weights: Path, folder: Path, times: int, seed: int, progress) -> list[dict]:
-    """Start each command and send it a signal, so many times for each signal; count how it ended.
+    """Start each command and send it each signal many times; count how it ended.
 
     Raises:
         AssertionError: it ended with another status, left a process behind, or printed a traceback.
@@ -40,7 +40,7 @@ def end_commands_at_random(weights: Path, folder: Path, times: int, seed: int, p
             while sum(map(len, ends.values())) < times:
                 moment = rng.uniform(0, lifetime)
                 ended = _end(command, moment, number)
-                if ended is None:  # it was done before
+                if ended is None:  # it had finished before
                     continue
                 status, seconds, left, output = ended
                 said = f'{name}, {number.name} after {moment:.3f} s: status {status}, left {left}: {output}'
@@ -67,7 +67,7 @@ def end_commands_at_random(weights: Path, folder: Path, times: int, seed: int, p
 def _end(
     command: list[str], moment: float, number: signal.Signals
 ) -> tuple[int, float, list[str], str] | None:
-    """Give status, seconds to the end, what still runs, and the output; None if it ended by itself before."""
+    """Return status, seconds to the end, what still runs, and the output; None if it had ended by itself."""
     run = str(uuid.uuid4())
     with subprocess.Popen(
         [part.format(run=run) for part in command],
@@ -92,13 +92,13 @@ def _end(
 
 
 def _is_exiting(pid: int) -> bool:
-    """Whether the kernel takes the process down already, which signals do not reach any more."""
+    """Return whether the kernel is already ending the process, out of reach of signals."""
     fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
     return fields[0] == 'Z' or bool(int(fields[6]) & PF_EXITING)
 
 
 def _running(mark: str) -> list[str]:
-    """Name the processes that have the mark in their environment."""
+    """Return the processes with the mark in their environment."""
     found = []
     for environment in Path('/proc').glob('[0-9]*/environ'):
         try:
@@ -117,7 +117,7 @@ def _lifetime(command: list[str]) -> float:
 
 
 def _commands(weights: Path, folder: Path) -> dict[str, list[str]]:
-    """Write a short recording with truth and a small data set; give the commands that use them."""
+    """Write a short recording with masks and a small data set; return the commands that use them."""
     bag, data = folder / 'bag.mcap', folder / 'data'
     rng = np.random.default_rng(0)
     for part in ('images', 'labels'):

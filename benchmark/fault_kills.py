@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`segment` is killed while it writes: every file under its name must be whole, whenever that was."""
+"""`segment` killed while it writes: every file under its final name must be complete."""
 
 import random
 import shutil
@@ -18,7 +18,7 @@ from lw_refinenet_ros.image.label_png import read_label_png
 
 SIZE = (240, 320)  # height, width
 IMAGES = 60
-LONGEST_S = 0.2  # after a number of files is there, so that a kill can come at any moment
+LONGEST_S = 0.2  # delay after a number of files, so that a kill can come at any moment
 
 
 def kill_while_writing(
@@ -57,7 +57,7 @@ def kill_while_writing(
 
 
 def _whole_files(out: Path) -> Counter:
-    """Read every file that has its name; hidden temporary files have another."""
+    """Read every file under its final name, ignoring hidden temporary files."""
     for path in out.glob('labels/[!.]*'):
         assert read_label_png(path).shape == SIZE, path
     for path in out.glob('overlays/[!.]*'):

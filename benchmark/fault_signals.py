@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node ended by signals at random moments of its life, from its first import to full load."""
+"""The node ended by signals at random moments, from its first import to full load."""
 
 import random
 import signal
@@ -16,7 +16,7 @@ PATIENCE_S = 120.0
 
 
 def end_at_random(weights: str, times: int, seed: int, progress=lambda done: None) -> list[dict]:
-    """Start and end the node so many times with each signal, one start after the other, under load.
+    """Start the node and end it with each signal many times, one start after the other, under load.
 
     Raises:
         AssertionError: it did not end, or complained: a status other than 0 and its signal's, or a traceback
@@ -55,7 +55,7 @@ def end_at_random(weights: str, times: int, seed: int, progress=lambda done: Non
 
 
 def time_to_active(weights: str) -> float:
-    """Start the node, wait until it says which images it segments, and end it; give how long that took."""
+    """Start the node, wait until it logs which images it segments, and end it; return the time it took."""
     process = _start(weights)
     try:
         started = time.monotonic()

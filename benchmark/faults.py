@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong around a camera, many times over: `python -m benchmark.faults [NAME[=AMOUNT]...]`.
+"""Fault injection, many times over: `python -m benchmark.faults [NAME[=AMOUNT]...]`.
 
-Each is a table of its own, results/faults_NAME. The amount is a number of messages, files, requests,
+Each writes its own table, results/faults_NAME. The amount is a number of messages, files, requests,
 restarts, loops, frames or rounds, minutes of `soak`, seconds of `subscribers` and `abuse`; without names all
 run, with the amounts below.
 """
@@ -21,7 +21,7 @@ SEED = 0
 
 
 def messages(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
-    """View damaged messages."""
+    """Parse damaged messages."""
     from test.support.faults.messages import view_damaged
 
     fates = view_damaged(int(count), SEED, progress)
@@ -216,7 +216,7 @@ def _with_node(play: Callable, *topics: str, **options: object):
 
 
 def _halves(samples: list[tuple[float, int]]) -> list[dict]:
-    """Compare the second half of samples of memory and threads with the first; the start is warming up."""
+    """Compare the second half of the memory and thread samples with the first, without the warm-up."""
     samples = samples[len(samples) // 10 :]
     middle = len(samples) // 2
     rows = [
@@ -233,8 +233,8 @@ def _check_flat(early: float, late: float) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run all, or those that are named, with their amounts."""
-    # A shell ignores interrupts for the background jobs of a script; what is started here would inherit that.
+    """Run all, or the named ones with their amounts."""
+    # Shells ignore interrupts for background jobs of a script, which child processes would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     known = {entry.__name__: (entry, amount) for entry, amount in ENTRIES.items()}
     for argument in arguments or list(known):

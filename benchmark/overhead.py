@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node adds to the engine: from the image's callback to the published label and overlay.
+"""The overhead of the node over the engine, from the image's callback to published label and overlay.
 
 `python -m benchmark.overhead [SECONDS [WxH]]`.
 """
@@ -19,10 +19,10 @@ from lw_refinenet_ros.cli.options import Progress, image_size
 
 SECONDS = 30.0
 SIZE = (480, 640)
-RATE_HZ = 5  # slower than any engine here: no frame waits for another
+RATE_HZ = 5  # slow enough for any engine, so that no frame waits
 GOAL_MS = 3.0  # p50 at 640x480
 THREADS = 2
-SETTLING = 5  # frames at the start that are not counted
+SETTLING = 5  # frames excluded at the start
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(log: str) -> None:
-    """Run the node, its engine timed, until it is interrupted; then write the stages of every frame."""
+    """Run the node with a timed engine until interrupted, then write the stages of every frame."""
     from lw_refinenet_ros.inference import segmenter
     from lw_refinenet_ros.node import segmentation_node
     from lw_refinenet_ros.node.statistics import Statistics
@@ -94,7 +94,7 @@ def run(log: str) -> None:
 
 
 def _measure(size: tuple[int, int], seconds: float) -> tuple[list[dict[str, float]], str]:
-    """Play through the node; give the stages of each frame in ms, and what the engine is."""
+    """Play to the node; return the stages of each frame in ms, and the engine's description."""
     from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
     from test.support.faults.load import publisher
     from test.support.long_run import LongRun

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How exactly the player keeps time: a bag at 30 Hz over DDS to a subscriber in another process."""
+"""The timing accuracy of the player: a bag at 30 Hz over DDS to a subscriber in another process."""
 
 import json
 import subprocess
@@ -19,9 +19,9 @@ from lw_refinenet_ros.sources.bag_writer import BagWriter
 RATE_HZ, SECONDS = 30, 20
 SIZES = ((480, 640), (1080, 1920))
 GOAL_MS = 2.0
-FEWEST = 0.99  # of the frames, or the table says that it shows little
+FEWEST = 0.99  # share of the frames; below it, the table says that it shows little
 
-# Notes when each frame arrives, without reading it: nothing that a node does with it is in the figures.
+# Records when each frame arrives, without reading it, so that the figures exclude any processing.
 SUBSCRIBER = """
 import sys, time
 import rclpy
@@ -50,7 +50,7 @@ for arrival_ns, stamp_ns in arrivals:
 
 
 def main() -> None:
-    """Play, listen, and compare the clocks: both processes read the machine's monotonic one."""
+    """Play, listen, and compare times; both processes read the machine's monotonic clock."""
     rows, notes = [], []
     for size in SIZES:
         sent, arrived = measure(size)
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def packages() -> tuple[str, ...]:
-    """Name the rclpy that is measured, where it came as a wheel."""
+    """Return the version of rclpy, if installed from a wheel."""
     found = []
     for name in ('ros-kilted-rclpy', 'ros-jazzy-rclpy'):
         try:
@@ -91,7 +91,7 @@ def packages() -> tuple[str, ...]:
 
 
 def row(size: tuple[int, int], what: str, values_ms: np.ndarray) -> dict:
-    """Give a row of the table."""
+    """Return a row of the table."""
     p50, p95, p99 = np.percentile(values_ms, (50, 95, 99))
     said = {'p50': p50, 'p95': p95, 'p99': p99, 'most': values_ms.max()}
     shown = {f'{name} (µs)': round(1000 * float(value)) for name, value in said.items()}
@@ -99,7 +99,7 @@ def row(size: tuple[int, int], what: str, values_ms: np.ndarray) -> dict:
 
 
 def measure(size: tuple[int, int]) -> tuple[list[dict], list[tuple[int, int]]]:
-    """Play a bag of frames of a size; give what was sent when, and (stamp, arrival) in ns, after a second."""
+    """Play a bag of frames of one size; return send times, and (stamp, arrival) in ns, after one second."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         random = np.random.default_rng(0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A curve as an SVG file of its own, to be shown beside its table."""
+"""Plot curves as SVG files to show beside their tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +17,13 @@ def write_plot(
     names: tuple[str, str],
     curves: dict[str, Sequence[tuple[float, float, float]]],
 ) -> None:
-    """Draw curves of (x, median, p95) from zero on; a bar reaches from each median to its p95.
+    """Draw curves of (x, median, p95) with axes from zero; a bar extends from each median to its p95.
 
     Args:
-        path: of the SVG file.
-        title: above it.
-        names: of the axes, x and y, with their units.
-        curves: by name.
+        path: the SVG file.
+        title: the title above the plot.
+        names: of the axes x and y, with units.
+        curves: the curves by name.
 
     """
     points = [point for curve in curves.values() for point in curve]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How latency grows with the image, the classes and the cameras: three tables, three plots.
+"""How latency grows with image size, classes and cameras: three tables, three plots.
 
 `python -m benchmark.scaling [ROUNDS [resolution|classes|cameras...]]`.
 """
@@ -26,12 +26,12 @@ ROUNDS, THREADS = 15, 2
 SIZES = ((240, 320), (360, 480), (480, 640), (600, 800), (720, 960), (720, 1280), (1080, 1920))
 CLASSES = (2, 5, 11, 21, 40, 60, 80, 100, 125, 150)
 CAMERAS = tuple(range(1, 9))
-SIZE, NUM_CLASSES = (480, 640), 11  # where nothing else is said
+SIZE, NUM_CLASSES = (480, 640), 11  # unless stated otherwise
 Calls = dict[float, Callable[[], object]]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure all three."""
+    """Run all three."""
     rounds, *chosen = arguments or [str(ROUNDS)]
     for name, measure in (('resolution', _resolution), ('classes', _classes), ('cameras', _cameras)):
         if not chosen or name in chosen:
@@ -128,9 +128,9 @@ def _picture(size: tuple[int, int]) -> np.ndarray:
 
 
 def _segmenter(num_classes: int) -> Segmenter:
-    """Give the shipped network with its classes repeated to so many, the repetitions never the likeliest.
+    """Return the shipped network with its classes repeated, such that repetitions never have the argmax.
 
-    So the labels, and with them the work of interpolating borders, are those of a trained network.
+    The labels, and thus the work of interpolating boundaries, are those of a trained network.
     """
     network, card = load_model(DEFAULT_WEIGHTS)
     classifier, trained = network.decoder.classifier, card.num_classes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the labels pause while the node changes its weights: at 25 Hz, with the shipped network."""
+"""The longest gap between labels while the node changes its weights, at 25 Hz with the shipped network."""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ SETTLE_S, QUIET_S = 3.0, 5.0
 
 
 def main() -> None:
-    """Swap between two copies of the same weights, so that every frame costs the same before and after."""
+    """Swap between two copies of the same weights, so that frames cost the same before and after."""
     with tempfile.TemporaryDirectory() as folder:
         copies = [Path(folder) / f'{name}.safetensors' for name in ('one', 'other')]
         for copy in copies:
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def measure(node: LongRun, copies: list[Path]) -> list[dict]:
-    """Give a row for the quiet beginning and one for each swap."""
+    """Return a row without a swap and one for each swap."""
     node.listen('label')
     labels = node.received['label']
     node.spin_until(lambda: len(labels) > 2 * RATE_HZ, 'labels')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A table of results: printed, and stored as Markdown and JSON with where and when it was measured."""
+"""Print result tables, and store them as Markdown and JSON with machine, versions and date."""
 
 import datetime
 import json
@@ -20,12 +20,12 @@ def store(name: str, title: str, rows: list[dict], notes: list[str], packages: t
     """Print rows of equal keys as a Markdown table, and write results/NAME.md and NAME.json.
 
     Args:
-        name: of the files.
-        title: of the table.
-        rows: numbers as they were measured; the Markdown shows them with a thousand's comma, and one decimal,
-            or three where they are below 1.
-        notes: sentences that say what was measured and what it shows.
-        packages: whose versions the figures depend on.
+        name: the name of the files.
+        title: the title of the table.
+        rows: unrounded numbers; the Markdown shows them with thousands separators and one decimal,
+            or three decimals below 1.
+        notes: sentences on what was measured and what it shows.
+        packages: packages whose versions affect the figures.
 
     """
     environment = {
@@ -57,7 +57,7 @@ def _cell(value: object) -> str:
 
 
 def _commit() -> str:
-    """Name the commit that was measured, with `-dirty` where the tree had changes."""
+    """Return the measured commit, with `-dirty` if the tree had changes."""
     command = ['git', '-C', str(RESULTS.parent), 'describe', '--always', '--dirty', '--exclude', '*']
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or 'not a git checkout'

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a camera's publish call to the node's callback: what is lost on the way, and how long it takes.
+"""Latency and frame loss from a camera's publish call to the node's callback.
 
-Player and node are processes of their own, as on a robot; the node is the real one, its network does nothing.
+Player and node are separate processes, as on a robot; the node is the real one with a dummy network.
 `python -m benchmark.transport [SECONDS]`.
 """
 
@@ -22,13 +22,13 @@ from lw_refinenet_ros.cli.options import Progress
 SECONDS = 10.0
 RATE_HZ = 30
 GOALS_MS = {(1080, 1920): 8.0, (480, 640): 2.0}  # p50, on two quiet cores
-PROFILES = {'config/fastdds_large_images.xml': True, 'Fast DDS as it comes': False}
+PROFILES = {'config/fastdds_large_images.xml': True, 'Fast DDS defaults': False}
 PACKAGES = tuple(f'ros-{distro}-rmw-fastrtps-cpp' for distro in ('kilted', 'jazzy'))  # of wheels
 VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure every size with and without our profile."""
+    """Measure every image size with and without our profile."""
     seconds = float(arguments[0]) if arguments else SECONDS
     runs = [(size, name) for size in GOALS_MS for name in PROFILES]
     progress = Progress('transport: runs', len(runs))
@@ -65,7 +65,7 @@ def _installed(package: str) -> bool:
 
 
 def _measure(size: tuple[int, int], profile: str, frames: int) -> dict:
-    """Play so many frames; give one row of the table."""
+    """Play a number of frames; return one row of the table."""
     from test.support.long_run import LongRun, tiny_weights
 
     with tempfile.TemporaryDirectory() as folder, tiny_weights() as weights:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node as it is, with a network that does nothing and a note of when each frame arrived, and how."""
+"""The real node with a dummy network, recording when and how each frame arrived."""
 
 import json
 import time
@@ -32,7 +32,7 @@ class NoNetwork:
 
 
 def run(arrivals: str) -> None:
-    """Run the node until it is interrupted, then write its arrivals into a JSON file.
+    """Run the node until interrupted, then write its arrivals to a JSON file.
 
     The messages are taken into our own buffers and by rclpy in turn, `BLOCK` at a time. Of each the file has
     the stamp and the time at the beginning of the callback, both in ns, and whether rclpy took it.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped weights side by side: accuracy, size, speed, and how far each engine and precision agrees.
+"""Accuracy, size and speed of the shipped weights, and the agreement of every engine and precision.
 
 `CAMVID=FOLDER make benchmark ARGS=weights`, with CamVid as FOLDER/train and FOLDER/val of images and labels.
 """
@@ -20,7 +20,7 @@ from lw_refinenet_ros.model.weights import load_model
 from lw_refinenet_ros.resources import find_weights
 from lw_refinenet_ros.training.dataset import find_pairs, read_pair
 
-WEIGHTS = {'camvid': 'train and val', 'camvid_mobilenet_v2': 'train'}  # with what they have been trained on
+WEIGHTS = {'camvid': 'train and val', 'camvid_mobilenet_v2': 'train'}  # with their training data
 RUNS = (
     ('torch', 'fp32'),
     ('torch', 'bf16'),
@@ -37,7 +37,7 @@ SEEN = (
 
 
 def main() -> None:
-    """Segment every val frame with every engine and precision in turn; the first is the reference."""
+    """Segment every val frame with all engines and precisions, interleaved; the first is the reference."""
     if 'CAMVID' not in os.environ:
         sys.exit('weights: skipped, CAMVID=FOLDER with val/images and val/labels is not set')
     pairs = find_pairs(Path(os.environ['CAMVID']) / 'val')
