@@ -23,10 +23,10 @@ __all__ = ['PARAMETERS', 'TRANSPORTS', 'Parameter', 'Settings', 'declare', 'refu
 TRANSPORTS = ('raw', 'compressed')
 USAGE = (
     'usage: segmentation_node [-h] [--ros-args [--params-file FILE] [-p NAME:=VALUE] [-r FROM:=TO] ...]\n\n'
-    'Segments the images of the topic `image` and publishes labels and overlays, as parameters say.'
+    'Segments the images on the topic `image` and publishes labels and overlays.'
 )
 NO_TYPE = 'an empty list has no type in ROS; write [""]'
-BY_IMAGE = '0 keeps the shape of the image; both 0 its size, enlarged to what the weights were trained on.'
+BY_IMAGE = '0 keeps the aspect ratio; both 0 keep the size, enlarged if smaller than the training images.'
 OF_CLASSES = {'overlay_classes': 'all', 'mask_classes': 'none'}  # and what [""] stands for
 CAMERA_NAME = re.compile(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', re.ASCII)
 
@@ -49,37 +49,37 @@ class Parameter:
 
 
 PARAMETERS = (
-    Parameter('weights', DEFAULT_WEIGHTS, 'Weights file, or the name of a shipped one.'),
-    Parameter('device', 'auto', 'Where the network runs.', choices=DEVICES, read_only=True),
-    Parameter('engine', 'auto', 'What runs the network.', choices=ENGINES, read_only=True),
-    Parameter('precision', 'auto', 'Arithmetic of the network.', choices=PRECISIONS, read_only=True),
-    Parameter('threads', 0, 'CPU threads of the network; 0 uses all cores.', (0, 1024), read_only=True),
+    Parameter('weights', DEFAULT_WEIGHTS, 'Weights file, or name of shipped weights.'),
+    Parameter('device', 'auto', 'Device for inference.', choices=DEVICES, read_only=True),
+    Parameter('engine', 'auto', 'Inference engine.', choices=ENGINES, read_only=True),
+    Parameter('precision', 'auto', 'Numeric precision of inference.', choices=PRECISIONS, read_only=True),
+    Parameter('threads', 0, 'CPU threads for inference; 0 uses all cores.', (0, 1024), read_only=True),
     Parameter(
         'cameras',
         [''],
-        'Names of the cameras, each with its own topics; [""] is one without a name.',
+        'Names of the cameras, each with its own topics; [""] is one unnamed camera.',
         read_only=True,
     ),
-    Parameter('image_transport', 'raw', 'How the images come.', choices=TRANSPORTS, read_only=True),
+    Parameter('image_transport', 'raw', 'Transport of the images.', choices=TRANSPORTS, read_only=True),
     Parameter('autostart', True, 'Configure and activate without a lifecycle manager.', read_only=True),
-    Parameter('network_height', 0, f'Height the network sees, in pixels; {BY_IMAGE}', (0, MAX_SIDE)),
-    Parameter('network_width', 0, f'Width the network sees, in pixels; {BY_IMAGE}', (0, MAX_SIDE)),
+    Parameter('network_height', 0, f'Input height of the network in pixels; {BY_IMAGE}', (0, MAX_SIDE)),
+    Parameter('network_width', 0, f'Input width of the network in pixels; {BY_IMAGE}', (0, MAX_SIDE)),
     Parameter(
         'overlay_alpha',
         0.5,
-        'Opacity of the colours in the overlay: 0 is the image, 1 the colours.',
+        'Opacity of the colours in the overlay: 0 shows the image, 1 the colours.',
         (0.0, 1.0),
     ),
-    Parameter('overlay_classes', [''], 'Names of the classes painted in the overlay; [""] paints all.'),
+    Parameter('overlay_classes', [''], 'Names of the classes to paint in the overlay; [""] paints all.'),
     Parameter('mask_classes', [''], 'Names of the classes that are 255 in the mask; [""] is none.'),
-    Parameter('min_confidence', 0.0, 'Below this confidence (0 to 1) a pixel is unlabelled.', (0.0, 1.0)),
+    Parameter('min_confidence', 0.0, 'Pixels of lower confidence (0 to 1) become unlabelled.', (0.0, 1.0)),
     Parameter(
         'max_rate',
         0.0,
-        'Frames of a camera segmented per second at most, in Hz; 0 sets no limit.',
+        'Maximum frames per second and camera, in Hz; 0 is no limit.',
         (0.0, 1000.0),
     ),
-    Parameter('enabled', True, 'Whether frames are segmented at all.'),
+    Parameter('enabled', True, 'Segment frames; false only counts them.'),
 )
 
 
