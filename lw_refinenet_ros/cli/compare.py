@@ -106,9 +106,9 @@ def run(options: argparse.Namespace) -> None:
 
         write_comparison_report(options.report, comparison, names, conditions, pictures, labels)
     if problems:
-        from lw_refinenet_ros.cli.evaluate import tell
+        from lw_refinenet_ros.cli.evaluate import report_problems
 
-        tell(len(problems), problems, fatal=not options.keep_going)
+        report_problems(len(problems), problems, fatal=not options.keep_going)
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.evaluation.evaluation import Evaluation
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
-__all__ = ['add_arguments', 'outputs', 'run', 'score', 'tell']
+__all__ = ['add_arguments', 'outputs', 'run', 'report_problems', 'score']
 
 WORST = 8  # frames shown in the report
 
@@ -141,7 +141,7 @@ def run(options: argparse.Namespace) -> None:
             from lw_refinenet_ros.evaluation.report.evaluation import write_evaluation_report
 
             write_evaluation_report(options.report, evaluation, summary, live)
-    tell(evaluation.problems.count, evaluation.problems.first, fatal=not options.keep_going)
+    report_problems(evaluation.problems.count, evaluation.problems.first, fatal=not options.keep_going)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -179,16 +179,16 @@ def _class_rows(summary: dict[str, Any]) -> list[str]:
     return rows
 
 
-def tell(count: int, first: list[str], *, fatal: bool) -> None:
+def report_problems(count: int, first: list[str], *, fatal: bool) -> None:
     """Print what could not be used, in one line."""
     if not count:
         return
     more = f' (and {count - 1} more, which --json FILE lists)' if count > 1 else ''
     text = f'{first[0]}{more}'
     if fatal:
-        msg = f'{text}; the rest was scored, --keep-going makes this exit 0'
+        msg = f'{text}; the rest was scored; use --keep-going to exit with 0'
         raise ValueError(msg)
-    print(f'left out: {text}', file=sys.stderr)
+    print(f'skipped: {text}', file=sys.stderr)
 
 
 def score(segmenter: Segmenter, pairs: list[tuple[Path, Path]]) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def evaluate_recordings(
             shown = Progress('evaluated' if len(recordings) == 1 else f'{recording.name}: evaluated')
             results.append(evaluate_recording(recording, shown.show_of, segmenter, opened))
     evaluation, made_with, parts = _joined(results)
-    made_with |= {'weights': options.weights or DEFAULT_WEIGHTS}  # as it was given
+    made_with |= {'weights': options.weights or DEFAULT_WEIGHTS}  # as given
     if recordings[0].masks:
         made_with['map'] = recordings[0].masks.description
     return evaluation, made_with, parts

@@ -91,7 +91,7 @@ def _play(options: argparse.Namespace) -> int:
 
     problems: set[str] = set()
 
-    def tell(error: SourceError) -> None:
+    def report(error: SourceError) -> None:
         text = str(error)
         if text not in problems:  # a loop meets it repeatedly
             problems.add(text)
@@ -99,7 +99,7 @@ def _play(options: argparse.Namespace) -> int:
 
     with ExitStack() as stack:
         sources = [
-            stack.enter_context(open_source(options.source, topic=topic, on_error=tell, results=True))
+            stack.enter_context(open_source(options.source, topic=topic, on_error=report, results=True))
             for topic in topics
         ]
         names = [options.output_topic or source.topic.removesuffix('/compressed') for source in sources]

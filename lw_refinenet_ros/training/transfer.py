@@ -35,10 +35,10 @@ class CarriedOver:
     def __str__(self) -> str:
         """Describe the transfer in one line."""
         if not (self.new or self.dropped):
-            return f'taken whole, with its {len(self.kept)} classes'
+            return f'loaded completely, with its {len(self.kept)} classes'
         groups = (('kept', self.kept), ('new', self.new), ('left out', self.dropped))
         changes = '; '.join(f'{what}: {", ".join(names)}' for what, names in groups if names)
-        return f'taken, but for its head, which is replaced for other classes; {changes}'
+        return f'loaded, except for the classifier, which is new for other classes; {changes}'
 
 
 @torch.no_grad()

@@ -230,7 +230,7 @@ def test_of_a_bag_cut_anywhere_what_is_left_is_scored(share, tmp_path, street, s
     assert f' messages of {TOPIC} could be read: ' in said
     status, kept, said = evaluate(*arguments, '--keep-going')
     assert status == 0
-    assert 'left out: ' in said
+    assert 'skipped: ' in said
     assert without_clock(kept) == without_clock(result)
     count = kept['frames']
     assert count == 8 if share == 0.97 else 2 <= count < 8, 'near the end only the index is cut off'

@@ -63,7 +63,7 @@ def test_from_a_bag_to_a_model_of_the_users_own(bag, tmp_path, tiny_weights):
         *('train', '--init', tiny_weights, '--data', train, '--val', val, '--output', run, *TINY),
         *('--decoder-rate', 0.05, '--validate-every', 1),
     )
-    assert 'taken whole, with its 3 classes' in said
+    assert 'loaded completely, with its 3 classes' in said
     tuned = run / 'best.safetensors'
     assert str(tuned) in said
 
@@ -98,7 +98,7 @@ def test_other_classes_replace_the_head_and_what_is_known_is_kept(bag, tmp_path,
     said, warned = capsys.readouterr()
     assert 'warning: no mask contains forklift, pallet' in warned
     assert 'pairs, 4 classes, on cpu; lw_refinenet_efficientnet_lite0; 1 epochs of' in said
-    head = 'taken, but for its head, which is replaced for other classes; '
+    head = 'loaded, except for the classifier, which is new for other classes; '
     assert f'{head}kept: car, sky; new: forklift, pallet; left out: road' in said
     assert read_card(run / 'last.safetensors').labels.name == 'yard'
     before, after = (
