@@ -315,7 +315,7 @@ def test_options_that_do_not_go_together_are_refused_before_the_work(three_bags,
     for more, complaint in (
         (['--output-bag', tmp_path / 'x.mcap'], 'with several bags, name a folder'),
         (['--rate', 2], '--rate is the speed of --live'),
-        (['--live'], '--live plays one --bag'),
+        (['--live'], '--live plays a single --bag'),
     ):
         assert main(arguments(three_bags, *more)) == 2
         said = capsys.readouterr().err
