@@ -29,3 +29,4 @@ autodoc_mock_imports = sorted(imported - set(sys.stdlib_module_names) - {project
 del statements, imported
 autodoc_default_options = {'members': True, 'member-order': 'bysource'}
 autodoc_typehints = 'signature'
+napoleon_attr_annotations = False  # autodoc shows them; here `np.bool_` would be read as a link
