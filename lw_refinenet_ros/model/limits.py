@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
-import stat
+import os
 import struct
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from lw_refinenet_ros.files import open_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,17 +28,13 @@ def check_file(path: Path) -> None:
         OSError: it cannot be read.
 
     """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        msg = f'{path} is not a regular file; give a .safetensors file'
+    with open_regular(path) as file:
+        size, start = os.fstat(file.fileno()).st_size, file.read(8)
+    if size > MAX_BYTES:
+        msg = f'{path} has {size} bytes, more than the {MAX_BYTES} that any of these networks needs'
         raise ValueError(msg)
-    if status.st_size > MAX_BYTES:
-        msg = f'{path} has {status.st_size} bytes, more than the {MAX_BYTES} that any of these networks needs'
-        raise ValueError(msg)
-    with path.open('rb') as file:
-        start = file.read(8)
     header_bytes = struct.unpack('<Q', start)[0] if len(start) == 8 else 0
-    if MAX_HEADER_BYTES < header_bytes < status.st_size:  # one past the end is safetensors' to report
+    if MAX_HEADER_BYTES < header_bytes < size:  # one past the end is safetensors' to report
         msg = f'{path} has a header of {header_bytes} bytes; {MAX_HEADER_BYTES} are possible'
         raise ValueError(msg)
 
@@ -50,12 +48,10 @@ def parse_json(text: str) -> Any:
     """
     try:
         parsed = json.loads(text, parse_constant=_refuse_constant)
+        too_deep = _depth(parsed) > MAX_DEPTH
     except RecursionError:
-        parsed = None
-        depth = MAX_DEPTH + 1
-    else:
-        depth = _depth(parsed)
-    if depth > MAX_DEPTH:
+        too_deep = True
+    if too_deep:
         msg = f'it is nested more than {MAX_DEPTH} levels deep'
         raise ValueError(msg)
     return parsed

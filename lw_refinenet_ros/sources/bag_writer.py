@@ -8,8 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.rosbag2.storage_mcap import McapWriter
@@ -92,13 +91,8 @@ class BagWriter:
         if kind is None:
             (self._bag.path / f'{self.path.stem}.mcap').replace(self._temporary)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, traceback)
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def write_image(self, topic: str, frame: Frame, offered: Sequence[Qos] = ()) -> None:
         """Write a sensor_msgs/Image, logged at its own stamp; for `offered` see `write_raw`."""

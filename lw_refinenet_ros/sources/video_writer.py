@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -15,7 +15,6 @@ from lw_refinenet_ros.files import new_file
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 __all__ = ['VideoWriter', 'is_overlay']
 
@@ -78,10 +77,8 @@ class VideoWriter:
         self._last = frame.pts = max(round((stamp_ns - self._first_ns) * TICKS / 1e9), self._last + 1)
         self._container.mux(self._stream.encode(frame))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, traceback)
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
         """Write the frames that the encoder still holds."""

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lw_refinenet_ros.model.weights import WeightsError, load_model, read_card, save_model
-from lw_refinenet_ros.resources import find_weights
+from lw_refinenet_ros.resources import find_weights, share_path
 from test.support.tiny_network import write_tiny_weights
 
 
@@ -157,6 +157,10 @@ def test_values_that_are_not_finite_are_refused(tiny_weights, tmp_path):
         ({'temperature': 1e-300}, 'temperature=1e-300 must be from'),
         ({'temperature': True}, 'temperature=True must be from'),
         ({'labels': {'classes': []}}, 'classes, a list of 1 to 255 of'),
+        (
+            {'labels': {'name': 'two', 'classes': [{'name': 'sky', 'color': [1, 2, 3]}] * 2}},
+            "odd.safetensors: .*label set 'two' names 'sky' more than once",
+        ),
         ({'labels': {'classes': {'sky': 1}}}, 'classes, a list of 1 to 255 of'),
         ({'width': 64.5}, 'width=64.5 must be an integer'),
         ({'source': ['x'] * 10_000}, 'source, of type list, must be text'),
@@ -194,6 +198,15 @@ def test_a_negative_variance_is_refused_and_entries_that_nobody_knows_are_not(ti
     new = {'metrics': {'miou': None, 'of': 'val'}, 'quantization': {'accuracy': {'agreement': 1, 'on': 'x'}}}
     path = rewritten(tiny_weights, tmp_path / 'new.safetensors', lambda _, header: header.update(new))
     assert load_model(path)[1].metrics == new['metrics']
+
+
+def test_shipped_weights_are_read_by_their_name_and_others_by_their_path():
+    path = share_path('weights/camvid.safetensors')
+    assert read_card('camvid') == read_card(path) == read_card(str(path))
+    with pytest.raises(WeightsError, match="unknown weights 'camvit': did you mean 'camvid'"):
+        read_card('camvit')
+    with pytest.raises(WeightsError, match="unknown weights 'camvit'"):
+        load_model('camvit')
 
 
 def test_the_card_counts_its_classes(tiny_weights):
