@@ -22,6 +22,7 @@ __all__ = [
     'read_regular',
     'regular_file',
     'write_atomically',
+    'write_bytes',
     'write_json',
     'write_text',
 ]
@@ -94,10 +95,15 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
         write(temporary)
 
 
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Write a file: see `new_file`."""
+    with new_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text; a file name that is none is written as JSON escapes it."""
-    content = text.encode('utf-8', 'backslashreplace')
-    write_atomically(path, lambda file: file.write_bytes(content))
+    write_bytes(path, text.encode('utf-8', 'backslashreplace'))
 
 
 def write_json(path: str | Path, data: Mapping[str, Any]) -> None:

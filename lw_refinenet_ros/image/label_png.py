@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from lw_refinenet_ros.files import read_regular, write_atomically
+from lw_refinenet_ros.files import read_regular, write_bytes
 from lw_refinenet_ros.image.header import read_header
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.limits import MAX_PIXELS
@@ -98,4 +98,4 @@ def write_label_png(path: Path | str, label: npt.NDArray[np.uint8], labels: Labe
         image.putpalette(palette.tobytes())
     buffer = io.BytesIO()
     image.save(buffer, 'png', compress_type=zlib.Z_RLE)  # of runs: as fast as OpenCV, and half the size
-    write_atomically(path, lambda file: file.write_bytes(buffer.getvalue()))
+    write_bytes(path, buffer.getvalue())

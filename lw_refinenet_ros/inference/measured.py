@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.files import write_json
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
 
 __all__ = ['Choice', 'measured_path', 'read_measured', 'save_measured']
@@ -43,8 +43,7 @@ def save_measured(architecture: str, choices: list[Choice]) -> Path:
     path = measured_path()
     fastest = _read(path)
     fastest[architecture] = [list(choice) for choice in choices]
-    text = json.dumps({'machine': _machine(), 'fastest': fastest}, indent=1) + '\n'
-    write_atomically(path, lambda file: file.write_text(text, encoding='utf-8'))
+    write_json(path, {'machine': _machine(), 'fastest': fastest})
     return path
 
 

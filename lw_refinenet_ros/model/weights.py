@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.files import write_bytes
 from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.card_check import check_card
 from lw_refinenet_ros.model.limits import check_file, parse_json
@@ -115,7 +115,7 @@ def save_model(
     header = {ENTRY: json.dumps(card.to_dict(), ensure_ascii=False)}
     path.parent.mkdir(parents=True, exist_ok=True)
     content = save(tensors, metadata=header)  # save_file has errors of its own for those of the disk
-    write_atomically(path, lambda file: file.write_bytes(content))
+    write_bytes(path, content)
 
 
 def is_weights_file(path: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.files import write_text
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.training.annotations import (
     UNLABELLED_NAMES,
@@ -73,7 +73,7 @@ def write_coco(path: Path, masks: Iterable[tuple[str, Mask]], labels: LabelSet, 
             )
     categories = [{'id': i + 1, 'name': name, 'supercategory': ''} for i, name in enumerate(labels.names)]
     content = {'images': images, 'categories': categories, 'annotations': annotations}
-    write_atomically(path, lambda file: file.write_text(json.dumps(content), encoding='utf-8'))
+    write_text(path, json.dumps(content))
 
 
 def read_coco(path: Path) -> Annotations:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import yaml
 
-from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.files import write_bytes, write_text
 from lw_refinenet_ros.image.encodings import ColorImage, to_rgb
 from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.image.painting import paint_overlay
@@ -51,7 +51,7 @@ class LabelFolder:
             (path / name).mkdir(parents=True, exist_ok=True)
         if classes is None:
             text = yaml.safe_dump(labels.to_dict(), sort_keys=False, default_flow_style=None)
-            write_atomically(path / 'classes.yaml', lambda file: file.write_text(text, encoding='utf-8'))
+            write_text(path / 'classes.yaml', text)
 
     def mask(self, name: str) -> Path:
         """Return the path of an image's mask; the name has no suffix."""
@@ -69,7 +69,7 @@ class LabelFolder:
             path = self.path / 'images' / f'{name}{".png" if png else ".jpg"}'
             content = _encoded(path.suffix, to_rgb(image))
         if not path.exists():
-            write_atomically(path, lambda file: file.write_bytes(content))
+            write_bytes(path, content)
         elif path.read_bytes() != content:
             msg = f'{path} is a different image: rename it, or choose another folder for the new ones'
             raise ValueError(msg)
@@ -78,8 +78,7 @@ class LabelFolder:
     def write_mask(self, name: str, image: ColorImage, label: NDArray[np.uint8]) -> None:
         """Write the overlay of a mask, uint8 (H, W) class ids, then the mask."""
         overlay = paint_overlay(image.array, label, self.labels, OVERLAY_ALPHA, order=image.order)
-        content = _encoded('.jpg', overlay)
-        write_atomically(self.path / 'overlays' / f'{name}.jpg', lambda file: file.write_bytes(content))
+        write_bytes(self.path / 'overlays' / f'{name}.jpg', _encoded('.jpg', overlay))
         write_label_png(self.mask(name), label, self.labels)
 
 

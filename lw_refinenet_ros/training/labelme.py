@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.files import write_text
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.training.annotations import (
@@ -79,7 +79,7 @@ def write_labelme(path: Path, image_name: str, label: Mask, labels: LabelSet, to
         'imageHeight': label.shape[0],
         'imageWidth': label.shape[1],
     }
-    write_atomically(path, lambda file: file.write_text(json.dumps(content), encoding='utf-8'))
+    write_text(path, json.dumps(content))
 
 
 def read_labelme(folder: Path) -> Annotations:

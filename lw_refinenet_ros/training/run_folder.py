@@ -7,13 +7,12 @@ import csv
 import io
 import json
 import shutil
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.files import write_bytes
 from lw_refinenet_ros.training.curves import draw_curves
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ class RunFolder:
             ('log.csv', _table(log).encode()),
             ('curves.svg', draw_curves(log).encode()),
         ):
-            write_atomically(self.path / name, partial(_write, content))
+            write_bytes(self.path / name, content)
 
     def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """Return the plain values and the tensors of the state; None if there is none.
@@ -113,7 +112,3 @@ def _table(log: Sequence[dict[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(log)
     return text.getvalue()
-
-
-def _write(content: bytes, path: Path) -> None:
-    path.write_bytes(content)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lw_refinenet_ros.inference.passes import normalise, resize
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.training.dataset import read_pair
 
@@ -32,13 +33,14 @@ def sample_logits(
 ) -> tuple[Tensor, Tensor]:
     """Return the upsampled logits (N, C) and true classes (N,) of random labelled pixels."""
     random = np.random.default_rng(0)
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (card.mean, card.std))
+    mean, std = (torch.tensor(v) * 255 for v in (card.mean, card.std))
     logits, classes = [], []
     for index, (image, label) in enumerate(read_pair(*pair) for pair in zip(pairs.images, pairs.masks)):
-        x = (torch.from_numpy(image).permute(2, 0, 1)[None].float() - mean) / std
+        frames, (height, width) = torch.from_numpy(image)[None], label.shape
+        x = normalise(frames, (height, width), 'rgb', mean, std, torch.float32)
         with torch.autocast('cpu', torch.bfloat16):
-            small = network(x.contiguous(memory_format=torch.channels_last))
-        whole = functional.interpolate(small.float(), size=label.shape, mode='bilinear', align_corners=False)
+            small = network(x)
+        whole = resize(small.float(), (height, width))
         known = np.flatnonzero(label != UNLABELLED)
         chosen = torch.from_numpy(random.choice(known, min(len(known), PIXELS_PER_IMAGE), replace=False))
         logits.append(whole[0].flatten(1)[:, chosen].T)
