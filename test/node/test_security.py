@@ -137,9 +137,9 @@ def test_a_node_that_serves_and_changes_weights_unpickles_nothing(tiny_weights, 
 
 def test_a_weights_file_is_open_for_reading_only_while_its_tensors_are_read(tiny_weights, monkeypatch):
     seen = []
-    compare = weights._compare
+    path, compare = tiny_weights.resolve(), weights.compare_shapes
 
-    def look(path, *shapes):
+    def look(*shapes):
         for entry in Path('/proc/self/fd').iterdir():
             if entry.exists() and entry.resolve() == path:
                 flags = re.search(r'flags:\s*(\d+)', Path(f'/proc/self/fdinfo/{entry.name}').read_text())
@@ -148,10 +148,10 @@ def test_a_weights_file_is_open_for_reading_only_while_its_tensors_are_read(tiny
         seen.extend(
             os.O_RDONLY if m[1].endswith('p') else os.O_RDWR for m in maps
         )  # a private one stays here
-        compare(path, *shapes)
+        return compare(*shapes)
 
-    monkeypatch.setattr(weights, '_compare', look)
-    load_model(tiny_weights.resolve())
+    monkeypatch.setattr(weights, 'compare_shapes', look)
+    load_model(path)
     assert set(seen) == {os.O_RDONLY}
 
 
