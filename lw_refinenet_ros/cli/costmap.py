@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write the parameters of Nav2's semantic segmentation layer for the classes of any weights.
 
-A class that no option names gets the type that is usual for its name, or else is careful.
+A class that no option names gets the usual type for its name, or else careful.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOPIC = re.compile(r'(/?[A-Za-z]\w*)+', re.ASCII)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument(
-        'weights', nargs='?', metavar='WEIGHTS', help='shipped name or file (default: camvid)'
+        'weights', nargs='?', metavar='WEIGHTS', help='shipped weights or file (default: camvid)'
     )
     for kind, costs in TYPES.items():
         cost = (
@@ -40,22 +40,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar='CLASS',
             help=f'classes of cost {cost}',
         )
-    parser.add_argument('--cameras', nargs='+', default=[''], metavar='NAME', help="of the node's `cameras`")
+    parser.add_argument('--cameras', nargs='+', default=[''], metavar='NAME', help="the node's `cameras`")
+    parser.add_argument('--node', default=NODE, metavar='NAME', help=f'node of the topics (default: {NODE})')
     parser.add_argument(
-        '--node', default=NODE, metavar='NAME', help=f'whose topics are used (default: {NODE})'
-    )
-    parser.add_argument(
-        '--output', type=file_ending_in('.yaml', '.yml'), metavar='FILE', help='(default: standard output)'
+        '--output',
+        type=file_ending_in('.yaml', '.yml'),
+        metavar='FILE',
+        help='file to write (default: standard output)',
     )
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare what is written and what is read."""
+    """Declare the outputs and inputs."""
     return [Output('--output', options.output, COSTMAP)], [options.weights]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write it."""
+    """Write the parameters."""
     node = '/' + options.node.strip('/')
     for name in (node, *filter(None, options.cameras)):
         if not TOPIC.fullmatch(name):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Examine a running system, or a file of Nav2's parameters, and say what is wrong and how to mend it.
+"""Examine a running system or a file of Nav2 parameters; report what is wrong and how to fix it.
 
-With 1 as exit status, at least one fault was found.
+The exit status is 1 if there is a fault.
 """
 
 from __future__ import annotations
@@ -33,28 +33,32 @@ COLORS = {OK: '\x1b[32m', WARNING: '\x1b[33m', FAULT: '\x1b[31m'}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('--node', default=NODE, metavar='NAME', help=f'to examine (default: {NODE})')
+    parser.add_argument('--node', default=NODE, metavar='NAME', help=f'node to examine (default: {NODE})')
     parser.add_argument(
-        '--seconds', type=number(float, 1), default=5.0, metavar='S', help='how long to watch it (default: 5)'
+        '--seconds',
+        type=number(float, 1),
+        default=5.0,
+        metavar='S',
+        help='how long to examine it (default: 5)',
     )
     parser.add_argument(
-        '--params', type=Path, metavar='FILE', help="check a file of Nav2's parameters instead; needs no ROS"
+        '--params', type=Path, metavar='FILE', help='check a Nav2 parameter file instead; needs no ROS'
     )
     parser.add_argument(
-        '--weights', metavar='NAME|FILE', help='whose classes --params is for (default: camvid)'
+        '--weights', metavar='NAME|FILE', help='weights of the classes in --params (default: camvid)'
     )
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the findings as JSON')
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare what is written and what is read."""
+    """Declare the outputs and inputs."""
     return [Output('--json', options.json, DIAGNOSIS)], [options.params, options.weights]
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the findings; return 1 if there is a fault."""
     if options.weights and not options.params:
-        msg = '--weights names the classes for --params; the running node names its own'
+        msg = '--weights is for --params; a running node publishes its own classes'
         raise UsageError(msg)
     if options.params:
         findings = list(_of_file(options.params, options.weights))

@@ -92,4 +92,4 @@ def test_without_ros_a_running_system_is_not_examined_and_the_command_says_so(mo
 
 def test_weights_are_only_for_a_file_of_parameters(capsys):
     assert main(['doctor', '--weights', 'camvid']) == 2
-    assert '--weights names the classes for --params' in capsys.readouterr().err
+    assert '--weights is for --params' in capsys.readouterr().err

@@ -114,7 +114,7 @@ BEST_EFFORT = (Endpoint('/camera', IMAGE, reliable=False, latched=False),)
         (changed('image', messages=()), 'fault', 'image: rate', 'nothing came on /image', 'Fast DDS profile'),
         (changed('label', messages=()), 'fault', 'label: rate', 'no label though images', 'log'),
         (with_camera(counted={'received': 9, 'lost': 3}), 'warning', 'frames', '3 lost', 'Fast DDS profile'),
-        (with_camera(counted={'bad: step': 2}), 'warning', 'frames', '2 bad: step', 'mend the camera'),
+        (with_camera(counted={'bad: step': 2}), 'warning', 'frames', '2 bad: step', 'fix the camera'),
         (
             with_camera(values=CAMERA.values | {'age_ms': '900.0'}),
             'warning',

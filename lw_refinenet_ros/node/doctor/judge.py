@@ -66,7 +66,7 @@ def _state(node: str, state: str) -> Finding:
 def _judge_camera(camera: Camera, facts: Facts) -> Iterator[Finding]:
     if camera.level:
         level = WARNING if camera.level == 1 else FAULT
-        yield Finding(level, 'diagnostics', camera.message, "mend what it names; the node's log has more")
+        yield Finding(level, 'diagnostics', camera.message, "fix what it names; the node's log has more")
     else:
         yield ok('diagnostics', camera.message)
     for role, stream in camera.streams.items():
@@ -134,7 +134,7 @@ def _judge_flow(camera: Camera, facts: Facts) -> Iterator[Finding]:
     if counted.get('lost'):
         yield warning('frames', shown, _lost_remedy(facts))
     elif bad := [fate for fate, count in counted.items() if count and fate.startswith(('bad', 'failed'))]:
-        yield warning('frames', shown, f"mend the camera ({bad[0]}); the node's log has more")
+        yield warning('frames', shown, f"fix the camera ({bad[0]}); the node's log has more")
     else:
         yield ok('frames', shown)
     age = camera.values.get('age_ms')
