@@ -117,6 +117,14 @@ def paint_overlay(
     return out
 
 
+def blend_table(
+    labels: LabelSet, alpha: float = 0.5, classes: Collection[str] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Return what `paint_overlay` makes of each id and byte, uint8 (256 ids, 256 bytes, 3 RGB)."""
+    ids, values = np.indices((256, 256), np.uint8)
+    return paint_overlay(np.repeat(values[..., None], 3, 2), ids, labels, alpha, classes)
+
+
 def _unpainted(labels: LabelSet, classes: Collection[str] | None) -> npt.NDArray[np.uint8]:
     """Mark the ids that are not painted: uint8 (256,), 255 or 0."""
     painted = set(labels.names if classes is None else classes)

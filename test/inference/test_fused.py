@@ -11,14 +11,17 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from lw_refinenet_ros.image.painting import blend_table, paint_label, paint_overlay
 from lw_refinenet_ros.inference.cuda import torch_kernels
 from lw_refinenet_ros.inference.cuda.fusion import fuse
 from lw_refinenet_ros.inference.cuda.kernels import choose_kernels
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.network import build_model
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference
 
@@ -157,6 +160,27 @@ def test_labels_and_confidence_come_from_logits_upsampled_bilinearly(kernels, cl
     assert torch.equal(only, label)
 
 
+@pytest.mark.parametrize('order', ['rgb', 'bgr'])
+@pytest.mark.parametrize('classes', [None, ['b']])
+def test_an_overlay_is_painted_to_the_byte_as_on_the_cpu(kernels, order, classes):
+    labels = LabelSet('two', ('a', 'b'), ((255, 0, 30), (7, 130, 200)))
+    torch.manual_seed(0)
+    frames = torch.randint(0, 256, (2, 37, 29, 3), dtype=torch.uint8)  # more bytes than one program paints
+    label = torch.randint(0, 4, frames.shape[:3], dtype=torch.uint8)
+    color = np.repeat(labels.palette[:, None], 256, 1)
+    for alpha, table in ((0.3, blend_table(labels, 0.3, classes)), (None, color)):
+        out = torch.empty_like(frames, device=DEVICE)
+        arrays = (frames.to(DEVICE), label.to(DEVICE), torch.tensor(table, device=DEVICE))
+        kernels.paint(*arrays, order, out)
+        for painted, image, ids in zip(out.cpu().numpy(), frames.numpy(), label.numpy()):
+            expected = (
+                paint_label(ids, labels)
+                if alpha is None
+                else paint_overlay(image, ids, labels, alpha, classes, order)
+            )
+            np.testing.assert_array_equal(painted, expected)
+
+
 @pytest.mark.skipif(not HAS_TRITON, reason='triton is not installed')
 @pytest.mark.skipif(RUNS_TRITON, reason='the kernels run in this process')
 def test_the_triton_kernels_give_the_same_in_tritons_interpreter():
@@ -178,11 +202,13 @@ def test_the_triton_kernels_compile_for_a_gpu_that_is_not_here(tmp_path, monkeyp
 
     monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
     pointers = {'frames': '*u8', 'labels': '*u8', 'confidences': '*u8', 'mean': '*fp32', 'std': '*fp32'}
+    pointers |= {'table': '*u8', 'painted': '*u8'}
     pointers |= dict.fromkeys(('x', 'out', 'logits', 'bias', 'first', 'second', 'third', 'fourth'), '*fp16')
     floats = dict.fromkeys(('sharpness', 'low', 'high'), 'fp32')
     one_row = {'height': 1, 'rows': 1}  # Triton makes numbers that are 1 constants
     for kernel, constants in (
         (triton_kernels.normalise, {'bgr': True, 'block': 1024}),
+        (triton_kernels.paint, {'bgr': True, 'block': 1024}),
         (triton_kernels.normalise_resized, {**one_row, 'bgr': True, 'block': 256}),
         (triton_kernels.max_pool, {'kernel': 3, 'stride': 2, 'padding': 1, 'block': 32, 'wide': 64}),
         (triton_kernels.max_pool_5x5, {'strip': triton_launch.STRIP, 'block': 4, 'wide': 256}),

@@ -45,6 +45,9 @@ class Kernels(Protocol):
     ) -> None:
         """Upsample logits and keep each pixel's class and confidence."""
 
+    def paint(self, frames: Tensor, labels: Tensor, table: Tensor, order: Order, out: Tensor) -> None:
+        """Look each byte of an overlay up."""
+
 
 def choose_kernels(device: torch.device) -> tuple[Kernels, str]:
     """Return Triton's kernels where they run, else PyTorch's, and which they are and why."""

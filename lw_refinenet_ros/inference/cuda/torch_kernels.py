@@ -6,13 +6,18 @@ A CUDA graph can record all of them: nothing here waits for the device, or moves
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from lw_refinenet_ros.inference.passes import classify, normalise
 
-__all__ = ['finish', 'label_pixels', 'max_pool', 'normalise']
+if TYPE_CHECKING:
+    from lw_refinenet_ros.image.encodings import Order
+
+__all__ = ['finish', 'label_pixels', 'max_pool', 'normalise', 'paint']
 
 ROWS = 32  # of the labels, that are upsampled together
 
@@ -58,6 +63,21 @@ def label_pixels(logits: Tensor, labels: Tensor, confidences: Tensor | None, tem
         labels[:, part] = label
         if confidences is not None and confidence is not None:
             confidences[:, part] = confidence
+
+
+def paint(frames: Tensor, labels: Tensor, table: Tensor, order: Order, out: Tensor) -> None:
+    """Paint an overlay or the colours alone, byte by byte as the CPU does.
+
+    Args:
+        frames: uint8 (N, H, W, 3).
+        labels: uint8 (N, H, W).
+        table: uint8 (256, 256, 3), from `blend_table`: the result for an id, a byte and an RGB channel.
+        order: of the frames' channels.
+        out: uint8 (N, H, W, 3); the RGB result is written there.
+
+    """
+    rgb = frames.flip(3) if order == 'bgr' else frames
+    out.copy_(table[labels.long().unsqueeze(3), rgb.long(), torch.arange(3, device=table.device)])
 
 
 def _neighbours(outputs: int, inputs: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

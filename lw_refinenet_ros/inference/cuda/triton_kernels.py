@@ -10,7 +10,7 @@ may change from launch to launch. Maps are channels last.
 import triton
 import triton.language as tl
 
-__all__ = ['finish', 'label_pixels', 'max_pool', 'max_pool_5x5', 'normalise', 'normalise_resized']
+__all__ = ['finish', 'label_pixels', 'max_pool', 'max_pool_5x5', 'normalise', 'normalise_resized', 'paint']
 
 
 @triton.jit
@@ -235,3 +235,26 @@ def label_pixels(
     tl.store(labels + target, label.to(tl.uint8), x < width)
     if confident:
         tl.store(confidences + target, (255 / total + 0.5).to(tl.uint8), x < width)
+
+
+@triton.jit
+def paint(
+    frames,
+    labels,
+    table,
+    painted,
+    total,
+    bgr: tl.constexpr,
+    block: tl.constexpr,
+):
+    """One program for a run of bytes; the table stays in the cache."""
+    start = tl.program_id(0).to(tl.int64) * block
+    byte = tl.arange(0, block)
+    inside = byte < total - start
+    place = (start % 3).to(tl.int32) + byte  # from the first channel of the first pixel
+    channel = place % 3
+    source = byte + 2 - 2 * channel if bgr else byte
+    value = tl.load(frames + start + source, inside, other=0).to(tl.int32)
+    label = tl.load(labels + start // 3 + place // 3, inside, other=0).to(tl.int32)
+    color = tl.load(table + (label * 256 + value) * 3 + channel)
+    tl.store(painted + start + byte, color, inside)

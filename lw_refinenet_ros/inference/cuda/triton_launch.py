@@ -14,7 +14,7 @@ from lw_refinenet_ros.inference.cuda import triton_kernels as kernels
 if TYPE_CHECKING:
     from lw_refinenet_ros.image.encodings import Order
 
-__all__ = ['finish', 'label_pixels', 'max_pool', 'normalise']
+__all__ = ['finish', 'label_pixels', 'max_pool', 'normalise', 'paint']
 
 STRIP = 4  # rows that a program pools: more share more, fewer leave small maps more programs
 
@@ -79,3 +79,9 @@ def label_pixels(logits: Tensor, labels: Tensor, confidences: Tensor | None, tem
         *(rows, columns, height, width, *logits.stride()),
         *(classes, confidences is not None, block),
     )
+
+
+def paint(frames: Tensor, labels: Tensor, table: Tensor, order: Order, out: Tensor) -> None:
+    """Look each byte of an overlay up, as `torch_kernels.paint` does."""
+    total, block = out.numel(), 1024
+    kernels.paint[(triton.cdiv(total, block),)](frames, labels, table, out, total, order == 'bgr', block)
