@@ -11,8 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lw_refinenet_ros.image.encodings import ORDERS, color_image
 from lw_refinenet_ros.image.frame import Frame, FrameError
+from lw_refinenet_ros.image.rotation import rotate
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.node.diagnostics import SUPERSEDED, WARMING_UP
 from lw_refinenet_ros.node.newest_worker import NewestWorker
@@ -40,10 +43,26 @@ class _View:
     arrival: Arrival
     frame: Frame
     image: Pixels
+    rotation: int  # degrees clockwise that turn it upright for the network
     wanted: set[str]  # outputs
     job: Job
     is_new: bool  # the camera's last frame had another job: the graph is compiled first
     stages_ms: dict[str, float]  # of `STAGES`, as far as the frame has come
+
+    def label_memory(self) -> Pixels:
+        """Return memory for the label: that of its message, if it need not be rotated."""
+        if self.rotation:
+            return np.empty(self.job.image_size, np.uint8)
+        return self.camera.outputs.label_memory(*self.job.image_size)
+
+    def as_camera(self, result: Segmentation) -> Segmentation:
+        """Return the result of the upright image as the camera sees it; the label lies in its message."""
+        if not self.rotation:
+            return result
+        back = 360 - self.rotation
+        label = rotate(result.label, back, self.camera.outputs.label_memory(*self.image.shape[:2]))
+        confidence = result.confidence if result.confidence is None else rotate(result.confidence, back)
+        return replace(result, image=self.image, label=label, confidence=confidence)
 
 
 class InferenceThread:
@@ -183,13 +202,14 @@ class InferenceThread:
         if 'points' in wanted:
             camera.outputs.points.expect(frame.stamp_ns)
         job = self._model.segmenter.job(
-            (frame.height, frame.width),
+            (frame.width, frame.height) if settings.rotate % 180 else (frame.height, frame.width),
             order,
             network_size=settings.network_size,
             confidence=camera.outputs.need_confidence(wanted) or settings.min_confidence > 0,
         )
         is_new = self._jobs.get(camera) != job
-        return _View(camera, arrival, frame, image, wanted, job, is_new, {'view': _ms_since(started)})
+        stages_ms = {'view': _ms_since(started)}
+        return _View(camera, arrival, frame, image, settings.rotate, wanted, job, is_new, stages_ms)
 
     def _compile(self, view: _View) -> None:
         """Compile for a camera's new job, and for the batches that it may be part of."""
@@ -205,10 +225,11 @@ class InferenceThread:
         """Run the network on frames of one job; the labels are written into the memory of their messages."""
         started = time.monotonic()
         job = replace(batch[0].job, batch=len(batch))
-        images = [view.image for view in batch]
-        labels = [view.camera.outputs.label_memory(*job.image_size) for view in batch]
+        images = [rotate(view.image, view.rotation) for view in batch]
+        labels = [view.label_memory() for view in batch]
         results = self._model.segmenter.run(job, images, labels)
         self._model.failure = ''
+        results = [view.as_camera(result) for view, result in zip(batch, results)]
         for view in batch:
             view.stages_ms['inference'] = _ms_since(started)
         return results

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from lw_refinenet_ros.image.rotation import ROTATIONS
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
 from lw_refinenet_ros.labels import UNLABELLED_NAME
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
@@ -39,13 +40,13 @@ class Parameter:
     default: Any
     description: str
     range: tuple[float, float] | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[str | int, ...] = ()
     read_only: bool = False
 
     @property
     def explanation(self) -> str:
         """The description with the choices, if there are any."""
-        return self.description + (f' One of: {", ".join(self.choices)}.' if self.choices else '')
+        return self.description + (f' One of: {", ".join(map(str, self.choices))}.' if self.choices else '')
 
 
 PARAMETERS = (
@@ -64,6 +65,12 @@ PARAMETERS = (
     Parameter('autostart', True, 'Configure and activate without a lifecycle manager.', read_only=True),
     Parameter('network_height', 0, f'Input height of the network in pixels; {BY_IMAGE}', (0, MAX_SIDE)),
     Parameter('network_width', 0, f'Input width of the network in pixels; {BY_IMAGE}', (0, MAX_SIDE)),
+    Parameter(
+        'rotate',
+        0,
+        'Degrees clockwise that turn the images upright for the network; outputs stay as the camera is.',
+        choices=ROTATIONS,
+    ),
     Parameter(
         'overlay_alpha',
         0.5,
@@ -89,6 +96,7 @@ class Settings:
 
     network_height: int
     network_width: int
+    rotate: int
     overlay_alpha: float
     overlay_classes: tuple[str, ...]
     mask_classes: tuple[str, ...]
@@ -154,7 +162,7 @@ def refusal(values: dict[str, Any], class_names: tuple[str, ...] | None) -> str:
         if values[parameter.name] == []:
             return f'{parameter.name}: {NO_TYPE}'
         if parameter.choices and values[parameter.name] not in parameter.choices:
-            choices = ', '.join(parameter.choices)
+            choices = ', '.join(map(str, parameter.choices))
             return f'{parameter.name} {values[parameter.name]!r} is unknown: choose one of {choices}'
     height, width = values['network_height'], values['network_width']
     if height * width > MAX_PIXELS:

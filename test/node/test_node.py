@@ -79,6 +79,26 @@ def test_the_mask_is_255_for_its_classes_from_the_next_frame_on(node, segmenter,
     assert node.set(mask_classes=[''])[0].successful
 
 
+@pytest.mark.parametrize(('degrees', 'quarters'), [(90, 3), (180, 2), (270, 1)])
+def test_a_rotated_image_is_seen_upright_and_its_results_come_back_as_the_camera_sees(
+    node, segmenter, street, degrees, quarters
+):
+    assert node.set(rotate=degrees)[0].successful
+    stamp_ns = STAMP + 22 + quarters
+    answers = {topic: node.answer(topic, street, stamp_ns) for topic in ('label', 'confidence', 'overlay')}
+    assert node.set(rotate=0)[0].successful
+    image = np.ascontiguousarray(np.rot90(street, quarters))
+    upright = segmenter.segment(image, network_size=(96, 128), confidence=True)
+    expected = {'label': upright.label, 'confidence': upright.confidence, 'overlay': upright.overlay(0.5)}
+    for topic, image in expected.items():
+        np.testing.assert_array_equal(pixels_of(answers[topic]), np.rot90(image, -quarters))
+
+
+def test_a_rotation_by_other_than_quarters_is_refused(node):
+    (result,) = node.set(rotate=45)
+    assert result.reason == 'rotate 45 is unknown: choose one of 0, 90, 180, 270'
+
+
 def test_confidence_is_the_segmenters(node, segmenter, street):
     answer = node.answer('confidence', street, STAMP + 5)
     np.testing.assert_array_equal(pixels_of(answer), segmenter.segment(street, confidence=True).confidence)
