@@ -162,7 +162,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     remedy = 'to compare weights give a --bag or --images, and --labels'
     if not path.is_file():
         what = 'a folder' if path.is_dir() else 'not there'
-        msg = f'{path} is {what}: give the file that evaluate --json wrote; {remedy}'
+        msg = f'{path} is {what}: use a file written by evaluate --json; {remedy}'
         raise ValueError(msg)
     try:
         evaluation = json.loads(path.read_text('utf-8'))

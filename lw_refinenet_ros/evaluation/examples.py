@@ -214,7 +214,7 @@ class BagExamples(Examples):
                     break
                 example = None
                 if frame.stamp_ns in seen:
-                    tell(f'{self._bag} topic {self.topic}: the stamp {frame.stamp_ns} ns comes again')
+                    tell(f'{self._bag} topic {self.topic}: the stamp {frame.stamp_ns} ns repeats')
                 elif frame.stamp_ns in self._chosen:
                     seen.add(frame.stamp_ns)
                     partner = self._partners.get(frame.stamp_ns)
@@ -265,5 +265,5 @@ def _no_pair(ours: list[int], theirs: list[int], frames: str, masks: str, tolera
     gap_s = min(abs(ours_ns - theirs_ns) for ours_ns, theirs_ns in pairs.items()) / 1e9
     return (
         f'no frame of {frames} has a mask of {masks} within {tolerance_ns / 1e9:g} s: '
-        f'the nearest are {gap_s:.6g} s apart; give a --tolerance or other labels'
+        f'the nearest are {gap_s:.6g} s apart; use a larger --tolerance or other labels'
     )

@@ -82,7 +82,7 @@ class MaskMap:
         left_out = [name for name, target in zip(names, targets) if target < 0]
         if left_out:
             msg = (
-                f'{path} does not say what becomes of {_listed(left_out)}: '
+                f'{path} does not map {_listed(left_out)}: '
                 'write a class of the weights, or 255 for unlabelled'
             )
             raise ValueError(msg)
@@ -143,7 +143,7 @@ def _mask_id(path: Path, key: Any, theirs: LabelSet | None) -> int:
     if type(key) is int and 0 <= key <= UNLABELLED:
         return key
     if theirs is None:
-        msg = f'{path}: {key!r} is no id from 0 to 255, and no classes.yaml with the masks gives it one'
+        msg = f'{path}: {key!r} is not an id from 0 to 255, and no classes.yaml with the masks gives it one'
         raise ValueError(msg)
     if key not in theirs.names:
         msg = f'{path}: the masks have no class {key!r}: they have {_listed(theirs.names)}'
@@ -157,7 +157,7 @@ def _weights_id(path: Path, key: Any, value: Any, labels: LabelSet) -> int:
     if value == UNLABELLED or value in NAMED_UNLABELLED:
         return UNLABELLED
     msg = (
-        f'{path}: {key!r} is mapped to {value!r}, which is no class of the weights: '
+        f'{path}: {key!r} is mapped to {value!r}, which is not a class of the weights: '
         f'they have {_listed(labels.names)}; 255 is unlabelled'
     )
     raise ValueError(msg)

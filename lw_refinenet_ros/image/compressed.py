@@ -47,7 +47,7 @@ def parse_compressed_image(cdr: bytes | memoryview) -> Frame:
     content = reader.sequence('data').tobytes()
     header = read_header(content)
     if header.kind not in TRANSPORTED:
-        msg = f'{len(content)} bytes starting {content[:4]!r} are no {", ".join(TRANSPORTED)}'
+        msg = f'{len(content)} bytes starting {content[:4]!r} are none of {", ".join(TRANSPORTED)}'
         raise FrameError(msg, 'decode')
     # 'bgr8; jpeg compressed bgr8': what the camera sent, and which order the compressor was given. Without
     # the latter the channels were stored as they came; without a semicolon it is the plain codec's name.
@@ -93,7 +93,7 @@ def _decode(content: bytes, header: Header, flags: int) -> npt.NDArray[Any]:
     if array is None and header.end is None:
         raise _truncated(content)
     if array is None:
-        msg = f'{len(content)} bytes starting {content[:4]!r} are no image OpenCV knows: use JPEG or PNG'
+        msg = f'{len(content)} bytes starting {content[:4]!r} are no readable image: use JPEG or PNG'
         raise FrameError(msg, 'decode')
     if header.one_scan and (header.end is None or bool((array[-1, -1] == _FILL).all())):
         # The picture is whole if it is the same whatever follows its data. A row of blocks takes 261 bytes

@@ -45,7 +45,7 @@ class Pinhole:
 
     def __post_init__(self) -> None:
         if not (0 < self.fx < np.inf and 0 < self.fy < np.inf and np.isfinite((self.cx, self.cy)).all()):
-            msg = f'fx={self.fx}, fy={self.fy}, cx={self.cx}, cy={self.cy} is no camera: calibrate it'
+            msg = f'fx={self.fx}, fy={self.fy}, cx={self.cx}, cy={self.cy} are invalid: calibrate the camera'
             raise ValueError(msg)
 
 

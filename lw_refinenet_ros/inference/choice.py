@@ -174,7 +174,7 @@ def accuracy_of_int8(card: Card) -> str:
     agreement = f"it gives float32's label on {accuracy['agreement']:.2%} of the pixels"
     if 'miou' not in accuracy:
         return agreement
-    return f'{agreement} and a mIoU of {accuracy["miou"]:.1%} for {accuracy["float_miou"]:.1%}'
+    return f'{agreement} and mIoU {accuracy["miou"]:.1%} instead of {accuracy["float_miou"]:.1%}'
 
 
 def machine_here(architecture: str = '') -> Here:

@@ -103,7 +103,7 @@ def _read(model: ov.Model, known: set[str]) -> dict[str, Any]:
         if source is None or source.get_type_name() in ('Constant', 'Convert'):
             continue
         if source.get_friendly_name() not in known:
-            msg = f'NNCF rounds values within {_layer(source, known)!r}: nobody taught us to store that'
+            msg = f'NNCF rounds values within {_layer(source, known)!r}, which cannot be stored'
             raise ValueError(msg)
         consumers = [_layer(user, known) for user in _users(node)]
         low, high = (_shorten(node.input_value(index).get_node().data.reshape(-1)) for index in (1, 2))

@@ -46,7 +46,7 @@ def load_imagenet_encoder(network: Network) -> None:
     """
     encoder = network.encoder
     if not isinstance(encoder, EfficientNetLite0):  # the others are made of it
-        msg = f'no package ships ImageNet weights for {type(encoder).__name__}: give --encoder or --init FILE'
+        msg = f'no package ships ImageNet weights for {type(encoder).__name__}: use --encoder or --init FILE'
         raise ValueError(msg)
     package, file = PACKAGES[type(encoder)]
     spec = importlib.util.find_spec(package)
@@ -83,7 +83,7 @@ def load_encoder_file(network: Network, path: Path) -> Normalisation:
         return card.mean, card.std
     if not isinstance(encoder, MobileNetV2):
         kind = type(encoder).__name__
-        msg = f'{path} is no weights file of ours, and torchvision names fit MobileNetV2, not {kind}'
+        msg = f'{path} is not one of our weights files, and torchvision names fit MobileNetV2, not {kind}'
         raise ValueError(msg)
     try:
         with safe_open(path, framework='pt') as file:

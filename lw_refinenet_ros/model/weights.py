@@ -151,7 +151,7 @@ def _read_card(path: Path) -> Card:
     try:
         check_file(path)
     except OSError as error:
-        msg = f'{path}: {error.strerror}; give a weights file, or the name of one in weights/'
+        msg = f'{path}: {error.strerror}; name a weights file, or shipped weights'
         raise WeightsError(msg) from error
     except ValueError as error:
         raise WeightsError(str(error)) from error
@@ -160,7 +160,7 @@ def _read_card(path: Path) -> Card:
             entry = (file.metadata() or {}).get(ENTRY)
     except (SafetensorError, OSError) as error:
         hint = '; `lw_refinenet import` reads checkpoints of PyTorch' if path.suffix in CHECKPOINTS else ''
-        msg = f'{path} is not a whole safetensors file: {error}{hint}'
+        msg = f'{path} is not a complete safetensors file: {error}{hint}'
         raise WeightsError(msg) from error
     if entry is None:
         msg = f'{path} does not say what it is (no {ENTRY!r} entry): make it with `lw_refinenet import`'

@@ -219,7 +219,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             if refusal(self._values | values, self._class_names(None)):
                 values = fallback
             self.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()])
-        self.get_logger().error(f'{self._swap.fault}; {fallback["weights"]!r} goes on')
+        self.get_logger().error(f'{self._swap.fault}; {fallback["weights"]!r} keeps serving')
 
     def _announce(self, model: Model) -> None:
         """Publish the names of a model's classes, before its first frame."""

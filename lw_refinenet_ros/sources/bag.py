@@ -208,7 +208,7 @@ def _results(names: Collection[str]) -> set[str]:
 
 def _described(topic: Topic) -> str:
     """Name a topic's type."""
-    known = topic.msgtype or 'of a type that the bag does not tell'
+    known = topic.msgtype or 'of unknown type'
     return (
         known if topic.serialization in _SERIALIZATIONS else f'{known}, serialized as {topic.serialization}'
     )

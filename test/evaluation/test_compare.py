@@ -160,7 +160,7 @@ def test_a_file_that_is_not_there_is_named_with_the_remedy(tmp_path, capsys):
     for other, what in (('camvid', 'camvid is not there'), (str(tmp_path), f'{tmp_path} is a folder')):
         assert main(['compare', str(tmp_path / 'a.json'), other]) == 1
         error = capsys.readouterr().err
-        assert f'{what}: give the file that evaluate --json wrote; to compare weights give a --bag' in error
+        assert f'{what}: use a file written by evaluate --json; to compare weights give a --bag' in error
         assert error.count('\n') == 1
 
 

@@ -330,7 +330,7 @@ def test_a_stamp_that_comes_again_is_scored_once_and_told(tmp_path, images, labe
     bag = record(tmp_path / 'bag', {TOPIC: ('rgb8', frames), TRUTH: ('mono8', list(zip(when, truths)))})
     status, result, said = evaluate('--bag', bag, '--labels', TRUTH)
     assert status == 1
-    assert f'the stamp {when[0]} ns comes again' in said
+    assert f'the stamp {when[0]} ns repeats' in said
     assert result['confusion_matrix'] == expected(labels[:-1], truths[:-1]).counts.tolist()
 
 

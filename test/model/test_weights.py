@@ -111,7 +111,7 @@ def test_a_truncated_file_is_refused(tiny_weights, tmp_path, kept):
     content = tiny_weights.read_bytes()
     path = tmp_path / 'cut.safetensors'
     path.write_bytes(content[: kept if kept == int(kept) else int(len(content) * kept)])
-    with pytest.raises(WeightsError, match=r'cut\.safetensors is not a whole safetensors file'):
+    with pytest.raises(WeightsError, match=r'cut\.safetensors is not a complete safetensors file'):
         load_model(path)
 
 

@@ -389,7 +389,7 @@ def test_a_camera_is_played_until_it_is_interrupted(listen, start):
     ('arguments', 'status', 'said'),
     [
         (['--topics', '/front/image', '/side'], 1, "has no image topic '/side': its image topics are /front"),
-        (['--topic', '/front/image', '--output-topic', 'a b'], 1, "'a b' is no name of a topic: "),
+        (['--topic', '/front/image', '--output-topic', 'a b'], 1, "'a b' is not a valid topic name: "),
         (['--topic', '/front/image', '--remap', 'x'], 2, "--remap 'x' is not FROM:=TO"),
         (['--topic', '/front/image', '--remap', '/a:=/b'], 1, "'/a' is not played, only /front/image"),
         (['--topics', '/front/image', '/rear/image', '--output-topic', '/x'], 2, 'use --remap'),

@@ -66,7 +66,7 @@ def _open_regular(path: Path) -> BinaryIO:
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), 'rb')
     if not _is_ours(os.fstat(file.fileno())):
         file.close()
-        msg = f'{path} is no regular file of this user'
+        msg = f'{path} is not a regular file of this user'
         raise OSError(msg)
     return file
 

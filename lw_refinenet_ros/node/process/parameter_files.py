@@ -101,7 +101,7 @@ def _read(file: str) -> Any:
     try:
         return read_yaml(file, MAX_BYTES)
     except OSError as error:
-        msg = f'{file}: {error.strerror}; give a YAML file of parameters'
+        msg = f'{file}: {error.strerror}; name a YAML file of parameters'
         raise ValueError(msg) from error
 
 

@@ -115,7 +115,7 @@ class _Channel:
                 type(self.message), topic, profile_of(track.source.offered)
             )
         except NameValidationException as error:
-            msg = f'{track.topic!r} is no name of a topic: {str(error).splitlines()[0]}'
+            msg = f'{track.topic!r} is not a valid topic name: {str(error).splitlines()[0]}'
             raise ValueError(msg) from error
 
     def fill(self, frame: Frame) -> None:

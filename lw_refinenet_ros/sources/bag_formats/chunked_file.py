@@ -165,7 +165,7 @@ class ChunkedFile(ABC):
                     read += 1
                     yield message
             if promised is not None and read != promised:
-                self._note(f'its index promises {promised} messages and leads to {read}')
+                self._note(f'its index promises {promised} messages but leads to {read}')
         if self._fault:
             raise ValueError(self._fault)
 
@@ -204,7 +204,7 @@ class ChunkedFile(ABC):
             with suppress(ValueError):
                 record = next(self._records(file, size, (self.CHUNK,)), None)
         if record is None or record.offset != offset:
-            self._note(f'its index leads to byte {offset}, where no chunk is')
+            self._note(f'its index points to byte {offset}, where there is no chunk')
             return ()
         return self._chunk(record)
 

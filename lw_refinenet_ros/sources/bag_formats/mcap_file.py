@@ -80,7 +80,7 @@ class McapFile(ChunkedFile):
             head = file.read(9)
             kind, length = head[0], u64(head, 1)
             if not 0 < kind <= _LAST_KIND:
-                msg = f'byte {offset} begins no record'
+                msg = f'there is no record at byte {offset}'
                 raise ValueError(msg)
             there = min(length, size - file.tell())
             if kind not in kinds or offset in done:
@@ -102,7 +102,7 @@ class McapFile(ChunkedFile):
             return unpack_part(packed, compression, limit)
         content = unpack(packed, compression, limit)
         if len(content) != size:
-            msg = f'{size} bytes are promised and {len(content)} are there'
+            msg = f'{size} bytes are expected, {len(content)} are present'
             raise ValueError(msg)
         if crc and crc32(content) != crc:
             msg = 'its checksum is wrong'
