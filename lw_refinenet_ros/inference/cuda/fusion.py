@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pooling without indices, and bias, sum and activation of a convolution in one pass."""
+"""Pooling without indices, and bias, sums and activation in one pass."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def replace_kernels(network: fx.GraphModule, old: Kernels, new: Kernels) -> None
 def _fuse_passes(network: fx.GraphModule, node: fx.Node, kernels: Kernels) -> None:
     """Turn a convolution's bias, the sums that follow a node and an activation into one pass.
 
-    Terms are added in the order in which the network adds them. What has a bias is overwritten: nothing else
-    may use it.
+    Terms are added in the order in which the network adds them, but for biases, which come first. What has a
+    bias is overwritten: nothing else may use it.
     """
     bias = _bias(network, node)
     follower = _only_user(node) if bias is not None else next(iter(filter(_is_sum, node.users)), None)
@@ -78,8 +78,8 @@ def _fuse_passes(network: fx.GraphModule, node: fx.Node, kernels: Kernels) -> No
         term = None
         if bias is not None:
             name = f'{node.name}_bias'
-            network.register_buffer(name, bias.detach().clone())
-            network.get_submodule(str(node.target)).register_parameter('bias', None)
+            biases = _take_biases(network, [node, *filter(_only_user, others)])
+            network.register_buffer(name, torch.stack(biases).sum(0))
             term = network.graph.get_attr(name)
         arguments = (node, term, tuple(others), *(limits or (LOW, HIGH)))
         finished = network.graph.call_function(kernels.finish, arguments)
@@ -92,6 +92,17 @@ def _bias(network: fx.GraphModule, node: fx.Node) -> Tensor | None:
     """Return the bias that a node adds to what it convolves, if it does."""
     layer = network.get_submodule(str(node.target)) if node.op == 'call_module' else None
     return layer.bias if isinstance(layer, nn.Conv2d) else None
+
+
+def _take_biases(network: fx.GraphModule, nodes: list[fx.Node]) -> list[Tensor]:
+    """Take from convolutions the biases that they add, so that one pass adds them all."""
+    biases = []
+    for node in nodes:
+        bias = _bias(network, node)
+        if bias is not None:
+            network.get_submodule(str(node.target)).register_parameter('bias', None)
+            biases.append(bias.detach())
+    return biases
 
 
 def _is_sum(node: fx.Node) -> bool:

@@ -32,10 +32,13 @@ def max_pool(x: Tensor, kernel: int, stride: int = 1, padding: int = 0) -> Tenso
 def finish(x: Tensor, bias: Tensor | None, others: tuple[Tensor, ...], low: float, high: float) -> Tensor:
     """Add a bias (C,) and then other maps, one after the other, to a map (N, C, H, W), and clip the sum.
 
-    With a bias, `x` is a convolution's result: the sum overwrites it. Each sum is rounded here; Triton's
-    kernel adds in float32 and rounds once.
+    With a bias, `x` is a convolution's result: the sum overwrites it; without one, there are others. Each sum
+    is rounded here; Triton's kernel adds in float32 and rounds once.
     """
-    x = x.clone() if bias is None else x.add_(bias.view(-1, 1, 1))
+    if bias is not None:
+        x.add_(bias.view(-1, 1, 1))
+    else:
+        x, others = x + others[0], others[1:]
     for other in others:
         x.add_(other)
     return x if (low, high) == (-torch.inf, torch.inf) else x.clamp_(low, high)
