@@ -198,6 +198,7 @@ class InferenceThread:
             camera.statistics.count('unwatched')
             return None
         frame = camera.parse(arrival.cdr)
+        _check_ignored(frame, settings.ignored)
         image, order = color_image(frame)
         if 'points' in wanted:
             camera.outputs.points.expect(frame.stamp_ns)
@@ -240,11 +241,21 @@ class InferenceThread:
         camera, stages_ms = view.camera, view.stages_ms
         if result.confidence is not None and settings.min_confidence > 0:
             result.label[result.confidence < settings.min_confidence * 255] = UNLABELLED
+        if settings.ignored is not None:
+            np.maximum(result.label, settings.ignored, out=result.label)  # UNLABELLED is the highest id
         camera.outputs.publish(view.wanted, view.frame, result, settings)
         stages_ms['publish'], total_ms = _ms_since(started), _ms_since(view.arrival.received)
         stages_ms |= {'wait': total_ms - sum(stages_ms.values()), 'total': total_ms}
         age_ms = (camera.now_ns() - view.frame.stamp_ns) / 1e6
         camera.statistics.segmented({} if view.is_new else stages_ms, batch=batch, age_ms=age_ms)
+
+
+def _check_ignored(frame: Frame, ignored: Pixels | None) -> None:
+    """Refuse a frame that the `ignore_mask` does not fit."""
+    if ignored is not None and ignored.shape != (frame.height, frame.width):
+        height, width = ignored.shape
+        msg = f'ignore_mask is {width}x{height}, the image {frame.width}x{frame.height}: give one of its size'
+        raise FrameError(msg, 'ignore_mask')
 
 
 def _batches(views: list[_View]) -> Iterator[list[_View]]:

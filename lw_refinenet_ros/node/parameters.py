@@ -8,8 +8,10 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from lw_refinenet_ros.image.label_png import read_label_png
 from lw_refinenet_ros.image.rotation import ROTATIONS
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
 from lw_refinenet_ros.labels import UNLABELLED_NAME
@@ -19,7 +21,9 @@ from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-__all__ = ['PARAMETERS', 'TRANSPORTS', 'Parameter', 'Settings', 'declare', 'refusal', 'usage']
+    from lw_refinenet_ros.inference.engine import Pixels
+
+__all__ = ['PARAMETERS', 'TRANSPORTS', 'Parameter', 'Settings', 'declare', 'read_ignored', 'refusal', 'usage']
 
 TRANSPORTS = ('raw', 'compressed')
 USAGE = (
@@ -79,6 +83,11 @@ PARAMETERS = (
     ),
     Parameter('overlay_classes', [''], 'Names of the classes to paint in the overlay; [""] paints all.'),
     Parameter('mask_classes', [''], 'Names of the classes that are 255 in the mask; [""] is none.'),
+    Parameter(
+        'ignore_mask',
+        '',
+        "PNG of the camera's size: pixels where it is not 0 are unlabelled, as the robot's own body is.",
+    ),
     Parameter('min_confidence', 0.0, 'Pixels of lower confidence (0 to 1) become unlabelled.', (0.0, 1.0)),
     Parameter(
         'max_rate',
@@ -100,13 +109,14 @@ class Settings:
     overlay_alpha: float
     overlay_classes: tuple[str, ...]
     mask_classes: tuple[str, ...]
+    ignored: Pixels | None  # uint8 (H, W), 255 where `ignore_mask` is not 0, else 0
     min_confidence: float
     max_rate: float
     enabled: bool
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Settings:
-        """Select the settings from the values of all parameters."""
+        """Select the settings from the values of all parameters, and `ignored` as read."""
         chosen = {field.name: values[field.name] for field in fields(cls)}
         for name in OF_CLASSES:
             chosen[name] = tuple(each for each in chosen[name] if each)
@@ -116,6 +126,22 @@ class Settings:
     def network_size(self) -> tuple[int, int]:
         """The (height, width) that the network sees, as `Segmenter.job` takes it."""
         return self.network_height, self.network_width
+
+
+def read_ignored(path: str) -> Pixels | None:
+    """Read an `ignore_mask`: uint8 (H, W), 255 where it is not 0, else 0; None without a path.
+
+    Raises:
+        ValueError: it cannot be read, or is not such a PNG as labels are.
+
+    """
+    if not path:
+        return None
+    try:
+        return np.where(read_label_png(path), np.uint8(255), np.uint8(0))
+    except (ValueError, OSError) as error:
+        msg = f'ignore_mask: {error}; give a greyscale PNG'
+        raise ValueError(msg) from error
 
 
 def usage() -> str:

@@ -24,7 +24,7 @@ from lw_refinenet_ros.node.diagnostics import READY, WARMING_UP, build_status
 from lw_refinenet_ros.node.inference_thread import InferenceThread
 from lw_refinenet_ros.node.label_info import LabelPublishers
 from lw_refinenet_ros.node.model_swap import Model, ModelSwap, Request, State
-from lw_refinenet_ros.node.parameters import PARAMETERS, Settings, declare, refusal
+from lw_refinenet_ros.node.parameters import PARAMETERS, Settings, declare, read_ignored, refusal
 from lw_refinenet_ros.node.process.fast_dds import fitting_profile
 from lw_refinenet_ros.node.process.malloc import give_back_freed, keep_large_allocations
 from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
@@ -77,6 +77,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights and create the publishers; compiling is left to the inference thread."""
         try:
+            self._values = self._values | {'ignored': read_ignored(self._values['ignore_mask'])}
             self._fault = refusal(self._values, None)
             if not self._fault:
                 candidate = load_candidate(self._values['weights'])
@@ -179,6 +180,8 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
     def _apply(self, changes: list[Parameter]) -> str:
         """Apply changes to the parameters, and begin a change of the model; return why not, or ''."""
         values = self._values | {p.name: p.value for p in changes}
+        if any(p.name == 'ignore_mask' for p in changes):
+            values['ignored'] = read_ignored(values['ignore_mask'])
         is_swap = any(p.name == 'weights' for p in changes) and self._swap.state is not State.ROLLING_BACK
         candidate = self._candidate(values['weights']) if is_swap else self._swap.coming
         reason = refusal(values, self._class_names(candidate))

@@ -14,6 +14,7 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 from rcl_interfaces.msg import Log, Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 
+from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.node.parameters import PARAMETERS
 from test.support import ROOT
 from test.support.node_process import NodeProcess, pixels_of, stamp_of
@@ -92,6 +93,33 @@ def test_a_rotated_image_is_seen_upright_and_its_results_come_back_as_the_camera
     expected = {'label': upright.label, 'confidence': upright.confidence, 'overlay': upright.overlay(0.5)}
     for topic, image in expected.items():
         np.testing.assert_array_equal(pixels_of(answers[topic]), np.rot90(image, -quarters))
+
+
+def test_pixels_of_the_ignore_mask_are_unlabelled_and_one_that_does_not_fit_is_named(
+    node, segmenter, street, tmp_path
+):
+    body = np.zeros((96, 128), np.uint8)
+    body[60:, 20:90] = 1
+    write_label_png(tmp_path / 'body.png', body)
+    write_label_png(tmp_path / 'other.png', body[1:])
+    assert node.set(ignore_mask=str(tmp_path / 'body.png'))[0].successful
+    label = node.answer('label', street, STAMP + 30)
+    np.testing.assert_array_equal(pixels_of(label), np.where(body, 255, segmenter.segment(street).label))
+
+    (result,) = node.set(ignore_mask=str(tmp_path / 'none.png'))
+    assert result.reason.startswith('ignore_mask: ')
+    assert 'none.png' in result.reason
+    assert node.set(ignore_mask=str(tmp_path / 'other.png'))[0].successful
+    expected = 'frame dropped: ignore_mask is 128x95, the image 128x96: give one of its size'
+
+    def named():
+        node.send(street, stamp_ns=STAMP + 31)
+        node.executor.spin_once(timeout_sec=0.1)
+        return node.status[0] == expected
+
+    node.spin_until(named, expected)
+    assert node.status[2]['bad: ignore_mask'] > 0
+    assert node.set(ignore_mask='')[0].successful
 
 
 def test_a_rotation_by_other_than_quarters_is_refused(node):
