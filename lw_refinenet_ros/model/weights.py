@@ -137,17 +137,7 @@ def read_card(weights: str | os.PathLike[str]) -> Card:
         WeightsError: the file is missing, not safetensors, truncated, or its card is unusable.
 
     """
-    return _read_card(_find(weights))
-
-
-def _find(weights: str | os.PathLike[str]) -> Path:
-    try:
-        return find_weights(weights)
-    except ValueError as error:
-        raise WeightsError(str(error)) from error
-
-
-def _read_card(path: Path) -> Card:
+    path = _find(weights)
     try:
         check_file(path)
     except OSError as error:
@@ -186,7 +176,7 @@ def load_model(weights: str | os.PathLike[str]) -> tuple[Network, Card]:
 
     """
     path = _find(weights)
-    card = _read_card(path)
+    card = read_card(path)
     try:
         with torch.device('meta'):  # the tensors come from the file
             model = build_model(card.architecture, card.num_classes, width=card.width, **card.dials)
@@ -219,3 +209,10 @@ def load_model(weights: str | os.PathLike[str]) -> tuple[Network, Card]:
     counters = {name: torch.tensor(0) for name in model.state_dict() if name not in tensors}
     model.load_state_dict(tensors | counters, assign=True)
     return model.eval(), card
+
+
+def _find(weights: str | os.PathLike[str]) -> Path:
+    try:
+        return find_weights(weights)
+    except ValueError as error:
+        raise WeightsError(str(error)) from error
