@@ -35,4 +35,4 @@ def unknown(what: str, name: object, known: Collection[str]) -> str:
     """
     nearest = difflib.get_close_matches(str(name).casefold(), known, 1)
     hint = f'did you mean {nearest[0]!r}? ' if nearest else ''
-    return one_line(f'unknown {what} {name!r}: {hint}known are {", ".join(known)}')
+    return one_line(f'unknown {what} {name!r}: {hint}choose one of {", ".join(known)}')

@@ -69,7 +69,7 @@ def test_a_built_network_gives_logits_at_stride_4():
 
 
 def test_weights_that_are_not_there_are_a_weights_error_that_names_those_that_are():
-    with pytest.raises(WeightsError, match="'nosuch': known are camvid, camvid_mobilenet_v2"):
+    with pytest.raises(WeightsError, match="'nosuch': choose one of camvid, camvid_mobilenet_v2"):
         Segmenter.load('nosuch')
     with pytest.raises(WeightsError, match='nosuch'):
         Segmenter.load(Path('nosuch.safetensors'))
@@ -144,7 +144,7 @@ def test_other_images_are_refused_in_one_line_that_says_how_to_convert_them(
 
 @pytest.mark.parametrize('order', ['BGR', 'nonsense', None, 3])
 def test_an_unknown_order_of_channels_is_refused(torch_segmenter, street, order):
-    with pytest.raises(ValueError, match='known are rgb, bgr'):
+    with pytest.raises(ValueError, match='choose one of rgb, bgr'):
         torch_segmenter.segment(street, order=order)
 
 

@@ -73,7 +73,7 @@ def open_source(
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return VideoSource(path, on_error=on_error)
     known = ', '.join((*BAG_SUFFIXES, *VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
-    msg = f'{text} is not a bag, video, folder of images or image: known are {known}'
+    msg = f'{text} is not a bag, video, folder of images or image: use one of {known}'
     raise SourceError(msg)
 
 

@@ -75,7 +75,7 @@ def test_info_tells_what_a_file_holds_and_what_works_here(tiny_weights):
         (['train', '--data', 'OUT', '--output', 'OUT'], 1, 'has no images/ folder'),
         (['play', 'nowhere.mcap'], 1, 'nowhere.mcap'),
         (['play', 'nowhere.mcap', '--rate', '0'], 2, "--rate: '0' is not a number above 0"),
-        (['sing'], 2, "unknown command 'sing': known are info, segment"),
+        (['sing'], 2, "unknown command 'sing': choose one of info, segment"),
     ],
 )
 def test_a_fault_is_one_line_and_an_exit_code(tmp_path, arguments, status, said):

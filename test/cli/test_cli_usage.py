@@ -34,8 +34,8 @@ def usage(capsys):
 @pytest.mark.parametrize(
     ('arguments', 'said'),
     [
-        (['segmnet', 'x'], "unknown command 'segmnet': did you mean 'segment'? known are info, segment,"),
-        (['segment', 'x', '--ouput', 'y'], "unknown option '--ouput': did you mean '--output'? known are"),
+        (['segmnet', 'x'], "unknown command 'segmnet': did you mean 'segment'? choose one of info, segment,"),
+        (['segment', 'x', '--ouput', 'y'], "unknown option '--ouput': did you mean '--output'? choose one"),
         (['segment', 'x', '--ouput=y'], "unknown option '--ouput': did you mean '--output'?"),
         (['segment', 'x', '--output', 'y', '--device', 'gpu'], "unknown device 'gpu': did you mean 'cpu'?"),
         (['segment', 'x', '--output', 'y', '--engine', 'openvin'], "did you mean 'openvino'?"),

@@ -174,5 +174,5 @@ def test_cuda_is_never_replaced_by_something_else(tiny_weights):
 
 def test_weights_are_found_by_name_or_said_to_be_missing():
     assert Segmenter.load().labels.names[0] == 'sky'
-    with pytest.raises(ValueError, match="unknown weights 'mars': known are camvid, "):
+    with pytest.raises(ValueError, match="unknown weights 'mars': choose one of camvid, "):
         Segmenter.load('mars')

@@ -45,7 +45,7 @@ def test_a_name_that_no_shipped_weights_have_is_refused_however_long_it_is(name)
 
 def test_the_nearest_shipped_name_and_the_file_of_a_run_are_suggested(tmp_path):
     with pytest.raises(
-        ValueError, match=r"unknown weights 'Camvit': did you mean 'camvid'\? known are camvid, "
+        ValueError, match=r"unknown weights 'Camvit': did you mean 'camvid'\? choose one of camvid, "
     ):
         find_weights('Camvit')
     (tmp_path / 'last.safetensors').write_bytes(b'')

@@ -376,7 +376,7 @@ def test_what_is_no_source_is_said_in_one_line(tmp_path):
     assert error_of(tmp_path / 'x.bag') == f'{tmp_path / "x.bag"} does not exist'
     assert error_of(tmp_path) == f'{tmp_path} has no images and no bag'
     (tmp_path / 'a.txt').write_text('x')
-    assert 'is not a bag, video, folder of images or image: known are .db3, .mcap' in error_of(
+    assert 'is not a bag, video, folder of images or image: use one of .db3, .mcap' in error_of(
         tmp_path / 'a.txt'
     )
     assert 'write camera:0 for the first' in error_of('camera:front')
