@@ -67,7 +67,8 @@ def run(options: argparse.Namespace) -> int:
     for finding in findings:
         _print(finding)
     counts = {level: sum(finding.level == level for finding in findings) for level in (FAULT, WARNING, OK)}
-    print(f'{counts[FAULT]} faults, {counts[WARNING]} warnings, {counts[OK]} ok')
+    plural = {level: f'{count} {level}{"s" * (count != 1)}' for level, count in counts.items()}
+    print(f'{plural[FAULT]}, {plural[WARNING]}, {counts[OK]} ok')
     if options.json is not None:
         content = {
             'faults': counts[FAULT],

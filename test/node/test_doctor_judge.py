@@ -98,6 +98,7 @@ BEST_EFFORT = (Endpoint('/camera', IMAGE, reliable=False, latched=False),)
     ('facts', 'level', 'check', 'value', 'remedy'),
     [
         (replace(WELL, cameras=(), running=('/seg',)), 'fault', 'node', 'no diagnostics', '/seg'),
+        (replace(WELL, cameras=()), 'fault', 'node', 'no diagnostics', 'ROS_DOMAIN_ID'),
         (with_camera(values={'state': 'inactive'}), 'fault', 'node', 'inactive', 'activate'),
         (with_camera(values={'state': 'warming up'}), 'warning', 'node', 'warming up', 'wait'),
         (with_camera(level=2, message='no memory'), 'fault', 'diagnostics', 'no memory', 'log'),
@@ -191,6 +192,14 @@ def test_each_fault_is_judged_with_its_value_and_remedy(facts, level, check, val
     found = [each for each in judge(facts) if each.check == check and value in each.value]
     assert [each.level for each in found] == [level], list(judge(facts))
     assert remedy in found[0].remedy
+
+
+def test_missing_depth_is_a_warning_only_where_somebody_wants_points():
+    message = 'no ~/points: nobody publishes /depth or /points'
+    wanted = with_camera(level=1, message=message)
+    assert wrong(wanted)['diagnostics'].level == 'warning'
+    unwanted = STREAMS | {'points': replace(STREAMS['points'], subscribers=(), messages=())}
+    assert wrong(with_camera(level=1, message=message, streams=unwanted)) == {}
 
 
 def test_another_middleware_is_not_told_of_fast_dds():

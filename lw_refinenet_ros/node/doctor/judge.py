@@ -29,16 +29,17 @@ PROFILE = (
     'give the processes that publish and receive them the Fast DDS profile '
     'config/fastdds_large_images_network.xml (README: On a robot)'
 )
+NO_DEPTH = 'no ~/points: nobody publishes'
 CLOCKS = 'set use_sim_time on both sides alike, and publish /clock (play --clock) where it is true'
 
 
 def judge(facts: Facts) -> Iterator[Finding]:
     """Judge everything that was seen, the node first."""
     if not facts.cameras:
-        running = ', '.join(facts.running) or 'none'
-        yield fault(
-            'node', f'{facts.node} publishes no diagnostics', f'start it, or name one by --node: {running}'
-        )
+        remedy = 'start it, with the ROS_DOMAIN_ID and RMW implementation of this terminal'
+        if facts.running:
+            remedy = f'start it, or examine another by --node: {", ".join(facts.running)}'
+        yield fault('node', f'{facts.node} publishes no diagnostics', remedy)
         return
     values = facts.cameras[0].values
     yield _state(facts.node, values.get('state', ''))
@@ -64,7 +65,10 @@ def _state(node: str, state: str) -> Finding:
 
 
 def _judge_camera(camera: Camera, facts: Facts) -> Iterator[Finding]:
-    if camera.level:
+    points = camera.streams.get('points')
+    if camera.message.startswith(NO_DEPTH) and not (points and points.subscribers):
+        yield ok('diagnostics', f'{camera.message}; nobody but the doctor subscribes')
+    elif camera.level:
         level = WARNING if camera.level == 1 else FAULT
         yield Finding(level, 'diagnostics', camera.message, "fix what it names; the node's log has more")
     else:
