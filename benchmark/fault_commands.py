@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands ended by signals at random moments, from Python's first line to their last."""
 
+import itertools
 import os
 import random
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,60 +23,77 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MARK = 'LW_REFINENET_BENCHMARK_RUN'  # in the environment of a run and of all that it starts
 PATIENCE_S = 120.0
 PF_EXITING = 4
+NO_PYTHON = 'Fatal Python error: init'  # interrupted before there was an interpreter
+AT_ONCE = 4  # commands: they mostly wait
 FRAMES, RATE_HZ, SIZE = 15, 10, (96, 128)
 
 
 def end_commands_at_random(weights: Path, folder: Path, times: int, seed: int, progress) -> list[dict]:
-    """Start each command and send it each signal many times; count how it ended.
+    """Start each command and send it a signal, so many times for each signal; count how it ended.
+
+    The commands take turns on a few cores, each with a domain of its own.
 
     Raises:
         AssertionError: it ended with another status, left a process behind, or printed a traceback.
 
     """
-    rng = random.Random(seed)
-    rows, done = [], 0
-    for name, command in _commands(weights, folder).items():
-        lifetime = _lifetime(command)
-        for number in SIGNALS:
-            ends: dict[int, list[float]] = {128 + number: [], -number: []}
-            while sum(map(len, ends.values())) < times:
-                moment = rng.uniform(0, lifetime)
-                ended = _end(command, moment, number)
-                if ended is None:  # it had finished before
-                    continue
-                status, seconds, left, output = ended
-                said = f'{name}, {number.name} after {moment:.3f} s: status {status}, left {left}: {output}'
-                assert status in ends, said
-                assert not left, said
-                assert status < 0 or 'Traceback' not in output, said
-                ends[status].append(seconds)
-                done += 1
-                progress(done)
-            rows.append(
-                {
-                    'command': name,
-                    'signal': number.name,
-                    'times': times,
-                    f'status {128 + signal.SIGINT} or {128 + signal.SIGTERM}': len(ends[128 + number]),
-                    'ended by the system': len(ends[-number]),
-                    'lifetime (s)': lifetime,
-                    'to the end, at most (s)': max(ends[128 + number] + ends[-number]),
-                }
-            )
-    return rows
+    series = [
+        (name, command, number) for name, command in _commands(weights, folder).items() for number in SIGNALS
+    ]
+    done = itertools.count(1)
+    first_domain = int(os.environ.get('ROS_DOMAIN_ID', '1'))
+
+    def run(index: int) -> dict:
+        name, command, number = series[index]
+        domain = (first_domain + index) % 102
+        return _series(
+            name, command, number, times, random.Random(seed + index), domain, lambda: progress(next(done))
+        )
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(run, range(len(series))))
+
+
+def _series(
+    name: str, command: list[str], number: signal.Signals, times: int, rng: random.Random, domain: int, count
+) -> dict:
+    """End one command by one signal, so many times."""
+    lifetime = _lifetime(command, domain)
+    ends: dict[int, list[float]] = {128 + number: [], -number: []}
+    while sum(map(len, ends.values())) < times:
+        moment = rng.uniform(0, lifetime)
+        ended = _end(command, moment, number, domain)
+        if ended is None:  # it was done before, or Python was not there yet
+            continue
+        status, seconds, left, output = ended
+        context = f'{name}, {number.name} after {moment:.3f} s: status {status}, left {left}: {output}'
+        assert status in ends, context
+        assert not left, context
+        assert status < 0 or 'Traceback' not in output, context
+        ends[status].append(seconds)
+        count()
+    return {
+        'command': name,
+        'signal': number.name,
+        'times': times,
+        f'status {128 + signal.SIGINT} or {128 + signal.SIGTERM}': len(ends[128 + number]),
+        'ended by the system': len(ends[-number]),
+        'lifetime (s)': lifetime,
+        'to the end, at most (s)': max(ends[128 + number] + ends[-number]),
+    }
 
 
 def _end(
-    command: list[str], moment: float, number: signal.Signals
+    command: list[str], moment: float, number: signal.Signals, domain: int
 ) -> tuple[int, float, list[str], str] | None:
-    """Return status, seconds to the end, what still runs, and the output; None if it had ended by itself."""
+    """Give status, seconds to the end, what still runs, and the output; None if there was nothing to end."""
     run = str(uuid.uuid4())
     with subprocess.Popen(
         [part.format(run=run) for part in command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {MARK: run},
+        env=os.environ | {MARK: run, 'ROS_DOMAIN_ID': str(domain)},
     ) as process:
         try:
             process.wait(moment)
@@ -86,19 +105,20 @@ def _end(
             if late and status == 0:
                 return None
             seconds, left = time.monotonic() - started, _running(f'{MARK}={run}')
-            return status, seconds, left, process.stdout.read()
+            output = process.stdout.read()
+            return None if NO_PYTHON in output else (status, seconds, left, output)
         assert process.returncode == 0, process.stdout.read()
         return None
 
 
 def _is_exiting(pid: int) -> bool:
-    """Return whether the kernel is already ending the process, out of reach of signals."""
+    """Whether the kernel takes the process down already, which signals do not reach any more."""
     fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
     return fields[0] == 'Z' or bool(int(fields[6]) & PF_EXITING)
 
 
 def _running(mark: str) -> list[str]:
-    """Return the processes with the mark in their environment."""
+    """Name the processes that have the mark in their environment."""
     found = []
     for environment in Path('/proc').glob('[0-9]*/environ'):
         try:
@@ -110,14 +130,16 @@ def _running(mark: str) -> list[str]:
     return found
 
 
-def _lifetime(command: list[str]) -> float:
+def _lifetime(command: list[str], domain: int) -> float:
     started = time.monotonic()
-    subprocess.run([part.format(run='whole') for part in command], check=True, capture_output=True)
+    parts = [part.format(run=f'whole_{domain}') for part in command]
+    env = os.environ | {'ROS_DOMAIN_ID': str(domain)}
+    subprocess.run(parts, check=True, capture_output=True, env=env)
     return time.monotonic() - started
 
 
 def _commands(weights: Path, folder: Path) -> dict[str, list[str]]:
-    """Write a short recording with masks and a small data set; return the commands that use them."""
+    """Write a short recording with truth and a small data set; give the commands that use them."""
     bag, data = folder / 'bag.mcap', folder / 'data'
     rng = np.random.default_rng(0)
     for part in ('images', 'labels'):
@@ -140,7 +162,7 @@ def _commands(weights: Path, folder: Path) -> dict[str, list[str]]:
     train += ['--epochs', '2', '--batch-size', '4', '--crop-height', '64', '--crop-width', '64']
     return {
         'demo': [
-            *run, 'demo', '--source', str(bag), '--topic', '/image', '--output', f'{folder}/demo', *ours
+            *run, 'demo', '--source', str(bag), '--topic', '/image', '--output', f'{folder}/{{run}}', *ours
         ],
         'play': [*run, 'play', str(bag), '--topic', '/image'],
         'evaluate --live': [

@@ -156,13 +156,10 @@ def commands(count: float, progress: Callable[[int], None]) -> tuple[list[dict],
     with tiny_weights() as weights, tempfile.TemporaryDirectory() as folder:
         rows = end_commands_at_random(weights, Path(folder), int(count), SEED, lambda n: progress(n // 8))
     note = (
-        'At moments from the first line of Python to the last. Before our handlers are there, and after the '
+        'At moments from the first line of Python to the last, four commands at a time. Before our handlers '
+        'are there, and after the end, the system ends it, which a shell shows as 130 and 143 too.'
     )
-    note += 'end, the system ends it, which a shell shows as 130 and 143 too.'
-    return rows, [
-        note,
-        'No process was left running, no traceback was printed.',
-    ]
+    return rows, [note, 'No process was left running, no traceback was printed.']
 
 
 def lifecycle(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
