@@ -86,7 +86,7 @@ PARAMETERS = (
     Parameter(
         'ignore_mask',
         '',
-        "PNG of the camera's size: pixels where it is not 0 are unlabelled, as the robot's own body is.",
+        "PNG of the camera's size: pixels where it is not 0 are unlabelled, such as the robot's own body.",
     ),
     Parameter('min_confidence', 0.0, 'Pixels of lower confidence (0 to 1) become unlabelled.', (0.0, 1.0)),
     Parameter(
@@ -140,7 +140,7 @@ def read_ignored(path: str) -> Pixels | None:
     try:
         return np.where(read_label_png(path), np.uint8(255), np.uint8(0))
     except (ValueError, OSError) as error:
-        msg = f'ignore_mask: {error}; give a greyscale PNG'
+        msg = f'ignore_mask: {error}; use a greyscale PNG'
         raise ValueError(msg) from error
 
 
