@@ -25,6 +25,9 @@ ARGUMENTS = {
         '',
         'Image topic. Empty: /camera/image_raw, or /{camera}/image_raw with several cameras.',
     ),
+    'depth': ('', 'Depth topic, for ~/points. Empty: /depth, or /{camera}/depth with several cameras.'),
+    'camera_info': ('', 'camera_info topic, for ~/points. Empty: as for depth.'),
+    'points': ('', 'Cloud topic, for ~/points without depth. Empty: as for depth.'),
     'cameras': ('', 'Names of several cameras, separated by commas. Empty: as in params_file.'),
     'image_transport': ('', 'raw, or compressed for the topic with /compressed. Empty: as in params_file.'),
     'weights': ('', 'Weights file, or name of shipped weights. Empty: as in params_file.'),
@@ -98,14 +101,20 @@ def start(context):
             parameters[name] = values[name].lower() == 'true'
     use_sim_time = parameters.get('use_sim_time', files.value('/' + '/'.join(path), 'use_sim_time'))
     images = camera_images(values['image'], cameras)
-    check([*cameras, *images.values(), namespace or '/'])
+    remappings = images | {
+        f'{name}/{kind}' if name else kind: values[kind].replace('{camera}', name)
+        for kind in ('depth', 'camera_info', 'points')
+        for name in cameras or ['']
+        if values[kind]
+    }
+    check([*cameras, *remappings.values(), namespace or '/'])
     node = Node(
         package='lw_refinenet_ros',
         executable='segmentation_node',
         name=NODE,
         namespace=values['namespace'],
         parameters=[params_file, *([parameters] if parameters else [])],
-        remappings=list(images.items()),
+        remappings=list(remappings.items()),
         # Only for the node: the debug messages of rcl and rmw would bury its own.
         arguments=['--ros-args', '--log-level', f'{".".join(path).replace("/", ".")}:={values["log_level"]}'],
         output='screen',

@@ -15,7 +15,7 @@ pytest.importorskip('launch_ros', reason='launch_ros is not installed: it comes 
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2
 
 from test.support import ROOT
 from test.support.node_process import PATIENCE_S  # importing it also keeps the test's messages to itself
@@ -122,6 +122,7 @@ def test_every_argument_is_described(prefix, monkeypatch, file):
         ('multi_camera', 'image:=/view', "image '/view' would be one topic for 2 cameras"),
         ('segmentation', 'image:=a b', "'a b' cannot be part of a topic"),
         ('multi_camera', 'cameras:=front,re ar', "'re ar' cannot be part of a topic"),
+        ('segmentation', 'depth:=a b', "'a b' cannot be part of a topic"),
         ('webcam', 'rviz:=perhaps', '"rviz" provided value "perhaps" is not valid'),
     ],
 )
@@ -194,6 +195,31 @@ def test_a_video_is_segmented_under_the_names_that_were_asked_for_until_an_inter
     output = interrupt(process)
     assert labels, output
     assert (labels[0].height, labels[0].width) == street.shape[:2]
+
+
+def test_the_semantic_layer_is_written_and_the_node_takes_the_depth_until_an_interrupt(
+    launch, client, tiny_weights, street, tmp_path
+):
+    layer = tmp_path / 'layer.yaml'
+    topics = ('image:=/view', 'depth:=/range', 'camera_info:=/lens', 'namespace:=robot')
+    costs = 'costs:=--lethal car --free road sky'
+    process = launch('nav2_semantic.launch.py', *topics, f'weights:={tiny_weights}', f'layer:={layer}', costs)
+    client.create_subscription(PointCloud2, '/robot/lw_refinenet/points', lambda _: None, 1)
+    client.create_publisher(Image, '/range', 1)
+    spin_until(client, process, lambda: layer.exists() and client.count_subscribers('/range'))
+    subscribed = [client.count_subscribers(topic) for topic in ('/view', '/range', '/lens')]
+    output = interrupt(process)
+    assert subscribed == [1, 1, 1], output
+    assert "classes: ['sky', 'road']" in layer.read_text()
+    assert 'segmentation_topic: /robot/lw_refinenet/label' in layer.read_text()
+
+
+def test_costs_of_unknown_classes_end_the_launch(launch, tiny_weights, tmp_path):
+    layer = f'layer:={tmp_path}/layer.yaml'
+    process = launch('nav2_semantic.launch.py', f'weights:={tiny_weights}', layer, 'costs:=--free raod')
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert "unknown class 'raod': did you mean 'road'?" in output
+    assert not processes_of(process)
 
 
 @pytest.mark.parametrize('file', ['segmentation', 'multi_camera'])
