@@ -56,13 +56,13 @@ def camera_images(image, cameras):
     if not cameras:
         image = image or '/camera/image_raw'
         if '{camera}' in image:
-            msg = f'image {image!r} needs `cameras`, whose names replace {{camera}}'
-            raise RuntimeError(msg)
+            raise RuntimeError(f'image {image!r} needs `cameras`, whose names replace {{camera}}')
         return {'image': image}
     image = image or '/{camera}/image_raw'
     if '{camera}' not in image and len(cameras) > 1:
-        msg = f'image {image!r} would be one topic for {len(cameras)} cameras: write /{{camera}}/image_raw'
-        raise RuntimeError(msg)
+        raise RuntimeError(
+            f'image {image!r} would be one topic for {len(cameras)} cameras: write /{{camera}}/image_raw'
+        )
     return {f'{name}/image': image.replace('{camera}', name) for name in cameras}
 
 
@@ -75,8 +75,7 @@ def check(names):
     """
     for name in names:
         if not re.fullmatch(r'[\w/~]+', name, re.ASCII):
-            msg = f'{name!r} cannot be part of a topic: use letters, digits, _ and /'
-            raise RuntimeError(msg)
+            raise RuntimeError(f'{name!r} cannot be part of a topic: use letters, digits, _ and /')
 
 
 def start(context):
@@ -88,8 +87,7 @@ def start(context):
     try:
         files = ParameterFiles(['--params-file', params_file])
     except ValueError as error:
-        msg = f'params_file: {error}'
-        raise RuntimeError(msg) from error
+        raise RuntimeError(f'params_file: {error}') from error
     cameras = [name.strip() for name in values['cameras'].split(',') if name.strip()]
     parameters = {name: values[name] for name in ('weights', 'device', 'image_transport') if values[name]}
     if cameras:

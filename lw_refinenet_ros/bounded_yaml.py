@@ -37,8 +37,7 @@ def read_yaml(path: Path | str, max_bytes: int = MAX_BYTES) -> Any:
     try:
         return parse_yaml(content, max_bytes)
     except ValueError as error:
-        msg = f'{path}: {error}'
-        raise ValueError(msg) from error
+        raise ValueError(f'{path}: {error}') from error
 
 
 def parse_yaml(content: bytes | str, max_bytes: int = MAX_BYTES) -> Any:
@@ -52,8 +51,7 @@ def parse_yaml(content: bytes | str, max_bytes: int = MAX_BYTES) -> Any:
 
     """
     if len(content) > max_bytes:
-        msg = f'{len(content)} bytes of YAML: at most {max_bytes} are possible'
-        raise ValueError(msg)
+        raise ValueError(f'{len(content)} bytes of YAML: at most {max_bytes} are possible')
     try:
         _check(content)
         loader = _LOADER(content)
@@ -62,8 +60,7 @@ def parse_yaml(content: bytes | str, max_bytes: int = MAX_BYTES) -> Any:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        msg = one_line(f'not YAML: {error}')
-        raise ValueError(msg) from error
+        raise ValueError(one_line(f'not YAML: {error}')) from error
 
 
 def _check(content: bytes | str) -> None:
@@ -81,8 +78,7 @@ def _check(content: bytes | str) -> None:
             fault = f'the tag {event.tag}: values need none'
         else:
             continue
-        msg = one_line(f'line {event.start_mark.line + 1} has {fault}')
-        raise ValueError(msg)
+        raise ValueError(one_line(f'line {event.start_mark.line + 1} has {fault}'))
 
 
 def _short(construct: Callable[[Any, Any], object]) -> Callable[[Any, Any], object]:
@@ -90,8 +86,12 @@ def _short(construct: Callable[[Any, Any], object]) -> Callable[[Any, Any], obje
 
     def construct_short(loader: Any, node: Any) -> object:
         if len(node.value) > MAX_DIGITS:
-            msg = f'a number of {len(node.value)} characters: at most {MAX_DIGITS} are possible'
-            raise yaml.constructor.ConstructorError(None, None, msg, node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f'a number of {len(node.value)} characters: at most {MAX_DIGITS} are possible',
+                node.start_mark,
+            )
         return construct(loader, node)
 
     return construct_short

@@ -69,8 +69,7 @@ def open_regular(path: Path | str) -> BinaryIO:
 def _refuse_others(path: Path | str, mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = next((name for is_one, name in _KINDS if is_one(mode)), 'something else')
-        msg = f'{path} is {kind}, not a regular file'
-        raise ValueError(msg)
+        raise ValueError(f'{path} is {kind}, not a regular file')
 
 
 def read_regular(path: Path | str, max_bytes: int) -> bytes:
@@ -84,8 +83,7 @@ def read_regular(path: Path | str, max_bytes: int) -> bytes:
     with open_regular(path) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
-        msg = f'{path} is larger than the {max_bytes} bytes that are read of such a file'
-        raise ValueError(msg)
+        raise ValueError(f'{path} is larger than the {max_bytes} bytes that are read of such a file')
     return content
 
 
@@ -210,8 +208,9 @@ def lock_folder(folder: Path) -> Iterator[None]:
             raise BlockingIOError  # removed by its last holder; another process may have a new one
     except (BlockingIOError, FileNotFoundError) as error:
         os.close(descriptor)
-        msg = f'{folder} is in use by another process: wait for it to end, or choose another folder'
-        raise ValueError(msg) from error
+        raise ValueError(
+            f'{folder} is in use by another process: wait for it to end, or choose another folder'
+        ) from error
     try:
         yield
     finally:

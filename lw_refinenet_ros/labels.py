@@ -45,27 +45,29 @@ class LabelSet:
         for name in names:
             if not isinstance(name, str):
                 kind = type(name).__name__
-                msg = f'the name of a label set or class is of type {kind}: write text, in quotes if need be'
-                raise ValueError(msg)
+                raise ValueError(
+                    f'the name of a label set or class is of type {kind}: write text, in quotes if need be'
+                )
             if not (0 < len(name) <= LONGEST_NAME and name.isprintable()):
-                msg = (
+                raise ValueError(
                     f'the name {one_line(repr(name))} of a label set or class must be '
                     f'1 to {LONGEST_NAME} printable characters'
                 )
-                raise ValueError(msg)
         if not 1 <= len(self.names) <= UNLABELLED:
-            msg = f'label set {self.name!r} has {len(self.names)} classes: it needs 1 to {UNLABELLED}'
-            raise ValueError(msg)
+            raise ValueError(
+                f'label set {self.name!r} has {len(self.names)} classes: it needs 1 to {UNLABELLED}'
+            )
         if len(self.colors) != len(self.names):
-            msg = f'label set {self.name!r} has {len(self.names)} names but {len(self.colors)} colours'
-            raise ValueError(msg)
+            raise ValueError(
+                f'label set {self.name!r} has {len(self.names)} names but {len(self.colors)} colours'
+            )
         if repeated := sorted({name for name in self.names if self.names.count(name) > 1}):
-            msg = f'label set {self.name!r} names {", ".join(map(repr, repeated))} more than once'
-            raise ValueError(msg)
+            raise ValueError(f'label set {self.name!r} names {", ".join(map(repr, repeated))} more than once')
         for name, color in zip(self.names, self.colors):
             if len(color) != 3 or not all(type(value) is int and 0 <= value <= 255 for value in color):
-                msg = f'the colour of class {name!r} must be three integers from 0 to 255: red, green, blue'
-                raise ValueError(msg)
+                raise ValueError(
+                    f'the colour of class {name!r} must be three integers from 0 to 255: red, green, blue'
+                )
 
     @classmethod
     def from_yaml(cls, path: Path | str) -> LabelSet:
@@ -80,8 +82,7 @@ class LabelSet:
         try:
             return cls.from_dict(mapping)
         except ValueError as error:
-            msg = f'{path}: {error}'
-            raise ValueError(msg) from error
+            raise ValueError(f'{path}: {error}') from error
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any]) -> LabelSet:
@@ -93,16 +94,15 @@ class LabelSet:
         """
         classes = mapping.get('classes') if isinstance(mapping, Mapping) else None
         if not (isinstance(classes, list) and 1 <= len(classes) <= UNLABELLED):
-            msg = f'expected name, ignore and classes, a list of 1 to {UNLABELLED} of {{name, color}}'
-            raise ValueError(msg)
+            raise ValueError(
+                f'expected name, ignore and classes, a list of 1 to {UNLABELLED} of {{name, color}}'
+            )
         ignore = mapping.get('ignore', UNLABELLED)
         if ignore != UNLABELLED:
-            msg = f'the ignored id must be {UNLABELLED}'
-            raise ValueError(msg)
+            raise ValueError(f'the ignored id must be {UNLABELLED}')
         for index, entry in enumerate(classes):
             if not (isinstance(entry, Mapping) and isinstance(entry.get('color'), list | tuple)):
-                msg = f'class {index} must be {{name, color: [red, green, blue]}}'
-                raise ValueError(msg)
+                raise ValueError(f'class {index} must be {{name, color: [red, green, blue]}}')
         return cls(
             mapping.get('name', ''),
             tuple(entry.get('name', '') for entry in classes),

@@ -21,7 +21,6 @@ def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], ob
     def get(name: str) -> object:
         if name in modules:
             return getattr(importlib.import_module(modules[name]), name)
-        msg = f'module {package!r} has no attribute {name!r}'
-        raise AttributeError(msg)
+        raise AttributeError(f'module {package!r} has no attribute {name!r}')
 
     return get

@@ -104,8 +104,7 @@ def assign_types(names: Sequence[str], chosen: Mapping[str, Sequence[str]]) -> d
             if name not in every:
                 raise ValueError(unknown('class', name, every))
             if type_of.setdefault(name, kind) != kind:
-                msg = f'class {name!r} is chosen as {type_of[name]} and as {kind}: choose one'
-                raise ValueError(msg)
+                raise ValueError(f'class {name!r} is chosen as {type_of[name]} and as {kind}: choose one')
     for name in every:
         usual = _TYPE_OF.get(name.casefold().replace('_', ' ').replace('-', ' '), _OTHERWISE)
         type_of.setdefault(name, usual)

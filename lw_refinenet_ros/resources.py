@@ -42,18 +42,15 @@ def find_weights(weights: str | os.PathLike[str]) -> Path:
     try:
         path = Path(weights).expanduser()
     except RuntimeError as error:
-        msg = f'{weights}: there is no such home directory; write the full path'
-        raise ValueError(msg) from error
+        raise ValueError(f'{weights}: there is no such home directory; write the full path') from error
     runs = [path / f'{name}.safetensors' for name in ('best', 'last')]
     if trained := [file for file in runs if os.path.isfile(file)]:  # noqa: PTH113 (takes any name)
-        msg = f'{weights} is the folder of a training run: did you mean {trained[0]}?'
-        raise ValueError(msg)
+        raise ValueError(f'{weights} is the folder of a training run: did you mean {trained[0]}?')
     if '/' in weights or weights.endswith('.safetensors'):
         return path
     shipped = {file.stem: file for file in sorted(share_path('weights').glob('*.safetensors'))}
     if weights not in shipped:
-        msg = f'{unknown("weights", weights, tuple(shipped))}; to name a file, write its path'
-        raise ValueError(msg)
+        raise ValueError(f'{unknown("weights", weights, tuple(shipped))}; to name a file, write its path')
     return shipped[weights]
 
 

@@ -188,8 +188,7 @@ def _read(path: str) -> Pixels:
 
     image = cv2.imread(path, cv2.IMREAD_COLOR)
     if image is None:
-        msg = f'--image {path} is not a readable image'
-        raise ValueError(msg)
+        raise ValueError(f'--image {path} is not a readable image')
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 

@@ -114,8 +114,9 @@ def run(options: argparse.Namespace) -> None:
 def _check(options: argparse.Namespace) -> None:
     """Refuse, before the work, options that would fail after it."""
     if bool(options.bag or options.images) != bool(options.labels) or (options.map and not options.labels):
-        msg = 'comparing two weights needs --bag or --images, and --labels; two JSON files need neither'
-        raise UsageError(msg)
+        raise UsageError(
+            'comparing two weights needs --bag or --images, and --labels; two JSON files need neither'
+        )
     if options.labels:
         check_mask_arguments(options)
 
@@ -144,8 +145,9 @@ def _evaluate(
     ]
     ours, theirs = (segmenter.labels.names for segmenter in segmenters)
     if ours != theirs:
-        msg = f'the classes differ and cannot be compared: {", ".join(ours)}; and {", ".join(theirs)}'
-        raise ValueError(msg)
+        raise ValueError(
+            f'the classes differ and cannot be compared: {", ".join(ours)}; and {", ".join(theirs)}'
+        )
     labels = segmenters[1].labels
     before, after = segmenters
     first, second, pictures = evaluate_both(

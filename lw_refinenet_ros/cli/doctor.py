@@ -58,8 +58,7 @@ def outputs(options: argparse.Namespace) -> Declared:
 def run(options: argparse.Namespace) -> int:
     """Print the findings; return 1 if there is a fault."""
     if options.weights and not options.params:
-        msg = '--weights is for --params; a running node publishes its own classes'
-        raise UsageError(msg)
+        raise UsageError('--weights is for --params; a running node publishes its own classes')
     if options.params:
         findings = list(_of_file(options.params, options.weights))
     else:
@@ -99,8 +98,9 @@ def _of_graph(node: str, seconds: float) -> list[Finding]:
         from lw_refinenet_ros.node.doctor.collect import collect
         from lw_refinenet_ros.node.process.ros_context import ros_context
     except ImportError as error:
-        msg = f'a running system cannot be examined without ROS: {error}; --params FILE needs none'
-        raise ValueError(msg) from error
+        raise ValueError(
+            f'a running system cannot be examined without ROS: {error}; --params FILE needs none'
+        ) from error
     with ros_context([]) as started:
         started()
         return list(judge(collect(node, seconds)))

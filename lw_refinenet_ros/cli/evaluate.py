@@ -90,8 +90,7 @@ def outputs(options: argparse.Namespace) -> Declared:
         from lw_refinenet_ros.cli.evaluate_recordings import names_of
 
         if options.output_bag.suffix == '.mcap':
-            msg = f'--output-bag {options.output_bag}: with several bags, name a folder'
-            raise UsageError(msg)
+            raise UsageError(f'--output-bag {options.output_bag}: with several bags, name a folder')
         files = [options.output_bag / f'{name}.mcap' for name in names_of(bags)]
     else:
         files = [options.output_bag]
@@ -121,10 +120,9 @@ def run(options: argparse.Namespace) -> None:
             evaluation, made_with, parts = evaluate_recordings(options, worst, stack)
             live = None
         if not evaluation.frames:
-            msg = (
+            raise ValueError(
                 f'no frame could be scored: {"; ".join(evaluation.problems.first[:1]) or "no label arrived"}'
             )
-            raise ValueError(msg)
         made_with = {'source': evaluation.description, **made_with, **conditions()}
         summary = summarize(evaluation, made_with, live, parts)
         for row in _class_rows(summary):
@@ -149,23 +147,17 @@ def _check(options: argparse.Namespace) -> None:
     several = options.bag and len(options.bag) > 1
     check_mask_arguments(options)
     if options.live and not options.bag:
-        msg = '--live needs a --bag'
-        raise UsageError(msg)
+        raise UsageError('--live needs a --bag')
     if options.rate is not None and not options.live:
-        msg = '--rate is the speed of --live: add --live'
-        raise UsageError(msg)
+        raise UsageError('--rate is the speed of --live: add --live')
     if options.live and (options.every or options.start or options.end is not None):
-        msg = '--every, --start and --end select frames to read; --live plays the whole bag'
-        raise UsageError(msg)
+        raise UsageError('--every, --start and --end select frames to read; --live plays the whole bag')
     if options.images and (options.start or options.end is not None):
-        msg = '--start and --end are times in a --bag; use --every with --images'
-        raise UsageError(msg)
+        raise UsageError('--start and --end are times in a --bag; use --every with --images')
     if options.live and (several or options.resume or options.jobs or options.ray):
-        msg = '--live plays a single --bag, without --resume, --jobs and --ray'
-        raise UsageError(msg)
+        raise UsageError('--live plays a single --bag, without --resume, --jobs and --ray')
     if (options.jobs or options.ray) and not options.bag:
-        msg = '--jobs and --ray are for bags: a folder of images is evaluated by one process'
-        raise UsageError(msg)
+        raise UsageError('--jobs and --ray are for bags: a folder of images is evaluated by one process')
 
 
 def _class_rows(summary: dict[str, Any]) -> list[str]:
@@ -186,8 +178,7 @@ def report_problems(count: int, first: list[str], *, fatal: bool) -> None:
     more = f' (and {count - 1} more, which --json FILE lists)' if count > 1 else ''
     text = f'{first[0]}{more}'
     if fatal:
-        msg = f'{text}; the rest was scored; use --keep-going to exit with 0'
-        raise ValueError(msg)
+        raise ValueError(f'{text}; the rest was scored; use --keep-going to exit with 0')
     print(f'skipped: {text}', file=sys.stderr)
 
 

@@ -98,8 +98,7 @@ def evaluate_recordings(
 def _recordings(options: argparse.Namespace, bags: Sequence[Path], worst: int) -> list[Recording]:
     """Return each bag, or the folder of images, as a recording; their engine and state come later."""
     if len(set(bags)) < len(bags):
-        msg = f'--bag {next(bag for bag in bags if bags.count(bag) > 1)} is given twice'
-        raise ValueError(msg)
+        raise ValueError(f'--bag {next(bag for bag in bags if bags.count(bag) > 1)} is given twice')
     names = names_of(bags or [options.images])
     labels = Path(options.labels).absolute() if Path(options.labels).is_dir() else options.labels
     output = options.output_bag.absolute() if options.output_bag else None
@@ -109,8 +108,9 @@ def _recordings(options: argparse.Namespace, bags: Sequence[Path], worst: int) -
     for name, path in zip(names, bags or [options.images.absolute()]):
         masks = labels / name if isinstance(labels, Path) and len(bags) > 1 else labels
         if isinstance(masks, Path) and not masks.is_dir():
-            msg = f'--labels {options.labels}: there is no folder {masks} with the masks of {path}'
-            raise ValueError(msg)
+            raise ValueError(
+                f'--labels {options.labels}: there is no folder {masks} with the masks of {path}'
+            )
         recording = Recording(
             name=name,
             frames=path,

@@ -57,8 +57,7 @@ def run(options: argparse.Namespace) -> None:
             read_checkpoint(options.checkpoint), options.architecture
         )
     except ValueError as error:
-        msg = f'{options.checkpoint}: {error}'
-        raise ValueError(msg) from error
+        raise ValueError(f'{options.checkpoint}: {error}') from error
     num_classes = network.decoder.classifier.out_channels
     labels = _labels(options.labels, num_classes)
     card = Card(
@@ -98,26 +97,23 @@ def read_checkpoint(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         found = re.search(r'GLOBAL (\S+)', str(error))
         what = f'{found[1][:100]}, which might run code' if found else 'more than tensors and numbers'
-        msg = f'refused without running any of it: it holds {what}'
-        raise ValueError(msg) from error
+        raise ValueError(f'refused without running any of it: it holds {what}') from error
     except MemoryError as error:
-        msg = 'out of memory: the file is damaged, or larger than this machine can hold'
-        raise ValueError(msg) from error
+        raise ValueError(
+            'out of memory: the file is damaged, or larger than this machine can hold'
+        ) from error
     except (RuntimeError, EOFError) as error:
         reason = one_line((str(error).splitlines() or ['it ends'])[0])[:LONGEST]
-        msg = f'not a complete PyTorch checkpoint: {reason}'
-        raise ValueError(msg) from error
+        raise ValueError(f'not a complete PyTorch checkpoint: {reason}') from error
     except Exception as error:  # damaged bytes raise anything; none of its code runs
-        msg = f'not a PyTorch checkpoint, or a damaged one ({type(error).__name__})'
-        raise ValueError(msg) from error
+        raise ValueError(f'not a PyTorch checkpoint, or a damaged one ({type(error).__name__})') from error
 
 
 def _check_size(path: Path) -> None:
     """Check that a checkpoint is a regular file of plausible uncompressed size."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        msg = 'not a regular file'
-        raise ValueError(msg)
+        raise ValueError('not a regular file')
     size = status.st_size
     with path.open('rb') as file:
         if zipfile.is_zipfile(file):
@@ -125,11 +121,9 @@ def _check_size(path: Path) -> None:
                 with zipfile.ZipFile(file) as archive:
                     size = max(size, sum(entry.file_size for entry in archive.infolist()))
             except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-                msg = f'not a complete PyTorch checkpoint: {str(error)[:LONGEST]}'
-                raise ValueError(msg) from error
+                raise ValueError(f'not a complete PyTorch checkpoint: {str(error)[:LONGEST]}') from error
     if size > MAX_BYTES:
-        msg = f'{size} bytes, unpacked, are more than the {MAX_BYTES} that a checkpoint may have'
-        raise ValueError(msg)
+        raise ValueError(f'{size} bytes, unpacked, are more than the {MAX_BYTES} that a checkpoint may have')
 
 
 def _labels(name: str | None, num_classes: int) -> LabelSet:
@@ -142,11 +136,13 @@ def _labels(name: str | None, num_classes: int) -> LabelSet:
     if name is None:
         fitting = [labels for labels in shipped.values() if len(labels.names) == num_classes]
         if not fitting:
-            msg = f'{num_classes} classes, as no shipped set does ({counts}); use --labels FILE.yaml'
-            raise ValueError(msg)
+            raise ValueError(
+                f'{num_classes} classes, as no shipped set does ({counts}); use --labels FILE.yaml'
+            )
         return fitting[0]
     labels = shipped[name] if name in shipped else LabelSet.from_yaml(name)
     if len(labels.names) != num_classes:
-        msg = f'--labels {name} has {len(labels.names)} classes, the checkpoint {num_classes} ({counts})'
-        raise ValueError(msg)
+        raise ValueError(
+            f'--labels {name} has {len(labels.names)} classes, the checkpoint {num_classes} ({counts})'
+        )
     return labels

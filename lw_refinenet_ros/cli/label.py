@@ -110,11 +110,13 @@ def run(options: argparse.Namespace) -> None:
         return
     coco = options.output / COCO_FILE
     if options.format == 'coco' and coco.exists():
-        msg = f'{coco} already exists and may hold corrections: rename it, or choose another --output'
-        raise ValueError(msg)
+        raise ValueError(
+            f'{coco} already exists and may hold corrections: rename it, or choose another --output'
+        )
     if options.images:
-        msg = '--images goes with --from-coco or --from-labelme; a folder to label is the first argument'
-        raise UsageError(msg)
+        raise UsageError(
+            '--images goes with --from-coco or --from-labelme; a folder to label is the first argument'
+        )
     _draft(options)
 
 
@@ -162,16 +164,16 @@ def _draft(options: argparse.Namespace) -> None:
             progress=Progress('labelled').show,
         )
     if not drafts.names and not drafts.kept:
-        msg = f'no frame was taken: {problems[0] if problems else "there is none between --start and --end"}'
-        raise ValueError(msg)
+        raise ValueError(
+            f'no frame was taken: {problems[0] if problems else "there is none between --start and --end"}'
+        )
     if options.format == 'coco':
         _write_coco(folder, options.simplify)
     for line in (*_summary(folder, drafts), *_next_steps(options, folder)):
         print(line)
     if problems:
         more = f' (and {len(problems) - 1} more)' if len(problems) > 1 else ''
-        msg = f'{problems[0]}{more}; the readable frames were taken'
-        raise ValueError(msg)
+        raise ValueError(f'{problems[0]}{more}; the readable frames were taken')
 
 
 def _write_coco(folder: LabelFolder, tolerance: float) -> None:

@@ -39,8 +39,7 @@ def take_back(options: argparse.Namespace) -> None:
     ids |= dict.fromkeys(UNLABELLED_NAMES, UNLABELLED)
     source = options.images or options.output / 'images'
     if not source.is_dir():
-        msg = f'{source} is not a folder: use --images DIR'
-        raise ValueError(msg)
+        raise ValueError(f'{source} is not a folder: use --images DIR')
     images = {path.stem: path for path in images_in(source)}
     annotated, faults = _match(annotations.images, images, source)
     folder = LabelFolder(options.output, labels) if annotated else None
@@ -68,8 +67,7 @@ def take_back(options: argparse.Namespace) -> None:
     if few := annotations.without_area:
         print(f'skipped, with fewer than three corners: {len(few)}: {_first(few, ", ")}')
     if faults:
-        msg = f'{annotations.description}: {_first(faults, "; ")}'
-        raise ValueError(msg)
+        raise ValueError(f'{annotations.description}: {_first(faults, "; ")}')
 
 
 def _match(
@@ -105,6 +103,7 @@ def _labels(options: argparse.Namespace, annotations: Annotations) -> LabelSet:
     labels = LabelSet.from_yaml(classes)
     if unknown := [name for name in annotations.classes if name not in labels.names]:
         names = ', '.join(unknown)
-        msg = f'{annotations.description} has classes that {classes} lacks: {names}; add them there'
-        raise ValueError(msg)
+        raise ValueError(
+            f'{annotations.description} has classes that {classes} lacks: {names}; add them there'
+        )
     return labels

@@ -185,15 +185,17 @@ def _wait_until_ready(node: _Process, recorder: _Process) -> None:
         node.check()
         log = node.log.read_text(errors='replace')
         if 'not configured: ' in log:
-            msg = f'the node was not configured: {log.split("not configured: ", 1)[1].splitlines()[0]}'
-            raise LiveError(msg)
+            raise LiveError(
+                f'the node was not configured: {log.split("not configured: ", 1)[1].splitlines()[0]}'
+            )
         try:
             recorder.wait_for('ready', 0.5)
         except LiveError:
             recorder.check()
             if time.monotonic() > end:
-                msg = f'the node was not active and warm within {START_S:.0f} s: the machine is busy or slow'
-                raise LiveError(msg) from None
+                raise LiveError(
+                    f'the node was not active and warm within {START_S:.0f} s: the machine is busy or slow'
+                ) from None
         else:
             return
 
@@ -215,8 +217,7 @@ def _follow(player: _Process, others: tuple[_Process, ...], sent: Path, frames: 
             for process in others:
                 process.check()
                 if process.process.poll() is not None:
-                    msg = f'the {process.name} ended before the player did'
-                    raise LiveError(msg)
+                    raise LiveError(f'the {process.name} ended before the player did')
             if status is not None:
                 return
             time.sleep(0.1)
@@ -227,8 +228,7 @@ def _wait_for_end(recorder: _Process, node: _Process) -> None:
     while recorder.process.poll() is None:
         node.check()
         if time.monotonic() > end:
-            msg = f'the recorder was not done within {FINISH_S:.0f} s'
-            raise LiveError(msg)
+            raise LiveError(f'the recorder was not done within {FINISH_S:.0f} s')
         time.sleep(0.05)
     recorder.check()
 

@@ -96,20 +96,17 @@ def check_mask_arguments(options: argparse.Namespace) -> None:
     """
     masks = Path(options.labels)
     if options.images and options.topic:
-        msg = '--topic needs a --bag; --images has no topics'
-        raise UsageError(msg)
+        raise UsageError('--topic needs a --bag; --images has no topics')
     if options.bag and options.topic == options.labels:
-        msg = f'--topic and --labels are both {options.topic}: one names the images, the other the masks'
-        raise UsageError(msg)
+        raise UsageError(
+            f'--topic and --labels are both {options.topic}: one names the images, the other the masks'
+        )
     if options.images and not masks.exists():
-        msg = f'--labels {masks} does not exist'
-        raise ValueError(msg)
+        raise ValueError(f'--labels {masks} does not exist')
     if options.images and not masks.is_dir():
-        msg = f'--labels {masks} is not a folder of masks'
-        raise ValueError(msg)
+        raise ValueError(f'--labels {masks} is not a folder of masks')
     if options.bag and not masks.is_dir() and not options.labels.startswith('/'):
-        msg = f'--labels {masks}: there is no such folder, and a topic begins with /'
-        raise ValueError(msg)
+        raise ValueError(f'--labels {masks}: there is no such folder, and a topic begins with /')
 
 
 def add_selection_arguments(parser: argparse._ActionsContainer, *, every: str) -> None:
@@ -164,8 +161,7 @@ def number(
         except ValueError:
             value = math.nan
         if not (least <= value <= most and math.isfinite(value)) or (above and value == least):
-            msg = f'{text!r} is not {what}'
-            raise argparse.ArgumentTypeError(msg)
+            raise argparse.ArgumentTypeError(f'{text!r} is not {what}')
         return value
 
     return parse
@@ -185,13 +181,13 @@ def one_of(what: str, known: Sequence[str]) -> Callable[[str], str]:
 def path(text: str) -> Path:
     """Parse the path of a file or folder; expands ~, which shells leave in --option=~/x."""
     if not text.strip():
-        msg = 'is empty: name a file or folder'
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError('is empty: name a file or folder')
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        msg = f'{text!r}: there is no such home directory; write the full path'
-        raise argparse.ArgumentTypeError(msg) from error
+        raise argparse.ArgumentTypeError(
+            f'{text!r}: there is no such home directory; write the full path'
+        ) from error
 
 
 def source(text: str) -> str:
@@ -205,8 +201,7 @@ def file_ending_in(*suffixes: str) -> Callable[[str], Path]:
     def parse(text: str) -> Path:
         file = path(text)
         if file.suffix.lower() not in suffixes:
-            msg = f'{text!r} must end in {" or ".join(suffixes)}'
-            raise argparse.ArgumentTypeError(msg)
+            raise argparse.ArgumentTypeError(f'{text!r} must end in {" or ".join(suffixes)}')
         return file
 
     return parse
@@ -237,6 +232,5 @@ def image_size(text: str) -> tuple[int, int]:
     """Parse WIDTHxHEIGHT into (height, width)."""
     width, _, height = text.partition('x')
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        msg = f'{text!r} is not WIDTHxHEIGHT, such as 640x480'
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f'{text!r} is not WIDTHxHEIGHT, such as 640x480')
     return int(height), int(width)

@@ -91,8 +91,9 @@ def check_outputs(outputs: Sequence[Output], inputs: Sequence[str | Path | None]
         place = os.path.realpath(output.path).casefold()  # on some file systems capitals are the same
         if place in places:
             other = places[place].option
-            msg = f'{output.option} {output.path} is also the output of {other}: choose another file'
-            raise ValueError(msg)
+            raise ValueError(
+                f'{output.option} {output.path} is also the output of {other}: choose another file'
+            )
         places[place] = output
         _check_place(output)
         if output.path.exists():
@@ -102,27 +103,25 @@ def check_outputs(outputs: Sequence[Output], inputs: Sequence[str | Path | None]
         for file in _files(inputs):
             status = file.stat()
             if taken := found.get((status.st_dev, status.st_ino)):
-                msg = f'{taken.option} {taken.path} would replace the input {file}: choose another file'
-                raise ValueError(msg)
+                raise ValueError(
+                    f'{taken.option} {taken.path} would replace the input {file}: choose another file'
+                )
     for output in found.values():
         assert output.path is not None
         if output.path.stat().st_size and not output.kind.is_ours(output.path):
-            msg = (
+            raise ValueError(
                 f'{output.option} {output.path} exists and is not {output.kind.name} of this command: '
                 f'choose another file, or remove it'
             )
-            raise ValueError(msg)
 
 
 def _check_place(output: Output) -> None:
     """Check that a file can be written there, without creating one."""
     path = Path(output.path or '')
     if path.is_dir():
-        msg = f'{output.option} {path} is a folder: choose a file in it'
-        raise ValueError(msg)
+        raise ValueError(f'{output.option} {path} is a folder: choose a file in it')
     if path.exists() and not path.is_file():
-        msg = f'{output.option} {path} is not a regular file: choose another'
-        raise ValueError(msg)
+        raise ValueError(f'{output.option} {path} is not a regular file: choose another')
     folder = next(each for each in path.absolute().parents if os.path.lexists(each))
     try:
         with tempfile.TemporaryFile(dir=folder) as file:  # unnamed where the system supports it
@@ -130,8 +129,7 @@ def _check_place(output: Output) -> None:
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot reserve space
             return
-        msg = f'{output.option} {path} cannot be written: {folder}: {error.strerror}'
-        raise ValueError(msg) from error
+        raise ValueError(f'{output.option} {path} cannot be written: {folder}: {error.strerror}') from error
 
 
 def _files(inputs: Iterable[str | Path | None]) -> Iterator[Path]:

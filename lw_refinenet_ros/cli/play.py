@@ -85,8 +85,7 @@ def run(options: argparse.Namespace) -> int:
 def _play(options: argparse.Namespace) -> int:
     topics: list[str | None] = options.topics or [options.topic]
     if len(topics) > 1 and options.output_topic:
-        msg = '--output-topic names one topic: use --remap FROM:=TO for each of several'
-        raise UsageError(msg)
+        raise UsageError('--output-topic names one topic: use --remap FROM:=TO for each of several')
     from lw_refinenet_ros.sources.opening import open_source
 
     problems: set[str] = set()
@@ -162,11 +161,9 @@ def _remapped(topics: list[str], rules: list[str]) -> list[str]:
     for rule in rules:
         old, found, new = rule.partition(':=')
         if not (found and old and new):
-            msg = f'--remap {rule!r} is not FROM:=TO'
-            raise UsageError(msg)
+            raise UsageError(f'--remap {rule!r} is not FROM:=TO')
         if old not in topics:
-            msg = f'--remap {rule!r}: {old!r} is not played, only {", ".join(topics)}'
-            raise ValueError(msg)
+            raise ValueError(f'--remap {rule!r}: {old!r} is not played, only {", ".join(topics)}')
         topics = [new if topic == old else topic for topic in topics]
     return topics
 

@@ -73,8 +73,9 @@ def run(options: argparse.Namespace) -> None:
     else:
         images, held_out = images[::2], [(image, None) for image in images[1::2]]
     if not held_out:
-        msg = f'{options.data}: at least 2 frames are needed, one to measure ranges and one to check them'
-        raise ValueError(msg)
+        raise ValueError(
+            f'{options.data}: at least 2 frames are needed, one to measure ranges and one to check them'
+        )
     quantization = find_quantization(network, card, images, options.keep_float)
     card = dataclasses.replace(card, quantization=quantization)
     exact, rounded = (
@@ -93,11 +94,10 @@ def run(options: argparse.Namespace) -> None:
         f'in float32{mious}'
     )
     if accuracy['agreement'] < LEAST_AGREEMENT:
-        msg = (
+        raise ValueError(
             f"{options.output}: that is less than {LEAST_AGREEMENT:.0%}, so 'auto' runs its float weights; "
             'try more --frames like those it will see, --float first or --float last'
         )
-        raise ValueError(msg)
     print('measure it with `lw_refinenet evaluate` and `lw_refinenet benchmark`', file=sys.stderr)
 
 
@@ -125,8 +125,9 @@ def _examples(folder: Path, labels: LabelSet) -> Examples:
 
     pairs = find_pairs(folder)
     if pairs.labels.names != labels.names:
-        msg = f'{folder}: its classes are {", ".join(pairs.labels.names)}, not those of the weights'
-        raise ValueError(msg)
+        raise ValueError(
+            f'{folder}: its classes are {", ".join(pairs.labels.names)}, not those of the weights'
+        )
     return [read_pair(image, mask) for image, mask in zip(pairs.images, pairs.masks)]
 
 

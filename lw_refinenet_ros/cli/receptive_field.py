@@ -100,8 +100,7 @@ def _read(path: Path, size: tuple[int, int] | None = None) -> Pixels:
 
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        msg = f'{path}: not a readable image'
-        raise ValueError(msg)
+        raise ValueError(f'{path}: not a readable image')
     return cast('Pixels', cv2.resize(image, size, interpolation=cv2.INTER_AREA) if size else image)
 
 

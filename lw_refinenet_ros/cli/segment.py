@@ -71,11 +71,9 @@ def run(options: argparse.Namespace) -> None:
                 done += _segment(options, segmenter, name, opened, folder, place, faults)
     if faults:
         more = f' (and {len(faults) - 1} more)' if len(faults) > 1 else ''
-        msg = f'{faults[0]}{more}; {done} frames were segmented'
-        raise ValueError(msg)
+        raise ValueError(f'{faults[0]}{more}; {done} frames were segmented')
     if not done:
-        msg = 'there is no frame between --start and --end'
-        raise ValueError(msg)
+        raise ValueError('there is no frame between --start and --end')
 
 
 def _open(options: argparse.Namespace, stack: ExitStack, faults: list[ValueError]) -> list[Source | None]:

@@ -69,8 +69,7 @@ def places(sources: Sequence[str]) -> list[str]:
         for name in sources
     ]
     if twice := [name for name, path in zip(sources, paths) if paths.count(path) > 1]:
-        msg = f'{twice[0]} is given twice'
-        raise ValueError(msg)
+        raise ValueError(f'{twice[0]} is given twice')
     images = [path for path in paths if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES]
     others = [path for path in paths if path not in images]
     names = {path: _escaped(name) for path, name in zip(images, unique_names(images))}
@@ -104,26 +103,28 @@ class SegmentFolder:
         listed = self._listed()
         for kind, files in there.items():
             if files and listed is None:
-                msg = (
+                raise ValueError(
                     f'--output {path}: {kind}/ holds {len(files)} files that segment did not make, such as '
                     f'{files[0].name}: choose another folder'
                 )
-                raise ValueError(msg)
         if any(there.values()) and listed != self._sources:
-            msg = f'--output {path} holds the results of {", ".join(listed or ())}: choose another folder'
-            raise ValueError(msg)
+            raise ValueError(
+                f'--output {path} holds the results of {", ".join(listed or ())}: choose another folder'
+            )
         self.replaced = sum(1 for _ in (path / 'labels').rglob('*.png'))
 
     def _there(self, kind: str) -> list[Path]:
         """List the contents of a results folder; a link or an input folder is refused."""
         folder = self.path / kind
         if folder.is_symlink():
-            msg = f'--output {self.path}: {kind}/ is a link, which is not followed: choose another folder'
-            raise ValueError(msg)
+            raise ValueError(
+                f'--output {self.path}: {kind}/ is a link, which is not followed: choose another folder'
+            )
         for source in self._sources:
             if Path(source).is_relative_to(folder.resolve()):
-                msg = f'--output {self.path} would replace the input {source}: choose another folder'
-                raise ValueError(msg)
+                raise ValueError(
+                    f'--output {self.path} would replace the input {source}: choose another folder'
+                )
         return sorted(folder.iterdir()) if folder.is_dir() else []
 
     def _listed(self) -> list[str] | None:

@@ -156,8 +156,7 @@ def _device(name: str) -> str:
 
     available = torch.cuda.is_available()
     if name == 'cuda' and not available:
-        msg = '--device cuda: PyTorch finds no CUDA GPU here; use --device cpu'
-        raise ValueError(msg)
+        raise ValueError('--device cuda: PyTorch finds no CUDA GPU here; use --device cpu')
     return 'cuda' if available and name != 'cpu' else 'cpu'
 
 
@@ -207,8 +206,9 @@ def _of_the_same_build(config: TrainingConfig, init: Card, name: str) -> Trainin
     for dial, value in fixed.items():
         given = getattr(config, dial)
         if given not in (value, getattr(TrainingConfig, dial)):
-            msg = f'--{dial.replace("_", "-")} {given}: --init {name} has {value}; leave one of the two out'
-            raise ValueError(msg)
+            raise ValueError(
+                f'--{dial.replace("_", "-")} {given}: --init {name} has {value}; leave one of the two out'
+            )
     return replace(config, **fixed)
 
 

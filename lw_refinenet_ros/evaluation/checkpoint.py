@@ -79,8 +79,7 @@ class Checkpoint:
             ours, theirs = self._key.get(name), about['key'].get(name)
             if ours != theirs:
                 what = f'its {name} is {theirs}, now {ours}'
-                msg = f'{self._path} is of another evaluation: {what}; remove it to start over'
-                raise ValueError(msg)
+                raise ValueError(f'{self._path} is of another evaluation: {what}; remove it to start over')
         return dict(about['more'])
 
 
@@ -108,13 +107,12 @@ def _restore(path: Path, evaluation: Evaluation) -> dict[str, Any]:
             arrays = {name: archive[name] for name in archive.files}
         about: dict[str, Any] = json.loads(arrays.pop('about').tobytes())
         if about['format'] != FORMAT:
-            msg = f'format {about["format"]} is not {FORMAT}'
-            raise ValueError(msg)
+            raise ValueError(f'format {about["format"]} is not {FORMAT}')
         if not all(isinstance(about[name], dict) for name in ('key', 'more')):
-            msg = 'entries of other types'
-            raise TypeError(msg)
+            raise TypeError('entries of other types')
         evaluation.restore(arrays)
     except Exception as error:  # damaged archives make NumPy, zipfile and zlib raise nearly anything
-        msg = one_line(f'{path} is not a checkpoint of an evaluation ({type(error).__name__}: {error})')
-        raise ValueError(msg) from error
+        raise ValueError(
+            one_line(f'{path} is not a checkpoint of an evaluation ({type(error).__name__}: {error})')
+        ) from error
     return about

@@ -162,19 +162,18 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     remedy = 'to compare weights give a --bag or --images, and --labels'
     if not path.is_file():
         what = 'a folder' if path.is_dir() else 'not there'
-        msg = f'{path} is {what}: use a file written by evaluate --json; {remedy}'
-        raise ValueError(msg)
+        raise ValueError(f'{path} is {what}: use a file written by evaluate --json; {remedy}')
     try:
         evaluation = json.loads(path.read_text('utf-8'))
         frames, classes = evaluation['per_frame'], len(evaluation['classes'])
         lengths = {len(frames[key]) for key in ('name', 'stamp_ns', 'intersection', 'union')}
         widths = {len(row) for key in ('intersection', 'union') for row in frames[key]}
     except (ValueError, KeyError, TypeError) as error:
-        msg = f'{path} is not the --json of an evaluation: {type(error).__name__}: {error}; {remedy}'
-        raise ValueError(msg) from error
+        raise ValueError(
+            f'{path} is not the --json of an evaluation: {type(error).__name__}: {error}; {remedy}'
+        ) from error
     if len(lengths) != 1 or widths - {classes}:
-        msg = f'{path} is damaged: its per_frame lists differ in length'
-        raise ValueError(msg)
+        raise ValueError(f'{path} is damaged: its per_frame lists differ in length')
     return dict(evaluation)
 
 
@@ -198,18 +197,17 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, block_s: flo
     """
     if before['classes'] != after['classes']:
         ours, theirs = ', '.join(before['classes']), ', '.join(after['classes'])
-        msg = f'the classes differ and cannot be compared: {ours}; and {theirs}'
-        raise ValueError(msg)
+        raise ValueError(f'the classes differ and cannot be compared: {ours}; and {theirs}')
     consecutive = all(evaluation.get('consecutive', True) for evaluation in (before, after))
     if block_s and not consecutive:
-        msg = f'--block {block_s:g} is for recordings: images of a folder do not follow each other in time'
-        raise ValueError(msg)
+        raise ValueError(
+            f'--block {block_s:g} is for recordings: images of a folder do not follow each other in time'
+        )
     rows = [_rows(evaluation) for evaluation in (before, after)]
     both = [key for key in rows[0] if key in rows[1]]
     if not both:
         sizes = f'{len(rows[0])} and {len(rows[1])} frames'
-        msg = f'no frame is in both: {sizes}, and no stamp and name in common'
-        raise ValueError(msg)
+        raise ValueError(f'no frame is in both: {sizes}, and no stamp and name in common')
     counts = np.array([[_counts(e, r[key]) for key in both] for e, r in zip((before, after), rows)], np.int64)
     # (2 evaluations, frames, intersection and union, classes)
     recordings = _recordings(before)

@@ -38,8 +38,7 @@ class Confusion(Measure):
 
     def __init__(self, num_classes: int) -> None:
         if not 1 <= num_classes <= UNLABELLED:
-            msg = f'num_classes is {num_classes}; labels of 8 bits allow 1 to {UNLABELLED}'
-            raise ValueError(msg)
+            raise ValueError(f'num_classes is {num_classes}; labels of 8 bits allow 1 to {UNLABELLED}')
         super().__init__((num_classes, num_classes + 1))
 
     def update(self, label: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> Confusion:
@@ -54,12 +53,12 @@ class Confusion(Measure):
 
         """
         if label.shape != truth.shape:
-            msg = f'the label is {label.shape} and its truth {truth.shape}; they must have one shape'
-            raise ValueError(msg)
+            raise ValueError(
+                f'the label is {label.shape} and its truth {truth.shape}; they must have one shape'
+            )
         for what, ids in (('label', label), ('truth', truth)):
             if ids.dtype != np.uint8:
-                msg = f'the {what} is {ids.dtype}, not uint8'
-                raise ValueError(msg)
+                raise ValueError(f'the {what} is {ids.dtype}, not uint8')
         classes = len(self.counts)
         # Every pair of 8-bit ids has a cell, so that counting and checking take one pass over the pixels.
         pairs = count_pairs(truth, label)
@@ -67,8 +66,7 @@ class Confusion(Measure):
             strays = np.flatnonzero(counts[classes:UNLABELLED]) + classes
             if strays.size:
                 named = id_list(strays.tolist())
-                msg = f'the {what} holds {named}; there are {classes} classes, and {UNLABELLED}'
-                raise ValueError(msg)
+                raise ValueError(f'the {what} holds {named}; there are {classes} classes, and {UNLABELLED}')
         image = Confusion(classes)
         image.counts[:, :classes] = pairs[:classes, :classes]
         image.counts[:, classes] = pairs[:classes, UNLABELLED]

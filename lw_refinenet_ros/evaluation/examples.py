@@ -98,14 +98,14 @@ class FolderExamples(Examples):
         """
         files = images_in(images)
         if not files:
-            msg = f'{images} has no images'
-            raise SourceError(msg)
+            raise SourceError(f'{images} has no images')
         masks = {path.stem: path for path in labels.glob('*.png')}
         pairs = [(path, masks.get(path.stem)) for path in files[::every]]
         examples = cls(pairs)
         if len(examples.frames_alone) == len(pairs):
-            msg = f'{labels} has a mask for none of the {len(pairs)} images of {images}: NAME.png is needed'
-            raise SourceError(msg)
+            raise SourceError(
+                f'{labels} has a mask for none of the {len(pairs)} images of {images}: NAME.png is needed'
+            )
         examples.description = f'images {images}, masks {labels}{_appended(Selection(every))}'
         stems = {path.stem for path in files}
         examples.masks_alone = tuple(path.name for stem, path in sorted(masks.items()) if stem not in stems)
@@ -169,12 +169,12 @@ class BagExamples(Examples):
             self.offered = source.offered
             stamps = list(source.stamps()) if isinstance(source, BagSource) else [f.stamp_ns for f in source]
         if self.topic == labels:
-            msg = f'{bag}: images and masks are both of topic {labels}'
-            raise SourceError(msg)
+            raise SourceError(f'{bag}: images and masks are both of topic {labels}')
         indices = selection.choose(stamps)
         if stamps and not indices:
-            msg = f'{bag} topic {self.topic} has no frame{_appended(selection)}: it has {len(stamps)} frames'
-            raise SourceError(msg)
+            raise SourceError(
+                f'{bag} topic {self.topic} has no frame{_appended(selection)}: it has {len(stamps)} frames'
+            )
         self._chosen = {stamps[index] for index in indices}
         pairing = pair_stamps(stamps, theirs, tolerance_ns)
         if len(indices) < len(stamps):
@@ -182,8 +182,7 @@ class BagExamples(Examples):
             pairing = pairing.among(self._chosen)
         self._partners = pairing.partners
         if not self._partners:
-            msg = _no_pair(stamps, theirs, f'{bag} topic {self.topic}', where, tolerance_ns)
-            raise SourceError(msg)
+            raise SourceError(_no_pair(stamps, theirs, f'{bag} topic {self.topic}', where, tolerance_ns))
         self.description = f'{bag} topic {self.topic}, masks {where}, tolerance {tolerance_ns / 1e6:g} ms'
         self.description += _appended(selection)
         self.consecutive = True

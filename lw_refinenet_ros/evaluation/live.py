@@ -64,8 +64,9 @@ def _frames_of_results(run: LiveRun) -> list[int]:
     frames = []
     for result in run.results:
         if result.stamp_ns not in sent:
-            msg = f'a result is stamped {result.stamp_ns} ns, and no frame with that stamp was published'
-            raise ValueError(msg)
+            raise ValueError(
+                f'a result is stamped {result.stamp_ns} ns, and no frame with that stamp was published'
+            )
         same = sent[result.stamp_ns]
         later = bisect_right(same, result.arrival_ns, key=lambda index: run.published[index].sent_ns)
         frames.append(same[max(later - 1, 0)])

@@ -69,8 +69,9 @@ class MaskMap:
         """
         entries = read_yaml(path)
         if not (isinstance(entries, dict) and entries):
-            msg = f'{path} must be a mapping of mask classes, by name or id, to classes of the weights'
-            raise ValueError(msg)
+            raise ValueError(
+                f'{path} must be a mapping of mask classes, by name or id, to classes of the weights'
+            )
         targets = [NO_CLASS] * 256
         targets[UNLABELLED] = UNLABELLED
         names = theirs.names if theirs else ()
@@ -81,11 +82,10 @@ class MaskMap:
             targets[_mask_id(path, key, theirs)] = _weights_id(path, key, value, labels)
         left_out = [name for name, target in zip(names, targets) if target < 0]
         if left_out:
-            msg = (
+            raise ValueError(
                 f'{path} does not map {_listed(left_out)}: '
                 'write a class of the weights, or 255 for unlabelled'
             )
-            raise ValueError(msg)
         rules = ', '.join(f'{key} → {value}' for key, value in entries.items())
         return cls(tuple(targets), str(path), rules)
 
@@ -100,8 +100,7 @@ class MaskMap:
         present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
         strays = present[targets[present] < 0]
         if strays.size:
-            msg = f'the truth holds {id_list(strays.tolist())}, which {self.file} does not map'
-            raise ValueError(msg)
+            raise ValueError(f'the truth holds {id_list(strays.tolist())}, which {self.file} does not map')
         return targets.astype(np.uint8)[mask]
 
     def prediction(self, label: Ids) -> Ids:
@@ -130,12 +129,11 @@ def map_for_masks(labels: LabelSet, folders: tuple[Path, ...], file: Path | None
     if file is not None:
         return MaskMap.from_yaml(file, labels, theirs)
     if theirs is not None and theirs.names != labels.names:
-        msg = (
+        raise ValueError(
             f'the masks of {folders[0]} are of other classes than the weights: {path} lists '
             f'{_listed(theirs.names)}; the weights have {_listed(labels.names)}: '
             'say with --map FILE how they meet, or use weights of these classes'
         )
-        raise ValueError(msg)
     return None
 
 
@@ -143,11 +141,11 @@ def _mask_id(path: Path, key: Any, theirs: LabelSet | None) -> int:
     if type(key) is int and 0 <= key <= UNLABELLED:
         return key
     if theirs is None:
-        msg = f'{path}: {key!r} is not an id from 0 to 255, and no classes.yaml with the masks gives it one'
-        raise ValueError(msg)
+        raise ValueError(
+            f'{path}: {key!r} is not an id from 0 to 255, and no classes.yaml with the masks gives it one'
+        )
     if key not in theirs.names:
-        msg = f'{path}: the masks have no class {key!r}: they have {_listed(theirs.names)}'
-        raise ValueError(msg)
+        raise ValueError(f'{path}: the masks have no class {key!r}: they have {_listed(theirs.names)}')
     return theirs.names.index(key)
 
 
@@ -156,11 +154,10 @@ def _weights_id(path: Path, key: Any, value: Any, labels: LabelSet) -> int:
         return labels.names.index(value)
     if value == UNLABELLED or value in NAMED_UNLABELLED:
         return UNLABELLED
-    msg = (
+    raise ValueError(
         f'{path}: {key!r} is mapped to {value!r}, which is not a class of the weights: '
         f'they have {_listed(labels.names)}; 255 is unlabelled'
     )
-    raise ValueError(msg)
 
 
 def _listed(names: Sequence[str]) -> str:

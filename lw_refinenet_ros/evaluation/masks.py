@@ -66,8 +66,7 @@ def find_masks(folder: Path) -> dict[int, Path]:
     strange = [path.name for path in files if not (path.stem.isascii() and path.stem.isdecimal())]
     if strange or not files:
         content = f'{len(strange)} PNGs named otherwise: {", ".join(strange[:3])}' if strange else 'no PNGs'
-        msg = f'{folder} has {content}; masks of a bag are named STAMP_NS.png'
-        raise SourceError(msg)
+        raise SourceError(f'{folder} has {content}; masks of a bag are named STAMP_NS.png')
     return {int(path.stem): path for path in files}
 
 

@@ -49,8 +49,7 @@ class Storable:
                 setattr(self, name, array(value.typecode, arrays[name]))
             elif isinstance(value, np.ndarray):
                 if arrays[name].shape != value.shape:
-                    msg = f'{name} of shape {arrays[name].shape}, not {value.shape}'
-                    raise ValueError(msg)
+                    raise ValueError(f'{name} of shape {arrays[name].shape}, not {value.shape}')
                 setattr(self, name, arrays[name].astype(value.dtype))
             else:
                 setattr(self, name, json.loads(arrays[name].tobytes()))

@@ -90,11 +90,10 @@ class _Worker:
             answer: Answer = self.pipe.recv()
         except (EOFError, OSError) as error:
             self._process.join()
-            msg = (
+            raise ValueError(
                 f'the process that evaluated {self._name} died with status {self._process.exitcode}: '
                 'with --resume nothing is lost; fewer --jobs need less memory'
-            )
-            raise ValueError(msg) from error
+            ) from error
         return answer
 
 

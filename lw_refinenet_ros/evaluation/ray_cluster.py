@@ -39,16 +39,14 @@ def evaluate_on_ray(
     try:
         ray = importlib.import_module('ray')
     except ImportError as error:
-        msg = '--ray needs Ray, which is not installed here: pip install ray'
-        raise ValueError(msg) from error
+        raise ValueError('--ray needs Ray, which is not installed here: pip install ray') from error
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')  # or Ray reports to its makers
     own: dict[str, Any] = {'include_dashboard': False, '_node_ip_address': '127.0.0.1'}
     try:
         ray.init(address=address, logging_level='ERROR', **(own if address == LOCAL else {}))
     except Exception as error:
         reason = next(iter(str(error).splitlines()), '') or type(error).__name__
-        msg = f'--ray {address}: no cluster can be reached: {reason}'
-        raise ValueError(msg) from error
+        raise ValueError(f'--ray {address}: no cluster can be reached: {reason}') from error
     try:
         return _evaluate(ray, recordings, jobs or len(recordings), progress)
     finally:
@@ -75,8 +73,9 @@ def _evaluate(
             answer = ray.get(reference)
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1]
-            msg = f'{recordings[index].name} could not be evaluated on the cluster: {reason}'
-            raise ValueError(msg) from error
+            raise ValueError(
+                f'{recordings[index].name} could not be evaluated on the cluster: {reason}'
+            ) from error
         if isinstance(answer, str):
             raise ValueError(answer)
         results[index] = answer

@@ -84,8 +84,7 @@ def _mark(folder: Path, text: str) -> None:
     if not any(not TEMPORARY.fullmatch(name) for name in names):
         write_atomically(marker, lambda file: file.write_text(text))
     elif not (marker.is_file() and marker.read_text(errors='replace').startswith(MADE)):
-        msg = f'{folder} was not made by an evaluation: give --resume another folder'
-        raise ValueError(msg)
+        raise ValueError(f'{folder} was not made by an evaluation: give --resume another folder')
 
 
 def refuse_link(path: Path) -> None:
@@ -96,8 +95,9 @@ def refuse_link(path: Path) -> None:
 
     """
     if path.is_symlink():
-        msg = f'{path} is a link, which no evaluation makes: remove it, or give --resume another folder'
-        raise ValueError(msg)
+        raise ValueError(
+            f'{path} is a link, which no evaluation makes: remove it, or give --resume another folder'
+        )
 
 
 def clear_parts(parts: Path, done: int) -> None:

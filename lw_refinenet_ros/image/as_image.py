@@ -33,18 +33,15 @@ def as_image(image: Any, order: Order = 'rgb') -> npt.NDArray[np.uint8]:
         rgb = np.asarray(image.convert('RGB'))
         return rgb if order == 'rgb' else rgb[..., ::-1]
     if not isinstance(image, np.ndarray):
-        msg = f'the image is a {type(image).__name__}; {NEEDED}: {_remedy(image)}'
-        raise ValueError(msg)
+        raise ValueError(f'the image is a {type(image).__name__}; {NEEDED}: {_remedy(image)}')
     if image.dtype != np.uint8:
-        msg = f'the image is {image.dtype} {image.shape}; {NEEDED}: {_to_bytes(image)}'
-        raise ValueError(msg)
+        raise ValueError(f'the image is {image.dtype} {image.shape}; {NEEDED}: {_to_bytes(image)}')
     if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     if image.ndim == 3 and image.shape[2] == 4:
         return image[..., :3]
     if image.ndim != 3 or image.shape[2] != 3:
-        msg = f'the image is uint8 {image.shape}; {NEEDED}{_arrange(image.shape)}'
-        raise ValueError(msg)
+        raise ValueError(f'the image is uint8 {image.shape}; {NEEDED}{_arrange(image.shape)}')
     return image
 
 

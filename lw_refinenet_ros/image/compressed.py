@@ -47,8 +47,9 @@ def parse_compressed_image(cdr: bytes | memoryview) -> Frame:
     content = reader.sequence('data').tobytes()
     header = read_header(content)
     if header.kind not in TRANSPORTED:
-        msg = f'{len(content)} bytes starting {content[:4]!r} are none of {", ".join(TRANSPORTED)}'
-        raise FrameError(msg, 'decode')
+        raise FrameError(
+            f'{len(content)} bytes starting {content[:4]!r} are none of {", ".join(TRANSPORTED)}', 'decode'
+        )
     # 'bgr8; jpeg compressed bgr8': what the camera sent, and which order the compressor was given. Without
     # the latter the channels were stored as they came; without a semicolon it is the plain codec's name.
     original, _, stored = written.partition(';')
@@ -62,8 +63,7 @@ def parse_compressed_image(cdr: bytes | memoryview) -> Frame:
         encoding = 'rgb8'
     array = _decode(content, header, flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if array.dtype not in _DEPTHS:
-        msg = f'an image of {array.dtype} pixels is not supported: send 8 or 16 bits'
-        raise FrameError(msg, 'encoding')
+        raise FrameError(f'an image of {array.dtype} pixels is not supported: send 8 or 16 bits', 'encoding')
     if array.ndim == 2:
         encoding += str(_DEPTHS[array.dtype])
     return Frame.from_array(array, stamp_ns=stamp_ns, frame_id=frame_id, encoding=encoding)
@@ -93,8 +93,9 @@ def _decode(content: bytes, header: Header, flags: int) -> npt.NDArray[Any]:
     if array is None and header.end is None:
         raise _truncated(content)
     if array is None:
-        msg = f'{len(content)} bytes starting {content[:4]!r} are no readable image: use JPEG or PNG'
-        raise FrameError(msg, 'decode')
+        raise FrameError(
+            f'{len(content)} bytes starting {content[:4]!r} are no readable image: use JPEG or PNG', 'decode'
+        )
     if header.one_scan and (header.end is None or bool((array[-1, -1] == _FILL).all())):
         # The picture is whole if it is the same whatever follows its data. A row of blocks takes 261 bytes
         # for a pixel at most (10 blocks of 1665 bits for 8 pixels); of rows that none is left for OpenCV
@@ -122,8 +123,7 @@ def _opencv(content: bytes, flags: int) -> npt.NDArray[Any] | None:
     except cv2.error as error:  # no content, or too large
         no_memory = error.code == cv2.Error.StsNoMem
     if no_memory:
-        msg = f'out of memory for the pixels of an image of {len(content)} bytes'
-        raise FrameError(msg, 'memory')
+        raise FrameError(f'out of memory for the pixels of an image of {len(content)} bytes', 'memory')
     return None
 
 

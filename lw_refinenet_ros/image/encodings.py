@@ -91,24 +91,30 @@ def color_image(frame: Frame) -> ColorImage:
     """
     encoding = ENCODINGS.get(frame.encoding)
     if encoding is None:
-        msg = f'encoding {frame.encoding[:32]!r} is not supported: use one of {", ".join(ENCODINGS)}'
-        raise FrameError(msg, 'encoding')
+        raise FrameError(
+            f'encoding {frame.encoding[:32]!r} is not supported: use one of {", ".join(ENCODINGS)}',
+            'encoding',
+        )
     height, width = frame.height, frame.width
     possible = 0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and height * width <= MAX_PIXELS
     if not possible or height % encoding.even[0] or width % encoding.even[1]:
-        msg = (
-            f'{frame.encoding} of height {height} and width {width}: they must be positive multiples of '
-            f'{encoding.even[0]} and {encoding.even[1]}, at most {MAX_SIDE}, and {MAX_PIXELS} pixels together'
+        raise FrameError(
+            f'{frame.encoding} of height {height} and width {width}: use positive multiples of '
+            f'{encoding.even[0]} and {encoding.even[1]}, up to {MAX_SIDE}, and {MAX_PIXELS} pixels in all',
+            'size',
         )
-        raise FrameError(msg, 'size')
     row = width * encoding.channels * encoding.depth // 8
     if frame.step < row:
-        msg = f'step {frame.step} is smaller than a row of {frame.encoding}: width {width} needs {row} bytes'
-        raise FrameError(msg, 'step')
+        raise FrameError(
+            f'step {frame.step} is smaller than a row of {frame.encoding}: width {width} needs {row} bytes',
+            'step',
+        )
     rows = height * encoding.planes[0] // encoding.planes[1]
     if frame.data.size < frame.step * rows:
-        msg = f'{frame.data.size} bytes of data are fewer than {rows} rows of step {frame.step}: send all'
-        raise FrameError(msg, 'length')
+        raise FrameError(
+            f'{frame.data.size} bytes of data are fewer than {rows} rows of step {frame.step}: send all',
+            'length',
+        )
 
     raw = _pack_nv24(frame) if frame.encoding == 'nv24' else _view(frame, encoding, rows)
     convert = _cv_bridge() if encoding.cv_bridge else None
@@ -173,8 +179,7 @@ def _cv_bridge() -> Callable[[npt.NDArray[Any], str, str], object] | None:
     try:
         # What was built for NumPy 1 does not know numpy._core; under NumPy 2 its first call ends the process.
         if int(np.__version__.split('.')[0]) >= 2 and not all(b'numpy._core' in code for code in binaries):
-            msg = f'it was built for NumPy 1, this is {np.__version__}'
-            raise ImportError(msg)
+            raise ImportError(f'it was built for NumPy 1, this is {np.__version__}')
         from cv_bridge.boost.cv_bridge_boost import cvtColor2
     except Exception as error:
         msg = f'cv_bridge does not load ({error}), OpenCV converts: install it for this Python and NumPy'

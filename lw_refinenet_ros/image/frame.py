@@ -61,11 +61,14 @@ class CdrReader:
 
     def __init__(self, cdr: bytes | memoryview) -> None:
         if len(cdr) < 4:
-            msg = f'the message ends after {len(cdr)} bytes, within its encapsulation header'
-            raise FrameError(msg, 'truncated')
+            raise FrameError(
+                f'the message ends after {len(cdr)} bytes, within its encapsulation header', 'truncated'
+            )
         if (kind := bytes(cdr[:2])) not in _BYTE_ORDERS:
-            msg = f'encapsulation {kind.hex(" ")!r} is not plain CDR (00 00 or 00 01): publish XCDR1'
-            raise FrameError(msg, 'encapsulation')
+            raise FrameError(
+                f'encapsulation {kind.hex(" ")!r} is not plain CDR (00 00 or 00 01): publish XCDR1',
+                'encapsulation',
+            )
         self.message = np.frombuffer(cdr, np.uint8)
         self.u32_format = _BYTE_ORDERS[kind] + 'I'
         self.offset = 4
@@ -74,8 +77,9 @@ class CdrReader:
         """View the next `size` bytes."""
         end = self.offset + size
         if end > self.message.size:
-            msg = f'the message ends after {self.message.size} bytes, {what} needs {end}'
-            raise FrameError(msg, 'truncated')
+            raise FrameError(
+                f'the message ends after {self.message.size} bytes, {what} needs {end}', 'truncated'
+            )
         taken = self.message[self.offset : end]
         self.offset = end
         return taken
@@ -100,8 +104,9 @@ class CdrReader:
         sec -= (sec & 0x80000000) << 1  # int32
         stamp_ns = sec * 1_000_000_000 + self.u32('header.stamp')
         if stamp_ns // 1_000_000_000 not in _STAMPS_S:
-            msg = f'the stamp of {stamp_ns} ns is later than a header can say: the message is damaged'
-            raise FrameError(msg, 'stamp')
+            raise FrameError(
+                f'the stamp of {stamp_ns} ns is later than a header can say: the message is damaged', 'stamp'
+            )
         return stamp_ns, self.string('header.frame_id')
 
 
@@ -138,9 +143,12 @@ def parse_image(cdr: bytes | memoryview) -> Frame:
     step = reader.u32('step')
     data = reader.sequence('data')
     if not (height and width):
-        msg = f'a frame of height {height} and width {width} has no pixels: both must be positive'
-        raise FrameError(msg, 'size')
+        raise FrameError(
+            f'a frame of height {height} and width {width} has no pixels: both must be positive', 'size'
+        )
     if data.size < step * height:
-        msg = f'{data.size} bytes of data are fewer than step {step} * height {height}: send whole rows'
-        raise FrameError(msg, 'length')
+        raise FrameError(
+            f'{data.size} bytes of data are fewer than step {step} * height {height}: send whole rows',
+            'length',
+        )
     return Frame(stamp_ns, frame_id, height, width, encoding, step, data, is_bigendian)

@@ -73,11 +73,11 @@ def read_header(content: bytes) -> Header:
         return Header(end=len(content))
     size = f'{header.width}x{header.height} pixels'
     if header.height * header.width > MAX_PIXELS:
-        msg = f'{size} are more than the {MAX_PIXELS} that an image may have: send smaller ones'
-        raise FrameError(msg, 'size')
+        raise FrameError(
+            f'{size} are more than the {MAX_PIXELS} that an image may have: send smaller ones', 'size'
+        )
     if density is not None and header.height * header.width > density * len(content):
-        msg = f'{size} cannot be in an image of {len(content)} bytes: it is damaged'
-        raise FrameError(msg, 'size')
+        raise FrameError(f'{size} cannot be in an image of {len(content)} bytes: it is damaged', 'size')
     return header
 
 
@@ -101,8 +101,7 @@ def _jpeg(content: bytes) -> Header:
             ours, theirs = ours or jfif, theirs or not jfif
         scans += kind == _JPEG_SCAN
         if scans > MAX_SCANS:
-            msg = f'a JPEG of more than {MAX_SCANS} scans; no camera writes so many'
-            raise FrameError(msg, 'decode')
+            raise FrameError(f'a JPEG of more than {MAX_SCANS} scans; no camera writes so many', 'decode')
         offset += _integer(content, offset, 2)
     else:
         raise FrameError(_TOO_MANY, 'decode')

@@ -46,27 +46,23 @@ def read_label_png(path: Path | str) -> npt.NDArray[np.uint8]:
         return _decode(content)
     except (ValueError, OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
         fault = error if isinstance(error, ValueError) else 'damaged or truncated PNG'
-        msg = f'{path}: {fault}'
-        raise ValueError(msg) from error
+        raise ValueError(f'{path}: {fault}') from error
 
 
 def _decode(content: bytes) -> npt.NDArray[np.uint8]:
     header = read_header(content)
     if header.kind != 'png' or content[12:16] != b'IHDR':
-        msg = 'not a PNG file: label images are 8-bit greyscale or palette PNGs'
-        raise ValueError(msg)
+        raise ValueError('not a PNG file: label images are 8-bit greyscale or palette PNGs')
     depth, color_type = content[24:26]
     if color_type not in (GREYSCALE, PALETTE) or depth > 8:
-        msg = (
+        raise ValueError(
             f'PNG of colour type {color_type}, {depth} bits: save class ids, not RGB colours, as 8-bit '
             'greyscale or palette'
         )
-        raise ValueError(msg)
     Image.open(io.BytesIO(content), formats=('PNG',)).verify()  # checksums; then it is of no use
     image = Image.open(io.BytesIO(content), formats=('PNG',))
     if image.size != (header.width, header.height) or getattr(image, 'is_animated', False):
-        msg = 'PNG of several images: save one'
-        raise ValueError(msg)
+        raise ValueError('PNG of several images: save one')
     stretch = 255 // ((1 << depth) - 1) if image.mode == 'L' else 1  # grey of 2 and 4 bits is scaled to 255
     return np.asarray(image, np.uint8) // np.uint8(stretch)
 
@@ -86,11 +82,9 @@ def write_label_png(path: Path | str, label: npt.NDArray[np.uint8], labels: Labe
 
     """
     if label.dtype != np.uint8 or label.ndim != 2:
-        msg = f'label is {label.dtype} {label.shape}: it must be uint8 (H, W)'
-        raise ValueError(msg)
+        raise ValueError(f'label is {label.dtype} {label.shape}: it must be uint8 (H, W)')
     if not label.size:
-        msg = f'label of shape {label.shape} has no pixels'
-        raise ValueError(msg)
+        raise ValueError(f'label of shape {label.shape} has no pixels')
     image = Image.fromarray(label)
     if labels is not None:
         palette = labels.palette.copy()

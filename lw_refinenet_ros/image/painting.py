@@ -103,8 +103,7 @@ def paint_overlay(
 
     """
     if not 0 <= alpha <= 1:
-        msg = f'alpha {alpha} must be from 0 to 1'
-        raise ValueError(msg)
+        raise ValueError(f'alpha {alpha} must be from 0 to 1')
     _check('label', label, label.shape[:2])
     _check('image', image, (*label.shape, 3))
     unpainted = _unpainted(labels, classes)
@@ -129,8 +128,9 @@ def _unpainted(labels: LabelSet, classes: Collection[str] | None) -> npt.NDArray
     """Mark the ids that are not painted: uint8 (256,), 255 or 0."""
     painted = set(labels.names if classes is None else classes)
     if unknown := sorted(painted.difference(labels.names)):
-        msg = f'no class {", ".join(map(repr, unknown))}: {labels.name} has {", ".join(labels.names)}'
-        raise ValueError(msg)
+        raise ValueError(
+            f'no class {", ".join(map(repr, unknown))}: {labels.name} has {", ".join(labels.names)}'
+        )
     marks = np.full(256, 255, np.uint8)
     marks[[index for index, name in enumerate(labels.names) if name in painted]] = 0
     return marks
@@ -142,13 +142,11 @@ def _output(out: npt.NDArray[np.uint8] | None, shape: tuple[int, ...]) -> npt.ND
         return np.empty(shape, np.uint8)
     _check('out', out, shape)
     if not (out.flags.c_contiguous and out.flags.writeable):  # OpenCV would leave it untouched
-        msg = 'out must be writeable and C-contiguous'
-        raise ValueError(msg)
+        raise ValueError('out must be writeable and C-contiguous')
     return out
 
 
 def _check(what: str, array: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> None:
     """Refuse an array that is not uint8 of this shape."""
     if array.dtype != np.uint8 or array.shape != shape:
-        msg = f'{what} is {array.dtype} {array.shape}: it must be uint8 {shape}'
-        raise ValueError(msg)
+        raise ValueError(f'{what} is {array.dtype} {array.shape}: it must be uint8 {shape}')

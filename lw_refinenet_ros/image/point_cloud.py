@@ -45,8 +45,9 @@ class Pinhole:
 
     def __post_init__(self) -> None:
         if not (0 < self.fx < np.inf and 0 < self.fy < np.inf and np.isfinite((self.cx, self.cy)).all()):
-            msg = f'fx={self.fx}, fy={self.fy}, cx={self.cx}, cy={self.cy} are invalid: calibrate the camera'
-            raise ValueError(msg)
+            raise ValueError(
+                f'fx={self.fx}, fy={self.fy}, cx={self.cx}, cy={self.cy} are invalid: calibrate the camera'
+            )
 
 
 def metres(frame: Frame) -> npt.NDArray[np.float32]:
@@ -59,14 +60,18 @@ def metres(frame: Frame) -> npt.NDArray[np.float32]:
 
     """
     if frame.encoding not in DEPTH_ENCODINGS:
-        msg = f'depth of encoding {frame.encoding!r} is not supported: use {", ".join(DEPTH_ENCODINGS)}'
-        raise FrameError(msg, 'encoding')
+        raise FrameError(
+            f'depth of encoding {frame.encoding!r} is not supported: use {", ".join(DEPTH_ENCODINGS)}',
+            'encoding',
+        )
     kind, units = DEPTH_ENCODINGS[frame.encoding]
     dtype = np.dtype(('>' if frame.is_bigendian else '<') + kind)
     row = frame.width * dtype.itemsize
     if frame.step < row:
-        msg = f'step {frame.step} is smaller than a row of {frame.encoding}: width {frame.width} needs {row}'
-        raise FrameError(msg, 'step')
+        raise FrameError(
+            f'step {frame.step} is smaller than a row of {frame.encoding}: width {frame.width} needs {row}',
+            'step',
+        )
     raw = np.ndarray(
         (frame.height, frame.width), dtype, frame.data.data, strides=(frame.step, dtype.itemsize)
     )
@@ -89,10 +94,9 @@ def project(depth: npt.NDArray[np.float32], camera: Pinhole, points: npt.NDArray
     """
     height, width = depth.shape
     if (height, width) != (camera.height, camera.width):
-        msg = (
+        raise ValueError(
             f'depth is {width}x{height}, camera_info is of {camera.width}x{camera.height}: use matching ones'
         )
-        raise ValueError(msg)
     across = ((np.arange(width) - camera.cx) / camera.fx).astype(np.float32)
     down = ((np.arange(height) - camera.cy) / camera.fy).astype(np.float32)
     np.multiply(depth, across, out=points['x'])

@@ -56,8 +56,7 @@ def make_engine(
 
     """
     if threads < 0:
-        msg = f'threads={threads} must be 0 (all cores) or more'
-        raise EngineError(msg)
+        raise EngineError(f'threads={threads} must be 0 (all cores) or more')
     choice, why = choose(Choice(engine, device, precision), card, machine_here(card.architecture))
     created = _create(network, card, choice, threads)
     created.description += f'; {why}'
@@ -117,29 +116,25 @@ def _check(wanted: Choice, card: Card, here: Here) -> None:
         ('precision', precision, PRECISIONS),
     ):
         if value not in known:
-            msg = f'{name} {value!r} is unknown: choose one of {", ".join(known)}'
-            raise EngineError(msg)
+            raise EngineError(f'{name} {value!r} is unknown: choose one of {", ".join(known)}')
     if device == 'cuda' and not here.cuda:
-        msg = (
+        raise EngineError(
             "device 'cuda' was asked for, but PyTorch finds no CUDA device: install a CUDA build or use 'cpu'"
         )
-        raise EngineError(msg)
     if engine == 'openvino' and not here.openvino:
-        msg = "engine 'openvino' is not installed: pip install openvino, or use 'torch'"
-        raise EngineError(msg)
+        raise EngineError("engine 'openvino' is not installed: pip install openvino, or use 'torch'")
     if engine == 'openvino' and device == 'cuda':
-        msg = "engine 'openvino' does not run on 'cuda': use engine 'torch' or device 'cpu'"
-        raise EngineError(msg)
+        raise EngineError("engine 'openvino' does not run on 'cuda': use engine 'torch' or device 'cpu'")
     if precision == 'int8' and not card.quantization:
-        msg = "precision 'int8' needs ranges, and these weights have none: run `lw_refinenet quantize`"
-        raise EngineError(msg)
+        raise EngineError(
+            "precision 'int8' needs ranges, and these weights have none: run `lw_refinenet quantize`"
+        )
     if precision == 'int8' and (engine == 'torch' or device == 'cuda' or 'int8' not in here.openvino):
         where = 'this machine without it' if not here.openvino else f'engine {engine!r} on {device!r}'
-        msg = (
+        raise EngineError(
             f"precision 'int8' runs in OpenVINO on the CPU, not on {where}: use engine 'openvino', or "
             "precision 'auto', which takes the float weights"
         )
-        raise EngineError(msg)
 
 
 def _fits(choice: Choice, wanted: Choice) -> bool:

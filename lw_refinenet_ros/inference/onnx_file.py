@@ -54,8 +54,7 @@ def write_onnx(network: Network, card: Card, path: Path, image_size: tuple[int, 
 
     """
     if importlib.util.find_spec('onnx') is None:
-        msg = 'exporting needs onnx, which is not installed: pip install onnx'
-        raise ValueError(msg)
+        raise ValueError('exporting needs onnx, which is not installed: pip install onnx')
     onnx: Any = importlib.import_module('onnx')
     height, width = enlarged(image_size, network.least_size)
     writer = _Writer(rewrite_for_inference(network), onnx)
@@ -112,8 +111,7 @@ class _Writer(fx.Interpreter):
             return self._write('Clip', [x.name, *limits], x.meta)
         if isinstance(layer, nn.ReLU):
             return self._write('Relu', [x.name], x.meta)
-        msg = f'{target}: no ONNX node for {type(layer).__name__}'
-        raise NotImplementedError(msg)
+        raise NotImplementedError(f'{target}: no ONNX node for {type(layer).__name__}')
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Write one function; what is not of the graph runs as it is."""
@@ -135,8 +133,7 @@ class _Writer(fx.Interpreter):
             corners = 'align_corners' if kwargs['align_corners'] else 'half_pixel'
             how = {'mode': 'linear', 'coordinate_transformation_mode': corners}
             return self._write('Resize', [first.name, '', '', self._sizes(first, meta.shape)], meta, **how)
-        msg = f'no ONNX node for {target}'
-        raise NotImplementedError(msg)
+        raise NotImplementedError(f'no ONNX node for {target}')
 
     def _convolution(self, layer: nn.Conv2d, x: _Value) -> _Value:
         if isinstance(layer, SamePadConv2d):

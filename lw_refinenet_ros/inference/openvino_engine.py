@@ -52,8 +52,9 @@ class OpenVINOEngine:
         native = native_precisions()
         if precision not in native:
             usable = (name for name in PRECISIONS if name in native and (name != 'int8' or card.quantization))
-            msg = f'precision {precision!r} is not native to this CPU in OpenVINO: use {", ".join(usable)}'
-            raise EngineError(msg)
+            raise EngineError(
+                f'precision {precision!r} is not native to this CPU in OpenVINO: use {", ".join(usable)}'
+            )
         self.precision = precision
         self._quantization = card.quantization if precision == 'int8' else None
         hint = 'bf16' if precision != 'fp32' and 'bf16' in native else 'f32'

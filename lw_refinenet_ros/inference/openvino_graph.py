@@ -65,11 +65,10 @@ class _Builder(fx.Interpreter):
         known = {node.name for node in network.graph.nodes}
         named = self._weights.union(*self._ranges)
         if named - known:
-            msg = (
+            raise ValueError(
                 f'its int8 ranges are for {sorted(named - known)[0]!r}, which this version does not have: '
                 'quantize the float weights again'
             )
-            raise ValueError(msg)
 
     def run_node(self, n: fx.Node) -> Any:
         """Turn one fx node into nodes and name them."""
@@ -104,8 +103,7 @@ class _Builder(fx.Interpreter):
             return ops.clamp(x, 0.0, 6.0).output(0)
         if isinstance(layer, nn.ReLU):
             return ops.relu(x).output(0)
-        msg = f'{target}: no OpenVINO node for {type(layer).__name__}'
-        raise NotImplementedError(msg)
+        raise NotImplementedError(f'{target}: no OpenVINO node for {type(layer).__name__}')
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Turn one function into nodes; what is not of the graph runs as it is."""
@@ -116,8 +114,7 @@ class _Builder(fx.Interpreter):
             return FUNCTIONS[target](*args, **kwargs)
         if target is getattr and args[1] == 'shape':
             return torch.Size(args[0].shape)
-        msg = f'no OpenVINO node for {target}'
-        raise NotImplementedError(msg)
+        raise NotImplementedError(f'no OpenVINO node for {target}')
 
 
 def _round(x: ov.Output, low: np.ndarray, high: np.ndarray, levels: int) -> ov.Output:

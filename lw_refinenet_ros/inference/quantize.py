@@ -50,11 +50,9 @@ def find_quantization(
 
     """
     if importlib.util.find_spec('nncf') is None:
-        msg = 'quantizing needs NNCF, which is not installed: pip install nncf'
-        raise ValueError(msg)
+        raise ValueError('quantizing needs NNCF, which is not installed: pip install nncf')
     if not images:
-        msg = 'there are no images to find the ranges from; at least one is needed'
-        raise ValueError(msg)
+        raise ValueError('there are no images to find the ranges from; at least one is needed')
     os.environ.setdefault('NNCF_DISABLE_TELEMETRY', '1')
     nncf: Any = importlib.import_module('nncf')
     nncf.set_log_level(logging.WARNING)  # or it lists every layer that stays in float
@@ -103,8 +101,7 @@ def _read(model: ov.Model, known: set[str]) -> dict[str, Any]:
         if source is None or source.get_type_name() in ('Constant', 'Convert'):
             continue
         if source.get_friendly_name() not in known:
-            msg = f'NNCF rounds values within {_layer(source, known)!r}, which cannot be stored'
-            raise ValueError(msg)
+            raise ValueError(f'NNCF rounds values within {_layer(source, known)!r}, which cannot be stored')
         consumers = [_layer(user, known) for user in _users(node)]
         low, high = (_shorten(node.input_value(index).get_node().data.reshape(-1)) for index in (1, 2))
         activations.append(

@@ -149,8 +149,7 @@ class Segmenter:
         try:
             threads = operator.index(threads)
         except TypeError as error:
-            msg = f'threads={threads!r} must be a whole number; 0 is all cores'
-            raise EngineError(msg) from error
+            raise EngineError(f'threads={threads!r} must be a whole number; 0 is all cores') from error
         chosen = make_engine(
             network, card, device=device, engine=engine, precision=precision, threads=threads
         )
@@ -188,11 +187,10 @@ class Segmenter:
                 wanted_width or max(round(width * wanted_height / height), 1),
             )
         if not all(0 < side <= MAX_SIDE for side in size) or size[0] * size[1] > MAX_PIXELS:
-            msg = (
+            raise ValueError(
                 f'the network would see the {width}x{height} image at {size[1]}x{size[0]}: choose a '
                 f'network_height and network_width of at most {MAX_SIDE} a side and {MAX_PIXELS} pixels'
             )
-            raise ValueError(msg)
         return Job(image_size, size, order, confidence, batch)
 
     def prepare(self, job: Job) -> None:
@@ -219,16 +217,15 @@ class Segmenter:
         """
         size = job.image_size
         if len(images) != job.batch or _size_of(images) != size:
-            msg = f'the job is for {job.batch} images of {size[1]}x{size[0]}, not for these {len(images)}'
-            raise ValueError(msg)
+            raise ValueError(
+                f'the job is for {job.batch} images of {size[1]}x{size[0]}, not for these {len(images)}'
+            )
         labels = [np.empty(size, np.uint8) for _ in images] if outs is None else list(outs)
         if len(labels) != len(images):
-            msg = f'{len(labels)} outs for {len(images)} images; one each is needed'
-            raise ValueError(msg)
+            raise ValueError(f'{len(labels)} outs for {len(images)} images; one each is needed')
         for label in labels:
             if label.shape != size or label.dtype != np.uint8 or not label.flags.c_contiguous:
-                msg = f'out is {label.dtype} {label.shape}; contiguous uint8 {size} is needed'
-                raise ValueError(msg)
+                raise ValueError(f'out is {label.dtype} {label.shape}; contiguous uint8 {size} is needed')
         confidences = [np.empty(size, np.uint8) for _ in images] if job.confidence else None
         self.engine.run(job, [_packed(image) for image in images], labels, confidences)
         return [
@@ -298,22 +295,18 @@ class Segmenter:
 def _size_of(images: Sequence[Pixels]) -> tuple[int, int]:
     """Return the (height, width) that all images have."""
     if not images:
-        msg = 'there are no images; at least one is needed'
-        raise ValueError(msg)
+        raise ValueError('there are no images; at least one is needed')
     for image in images:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            msg = f'the image is {image.dtype} {image.shape}; uint8 (H, W, 3) is needed'
-            raise ValueError(msg)
+            raise ValueError(f'the image is {image.dtype} {image.shape}; uint8 (H, W, 3) is needed')
         height, width = image.shape[:2]
         if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-            msg = f'the image is {width}x{height}; 1 to {MAX_SIDE} pixels a side are possible'
-            raise ValueError(msg)
+            raise ValueError(f'the image is {width}x{height}; 1 to {MAX_SIDE} pixels a side are possible')
         if image.shape != images[0].shape:
-            msg = (
+            raise ValueError(
                 f'a batch has images of {width}x{height} and {images[0].shape[1]}x{images[0].shape[0]}; '
                 'segment those of one size together'
             )
-            raise ValueError(msg)
     return images[0].shape[0], images[0].shape[1]
 
 

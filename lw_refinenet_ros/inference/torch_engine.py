@@ -41,8 +41,7 @@ class TorchEngine:
         self.device = device
         self.precision = precision
         if self.precision not in DTYPES or (device == 'cpu' and self.precision == 'fp16'):
-            msg = f'precision {precision!r} does not run on {device!r}: use fp32 or bf16'
-            raise EngineError(msg)
+            raise EngineError(f'precision {precision!r} does not run on {device!r}: use fp32 or bf16')
         if threads:
             torch.set_num_threads(threads)
         self._dtype = DTYPES[self.precision]

@@ -29,8 +29,7 @@ def check_card(card: Mapping[str, Any]) -> None:
     _require(dials, 'dials', dict.fromkeys(dials, _INTEGERS), optional=True)
     height, width = dials.get('least_size', (0, 0))
     if not (min(height, width) >= 0 and height * width <= MAX_PIXELS):
-        msg = f'least_size={height, width} must be of at most the {MAX_PIXELS} pixels of an image'
-        raise ValueError(msg)
+        raise ValueError(f'least_size={height, width} must be of at most the {MAX_PIXELS} pixels of an image')
     _require(metrics, 'metrics', _METRICS, optional=True)
     by_class = metrics.get('per_class_iou', {})
     _require(by_class, 'per_class_iou', dict.fromkeys(by_class, _RATIO))
@@ -38,21 +37,20 @@ def check_card(card: Mapping[str, Any]) -> None:
     for item in quantization.get('activations', ()):
         _require(item, 'an int8 range', _RANGE)
         if not max(item['low']) < min(item['high']):  # each includes zero
-            msg = f'the int8 range of {item["source"]!r} must have low < high'
-            raise ValueError(msg)
+            raise ValueError(f'the int8 range of {item["source"]!r} must have low < high')
     if 'accuracy' in quantization:
         accuracy = quantization['accuracy']
         _require(accuracy, 'the int8 accuracy', _ACCURACY, optional=True)
         if 'agreement' not in accuracy or ('miou' in accuracy) != ('float_miou' in accuracy):
-            msg = 'the int8 accuracy must have an agreement, and both miou and float_miou or neither'
-            raise ValueError(msg)
+            raise ValueError(
+                'the int8 accuracy must have an agreement, and both miou and float_miou or neither'
+            )
 
 
 def _require(values: Any, where: str, tests: Mapping[str, Test], *, optional: bool = False) -> None:
     """Test values by their names; a message names the type of a bad value, which may be of any size."""
     if not isinstance(values, Mapping):
-        msg = f'{where} must be a mapping, not {type(values).__name__}'
-        raise ValueError(msg)
+        raise ValueError(f'{where} must be a mapping, not {type(values).__name__}')
     for name, (test, requirement) in tests.items():
         if name not in values and optional:
             continue
@@ -60,8 +58,7 @@ def _require(values: Any, where: str, tests: Mapping[str, Test], *, optional: bo
         if not test(value):
             kind = type(value).__name__
             shown = f'={value}' if isinstance(value, int | float) else f', of type {kind},'
-            msg = f'{where} {name}{shown} must be {requirement}'
-            raise ValueError(msg)
+            raise ValueError(f'{where} {name}{shown} must be {requirement}')
 
 
 def _integer(value: Any) -> bool:

@@ -31,12 +31,12 @@ def check_file(path: Path) -> None:
     with open_regular(path) as file:
         size, start = os.fstat(file.fileno()).st_size, file.read(8)
     if size > MAX_BYTES:
-        msg = f'{path} has {size} bytes, more than the {MAX_BYTES} that any of these networks needs'
-        raise ValueError(msg)
+        raise ValueError(
+            f'{path} has {size} bytes, more than the {MAX_BYTES} that any of these networks needs'
+        )
     header_bytes = struct.unpack('<Q', start)[0] if len(start) == 8 else 0
     if MAX_HEADER_BYTES < header_bytes < size:  # one past the end is safetensors' to report
-        msg = f'{path} has a header of {header_bytes} bytes; {MAX_HEADER_BYTES} are possible'
-        raise ValueError(msg)
+        raise ValueError(f'{path} has a header of {header_bytes} bytes; {MAX_HEADER_BYTES} are possible')
 
 
 def parse_json(text: str) -> Any:
@@ -52,14 +52,12 @@ def parse_json(text: str) -> Any:
     except RecursionError:
         too_deep = True
     if too_deep:
-        msg = f'it is nested more than {MAX_DEPTH} levels deep'
-        raise ValueError(msg)
+        raise ValueError(f'it is nested more than {MAX_DEPTH} levels deep')
     return parsed
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    msg = f'{name} is not a finite number'
-    raise ValueError(msg)
+    raise ValueError(f'{name} is not a finite number')
 
 
 def _depth(parsed: Any) -> int:

@@ -131,8 +131,7 @@ def build_model(
 
     """
     if architecture not in ARCHITECTURES:
-        msg = f'unknown architecture {architecture!r}: choose one of {", ".join(ARCHITECTURES)}'
-        raise ValueError(msg)
+        raise ValueError(f'unknown architecture {architecture!r}: choose one of {", ".join(ARCHITECTURES)}')
     original = architecture.startswith('refinenet_')
     name = architecture.split('refinenet_')[1]
     kernel = kernel or (3 if original else 1)
@@ -148,8 +147,7 @@ def build_model(
         *((f'least_size[{i}]', n, 0, 4096) for i, n in enumerate(least_size)),
     ):
         if not least <= value <= most or kernel == 2:
-            msg = f'{what}={value} must be from {least} to {most}, kernel odd'
-            raise ValueError(msg)
+            raise ValueError(f'{what}={value} must be from {least} to {most}, kernel odd')
     encoder = ENCODERS[name]()
     decoder = Decoder(
         encoder.features,

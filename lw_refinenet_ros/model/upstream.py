@@ -40,14 +40,14 @@ def network_from_upstream(checkpoint: object, architecture: str | None = None) -
 
     """
     if architecture not in (None, *PUBLISHED):
-        msg = f'no checkpoints of {architecture!r} were published: choose one of {", ".join(PUBLISHED)}'
-        raise ValueError(msg)
+        raise ValueError(
+            f'no checkpoints of {architecture!r} were published: choose one of {", ".join(PUBLISHED)}'
+        )
     tensors = _unwrap(checkpoint)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     num_classes = next((shapes[name][0] for name in CLASSIFIERS if shapes.get(name)), 0)
     if num_classes == 0:
-        msg = f'not a checkpoint of RefineNet: it has no {" and no ".join(CLASSIFIERS)}'
-        raise ValueError(msg)
+        raise ValueError(f'not a checkpoint of RefineNet: it has no {" and no ".join(CLASSIFIERS)}')
     candidates = {}
     for name in [architecture] if architecture else PUBLISHED:
         with torch.device('meta'):  # shapes without memory
@@ -59,8 +59,7 @@ def network_from_upstream(checkpoint: object, architecture: str | None = None) -
     best = min(candidates, key=lambda name: len(candidates[name][2].items() ^ shapes.items()))
     network, ours, expected = candidates[best]
     if faults := compare_shapes(shapes, expected):
-        msg = f'the tensors are not those of {best}: {faults}'
-        raise ValueError(msg)
+        raise ValueError(f'the tensors are not those of {best}: {faults}')
     network = network.to_empty(device='cpu')
     network.load_state_dict({n: tensors[theirs] for theirs, n in ours.items()}, strict=False)
     return best, network.eval()
@@ -128,13 +127,13 @@ def _unwrap(checkpoint: object) -> dict[str, Tensor]:
     if not isinstance(checkpoint, Mapping) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in checkpoint.items()
     ):
-        msg = f'no state dict of tensors, neither bare nor under {", ".join(WRAPPINGS)}'
-        raise ValueError(msg)
+        raise ValueError(f'no state dict of tensors, neither bare nor under {", ".join(WRAPPINGS)}')
     for name, tensor in checkpoint.items():
         plain = tensor.layout is torch.strided and tensor.device.type == 'cpu' and not tensor.is_quantized
         if not plain or tensor.is_complex():
             kind = f'{tensor.dtype}, {tensor.layout}, on {tensor.device}'.replace('torch.', '')
-            msg = f'{one_line(name)[:LONGEST_NAME]} is {kind}: only dense real tensors in memory can be read'
-            raise ValueError(msg)
+            raise ValueError(
+                f'{one_line(name)[:LONGEST_NAME]} is {kind}: only dense real tensors in memory can be read'
+            )
     tensors = {name.removeprefix('module.'): tensor for name, tensor in checkpoint.items()}
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}

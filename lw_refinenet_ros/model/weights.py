@@ -110,8 +110,7 @@ def save_model(
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             kind = str(dtype).removeprefix('torch.')
-            msg = f'{name} has values that {kind} cannot hold; {path} was not written'
-            raise WeightsError(msg)
+            raise WeightsError(f'{name} has values that {kind} cannot hold; {path} was not written')
     header = {ENTRY: json.dumps(card.to_dict(), ensure_ascii=False)}
     path.parent.mkdir(parents=True, exist_ok=True)
     content = save(tensors, metadata=header)  # save_file has errors of its own for those of the disk
@@ -141,8 +140,7 @@ def read_card(weights: str | os.PathLike[str]) -> Card:
     try:
         check_file(path)
     except OSError as error:
-        msg = f'{path}: {error.strerror}; name a weights file, or shipped weights'
-        raise WeightsError(msg) from error
+        raise WeightsError(f'{path}: {error.strerror}; name a weights file, or shipped weights') from error
     except ValueError as error:
         raise WeightsError(str(error)) from error
     try:
@@ -150,16 +148,15 @@ def read_card(weights: str | os.PathLike[str]) -> Card:
             entry = (file.metadata() or {}).get(ENTRY)
     except (SafetensorError, OSError) as error:
         hint = '; `lw_refinenet import` reads checkpoints of PyTorch' if path.suffix in CHECKPOINTS else ''
-        msg = f'{path} is not a complete safetensors file: {error}{hint}'
-        raise WeightsError(msg) from error
+        raise WeightsError(f'{path} is not a complete safetensors file: {error}{hint}') from error
     if entry is None:
-        msg = f'{path} does not say what it is (no {ENTRY!r} entry): make it with `lw_refinenet import`'
-        raise WeightsError(msg)
+        raise WeightsError(
+            f'{path} does not say what it is (no {ENTRY!r} entry): make it with `lw_refinenet import`'
+        )
     try:
         return Card.from_dict(parse_json(entry))
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        msg = f'{path}: its {ENTRY!r} entry cannot be used: {error}'
-        raise WeightsError(msg) from error
+        raise WeightsError(f'{path}: its {ENTRY!r} entry cannot be used: {error}') from error
 
 
 def load_model(weights: str | os.PathLike[str]) -> tuple[Network, Card]:
@@ -189,8 +186,7 @@ def load_model(weights: str | os.PathLike[str]) -> tuple[Network, Card]:
                 if not name.endswith('num_batches_tracked')
             }
             if faults := compare_shapes(shapes, expected):
-                msg = f'{path} does not fit the architecture that it names: {faults}'
-                raise WeightsError(msg)
+                raise WeightsError(f'{path} does not fit the architecture that it names: {faults}')
         tensors = load(path.read_bytes())  # get_tensor of safetensors 0.8 leaks 15 kB for each file
         tensors = {name: tensors[name].float() for name in expected}
     except KeyError as error:
@@ -198,17 +194,14 @@ def load_model(weights: str | os.PathLike[str]) -> tuple[Network, Card]:
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         if isinstance(error, WeightsError):
             raise
-        msg = f'{path}: {error}'
-        raise WeightsError(msg) from error
+        raise WeightsError(f'{path}: {error}') from error
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
-            msg = (
+            raise WeightsError(
                 f'{path}: {name} has values that are not finite; the file is damaged or its training diverged'
             )
-            raise WeightsError(msg)
         if name.endswith('running_var') and bool((tensor < 0).any()):
-            msg = f'{path}: {name} has negative variances: the file is damaged'
-            raise WeightsError(msg)
+            raise WeightsError(f'{path}: {name} has negative variances: the file is damaged')
     counters = {name: torch.tensor(0) for name in model.state_dict() if name not in tensors}
     model.load_state_dict(tensors | counters, assign=True)
     return model.eval(), card

@@ -49,8 +49,7 @@ class Weights(NamedTuple):
         try:
             status = path.stat()
         except OSError as error:
-            msg = f'{path}: {error.strerror}; name a weights file, or shipped weights'
-            raise ValueError(msg) from error
+            raise ValueError(f'{path}: {error.strerror}; name a weights file, or shipped weights') from error
         return cls(name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 

@@ -79,22 +79,23 @@ def copy_xyz(cloud: PointCloud2, points: Points) -> None:
     """
     height, width = points.shape
     if (cloud.height, cloud.width) != (height, width):
-        msg = (
+        raise ValueError(
             f'the cloud is {cloud.width}x{cloud.height} points, the image {width}x{height}: it must have a '
             'point for each pixel (RealSense: align_depth.enable and pointcloud.ordered_pc)'
         )
-        raise ValueError(msg)
     order = '>' if cloud.is_bigendian else '<'
     fields = {f.name: (order + TYPES.get(f.datatype, 'u2'), f.offset) for f in cloud.fields}
     step, row_step = cloud.point_step, cloud.row_step or cloud.point_step * width
     for axis in 'xyz':
         dtype, offset = fields.get(axis, ('u2', 0))
         if np.dtype(dtype).kind != 'f':
-            msg = f'the cloud has fields {", ".join(fields)}: x, y and z of 32 or 64 bits are needed'
-            raise ValueError(msg)
+            raise ValueError(
+                f'the cloud has fields {", ".join(fields)}: x, y and z of 32 or 64 bits are needed'
+            )
         if offset + (height - 1) * row_step + (width - 1) * step + np.dtype(dtype).itemsize > len(cloud.data):
-            msg = f'the cloud has {len(cloud.data)} bytes of data, its steps need more: send whole rows'
-            raise ValueError(msg)
+            raise ValueError(
+                f'the cloud has {len(cloud.data)} bytes of data, its steps need more: send whole rows'
+            )
         source: Any = np.ndarray((height, width), dtype, cloud.data, offset, (row_step, step))
         points[axis] = source
     unknown = ~(np.isfinite(points['x']) & np.isfinite(points['y']) & np.isfinite(points['z']))

@@ -254,8 +254,10 @@ def _check_ignored(frame: Frame, ignored: Pixels | None) -> None:
     """Refuse a frame that the `ignore_mask` does not fit."""
     if ignored is not None and ignored.shape != (frame.height, frame.width):
         height, width = ignored.shape
-        msg = f'ignore_mask is {width}x{height}, the image {frame.width}x{frame.height}: give one of its size'
-        raise FrameError(msg, 'ignore_mask')
+        raise FrameError(
+            f'ignore_mask is {width}x{height}, the image {frame.width}x{frame.height}: give one of its size',
+            'ignore_mask',
+        )
 
 
 def _batches(views: list[_View]) -> Iterator[list[_View]]:

@@ -108,8 +108,7 @@ class _Buffer:
         allocator = library.rcutils_get_default_allocator()
         if library.rcutils_uint8_array_init(ctypes.byref(self.array), capacity, ctypes.byref(allocator)):
             library.rcutils_reset_error()
-            msg = f'no memory for a message of {capacity} bytes'
-            raise MemoryError(msg)
+            raise MemoryError(f'no memory for a message of {capacity} bytes')
         self._memory: weakref.ref[Any] | None = None  # that views of the last message refer to
 
     def __del__(self) -> None:
@@ -166,8 +165,7 @@ class MessageBuffers:
             return None
         if code:
             library.rcutils_reset_error()
-            msg = f'rcl_take_serialized_message returned {code}'
-            raise RCLError(msg)
+            raise RCLError(f'rcl_take_serialized_message returned {code}')
         self._last_length = buffer.array.length
         # rmw_message_info_t: two times, two sequence numbers (not on Humble), then the publisher's gid, which
         # begins with a pointer to the middleware's name.

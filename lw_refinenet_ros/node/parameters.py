@@ -140,8 +140,7 @@ def read_ignored(path: str) -> Pixels | None:
     try:
         return np.where(read_label_png(path), np.uint8(255), np.uint8(0))
     except (ValueError, OSError) as error:
-        msg = f'ignore_mask: {error}; use a greyscale PNG'
-        raise ValueError(msg) from error
+        raise ValueError(f'ignore_mask: {error}; use a greyscale PNG') from error
 
 
 def usage() -> str:
@@ -171,8 +170,7 @@ def declare(node: Node) -> dict[str, Any]:
     values = {p.name: node.get_parameter_or(p.name).value for p in PARAMETERS}
     for name, value in values.items():
         if value is None:
-            msg = f'{name}: {NO_TYPE}'
-            raise ValueError(msg)
+            raise ValueError(f'{name}: {NO_TYPE}')
     return values
 
 

@@ -189,15 +189,13 @@ class PointsOutput:
     def _project(self, cdr: bytes | memoryview, header: Header, points: Points) -> None:
         depth, info = parse_image(cdr), self._camera_info
         if info is None:
-            msg = f'{self._info.topic} is missing beside {self._depth.topic}'
-            raise ValueError(msg)
+            raise ValueError(f'{self._info.topic} is missing beside {self._depth.topic}')
         if (depth.height, depth.width) != points.shape or depth.frame_id != header.frame_id:
             height, width = points.shape
-            msg = (
+            raise ValueError(
                 f'depth is {depth.width}x{depth.height} in {depth.frame_id!r}, the image {width}x{height} '
                 f'in {header.frame_id!r}: align the depth to the image (RealSense: align_depth.enable)'
             )
-            raise ValueError(msg)
         project(metres(depth), _pinhole(deserialize_message(bytes(info), CameraInfo)), points)
 
 

@@ -78,8 +78,7 @@ class BagSource(Source):
         try:
             self._bag = BagFiles(path)
         except (ValueError, OSError) as error:
-            msg = f'{path} cannot be read as a bag: {one_line(str(error))}'
-            raise SourceError(msg) from error
+            raise SourceError(f'{path} cannot be read as a bag: {one_line(str(error))}') from error
         self._stack.callback(self._bag.close)
         counts = self._bag.counts
         images = [
@@ -103,12 +102,10 @@ class BagSource(Source):
     ) -> str:
         """Return the topic to read."""
         if not images and self._bag.fault:
-            msg = f'{self._path} cannot be read as a bag: {one_line(self._bag.fault)}'
-            raise SourceError(msg)
+            raise SourceError(f'{self._path} cannot be read as a bag: {one_line(self._bag.fault)}')
         if topic is not None:
             if topic not in images:
-                msg = f'{self._path} has no image topic {topic!r}: {self._listed(images)}'
-                raise SourceError(msg)
+                raise SourceError(f'{self._path} has no image topic {topic!r}: {self._listed(images)}')
             return topic
         left = [name for name in images if name not in leave_out]
         ours = _results([each.name for each in self._bag.counts])
@@ -116,14 +113,13 @@ class BagSource(Source):
         if not seen and results:
             seen = left
         if not seen and left:
-            msg = f'{self._path} has only depth and results of a segmenter, choose one: {", ".join(left)}'
-            raise SourceError(msg)
+            raise SourceError(
+                f'{self._path} has only depth and results of a segmenter, choose one: {", ".join(left)}'
+            )
         if not seen:
-            msg = f'{self._path} has no image topic: {self._listed(images)}'
-            raise SourceError(msg)
+            raise SourceError(f'{self._path} has no image topic: {self._listed(images)}')
         if len(seen) > 1:
-            msg = f'{self._path} has several image topics, choose one: {", ".join(seen)}'
-            raise SourceError(msg)
+            raise SourceError(f'{self._path} has several image topics, choose one: {", ".join(seen)}')
         return seen[0]
 
     def _listed(self, images: Sequence[str]) -> str:

@@ -59,8 +59,7 @@ class BagWriter:
     def __init__(self, path: Path | str, *, compress: bool = False) -> None:
         self.path = Path(path)
         if self.path.suffix != '.mcap':
-            msg = f'{self.path} must end in .mcap'
-            raise SourceError(msg)
+            raise SourceError(f'{self.path} must end in .mcap')
         self._compress = compress
         self._types = get_typestore(Stores.ROS2_HUMBLE)  # the oldest that is to play it
         self._connections: dict[tuple[str, str], Connection] = {}
@@ -136,8 +135,7 @@ class BagWriter:
         connection = self._connections.get((topic, msgtype))
         if connection is None:
             if msgtype not in self._types.fielddefs:
-                msg = f'cannot write {topic}: the definition of {msgtype} is unknown'
-                raise SourceError(msg)
+                raise SourceError(f'cannot write {topic}: the definition of {msgtype} is unknown')
             connection = self._bag.add_connection(
                 topic, msgtype, typestore=self._types, offered_qos_profiles=offered
             )

@@ -48,15 +48,13 @@ def open_source(
     if text.startswith('camera:'):
         number = text.removeprefix('camera:')
         if not (number.isascii() and number.isdecimal()):
-            msg = f'{text!r} does not name a camera: write camera:0 for the first'
-            raise SourceError(msg)
+            raise SourceError(f'{text!r} does not name a camera: write camera:0 for the first')
         _refuse_topic(text, topic)
         return CameraSource(int(number))
 
     path = Path(source)
     if not path.exists():
-        msg = f'{text} does not exist'
-        raise SourceError(msg)
+        raise SourceError(f'{text} does not exist')
     if path.name == METADATA:
         path = path.parent
     if path.is_dir():
@@ -73,8 +71,7 @@ def open_source(
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return VideoSource(path, on_error=on_error)
     known = ', '.join((*BAG_SUFFIXES, *VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
-    msg = f'{text} is not a bag, video, folder of images or image: use one of {known}'
-    raise SourceError(msg)
+    raise SourceError(f'{text} is not a bag, video, folder of images or image: use one of {known}')
 
 
 def _open_folder(
@@ -95,10 +92,8 @@ def _open_folder(
         return ImageSource(f'folder {folder}', images, on_error)
     if bags:
         names = ', '.join(path.name for path in bags)
-        msg = f'{folder} has no metadata.yaml and several recordings, choose one: {names}'
-        raise SourceError(msg)
-    msg = f'{folder} has no images and no bag'
-    raise SourceError(msg)
+        raise SourceError(f'{folder} has no metadata.yaml and several recordings, choose one: {names}')
+    raise SourceError(f'{folder} has no images and no bag')
 
 
 def _are_one(bags: Sequence[Path]) -> bool:
@@ -119,5 +114,4 @@ def _are_one(bags: Sequence[Path]) -> bool:
 
 def _refuse_topic(source: str, topic: str | None) -> None:
     if topic is not None:
-        msg = f'{source} is not a bag and has no topic {topic!r}'
-        raise SourceError(msg)
+        raise SourceError(f'{source} is not a bag and has no topic {topic!r}')

@@ -73,8 +73,9 @@ class VideoSource(Source):
             assert isinstance(container, av.container.InputContainer)
             return container, container.streams.video[0]
         except (av.FFmpegError, IndexError, ValueError) as error:
-            msg = f'{self._path} cannot be opened as a video: it is damaged, truncated or of an unknown codec'
-            raise SourceError(msg) from error
+            raise SourceError(
+                f'{self._path} cannot be opened as a video: it is damaged, truncated or of an unknown codec'
+            ) from error
 
     def __iter__(self) -> Iterator[SourceFrame]:
         names = StampNames()
@@ -135,8 +136,9 @@ class CameraSource(Source):
         self._capture = cv2.VideoCapture(index)
         self._stack.callback(self._capture.release)
         if not self._capture.isOpened():
-            msg = f'camera:{index} cannot be opened: it is not attached, not permitted, or in use'
-            raise SourceError(msg)
+            raise SourceError(
+                f'camera:{index} cannot be opened: it is not attached, not permitted, or in use'
+            )
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate_hz = fps if fps > 0 else None
 
@@ -147,8 +149,7 @@ class CameraSource(Source):
             stamp_ns = time.time_ns()
             good, image = self._capture.retrieve() if grabbed else (False, None)
             if not good or image is None:
-                msg = f'{self.description} stopped sending frames'
-                raise SourceError(msg)
+                raise SourceError(f'{self.description} stopped sending frames')
             yield _frame(image, stamp_ns, names.name(stamp_ns, index), f'{self.description}: frame {index}')
 
 

@@ -112,15 +112,13 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        msg = f'not JSON: {error}'
-        raise ValueError(msg) from error
+        raise ValueError(f'not JSON: {error}') from error
 
 
 def refuse(source: Path, faults: Sequence[str]) -> NoReturn:
     """Raise a ValueError with a file or folder and its first faults, in one line."""
     more = f' (and {len(faults) - LISTED} more)' if len(faults) > LISTED else ''
-    msg = f'{source} {"; ".join(map(one_line, faults[:LISTED]))}{more}'
-    raise ValueError(msg)
+    raise ValueError(f'{source} {"; ".join(map(one_line, faults[:LISTED]))}{more}')
 
 
 def file_name(path: object) -> str:
@@ -132,8 +130,7 @@ def file_name(path: object) -> str:
     """
     name = PureWindowsPath(path).name if isinstance(path, str) else ''  # handles both kinds of slash
     if not name:
-        msg = f'{path!r} is not a file name'
-        raise ValueError(msg)
+        raise ValueError(f'{path!r} is not a file name')
     return name
 
 
@@ -151,8 +148,7 @@ def stated_size(height: object, width: object) -> Size | None:
     except (ValueError, TypeError, OverflowError):
         size = 0, 0
     if min(size) < 1:
-        msg = f'{width!r}x{height!r} is not an image size'
-        raise ValueError(msg)
+        raise ValueError(f'{width!r}x{height!r} is not an image size')
     return size
 
 
@@ -166,9 +162,7 @@ def points_of(coordinates: object) -> NDArray[np.float64]:
     try:
         points = np.array(coordinates, float).reshape(-1, 2)
     except (ValueError, TypeError, OverflowError) as error:
-        msg = f'{coordinates!r} are not pairs of coordinates'
-        raise ValueError(msg) from error
+        raise ValueError(f'{coordinates!r} are not pairs of coordinates') from error
     if not np.isfinite(points).all():
-        msg = f'{coordinates!r} are not finite'
-        raise ValueError(msg)
+        raise ValueError(f'{coordinates!r} are not finite')
     return points

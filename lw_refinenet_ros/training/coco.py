@@ -134,8 +134,9 @@ class _CocoFile:
         if isinstance(segmentation, dict):
             size, mark = _run_length_code(segmentation)
             if image.size not in (size, None):
-                msg = f'its run-length encoding is for {_shown(size)}, {image.file} is {_shown(image.size)}'
-                raise ValueError(msg)
+                raise ValueError(
+                    f'its run-length encoding is for {_shown(size)}, {image.file} is {_shown(image.size)}'
+                )
             image.size = size
         elif rings := _rings(segmentation):
             mark = partial(inside, rings)
@@ -148,8 +149,7 @@ class _CocoFile:
 def _key(value: object) -> str:
     """Return an id as text, the same for 1 and '1'."""
     if type(value) not in (int, str):
-        msg = f'{value!r} is not an id'
-        raise ValueError(msg)
+        raise ValueError(f'{value!r} is not an id')
     return str(value)
 
 
@@ -157,8 +157,7 @@ def _find(entries: dict[str, T], what: str, key: object) -> T:
     try:
         return entries[_key(key)]
     except KeyError:
-        msg = f'the file has no {what} {key!r}'
-        raise ValueError(msg) from None
+        raise ValueError(f'the file has no {what} {key!r}') from None
 
 
 def _shown(size: tuple[int, int] | None) -> str:
@@ -168,8 +167,7 @@ def _shown(size: tuple[int, int] | None) -> str:
 def _rings(segmentation: object) -> list[NDArray[np.float64]]:
     """Return the points of each polygon that has an area; a single polygon may lack its outer list."""
     if not (isinstance(segmentation, list) and segmentation):
-        msg = 'no outline: annotate with polygons, or export them'
-        raise ValueError(msg)
+        raise ValueError('no outline: annotate with polygons, or export them')
     rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
     return [points for points in map(points_of, rings) if len(points) >= 3]
 
@@ -180,8 +178,7 @@ def _run_length_code(code: dict[str, Any]) -> tuple[tuple[int, int], Mark]:
     runs = _decompressed(counts) if isinstance(counts, str) else counts
     numbers = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
     if size is None or not numbers or sum(runs) != size[0] * size[1]:
-        msg = f'its run-length encoding does not fill the {_shown(size)} pixels of its size'
-        raise ValueError(msg)
+        raise ValueError(f'its run-length encoding does not fill the {_shown(size)} pixels of its size')
 
     def mark(size: tuple[int, int]) -> NDArray[np.bool_]:
         return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[::-1]).T
@@ -196,8 +193,7 @@ def _decompressed(text: str) -> list[int]:
     for character in text:
         code = ord(character) - 48
         if not 0 <= code < 64 or bits > 60:
-            msg = f'{character!r} is not a run-length encoding'
-            raise ValueError(msg)
+            raise ValueError(f'{character!r} is not a run-length encoding')
         value |= (code & 31) << bits
         bits += 5
         if code & 32:  # more bits of this number follow

@@ -74,21 +74,17 @@ class TrainingConfig:
         for option in fields(self):
             _check_range(option, getattr(self, option.name))
         if self.architecture not in ARCHITECTURES:
-            msg = f'architecture {self.architecture!r} must be one of {", ".join(ARCHITECTURES)}'
-            raise ValueError(msg)
+            raise ValueError(f'architecture {self.architecture!r} must be one of {", ".join(ARCHITECTURES)}')
         if self.min_scale > self.max_scale:
-            msg = f'min_scale={self.min_scale} must be at most max_scale={self.max_scale}'
-            raise ValueError(msg)
+            raise ValueError(f'min_scale={self.min_scale} must be at most max_scale={self.max_scale}')
         if 0 < self.class_weight_offset <= 1:
-            msg = f'class_weight_offset={self.class_weight_offset} must be 0 or above 1'
-            raise ValueError(msg)
+            raise ValueError(f'class_weight_offset={self.class_weight_offset} must be 0 or above 1')
         rows, columns = (-(-size // STRIDE) for size in (self.crop_height, self.crop_width))
         if self.batch_size * rows * columns < 2:
-            msg = (
+            raise ValueError(
                 f'a batch of one crop of {self.crop_width}x{self.crop_height} is too small for batch '
                 f'normalization: make the crop larger than {STRIDE} pixels, or batch_size at least 2'
             )
-            raise ValueError(msg)
 
 
 def _check_range(option: Field[Any], value: float | str) -> None:
@@ -97,5 +93,4 @@ def _check_range(option: Field[Any], value: float | str) -> None:
         return
     if not (math.isfinite(value) and least <= value <= most):  # type: ignore[arg-type]
         limits = f'from {least:g} to {most:g}' if most < math.inf else f'at least {least:g}'
-        msg = f'{option.name}={value} must be {limits}'
-        raise ValueError(msg)
+        raise ValueError(f'{option.name}={value} must be {limits}')

@@ -103,22 +103,18 @@ def find_pairs(
 
     """
     if not (folder / 'images').is_dir():
-        msg = f'{folder} {"has no images/ folder" if folder.exists() else "does not exist"}'
-        raise DataError(msg)
+        raise DataError(f'{folder} {"has no images/ folder" if folder.exists() else "does not exist"}')
     if classes is None:
         classes = find_classes(folder)
         if classes is None:
-            msg = f'{folder} has no classes.yaml, nor has its parent folder: use --classes FILE'
-            raise DataError(msg)
+            raise DataError(f'{folder} has no classes.yaml, nor has its parent folder: use --classes FILE')
     try:
         labels = LabelSet.from_yaml(classes)
     except (OSError, ValueError) as error:
-        msg = f'{classes}: {error}'
-        raise DataError(msg) from error
+        raise DataError(f'{classes}: {error}') from error
     images = images_in(folder / 'images')
     if not images:
-        msg = f'{folder}/images has no images ({", ".join(IMAGE_SUFFIXES)})'
-        raise DataError(msg)
+        raise DataError(f'{folder}/images has no images ({", ".join(IMAGE_SUFFIXES)})')
     masks = [folder / 'labels' / f'{path.stem}.png' for path in images]
     counts = np.zeros(256, np.int64)
     faults = []
@@ -129,32 +125,32 @@ def find_pairs(
             faults.append(str(error))
         progress(index + 1, len(images))
     if faults:
-        msg = f'{len(faults)} of {len(images)} pairs in {folder} cannot be used:\n  ' + '\n  '.join(faults)
-        raise DataError(msg)
+        raise DataError(
+            f'{len(faults)} of {len(images)} pairs in {folder} cannot be used:\n  ' + '\n  '.join(faults)
+        )
     if not counts[:UNLABELLED].any():
-        msg = f'every pixel of the masks in {folder}/labels is {UNLABELLED}, unlabelled: nothing to learn'
-        raise DataError(msg)
+        raise DataError(
+            f'every pixel of the masks in {folder}/labels is {UNLABELLED}, unlabelled: nothing to learn'
+        )
     return Pairs(tuple(images), tuple(masks), labels, counts)
 
 
 def _count(image: Path, mask: Path, num_classes: int) -> NDArray[np.int64]:
     """Check a pair and count the pixels of each id in its mask, int64 (256,)."""
     if not mask.is_file():
-        msg = f'{image.name}: no mask {mask}'
-        raise DataError(msg)
+        raise DataError(f'{image.name}: no mask {mask}')
     try:
         pixels, label = read_pair(image, mask)
     except (OSError, ValueError) as error:
-        msg = f'{image.name}: {error}'
-        raise DataError(msg) from error
+        raise DataError(f'{image.name}: {error}') from error
     if pixels.shape[:2] != label.shape:
         sizes = [f'{array.shape[1]}x{array.shape[0]}' for array in (pixels, label)]
-        msg = f'{image.name} is {sizes[0]}, its mask {sizes[1]}'
-        raise DataError(msg)
+        raise DataError(f'{image.name} is {sizes[0]}, its mask {sizes[1]}')
     counts = np.bincount(label.ravel(), minlength=256)
     if unknown := (np.flatnonzero(counts[num_classes:UNLABELLED]) + num_classes).tolist():
-        msg = f'{mask.name} holds class ids {unknown}; valid ids are 0 to {num_classes - 1} and {UNLABELLED}'
-        raise DataError(msg)
+        raise DataError(
+            f'{mask.name} holds class ids {unknown}; valid ids are 0 to {num_classes - 1} and {UNLABELLED}'
+        )
     return counts
 
 
@@ -171,8 +167,7 @@ def read_pair(image: Path, mask: Path) -> tuple[Image, Image]:
     try:
         bgr = decode_image(image.read_bytes())
     except ValueError as error:
-        msg = f'{image}: {error}'
-        raise ValueError(msg) from error
+        raise ValueError(f'{image}: {error}') from error
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), read_label_png(mask)
 
 

@@ -45,8 +45,7 @@ class LabelFolder:
         self.path, self.labels = path, labels
         classes = find_classes(path)
         if classes is not None and LabelSet.from_yaml(classes) != labels:
-            msg = f'{classes} lists other classes than {labels.name!r}: choose another --output'
-            raise ValueError(msg)
+            raise ValueError(f'{classes} lists other classes than {labels.name!r}: choose another --output')
         for name in ('images', 'labels', 'overlays'):
             (path / name).mkdir(parents=True, exist_ok=True)
         if classes is None:
@@ -71,8 +70,9 @@ class LabelFolder:
         if not path.exists():
             write_bytes(path, content)
         elif path.read_bytes() != content:
-            msg = f'{path} is a different image: rename it, or choose another folder for the new ones'
-            raise ValueError(msg)
+            raise ValueError(
+                f'{path} is a different image: rename it, or choose another folder for the new ones'
+            )
         return path
 
     def write_mask(self, name: str, image: ColorImage, label: NDArray[np.uint8]) -> None:

@@ -95,8 +95,7 @@ def read_labelme(folder: Path) -> Annotations:
 
     """
     if not folder.is_dir():
-        msg = f'{folder} is not a folder' if folder.exists() else f'{folder} does not exist'
-        raise ValueError(msg)
+        raise ValueError(f'{folder} is not a folder' if folder.exists() else f'{folder} does not exist')
     images: list[AnnotatedImage] = []
     without_area: list[str] = []
     faults: list[str] = []
@@ -136,15 +135,13 @@ def _mark(shape: dict[str, Any]) -> Mark | None:
     """Return the function that marks the pixels of a shape; None if the shape has too few points."""
     kind, points = _kind(shape), points_of(shape['points'])
     if kind not in (*POLYGONS, *OF_TWO_POINTS):
-        msg = f'no area; draw one of {", ".join((*POLYGONS, *OF_TWO_POINTS))}'
-        raise ValueError(msg)
+        raise ValueError(f'no area; draw one of {", ".join((*POLYGONS, *OF_TWO_POINTS))}')
     if kind in POLYGONS or (kind == 'rectangle' and len(points) == 4):
         return partial(inside, [points]) if len(points) > 2 else None
     if len(points) < 2:
         return None
     if len(points) > 2:
-        msg = f'{len(points)} points'
-        raise ValueError(msg)
+        raise ValueError(f'{len(points)} points')
     if kind == 'circle':
         return partial(_disc, points)
     (left, top), (right, bottom) = points.min(0), points.max(0)

@@ -39,8 +39,7 @@ def require_polygon_libraries() -> None:
     """
     missing = [name for name in ('shapely', 'pycocotools') if importlib.util.find_spec(name) is None]
     if missing:
-        msg = f"polygons need {' and '.join(missing)}: pip install 'shapely>=2.1' pycocotools"
-        raise ValueError(msg)
+        raise ValueError(f"polygons need {' and '.join(missing)}: pip install 'shapely>=2.1' pycocotools")
 
 
 def find_regions(label: Mask, tolerance: float) -> list[Region]:

@@ -56,11 +56,10 @@ class RunFolder:
         folder = next(each for each in (self.path, *self.path.absolute().parents) if each.exists())
         free = shutil.disk_usage(folder).free
         if free + there < needed:
-            msg = (
+            raise ValueError(
                 f'{folder} has {free >> 20} MiB free; the files of a run need {needed >> 20}: '
                 'free some space, or choose another folder'
             )
-            raise ValueError(msg)
 
     def remove_leftovers(self) -> None:
         """Remove temporary files that a killed process left behind."""
@@ -101,8 +100,9 @@ class RunFolder:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             _ = meta['epoch'], meta['log'], meta['made_of']
         except (SafetensorError, ValueError, TypeError, KeyError) as error:
-            msg = f'{path} is not the state of a run: remove it to start over, or choose another folder'
-            raise ValueError(msg) from error
+            raise ValueError(
+                f'{path} is not the state of a run: remove it to start over, or choose another folder'
+            ) from error
         return meta, tensors
 
 

@@ -114,12 +114,11 @@ class Trainer:
                     if not _is_out_of_memory(error):
                         raise
                     config = self.config
-                    msg = (
+                    raise ValueError(
                         f'out of memory in epoch {self.epoch + 1}, with {config.batch_size} crops of '
                         f'{config.crop_width}x{config.crop_height} a step: make batch_size, the crops or the '
                         'width of the decoder smaller'
-                    )
-                    raise ValueError(msg) from error
+                    ) from error
 
     def _run_epoch(self, pool: ThreadPoolExecutor, started: float) -> None:
         loss = self._train_epoch(pool)
@@ -199,8 +198,7 @@ class Trainer:
                 )
         loss = float(torch.stack(losses).mean())
         if not math.isfinite(loss):
-            msg = f'the loss is {loss} in epoch {self.epoch + 1}: lower the learning rates'
-            raise ValueError(msg)
+            raise ValueError(f'the loss is {loss} in epoch {self.epoch + 1}: lower the learning rates')
         return loss
 
     def _step(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
@@ -287,11 +285,10 @@ class Trainer:
         meta, stored = state
         theirs = meta['made_of']
         if changed := [name for name, value in self._made_of().items() if theirs.get(name) != value]:
-            msg = (
+            raise ValueError(
                 f'{self.files.path} holds a run with other {", ".join(changed)}: choose another folder; '
                 f'--init {self.files.path}/last.safetensors starts from its weights'
             )
-            raise ValueError(msg)
         self.epoch, self.log = meta['epoch'], meta['log']
         tensors = {name: tensor.to(self.device) for name, tensor in stored.items()}
 

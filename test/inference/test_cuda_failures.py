@@ -249,8 +249,7 @@ def test_where_a_triton_kernel_fails_pytorchs_take_over_and_the_description_says
     device, model, tiny_weights, monkeypatch, street
 ):
     def max_pool(*_, **__):
-        msg = 'out of resource: shared memory'
-        raise TritonError(msg)
+        raise TritonError('out of resource: shared memory')
 
     kernels = SimpleNamespace(**{name: getattr(torch_kernels, name) for name in torch_kernels.__all__})
     kernels.max_pool = max_pool

@@ -39,8 +39,9 @@ class LongRun(NodeProcess):
         try:
             return super().spin_until(condition, what, patience_s)
         except (AssertionError, ValueError) as error:
-            msg = f'{str(error).splitlines()[0]}; the node said last: {" | ".join(self.said)[-1000:]}'
-            raise AssertionError(msg) from error
+            raise AssertionError(
+                f'{str(error).splitlines()[0]}; the node said last: {" | ".join(self.said)[-1000:]}'
+            ) from error
 
     def stop(self, number: signal.Signals) -> tuple[int, float, str]:
         """Signal the node; give its exit status, how long it took and what it printed last."""

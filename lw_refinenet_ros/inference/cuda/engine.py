@@ -71,13 +71,11 @@ class CudaEngine:
     ) -> None:
         self.precision = precision
         if self.precision not in DTYPES:
-            msg = f"precision {precision!r} does not run on 'cuda': use {', '.join(DTYPES)}"
-            raise EngineError(msg)
+            raise EngineError(f"precision {precision!r} does not run on 'cuda': use {', '.join(DTYPES)}")
         device = _current_device()
         properties = torch.cuda.get_device_properties(device)
         if self.precision == 'bf16' and properties.major < 8:
-            msg = f"precision 'bf16' does not run on {properties.name}: use fp16 or fp32"
-            raise EngineError(msg)
+            raise EngineError(f"precision 'bf16' does not run on {properties.name}: use fp16 or fp32")
         self._dtype, self._temperature = DTYPES[self.precision], card.temperature
         self._mapped = mapped
         self._captured: OrderedDict[Job, CapturedJob] = OrderedDict()
@@ -208,11 +206,10 @@ class CudaEngine:
             if is_out_of_memory(error):
                 failure = f'CUDA is out of memory for {what}: {reason}'
             elif isinstance(error, CaptureError) or 'captures_underway' in str(error):
-                msg = (
+                raise EngineError(
                     f'no graph could be recorded for {what} ({reason}); those that are recorded go on. If '
                     'every other size fails too, restart this process'
-                )
-                raise EngineError(msg) from error
+                ) from error
             elif not _answers():
                 # Nothing is freed: a device that is gone cannot, and PyTorch ends the process over it.
                 self._lost = f'the CUDA device was lost ({reason}): restart this process; dmesg may say why'
@@ -224,11 +221,10 @@ class CudaEngine:
         # Out of the handler, where the error's traceback no longer holds the memory of what failed.
         self._captured.clear()
         in_recorder(_collect)
-        msg = (
+        raise _OutOfMemoryError(
             f'{failure} What could be freed was, for the next frame; a smaller network_height and '
             'network_width, fewer cameras or fp16 need less'
         )
-        raise _OutOfMemoryError(msg)
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

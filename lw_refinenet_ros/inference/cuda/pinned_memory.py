@@ -60,8 +60,9 @@ def _map(host: Tensor, device: torch.device) -> Tensor:
     torch.cuda.current_stream(device).synchronize()
     if not bool((host == 1).all()):
         name = torch.cuda.get_device_name(device)
-        msg = f'{name} cannot use the memory of the host in place: make the engine with mapped=False'
-        raise EngineError(msg)
+        raise EngineError(
+            f'{name} cannot use the memory of the host in place: make the engine with mapped=False'
+        )
     return mapped
 
 

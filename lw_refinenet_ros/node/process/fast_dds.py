@@ -66,8 +66,7 @@ def _open_regular(path: Path) -> BinaryIO:
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), 'rb')
     if not _is_ours(os.fstat(file.fileno())):
         file.close()
-        msg = f'{path} is not a regular file of this user'
-        raise OSError(msg)
+        raise OSError(f'{path} is not a regular file of this user')
     return file
 
 
@@ -95,11 +94,10 @@ def require_shared_memory(shared_memory: Path = SHARED_MEMORY) -> None:
     """
     free = free_bytes(shared_memory) if shared_memory.is_dir() else SMALLEST
     if free < SMALLEST:
-        msg = (
+        raise OSError(
             f'{shared_memory} is full ({free} bytes free) and ROS cannot start: delete what fills it or give '
             'more (docker run --shm-size=1g)'
         )
-        raise OSError(msg)
 
 
 def free_bytes(shared_memory: Path = SHARED_MEMORY) -> int:

@@ -101,8 +101,7 @@ def _read(file: str) -> Any:
     try:
         return read_yaml(file, MAX_BYTES)
     except OSError as error:
-        msg = f'{file}: {error.strerror}; name a YAML file of parameters'
-        raise ValueError(msg) from error
+        raise ValueError(f'{file}: {error.strerror}; name a YAML file of parameters') from error
 
 
 def _sections(content: Any, name: str = '') -> Iterator[tuple[str, dict[str, Any]]]:

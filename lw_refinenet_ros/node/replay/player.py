@@ -115,8 +115,9 @@ class _Channel:
                 type(self.message), topic, profile_of(track.source.offered)
             )
         except NameValidationException as error:
-            msg = f'{track.topic!r} is not a valid topic name: {str(error).splitlines()[0]}'
-            raise ValueError(msg) from error
+            raise ValueError(
+                f'{track.topic!r} is not a valid topic name: {str(error).splitlines()[0]}'
+            ) from error
 
     def fill(self, frame: Frame) -> None:
         """Copy a frame into the message; stamp, frame id and pixels go out as they came, or as JPEG."""
@@ -203,8 +204,7 @@ class Player(Node):  # type: ignore[misc]
             played = True
         if not played and rclpy.ok():
             sources = ', '.join(track.source.description for track in self._tracks)
-            msg = f'{sources}: no frame comes {self._how.start_s:g} s after the first, or later'
-            raise ValueError(msg)
+            raise ValueError(f'{sources}: no frame comes {self._how.start_s:g} s after the first, or later')
 
     def flush(self) -> None:
         """Wait until every subscriber has the last frames: they go when their publisher goes."""

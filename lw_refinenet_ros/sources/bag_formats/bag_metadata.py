@@ -55,8 +55,7 @@ def read_metadata(folder: Path) -> Metadata:
         topics = [each['topic_metadata'] for each in bag['topics_with_message_count']]
         types = {str(topic['name']): normal_type(str(topic['type'])) for topic in topics}
     except (TypeError, LookupError) as error:
-        msg = f'{path}: it is not the metadata of a bag'
-        raise ValueError(msg) from error
+        raise ValueError(f'{path}: it is not the metadata of a bag') from error
     return Metadata(files, types)
 
 

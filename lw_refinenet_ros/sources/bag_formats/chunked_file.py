@@ -91,8 +91,7 @@ class ChunkedFile(ABC):
         """
         with open_regular(path) as file:
             if file.read(len(cls.MAGIC)) != cls.MAGIC:
-                msg = f'it does not begin with {cls.MAGIC!r}'
-                raise ValueError(msg)
+                raise ValueError(f'it does not begin with {cls.MAGIC!r}')
             index = cls._index(file, _size(file))
         counts: Counter[Topic] = Counter()
         if index is not None:

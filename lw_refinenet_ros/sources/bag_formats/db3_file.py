@@ -166,8 +166,7 @@ class _Database:
             tables = self.execute('SELECT type, rootpage FROM sqlite_master WHERE lower(name) = ?', table)
             hidden = [column[6] for column in self.execute(f'PRAGMA table_xinfo({table})')]
             if [(kind, bool(root)) for kind, root in tables] != [('table', True)] or any(hidden):
-                msg = f'it has no plain table of {table}'
-                raise ValueError(msg)
+                raise ValueError(f'it has no plain table of {table}')
 
     def _read_topics(self) -> None:
         names = [column[1] for column in self.execute('PRAGMA table_xinfo(topics)')]

@@ -80,8 +80,7 @@ class McapFile(ChunkedFile):
             head = file.read(9)
             kind, length = head[0], u64(head, 1)
             if not 0 < kind <= _LAST_KIND:
-                msg = f'there is no record at byte {offset}'
-                raise ValueError(msg)
+                raise ValueError(f'there is no record at byte {offset}')
             there = min(length, size - file.tell())
             if kind not in kinds or offset in done:
                 file.seek(there, SEEK_CUR)
@@ -102,11 +101,9 @@ class McapFile(ChunkedFile):
             return unpack_part(packed, compression, limit)
         content = unpack(packed, compression, limit)
         if len(content) != size:
-            msg = f'{size} bytes are expected, {len(content)} are present'
-            raise ValueError(msg)
+            raise ValueError(f'{size} bytes are expected, {len(content)} are present')
         if crc and crc32(content) != crc:
-            msg = 'its checksum is wrong'
-            raise ValueError(msg)
+            raise ValueError('its checksum is wrong')
         return content
 
     def _take(self, record: Record) -> Message | None:

@@ -72,8 +72,7 @@ class Ros1File(ChunkedFile):
             header = file.read(length) if length <= MAX_RECORD_HEADER_BYTES else b''
             fields = _fields(header)
             if len(fields.get(b'op', b'')) != 1:
-                msg = f'there is no record at byte {offset}'
-                raise ValueError(msg)
+                raise ValueError(f'there is no record at byte {offset}')
             kind, length = fields[b'op'][0], u32(file.read(4), 0)
             there = max(min(length, size - file.tell()), 0)
             if kind not in kinds or offset in done:

@@ -46,8 +46,7 @@ def unpack(packed: bytes, compression: str, limit: int) -> bytes:
     """
     content = unpack_part(packed, compression, limit, whole=True)
     if len(content) > limit:
-        msg = f'it is larger than {limit} bytes'
-        raise ValueError(msg)
+        raise ValueError(f'it is larger than {limit} bytes')
     return content
 
 
@@ -56,8 +55,7 @@ def unpack_part(packed: bytes, compression: str, limit: int, *, whole: bool = Fa
     if compression in _PLAIN:
         return packed
     if compression not in _UNPACKERS:
-        msg = f'its compression {compression!r} is unknown'
-        raise ValueError(msg)
+        raise ValueError(f'its compression {compression!r} is unknown')
     content = b''
     try:
         while packed and len(content) <= limit:
@@ -65,8 +63,7 @@ def unpack_part(packed: bytes, compression: str, limit: int, *, whole: bool = Fa
             content += unpacker.decompress(packed, limit + 1 - len(content))
             packed = unpacker.unused_data if unpacker.eof else b''
             if whole and not unpacker.eof and len(content) <= limit:
-                msg = 'its compressed content is cut short'
-                raise ValueError(msg)
+                raise ValueError('its compressed content is cut short')
     except (zstd.ZstdError, RuntimeError, OSError, EOFError) as error:
         raise ValueError(str(error)) from error
     return content

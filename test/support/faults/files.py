@@ -29,8 +29,7 @@ ODD = (
 @contextmanager
 def _in_time() -> Iterator[None]:
     def late(*_: object) -> None:
-        msg = f'took longer than {PATIENCE_S} s'
-        raise AssertionError(msg)
+        raise AssertionError(f'took longer than {PATIENCE_S} s')
 
     signal.signal(signal.SIGALRM, late)
     signal.alarm(PATIENCE_S)
@@ -123,8 +122,9 @@ def load_damaged(weights: Path, count: int, seed: int, folder: Path, progress=la
                 fates[kind, _load(path)] += 1
         except Exception as error:
             kept = path.rename(folder / f'bad_{seed}_{index}.safetensors')
-            msg = f'{kind}, kept as {kept}: {type(error).__name__}: {str(error)[:500]}'
-            raise AssertionError(msg) from error
+            raise AssertionError(
+                f'{kind}, kept as {kept}: {type(error).__name__}: {str(error)[:500]}'
+            ) from error
         progress(index + 1)
     return fates
 
@@ -166,6 +166,5 @@ def read_damaged_labels(source: Path, count: int, seed: int, folder: Path) -> Co
             _check_reason(said)
             fates['refused'] += 1
         except Exception as error:
-            msg = f'{bad!r}: {type(error).__name__}: {error}'
-            raise AssertionError(msg) from error
+            raise AssertionError(f'{bad!r}: {type(error).__name__}: {error}') from error
     return fates

@@ -29,8 +29,7 @@ class GuardedMemory:
         self._end = pages * mmap.PAGESIZE
         guard = ctypes.addressof(ctypes.c_char.from_buffer(self._memory)) + self._end
         if ctypes.CDLL(None).mprotect(ctypes.c_void_p(guard), mmap.PAGESIZE, 0):
-            msg = 'mprotect refused the guard page'
-            raise OSError(msg)
+            raise OSError('mprotect refused the guard page')
 
     def place(self, content: bytes) -> memoryview:
         """Copy bytes so that they end at the guard."""
@@ -137,8 +136,7 @@ def view_damaged(count: int, seed: int, progress=lambda done: None) -> Counter:
         try:
             fates[kind, fate(kind, memory.place(message))] += 1
         except Exception as error:
-            msg = f'{kind} {message.hex()}: {type(error).__name__}: {error}'
-            raise AssertionError(msg) from error
+            raise AssertionError(f'{kind} {message.hex()}: {type(error).__name__}: {error}') from error
         if index % 1000 == 999:
             progress(index + 1)
     return fates
