@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures that several tests share: a tiny network on disk, a picture."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from test.support.ci_skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
 from test.support.tiny_network import write_tiny_weights
 
+# The networks are tiny: PyTorch threads that wait for each other on busy cores take up to ten times as long.
+# Set before PyTorch is imported; the processes that tests start inherit it.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 # A shell ignores interrupts for the background jobs of a script, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
