@@ -199,7 +199,9 @@ def test_a_run_without_results_says_so_and_still_marks_its_misses():
 
 def test_an_empty_report_is_a_report(tmp_path):
     empty = {'tiles': [], 'conditions': {}, 'samples': [], 'legend': [], 'ages': [], 'misses': []}
-    assert 'Street' in Checker(write(tmp_path / 'report.html', **empty)).texts
+    checker = Checker(write(tmp_path / 'report.html', **empty))
+    assert {'Street', 'No frame was published.'} <= set(checker.texts)
+    assert checker.all('img') == checker.all('circle') == []
 
 
 def test_the_legend_counts_unlabelled_pixels_only_where_there_are_some():

@@ -66,7 +66,8 @@ def test_the_command_measures_prints_stores_and_saves(tiny_weights, tmp_path, ca
     assert rows['torch cpu fp32']['agreement'] == 1
     row = rows['openvino cpu fp32']
     assert row['agreement'] > 0.99
-    assert 0 < sum(row['stages_ms'].values()) < 3 * row['p95_ms']
+    assert row['stages_ms'].keys() == {'segment', 'overlay'}
+    assert min(row['stages_ms'].values()) > 0
     quickest = min(
         (row for name, row in rows.items() if name != 'published pipeline'), key=lambda r: r['p50_ms']
     )
