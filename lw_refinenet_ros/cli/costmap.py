@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ['add_arguments', 'outputs', 'run']
 
-TOPIC = re.compile(r'(/?[A-Za-z]\w*)+', re.ASCII)
+TOPIC = re.compile(r'/?[A-Za-z]\w*(/[A-Za-z]\w*)*', re.ASCII)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
