@@ -60,7 +60,10 @@ def test_auto_takes_what_is_usually_the_fastest(here, weights, taken, why):
     ('weights', 'said'),
     [
         (card(agreement=0.955), "it gives float32's label on 95.50% of the pixels, less than 98%"),
-        (card(agreement=0.999, miou=0.73, float_miou=0.74), '73.0% for 74.0%, more than 0.5 points less'),
+        (
+            card(agreement=0.999, miou=0.73, float_miou=0.74),
+            '73.0% instead of 74.0%, more than 0.5 points less',
+        ),
         (card(), 'its accuracy was not measured; `lw_refinenet quantize` does'),
     ],
 )
