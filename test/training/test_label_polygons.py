@@ -5,14 +5,12 @@ import base64
 import contextlib
 import io
 import json
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-
-pytest.importorskip('shapely', minversion='2.1', reason='polygons need shapely 2.1')
-pytest.importorskip('pycocotools', reason='polygons need pycocotools')
 
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.image.encodings import ColorImage
@@ -25,8 +23,20 @@ from lw_refinenet_ros.training.label_folder import LabelFolder
 from lw_refinenet_ros.training.labelme import read_labelme, write_labelme
 from lw_refinenet_ros.training.polygons import find_regions, inside, without_holes
 
-# pycocotools 2.0.11 on NumPy 2
-pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
+
+def lacks(package, *least):
+    try:
+        return tuple(map(int, version(package).split('.')[: len(least)])) < least
+    except PackageNotFoundError:
+        return True
+
+
+pytestmark = [  # no skips of the module, which `-m ros` would count
+    pytest.mark.skipif(lacks('shapely', 2, 1), reason='polygons need shapely 2.1'),
+    pytest.mark.skipif(lacks('pycocotools'), reason='polygons need pycocotools'),
+    # pycocotools 2.0.11 on NumPy 2
+    pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning'),
+]
 
 LABELS = LabelSet('blocks', ('floor', 'shelf', 'pallet'), ((90, 90, 90), (0, 0, 200), (200, 120, 0)))
 IDS = {'floor': 0, 'shelf': 1, 'pallet': 2, 'unlabelled': 255, '__ignore__': 255}
