@@ -99,8 +99,8 @@ def color_image(frame: Frame) -> ColorImage:
     possible = 0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and height * width <= MAX_PIXELS
     if not possible or height % encoding.even[0] or width % encoding.even[1]:
         raise FrameError(
-            f'{frame.encoding} of height {height} and width {width}: use positive multiples of '
-            f'{encoding.even[0]} and {encoding.even[1]}, up to {MAX_SIDE}, and {MAX_PIXELS} pixels in all',
+            f'{frame.encoding} of height {height} and width {width}: they must be positive multiples of '
+            f'{encoding.even[0]} and {encoding.even[1]}, at most {MAX_SIDE}, and {MAX_PIXELS} pixels in all',
             'size',
         )
     row = width * encoding.channels * encoding.depth // 8
