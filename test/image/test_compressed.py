@@ -151,6 +151,6 @@ def test_out_of_memory_is_called_that():
 
 
 def test_a_frame_error_has_one_line():
-    with pytest.raises(FrameError, match='are no jpeg, png, tiff') as refused:
+    with pytest.raises(FrameError, match='are none of jpeg, png, tiff') as refused:
         parse_compressed_image(compressed_cdr(b'\n\r\x1b[31m' * 9))
     assert str(refused.value).isprintable()

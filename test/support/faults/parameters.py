@@ -53,8 +53,8 @@ def set_odd_parameters(node: LongRun, count: int, seed: int, progress=lambda don
 
     """
     rng, fates = random.Random(seed), Counter()
-    names = [p.name for p in PARAMETERS]
-    good = dict(zip(names, node.get(*names)))
+    settable = [p.name for p in PARAMETERS if not p.read_only] + ['use_sim_time']
+    good = dict(zip(settable, node.get(*settable)))
     for index in range(count):
         parameters = [odd_parameter(rng) for _ in range(rng.randint(1, 3))]
         if index % 2:
@@ -74,7 +74,6 @@ def set_odd_parameters(node: LongRun, count: int, seed: int, progress=lambda don
             request = DescribeParameters.Request(names=asked)
             node.call(DescribeParameters, 'describe_parameters', request)
         progress(index + 1)
-    settable = [p.name for p in PARAMETERS if not p.read_only]
     back = [Parameter(name=name, value=good[name]) for name in settable]
     request = SetParametersAtomically.Request(parameters=back)
     result = node.call(SetParametersAtomically, 'set_parameters_atomically', request).result
