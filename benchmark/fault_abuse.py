@@ -231,14 +231,14 @@ def _restore(node: LongRun, good: dict) -> float:
     """Bring the node back as an operator would; return the seconds from active to the first label."""
     for label in ('deactivate', 'cleanup'):  # refused where there is nothing to do
         node.transition(label)
+    result = node.set_atomically(**good)
+    assert result.successful, result.reason
     for _ in range(2):  # transitions under way may end after the first
         if node.state() == 'unconfigured':
             node.transition('configure')
         if node.state() == 'inactive':
             node.transition('activate')
     assert node.state() == 'active', f'the node is {node.state()}: {" | ".join(node.said)[-1000:]}'
-    result = node.set_atomically(**good)
-    assert result.successful, result.reason
     started, kept = time.monotonic(), node.received['label']
     kept.clear()
     picture = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)

@@ -71,7 +71,8 @@ def swap_flood(folder: Path, count: int, seed: int, progress=lambda done: None) 
     ends = [_end(weights, count, rng.uniform(0, FLOOD_S)) for _ in range(ENDS)]
     late = [f'{seconds:.2f} s' for seconds in ends if seconds > IN_TIME_S]
     assert not late, f'SIGTERM took {", ".join(late)}'
-    return [*rows, {'part': f'SIGTERM in {ENDS} floods', 'longest end (s)': max(ends)}]
+    rows.append({'part': f'SIGTERM at a random moment of {ENDS} floods', 'memory (MB)': '-', 'threads': '-'})
+    return [row | {'longest end (s)': '-'} for row in rows[:-1]] + [rows[-1] | {'longest end (s)': max(ends)}]
 
 
 def _held(node: LongRun) -> dict:
