@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from array import array
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from lw_refinenet_ros.cli.main import main
+from test.support.costmap_node import costmap_node
 from test.support.node_process import NodeProcess
 
 pytestmark = pytest.mark.ros
@@ -45,7 +47,6 @@ def node(tiny_weights):
 @pytest.fixture
 def costmap(node, tiny_weights, tmp_path):
     """Add a costmap with the parameters that `costmap` writes, changed by rules old -> new."""
-    made = []
 
     def make(*changes):
         file = tmp_path / 'layer.yaml'
@@ -55,26 +56,16 @@ def costmap(node, tiny_weights, tmp_path):
             assert old in text
             text = text.replace(old, new)
         file.write_text(text)
-        context = rclpy.Context()
-        rclpy.init(context=context, args=['--ros-args', '--params-file', str(file)])
-        costmap = rclpy.create_node(
-            'local_costmap',
-            namespace='local_costmap',
-            context=context,
-            automatically_declare_parameters_from_overrides=True,
-        )
-        executor = rclpy.executors.SingleThreadedExecutor(context=context)
+        costmap = stack.enter_context(costmap_node(file))
+        executor = rclpy.executors.SingleThreadedExecutor(context=costmap.context)
+        stack.callback(executor.shutdown)
         executor.add_node(costmap)
         for kind, topic in ((Image, 'label'), (Image, 'confidence'), (PointCloud2, 'points')):
             costmap.create_subscription(kind, f'/lw_refinenet/{topic}', lambda _: None, SENSOR)
-        made.append(SimpleNamespace(node=costmap, executor=executor, context=context))
-        return made[-1]
+        return SimpleNamespace(node=costmap, executor=executor)
 
-    yield make
-    for each in made:
-        each.executor.shutdown()
-        each.node.destroy_node()
-        rclpy.shutdown(context=each.context)
+    with ExitStack() as stack:
+        yield make
 
 
 def send(node, street, old_ns=0, depth_late_ns=0, depth_frame='camera_optical', height=HEIGHT):

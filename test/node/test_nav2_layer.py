@@ -11,10 +11,10 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 from array import array
 
-import rclpy
 from sensor_msgs.msg import CameraInfo, Image
 
 from lw_refinenet_ros.cli.main import main
+from test.support.costmap_node import costmap_node
 from test.support.nav2_costmap import Layer
 from test.support.node_process import NodeProcess, pixels_of, stamp_of
 
@@ -33,18 +33,8 @@ def parameters(tiny_weights, tmp_path_factory):
     """The written file as rcl parses it for a costmap."""
     file = tmp_path_factory.mktemp('nav2') / 'layer.yaml'
     assert main(['costmap', str(tiny_weights), '--output', str(file)]) == 0
-    context = rclpy.Context()
-    rclpy.init(context=context, args=['--ros-args', '--params-file', str(file)])
-    costmap = rclpy.create_node(
-        'local_costmap',
-        namespace='local_costmap',
-        context=context,
-        automatically_declare_parameters_from_overrides=True,
-    )
-    read = {name: p.value for name, p in costmap.get_parameters_by_prefix('semantic_layer').items()}
-    costmap.destroy_node()
-    rclpy.shutdown(context=context)
-    return read
+    with costmap_node(file) as costmap:
+        return {name: p.value for name, p in costmap.get_parameters_by_prefix('semantic_layer').items()}
 
 
 @pytest.fixture(scope='module')
