@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.options import NODE, file_ending_in, label_set
 from lw_refinenet_ros.cli.outputs import COSTMAP, Declared, Output
-from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.files import write_text
 from lw_refinenet_ros.nav2_layer import TYPES, assign_types, write_layer
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
     if options.output is None:
         print(text, end='')
     else:
-        write_atomically(options.output, lambda path: path.write_text(text))
+        write_text(options.output, text)
         print(
             f'{options.output}: {", ".join(f"{kind} {len(names)}" for kind, names in types.items())} classes'
         )

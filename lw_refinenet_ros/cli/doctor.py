@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lw_refinenet_ros.cli.options import NODE, UsageError, label_set, number
 from lw_refinenet_ros.cli.outputs import DIAGNOSIS, Declared, Output
 from lw_refinenet_ros.cli.terminal import control
-from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.files import write_text
 from lw_refinenet_ros.labels import UNLABELLED_NAME
 from lw_refinenet_ros.node.doctor.finding import FAULT, OK, WARNING, Finding, fault
 from lw_refinenet_ros.node.doctor.judge import judge
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
             'warnings': counts[WARNING],
             'findings': list(map(asdict, findings)),
         }
-        write_atomically(options.json, lambda path: path.write_text(json.dumps(content, indent=2) + '\n'))
+        write_text(options.json, json.dumps(content, indent=2) + '\n')
     return 1 if counts[FAULT] else 0
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from lw_refinenet_ros.cli.outputs import SEGMENTED, Output, check_outputs
-from lw_refinenet_ros.files import write_atomically, write_json
+from lw_refinenet_ros.files import write_bytes, write_json
 from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES
 
@@ -157,7 +157,7 @@ class SegmentFolder:
     def _write(self, name: str, result: Segmentation, alpha: float) -> None:
         overlay = cv2.cvtColor(result.overlay(alpha), cv2.COLOR_RGB2BGR)
         jpeg = cv2.imencode('.jpg', overlay)[1].tobytes()
-        write_atomically(self.path / 'overlays' / f'{name}.jpg', lambda file: file.write_bytes(jpeg))
+        write_bytes(self.path / 'overlays' / f'{name}.jpg', jpeg)
         write_label_png(self.path / 'labels' / f'{name}.png', result.label)
 
     def begin(self) -> None:
