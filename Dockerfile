@@ -1,5 +1,5 @@
 # The node with its launch files on an official ROS 2 image; docs/docker.md describes its use. Not built yet.
-ARG ROS_DISTRO=kilted
+ARG ROS_DISTRO=jazzy
 FROM ros:${ROS_DISTRO}-ros-base
 
 SHELL ["/bin/bash", "-c"]

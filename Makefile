@@ -1,5 +1,5 @@
 # `make` lists what there is to make. PYTHON=python3.12 chooses another Python, VENV=.venv-humble another place,
-# WHEELS=jazzy (with a VENV of its own) another ROS than Kilted where none is sourced.
+# WHEELS=kilted (with a VENV of its own) another ROS than Jazzy where none is sourced.
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ define HELP
   make venv           set up .venv, with ROS from wheels, or with the ROS that is sourced
   make demo           replay a street video, or SOURCE=bag|video|folder|camera:0, through the node
   make test           check style and types, run the tests (ARGS='-k name' for some)
-  make test-jazzy     run the tests that need ROS on Jazzy's wheels, in .venv-jazzy
+  make test-kilted    run the tests that need ROS on Kilted's wheels, in .venv-kilted
   make benchmark      print and store the tables of benchmark/ (ARGS='cpu overhead' for some)
 
 For a release:
@@ -29,7 +29,7 @@ For a release:
   make clean          remove environments, caches and what was built; results are kept
 endef
 
-.PHONY: help venv venv-dev venv-release demo test test-jazzy benchmark docs lock licences audit audit-offline clean
+.PHONY: help venv venv-dev venv-release demo test test-kilted benchmark docs lock licences audit audit-offline clean
 
 help:
 	$(info $(HELP))
@@ -55,12 +55,12 @@ test: venv-dev
 	$(if $(ROS_DISTRO),,$(BIN)/mypy)
 	$(BIN)/python -m pytest $(ARGS)
 
-# Another ROS changes little in these; they ran on Kilted's wheels.
-NOT_ON_JAZZY := cli/test_demo node/test_copies node/test_faults_node node/test_faults_ending node/test_security
+# Another ROS changes little in these; they ran on Jazzy's wheels.
+NOT_ON_KILTED := cli/test_demo node/test_copies node/test_faults_node node/test_faults_ending node/test_security
 
-test-jazzy:
-	@WHEELS=jazzy requirements/install .venv-jazzy dev
-	.venv-jazzy/bin/python -m pytest -m ros $(NOT_ON_JAZZY:%=--ignore=test/%.py) $(ARGS)
+test-kilted:
+	@WHEELS=kilted requirements/install .venv-kilted dev
+	.venv-kilted/bin/python -m pytest -m ros $(NOT_ON_KILTED:%=--ignore=test/%.py) $(ARGS)
 
 benchmark: venv-dev
 	@$(BIN)/python -m benchmark $(ARGS)
@@ -83,4 +83,4 @@ audit-offline: venv-dev
 	@$(BIN)/python requirements/audit.py --offline
 
 clean:
-	rm -rf '$(VENV)' .venv-jazzy '$(RELEASE)' build install log *.egg-info .*_cache .hypothesis
+	rm -rf '$(VENV)' .venv-kilted '$(RELEASE)' build install log *.egg-info .*_cache .hypothesis

@@ -81,7 +81,7 @@ def main() -> None:
 def packages() -> tuple[str, ...]:
     """Return the version of rclpy, if installed from a wheel."""
     found = []
-    for name in ('ros-kilted-rclpy', 'ros-jazzy-rclpy'):
+    for name in ('ros-jazzy-rclpy', 'ros-kilted-rclpy'):
         try:
             version(name)
         except PackageNotFoundError:

@@ -23,7 +23,7 @@ SECONDS = 10.0
 RATE_HZ = 30
 GOALS_MS = {(1080, 1920): 8.0, (480, 640): 2.0}  # p50, on two quiet cores
 PROFILES = {'config/fastdds_large_images.xml': True, 'Fast DDS defaults': False}
-PACKAGES = tuple(f'ros-{distro}-rmw-fastrtps-cpp' for distro in ('kilted', 'jazzy'))  # of wheels
+PACKAGES = tuple(f'ros-{distro}-rmw-fastrtps-cpp' for distro in ('jazzy', 'kilted'))  # of wheels
 VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints the versions that pip may install: constraints.py wheels-kilted|wheels-jazzy|release|DISTRO.
+"""Prints the versions that pip may install: constraints.py wheels-jazzy|wheels-kilted|release|DISTRO.
 
 For the DISTRO of a ROS that is sourced, run by its Python, what it has keeps its version.
 """
@@ -24,11 +24,11 @@ def constraints(mode: str) -> list[str]:
     if mode == 'release':
         return read('constraints-release.txt')
     versions = read('constraints.txt')
-    if mode == 'wheels-kilted':
+    if mode == 'wheels-jazzy':
         return versions
     versions = [line for line in versions if not line.startswith('ros-')]
-    if mode == 'wheels-jazzy':
-        return versions + read('constraints-jazzy.txt')
+    if mode == 'wheels-kilted':
+        return versions + read('constraints-kilted.txt')
     installed = {re.sub(r'[-_.]+', '-', d.name).lower(): d.version for d in distributions()}
     return list(beside_apt(versions, installed))
 
