@@ -25,15 +25,15 @@ def main() -> int:
 
 
 def check_installed() -> int:
-    """Compare what is installed with the constraints; a message package of ROS is in the wheel ros-NAME."""
+    """Compare what is installed with the constraints; a NAME of ROS is part of the wheel ros-NAME."""
     pinned: dict[str, set[str]] = {}
     for name, version in PINNED.findall((FOLDER / 'constraints.txt').read_text()):
         pinned.setdefault(name, set()).add(version)
     installed = {re.sub(r'[-_.]+', '-', d.name).lower(): d.version.partition('+')[0] for d in distributions()}
     faults = 0
     for name, version in sorted(installed.items()):
-        versions = pinned.get(name, pinned.get(f'ros-{name}', set()))
-        if name not in OF_THE_ENVIRONMENT and version not in versions:
+        versions = pinned.get(name, set())
+        if name not in OF_THE_ENVIRONMENT and f'ros-{name}' not in installed and version not in versions:
             say(f'{name} {version} is installed, pinned is {", ".join(sorted(versions)) or "no version"}')
             faults += 1
     say(f'{len(installed)} packages installed, {faults} other than pinned')
