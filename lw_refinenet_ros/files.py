@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
+import io
 import json
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +25,7 @@ __all__ = [
     'regular_file',
     'write_atomically',
     'write_bytes',
+    'write_csv',
     'write_json',
     'write_text',
 ]
@@ -102,6 +105,13 @@ def write_bytes(path: Path | str, content: bytes) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text; a file name that is none is written as JSON escapes it."""
     write_bytes(path, text.encode('utf-8', 'backslashreplace'))
+
+
+def write_csv(path: str | Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table of comma-separated values; None is an empty cell."""
+    text = io.StringIO(newline='')
+    csv.writer(text, lineterminator='\n').writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_json(path: str | Path, data: Mapping[str, Any]) -> None:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare two evaluations, or two weights on one bag: what improved, what got worse, how certain that is."""
+"""Compare evaluations, or two weights on one bag: what improved, what got worse, how certain that is.
+
+More than two evaluations become one table, the best first.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ from lw_refinenet_ros.cli.options import (
     mask_map,
     number,
 )
-from lw_refinenet_ros.cli.outputs import JSON, REPORT, Declared, Output
+from lw_refinenet_ros.cli.outputs import JSON, RANKING, REPORT, Declared, Output
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
     from lw_refinenet_ros.labels import LabelSet
@@ -30,18 +33,23 @@ __all__ = ['add_arguments', 'outputs', 'run']
 
 MOST_FRAMES = 5
 PICTURES = 8  # frames shown in the report
+MOST_COLUMNS = 6  # runs side by side that a terminal has room for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument('before', metavar='A', help='JSON file of evaluate; with --bag or --images, weights')
-    parser.add_argument('after', metavar='B', help='the same, to compare with A')
+    parser.add_argument(
+        'runs', nargs='+', metavar='RUN', help='JSON files of evaluate; with --bag or --images, two weights'
+    )
     source = parser.add_mutually_exclusive_group()
     source.add_argument('--bag', type=Path, metavar='BAG', help='compare two weights on this bag')
     source.add_argument('--images', type=Path, metavar='DIR', help='compare two weights on this folder')
     add_mask_arguments(parser, required=False)
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the comparison to this file')
-    parser.add_argument('--report', type=Path, metavar='FILE.html', help='write a report to this file')
+    parser.add_argument('--csv', type=Path, metavar='FILE', help='write a row per run to this file')
+    parser.add_argument(
+        '--report', type=Path, metavar='FILE.html', help='write a report of two runs to this file'
+    )
     parser.add_argument(
         '--block',
         type=number(float, 0),
@@ -58,25 +66,80 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def outputs(options: argparse.Namespace) -> Declared:
     """Declare the outputs and inputs."""
     written = [Output('--json', options.json, JSON), Output('--report', options.report, REPORT)]
-    read = (options.before, options.after, options.bag, options.images, options.labels, options.map)
-    return written, list(read)
+    written.append(Output('--csv', options.csv, RANKING))
+    return written, [*options.runs, options.bag, options.images, options.labels, options.map]
 
 
 def run(options: argparse.Namespace) -> None:
     """Compare, print and save."""
-    from lw_refinenet_ros.evaluation.compare import compare, points, read_evaluation
-    from lw_refinenet_ros.evaluation.provenance import provenance
-    from lw_refinenet_ros.evaluation.summary import percent
-    from lw_refinenet_ros.files import write_json
+    from lw_refinenet_ros.evaluation.common_frames import read_evaluation
 
     _check(options)
     pictures: Sequence[ChangedFrame] = ()
     labels: LabelSet | None = None
     problems: list[str] = []
     if options.bag or options.images:
-        before, after, pictures, labels, problems = _evaluate(options)
+        evaluations, pictures, labels, problems = _evaluate(options)
     else:
-        before, after = read_evaluation(Path(options.before)), read_evaluation(Path(options.after))
+        evaluations = [read_evaluation(Path(run)) for run in options.runs]
+    if len(evaluations) > 2 or options.csv:
+        _rank(options, evaluations)
+    if len(evaluations) == 2:
+        _compare(options, evaluations, pictures, labels)
+    if problems:
+        from lw_refinenet_ros.cli.evaluate import report_problems
+
+        report_problems(len(problems), problems, fatal=not options.keep_going)
+
+
+def _rank(options: argparse.Namespace, evaluations: Sequence[Mapping[str, Any]]) -> None:
+    """Print any number of runs as one table, and save it."""
+    from lw_refinenet_ros.evaluation.compare import points
+    from lw_refinenet_ros.evaluation.ranking import rank
+    from lw_refinenet_ros.evaluation.summary import percent
+    from lw_refinenet_ros.files import write_csv, write_json
+
+    ranking = rank(dict(zip(options.runs, evaluations)), block_s=options.block)
+    if options.csv:
+        write_csv(options.csv, ranking.to_rows())
+    if len(evaluations) == 2:
+        return
+    width = max(len(run.name) for run in ranking.runs)
+    head = f'{"mIoU":>9}  {"95% interval":<18}{"points":>8}  {"95% interval":<18}{"latency":>10}'
+    print(f'     {"":<{width}}{head}')
+    for place, run in enumerate(ranking.runs, 1):
+        own = '' if run.low is None else f'{percent(run.low)} to {percent(run.high)}'
+        behind = f'{points(run.change.difference):>8}  {"" if run.low is None else run.change.interval:<18}'
+        latency = '' if run.latency_ms is None else f'{run.latency_ms:.1f} ms'
+        verdict = 'best' if place == 1 else '' if run.is_worse else 'no significant difference'
+        row = f'{percent(run.miou):>9}  {own:<18}{behind if place > 1 else "":<28}{latency:>10}  {verdict}'
+        print(f'{place:>3}. {run.name:<{width}}{row}'.rstrip())
+    shown = ranking.runs[:MOST_COLUMNS]
+    print(f'  {"IoU, * is the best":<20}' + ''.join(f'{f"{i}.":>8} ' for i in range(1, len(shown) + 1)))
+    for name in ranking.classes:
+        ious = [run.per_class_iou[name] for run in shown]
+        best = max(iou or 0 for iou in ious)
+        print(f'  {name:<20}' + ''.join(f'{percent(iou):>8}{"*" if iou == best else " "}' for iou in ious))
+    left_out = sum(run.missing for run in ranking.runs)
+    print(f'{ranking.frames} frames are in all runs; {left_out} that are not were left out')
+    if options.json:
+        write_json(options.json, ranking.to_dict())
+
+
+def _compare(
+    options: argparse.Namespace,
+    evaluations: Sequence[Mapping[str, Any]],
+    pictures: Sequence[ChangedFrame],
+    labels: LabelSet | None,
+) -> None:
+    """Print what changed between two runs, and save it."""
+    from lw_refinenet_ros.evaluation.compare import compare, points
+    from lw_refinenet_ros.evaluation.provenance import provenance
+    from lw_refinenet_ros.evaluation.summary import percent
+    from lw_refinenet_ros.files import write_json
+
+    before, after = evaluations
+    names = options.runs[0], options.runs[1]
     comparison = compare(before, after, block_s=options.block)
     print(f'  {"":<16}{"before":>9}{"after":>9}{"points":>9}  {"95% interval":<16}')
     for change in comparison.classes:
@@ -89,11 +152,10 @@ def run(options: argparse.Namespace) -> None:
     for frame in most_changed:
         values = f'{frame.before:9.1%}{frame.after:9.1%}{points(frame.difference):>9}'
         print(f'  {frame.name:<{width}}{values}')
-    for name, names in ((options.before, comparison.only_before), (options.after, comparison.only_after)):
-        if names:
-            print(f'only in {name}: {len(names)} frames, {", ".join(names[:3])}')
+    for name, only in zip(names, (comparison.only_before, comparison.only_after)):
+        if only:
+            print(f'only in {name}: {len(only)} frames, {", ".join(only[:3])}')
     conditions = before.get('conditions', {}), after.get('conditions', {})
-    names = options.before, options.after
     for when, name, made_with in zip(('before', 'after'), names, conditions):
         print(f'{when + ":":<8}{provenance(made_with) or name}')
     print(comparison.headline)
@@ -105,14 +167,17 @@ def run(options: argparse.Namespace) -> None:
         from lw_refinenet_ros.evaluation.report.comparison import write_comparison_report
 
         write_comparison_report(options.report, comparison, names, conditions, pictures, labels)
-    if problems:
-        from lw_refinenet_ros.cli.evaluate import report_problems
-
-        report_problems(len(problems), problems, fatal=not options.keep_going)
 
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse, before the work, options that would fail after it."""
+    if len(options.runs) < 2:
+        raise UsageError(f'{options.runs[0]} is a single run: name two or more to compare')
+    if len(options.runs) > 2 and len(set(options.runs)) < len(options.runs):
+        raise UsageError(f'a run is named twice: {", ".join(options.runs)}')
+    if len(options.runs) > 2 and (options.labels or options.report):
+        what = '--report shows' if options.report else '--labels goes with'
+        raise UsageError(f'{what} two runs, not {len(options.runs)}; --csv and --json take any number')
     if bool(options.bag or options.images) != bool(options.labels) or (options.map and not options.labels):
         raise UsageError(
             'comparing two weights needs --bag or --images, and --labels; two JSON files need neither'
@@ -123,7 +188,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _evaluate(
     options: argparse.Namespace,
-) -> tuple[dict[str, Any], dict[str, Any], list[ChangedFrame], LabelSet, list[str]]:
+) -> tuple[list[dict[str, Any]], list[ChangedFrame], LabelSet, list[str]]:
     """Evaluate both weights; return two summaries, images, the classes, and what could not be used."""
     from lw_refinenet_ros.cli.environment import conditions
     from lw_refinenet_ros.evaluation.evaluate import segment_with
@@ -133,15 +198,14 @@ def _evaluate(
     from lw_refinenet_ros.evaluation.summary import summarize
 
     masks = Path(options.labels) if Path(options.labels).is_dir() else options.labels
-    meet = mask_map(options, label_set(options.before), masks)
+    meet = mask_map(options, label_set(options.runs[0]), masks)
     examples = (
         FolderExamples.find(options.images, Path(options.labels))
         if options.images
         else BagExamples(options.bag, options.topic, masks, round(options.tolerance * 1e9))
     )
     segmenters = [
-        load_segmenter(argparse.Namespace(**{**vars(options), 'weights': name}))
-        for name in (options.before, options.after)
+        load_segmenter(argparse.Namespace(**{**vars(options), 'weights': name})) for name in options.runs
     ]
     ours, theirs = (segmenter.labels.names for segmenter in segmenters)
     if ours != theirs:
@@ -161,10 +225,10 @@ def _evaluate(
     )
     made = conditions()
     summaries = []
-    for name, segmenter, evaluation in ((options.before, before, first), (options.after, after, second)):
+    for name, segmenter, evaluation in zip(options.runs, segmenters, (first, second)):
         about = {'source': evaluation.description, **describe_segmenter(segmenter, name), **made}
         if meet:
             about['map'] = meet.description
         summaries.append(summarize(evaluation, about))
     problems = list(dict.fromkeys([*first.problems.first, *second.problems.first]))
-    return summaries[0], summaries[1], pictures, labels, problems
+    return summaries, pictures, labels, problems

@@ -20,6 +20,8 @@ __all__ = [
     'LOG',
     'ONNX',
     'PICTURE',
+    'RANKING',
+    'RECORDING',
     'REPORT',
     'SEGMENTED',
     'TRAINING',
@@ -180,6 +182,8 @@ def _is_video(path: Path) -> bool:
 
 
 JSON = Kind('the JSON', _begins(b'{\n  "miou": ', b'{\n  "machine": '))
+RECORDING = Kind('a recording', _holds(b'lw_refinenet'))
+RANKING = Kind('a table of runs', _begins(b'run,frames,miou,'))
 REPORT = Kind('a report', _holds(b'<meta name="generator" content="lw_refinenet_ros">'))
 BAG = Kind('a bag of results', _is_bag)
 WEIGHTS = Kind('a weights file', _is_weights)

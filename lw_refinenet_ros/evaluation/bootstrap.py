@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A paired bootstrap: how certain the difference between two evaluations of the same frames is."""
+"""A paired bootstrap: how certain the IoUs of evaluations of the same frames, and their differences, are."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['Interval', 'bootstrap', 'ious_of', 'sum_blocks']
+__all__ = ['LEAST_DRAWN', 'Interval', 'interval', 'ious_of', 'resample', 'sum_blocks']
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-SEED = 0  # the same two files always have the same interval
+LEAST_DRAWN = 10  # frames or blocks: an interval of fewer would be too narrow, and of one has no width
+SEED = 0  # the same files always have the same interval
 CHUNK = 200  # resamples at a time: memory stays small with many frames
 
 Interval = tuple['float | None', 'float | None']  # low and high
@@ -30,12 +31,12 @@ def sum_blocks(
     """Sum the counts of the frames that are drawn together: of one recording, and of `block_s` seconds of it.
 
     Args:
-        counts: (2, frames, 2, classes).
+        counts: (evaluations, frames, 2, classes).
         places: recording and stamp in ns of each frame.
         block_s: length; 0 draws single frames.
 
     Returns:
-        (2, blocks, 2, classes).
+        (evaluations, blocks, 2, classes).
 
     """
     if not block_s:
@@ -46,38 +47,39 @@ def sum_blocks(
     keys = [(recording, (ns - first_ns[recording]) // round(block_s * 1e9)) for recording, ns in places]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     block = np.array([numbers[key] for key in keys])
-    summed = np.zeros((2, len(numbers), *counts.shape[2:]), np.int64)
+    summed = np.zeros((len(counts), len(numbers), *counts.shape[2:]), np.int64)
     for side, of in zip(summed, counts):
         np.add.at(side, block, of)
     return summed
 
 
-def bootstrap(counts: npt.NDArray[np.int64]) -> list[Interval]:
-    """Draw blocks with replacement, the same for both evaluations, and compare the IoUs of their sums.
+def resample(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Draw blocks with replacement, the same for all evaluations, and compute the IoUs of their sums.
 
     Args:
-        counts: (2, blocks, 2, classes), as `sum_blocks` returns them.
+        counts: (evaluations, blocks, 2, classes), as `sum_blocks` returns them.
 
     Returns:
-        the middle 95 % of the differences of each class's IoU, and of their mean last; None for a class that
-        never occurs.
+        (resamples, evaluations, classes + 1): IoU of each class, NaN where it does not occur, and their mean.
 
     """
     random = np.random.default_rng(SEED)
-    drawn = counts.shape[1]
-    flat = counts.reshape(2, drawn, -1).astype(np.float64)
-    differences = []
+    evaluations, drawn = counts.shape[:2]
+    flat = counts.reshape(evaluations, drawn, -1).astype(np.float64)
+    resamples = []
     for _ in range(RESAMPLES // CHUNK):
         weights = random.multinomial(drawn, np.full(drawn, 1 / drawn), size=CHUNK).astype(np.float64)
-        sums = (weights @ flat).reshape(2, CHUNK, *counts.shape[2:])
+        sums = (weights @ flat).reshape(evaluations, CHUNK, *counts.shape[2:])
         ious = ious_of(np.rint(sums).astype(np.int64))
         known = ~np.isnan(ious)
         means = np.where(known, ious, 0).sum(axis=-1) / np.maximum(known.sum(axis=-1), 1)
-        differences.append(np.concatenate([ious[1] - ious[0], (means[1] - means[0])[:, None]], axis=1))
-    return [_middle(column[~np.isnan(column)]) for column in np.concatenate(differences).T]
+        resamples.append(np.concatenate([ious, means[..., None]], axis=-1).swapaxes(0, 1))
+    return np.concatenate(resamples)
 
 
-def _middle(values: npt.NDArray[np.float64]) -> Interval:
+def interval(values: npt.NDArray[np.float64]) -> Interval:
+    """Return the middle 95 % of the values that are not NaN; None if there are none."""
+    values = values[~np.isnan(values)]
     if not values.size:
         return None, None
     low, high = np.quantile(values, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))

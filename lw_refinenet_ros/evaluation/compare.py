@@ -3,22 +3,20 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lw_refinenet_ros.evaluation.bootstrap import Interval, bootstrap, ious_of, sum_blocks
+from lw_refinenet_ros.evaluation.bootstrap import LEAST_DRAWN, Interval, interval, ious_of, resample
+from lw_refinenet_ros.evaluation.common_frames import CommonFrames, read_evaluation
 from lw_refinenet_ros.evaluation.confusion import mean_of_known
 
 __all__ = ['Change', 'Comparison', 'FrameChange', 'compare', 'points', 'read_evaluation']
 
-LEAST_DRAWN = 10  # frames or blocks: an interval of fewer would be too narrow, and of one has no width
 MOST_SAVED = 20  # frames that changed most
 VERDICTS = {'better': 'better', 'worse': 'worse', 'unsure': 'no significant change'}
 
@@ -152,31 +150,6 @@ def points(value: float | None) -> str:
     return 'absent' if value is None else f'{100 * value:+.2f}'
 
 
-def read_evaluation(path: Path) -> dict[str, Any]:
-    """Read what `evaluate --json` wrote.
-
-    Raises:
-        ValueError: it is not that, or not there.
-
-    """
-    remedy = 'to compare weights give a --bag or --images, and --labels'
-    if not path.is_file():
-        what = 'a folder' if path.is_dir() else 'not there'
-        raise ValueError(f'{path} is {what}: use a file written by evaluate --json; {remedy}')
-    try:
-        evaluation = json.loads(path.read_text('utf-8'))
-        frames, classes = evaluation['per_frame'], len(evaluation['classes'])
-        lengths = {len(frames[key]) for key in ('name', 'stamp_ns', 'intersection', 'union')}
-        widths = {len(row) for key in ('intersection', 'union') for row in frames[key]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f'{path} is not the --json of an evaluation: {type(error).__name__}: {error}; {remedy}'
-        ) from error
-    if len(lengths) != 1 or widths - {classes}:
-        raise ValueError(f'{path} is damaged: its per_frame lists differ in length')
-    return dict(evaluation)
-
-
 def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, block_s: float = 0.0) -> Comparison:
     """Compare frames of the same stamp and name by a paired bootstrap.
 
@@ -195,65 +168,25 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, block_s: flo
             follow each other.
 
     """
-    if before['classes'] != after['classes']:
-        ours, theirs = ', '.join(before['classes']), ', '.join(after['classes'])
-        raise ValueError(f'the classes differ and cannot be compared: {ours}; and {theirs}')
-    consecutive = all(evaluation.get('consecutive', True) for evaluation in (before, after))
-    if block_s and not consecutive:
-        raise ValueError(
-            f'--block {block_s:g} is for recordings: images of a folder do not follow each other in time'
-        )
-    rows = [_rows(evaluation) for evaluation in (before, after)]
-    both = [key for key in rows[0] if key in rows[1]]
-    if not both:
-        sizes = f'{len(rows[0])} and {len(rows[1])} frames'
-        raise ValueError(f'no frame is in both: {sizes}, and no stamp and name in common')
-    counts = np.array([[_counts(e, r[key]) for key in both] for e, r in zip((before, after), rows)], np.int64)
-    # (2 evaluations, frames, intersection and union, classes)
-    recordings = _recordings(before)
-    blocks = sum_blocks(counts, [(recordings[rows[0][key]], key[0]) for key in both], block_s)
-    totals = ious_of(counts.sum(axis=1))
+    common = CommonFrames.of((before, after), block_s)
+    totals = ious_of(common.counts.sum(axis=1))
     intervals: list[Interval] = [(None, None)] * (len(before['classes']) + 1)
-    if blocks.shape[1] >= LEAST_DRAWN:
-        intervals = bootstrap(blocks)
+    if common.blocks.shape[1] >= LEAST_DRAWN:
+        resamples = resample(common.blocks)
+        intervals = [interval(column) for column in (resamples[:, 1] - resamples[:, 0]).T]
     means = np.array([[mean_of_known(row)] for row in totals])
     *classes, miou = (
-        _change(name, values, interval)
-        for name, values, interval in zip(
-            [*before['classes'], 'mIoU'], np.hstack([totals, means]).T, intervals
-        )
+        _change(name, values, ends)
+        for name, values, ends in zip([*before['classes'], 'mIoU'], np.hstack([totals, means]).T, intervals)
     )
+    mious = (map(mean_of_known, ious_of(side)) for side in common.counts)
     frames = [
-        FrameChange(name, stamp_ns, float(a), float(b), recordings[rows[0][stamp_ns, name]])
-        for (stamp_ns, name), a, b in zip(both, *(map(mean_of_known, ious_of(side)) for side in counts))
+        FrameChange(name, stamp_ns, float(a), float(b), recording)
+        for (stamp_ns, name), recording, a, b in zip(common.keys, common.recordings, *mious)
     ]
-    return Comparison(
-        miou,
-        classes,
-        frames,
-        [name for stamp_ns, name in rows[0] if (stamp_ns, name) not in rows[1]],
-        [name for stamp_ns, name in rows[1] if (stamp_ns, name) not in rows[0]],
-        blocks.shape[1],
-        block_s,
-        consecutive,
-    )
-
-
-def _rows(evaluation: Mapping[str, Any]) -> dict[tuple[int, str], int]:
-    frames = evaluation['per_frame']
-    return {key: row for row, key in enumerate(zip(frames['stamp_ns'], frames['name']))}
-
-
-def _recordings(evaluation: Mapping[str, Any]) -> list[str]:
-    """Return the recording that each row of an evaluation is of; '' where there is only one."""
-    counts = {name: figures['frames'] for name, figures in evaluation.get('bags', {}).items()}
-    names = [name for name, count in counts.items() for _ in range(count)]
-    return names or [''] * len(evaluation['per_frame']['name'])
-
-
-def _counts(evaluation: Mapping[str, Any], row: int) -> tuple[list[int], list[int]]:
-    frames = evaluation['per_frame']
-    return frames['intersection'][row], frames['union'][row]
+    only_before, only_after = common.missing
+    drawn = common.blocks.shape[1]
+    return Comparison(miou, classes, frames, only_before, only_after, drawn, block_s, common.consecutive)
 
 
 def _change(name: str, values: npt.NDArray[np.float64], interval: Interval) -> Change:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lw_refinenet compare`: differences, their intervals and the frames behind them."""
 
+import csv
 import hashlib
 import json
 import re
@@ -181,6 +182,60 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, capsys, content, said):
     error = capsys.readouterr().err
     assert said in error
     assert error.count('\n') == 1
+
+
+def write_runs(folder, **runs):
+    for name, right in runs.items():
+        made = {**evaluation(right), 'latency_ms': {'p50': 12.5}}
+        (folder / f'{name}.json').write_text(json.dumps(made))
+    return [str(folder / f'{name}.json') for name in runs]
+
+
+def test_any_number_of_runs_become_one_table_with_the_best_and_its_equals_marked(tmp_path, capsys):
+    right = random_rights(1)
+    noise = np.random.default_rng(5).integers(-60, 60, right.size)
+    noise -= round(noise.mean())
+    runs = write_runs(tmp_path, low=right - 40, best=right, equal=right + noise - 1)
+    table, saved = tmp_path / 'runs.csv', tmp_path / 'runs.json'
+    for _ in range(2):  # its own table is replaced
+        assert main(['compare', *runs, '--csv', str(table), '--json', str(saved)]) == 0
+    said = capsys.readouterr().out
+    ranked = json.loads(saved.read_text())
+    assert [run['name'] for run in ranked['runs']] == [runs[1], runs[2], runs[0]]
+    assert [run['worse_than_best'] for run in ranked['runs']] == [False, False, True]
+    assert re.search(r'1\. \S+best\.json .* 12\.5 ms  best\n', said)
+    assert re.search(r'2\. \S+equal\.json .* no significant difference\n', said)
+    assert re.search(r'3\. \S+low\.json .* -3\.00  -3\.00 to -3\.00 +12\.5 ms\n', said)
+    rows = list(csv.DictReader(table.open()))
+    assert [row['run'] for row in rows] == [run['name'] for run in ranked['runs']]
+    assert float(rows[2]['difference_to_best']) == pytest.approx(-0.03)
+    assert float(rows[0]['miou_low']) < float(rows[0]['miou']) < float(rows[0]['miou_high'])
+    assert rows[0]['iou_absent'] == ''
+    of_two = compare(*(json.loads((tmp_path / f'{name}.json').read_text()) for name in ('best', 'low'))).miou
+    assert ranked['runs'][2]['difference_interval'] == [of_two.low, of_two.high]
+
+
+def test_runs_are_ranked_on_the_frames_that_all_have_and_two_may_have_a_csv_too(tmp_path, capsys):
+    runs = write_runs(tmp_path, a=[500] * 9, b=[600] * 8, c=[700] * 7)
+    assert main(['compare', *runs]) == 0
+    assert '7 frames are in all runs; 3 that are not were left out' in capsys.readouterr().out
+    assert main(['compare', *runs[:2], '--csv', str(tmp_path / 'two.csv')]) == 0
+    assert 'mIoU +7.50 points' in capsys.readouterr().out
+    assert len((tmp_path / 'two.csv').read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['a.json'], 'a.json is a single run: name two or more'),
+        (['a.json', 'b.json', 'a.json'], 'a run is named twice'),
+        (['a.json', 'b.json', 'c.json', '--report', 'x.html'], '--report shows two runs, not 3'),
+        (['a', 'b', 'c', '--labels', '/m', '--bag', 'x'], '--labels goes with two runs, not 3'),
+    ],
+)
+def test_runs_that_make_no_table_are_wrong_usage(capsys, arguments, said):
+    assert main(['compare', *arguments]) == 2
+    assert said in capsys.readouterr().err
 
 
 FRAMES = 6
