@@ -74,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='evaluate the bags on the machines of a Ray cluster (pip install ray)',
     )
     parser.add_argument(
+        '--corrupt',
+        action='store_true',
+        help='also score each frame with noise, blur, darkness, JPEG artefacts and fog in five strengths '
+        '(26 times the work: consider --every)',
+    )
+    parser.add_argument(
         '--live', action='store_true', help='play the bag to the node over DDS and score its labels'
     )
     parser.add_argument(
@@ -127,6 +133,8 @@ def run(options: argparse.Namespace) -> None:
         summary = summarize(evaluation, made_with, live, parts)
         for row in _class_rows(summary):
             print(row)
+        for row in _robustness_rows(summary):
+            print(row)
         for name, value, note in rows(summary):
             print(f'  {name:<18}{value:>10}  {note}')
         for name, figures in summary.get('bags', {}).items():
@@ -156,6 +164,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError('--start and --end are times in a --bag; use --every with --images')
     if options.live and (several or options.resume or options.jobs or options.ray):
         raise UsageError('--live plays a single --bag, without --resume, --jobs and --ray')
+    if options.live and options.corrupt:
+        raise UsageError('--corrupt changes frames before they are segmented; --live plays the bag as it is')
     if (options.jobs or options.ray) and not options.bag:
         raise UsageError('--jobs and --ray are for bags: a folder of images is evaluated by one process')
 
@@ -168,6 +178,20 @@ def _class_rows(summary: dict[str, Any]) -> list[str]:
     for name in summary['classes']:
         shown = ''.join(f'{percent(summary[column][name]):>10}' for column in columns)
         rows.append(f'  {name:<16}{shown}')
+    return rows
+
+
+def _robustness_rows(summary: dict[str, Any]) -> list[str]:
+    """Return mIoU by corruption and strength, and what is left on average."""
+    from lw_refinenet_ros.evaluation.summary import percent
+
+    if 'robustness' not in summary:
+        return []
+    rows = [f'  {"mIoU, corrupted":<16}' + ''.join(f'{name:>10}' for name in ('none', *'12345', 'mean'))]
+    for kind, figures in summary['robustness'].items():
+        mious = figures['miou']
+        shown = (summary['miou'], *mious, sum(mious) / len(mious))
+        rows.append(f'  {kind:<16}' + ''.join(f'{percent(miou):>10}' for miou in shown))
     return rows
 
 

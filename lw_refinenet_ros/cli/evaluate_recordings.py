@@ -129,6 +129,7 @@ def _recordings(options: argparse.Namespace, bags: Sequence[Path], worst: int) -
                 options.start,
                 math.inf if options.end is None else options.end,
             ),
+            corruptions=options.corrupt,
         )
         recordings.append(recording)
     return recordings

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ['Checkpoint', 'remove_damaged']
 
-FORMAT = 2
+FORMAT = 3
 LEAST_S = 1.0  # between two checkpoints
 MOST_COST = 0.02  # share of the time spent on them
 

@@ -14,9 +14,12 @@ from lw_refinenet_ros.evaluation.evaluation import Evaluation
 from lw_refinenet_ros.evaluation.examples import Example, Examples
 from lw_refinenet_ros.evaluation.frame_scores import FrameScore, WorstFrame, thumbnail
 from lw_refinenet_ros.evaluation.prefetch import prefetched
+from lw_refinenet_ros.evaluation.robustness import corrupt
 from lw_refinenet_ros.image.encodings import to_rgb
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
@@ -38,6 +41,7 @@ class Prediction:
         confidence: uint8 (H, W), if it was requested.
         latency_ms: inference time without confidence; NaN if this frame was not timed, None if no frame is.
         confident_ms: inference time with confidence, while other frames are scored; None if not measured.
+        corrupted: labels of the same frame in every corruption of `corrupt`, if they were requested.
 
     """
 
@@ -45,6 +49,7 @@ class Prediction:
     confidence: npt.NDArray[np.uint8] | None
     latency_ms: float | None
     confident_ms: float | None = None
+    corrupted: Sequence[npt.NDArray[np.uint8]] = ()
 
 
 Segment = Callable[[Example], 'Prediction | None']
@@ -52,16 +57,23 @@ _Read = tuple[tuple[str, ...], 'Example | None']  # problems reported before an 
 _Segmented = tuple[tuple[str, ...], 'Example | None', 'Prediction | None']
 
 
-def segment_with(segmenter: Segmenter, *, confidence: bool = True) -> Segment:
+def segment_with(segmenter: Segmenter, *, confidence: bool = True, corruptions: bool = False) -> Segment:
     """Return a function that segments an example as the node does; warm-up is not timed.
 
     Frames selected by `is_timed` are also segmented without confidence, as the node does without subscribers
     to it, to measure the latency.
+
+    Args:
+        segmenter: what the node runs.
+        confidence: whether to compute the confidence.
+        corruptions: whether frames with a mask are also segmented in every corruption of `corrupt`.
+
     """
 
     def segment(example: Example) -> Prediction:
         image, order = example.image
         size = image.shape[0], image.shape[1]
+        scored = example.truth is not None and example.truth.shape == size
         latency_ms = float('nan')
         if is_timed(example.index):
             job = segmenter.job(size, order)
@@ -73,7 +85,11 @@ def segment_with(segmenter: Segmenter, *, confidence: bool = True) -> Segment:
         started = time.perf_counter()
         result = segmenter.segment(image, order=order, confidence=confidence)
         confident_ms = (time.perf_counter() - started) * 1e3 if confidence else None
-        return Prediction(result.label, result.confidence, latency_ms, confident_ms)
+        corrupted = [
+            segmenter.segment(worse).label
+            for worse in (corrupt(to_rgb(example.image), example.index) if corruptions and scored else ())
+        ]
+        return Prediction(result.label, result.confidence, latency_ms, confident_ms, corrupted)
 
     return segment
 
@@ -199,6 +215,7 @@ def _count(evaluation: Evaluation, example: Example, result: Prediction, masks: 
     try:
         if masks is not None:
             truth, label = masks.truth(truth), masks.prediction(label)
+            result = replace(result, corrupted=[masks.prediction(each) for each in result.corrupted])
         score = _score(evaluation, example, replace(result, label=label), truth)
     except ValueError as error:
         evaluation.problems.add(f'mask of {example.name}: {error}')
@@ -223,6 +240,7 @@ def _score(
     """Score a frame; an unknown id raises a ValueError, and nothing of the frame is counted."""
     counts = evaluation.confusion.update(result.label, truth)
     evaluation.boundary.update(result.label, truth)
+    evaluation.robustness.update(result.corrupted, truth)
     if result.confidence is not None:
         evaluation.calibration.update(result.label, truth, result.confidence)
     score = FrameScore(

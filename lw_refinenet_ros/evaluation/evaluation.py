@@ -14,6 +14,7 @@ from lw_refinenet_ros.evaluation.calibration import Calibration
 from lw_refinenet_ros.evaluation.confusion import Confusion
 from lw_refinenet_ros.evaluation.frame_scores import FrameScores, WorstFrames
 from lw_refinenet_ros.evaluation.measure import Arrays, Measure, Storable, below
+from lw_refinenet_ros.evaluation.robustness import Robustness
 from lw_refinenet_ros.evaluation.stability import Stability
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Evaluation(Storable):
         most_worst: number of worst frames to keep for a report.
 
     Attributes:
-        confusion, boundary, calibration, stability: the measures.
+        confusion, boundary, calibration, stability, robustness: the measures.
         frames: scores of the frames, in order.
         worst: the worst frames, worst first.
         frames_alone, masks_alone: those without a partner.
@@ -87,6 +88,7 @@ class Evaluation(Storable):
         classes = len(self.labels.names)
         self.confusion, self.boundary = Confusion(classes), BoundaryScore(classes)
         self.calibration, self.stability = Calibration(), Stability()
+        self.robustness = Robustness(classes)
         self.frames = FrameScores(classes)
         self.worst = WorstFrames(classes, self.most_worst, one_a_second=self.consecutive)
         self.frames_alone, self.masks_alone, self.problems = NamedCount(), NamedCount(), NamedCount()

@@ -53,6 +53,7 @@ class Recording:
         versions: of what the figures depend on: the state of another version is refused.
         masks: maps masks with other classes to the classes of the weights.
         selection: which frames.
+        corruptions: whether the frames are also scored in every corruption of `corrupt`.
 
     """
 
@@ -69,6 +70,7 @@ class Recording:
     versions: str
     masks: MaskMap | None = None
     selection: Selection = ALL
+    corruptions: bool = False
 
     def open(self) -> BagExamples | FolderExamples:
         """Find the frames and their masks.
@@ -142,7 +144,8 @@ def evaluate_recording(
                 checkpoint.save(evaluation, parts=results.done if results else 0, is_done=is_done)
 
         if not saved.get('is_done'):
-            frames = score_frames(evaluation, examples, segment_with(segmenter), recording.masks)
+            segment = segment_with(segmenter, corruptions=recording.corruptions)
+            frames = score_frames(evaluation, examples, segment, recording.masks)
             for example, prediction in stack.enter_context(closing(frames)):
                 if results and prediction:
                     results.write(example, prediction)
@@ -187,6 +190,7 @@ def _key(recording: Recording, source: str, engine: str) -> dict[str, str]:
         'engine': engine,
         'versions': recording.versions,
         **({'map': recording.masks.description} if recording.masks else {}),
+        **({'corruptions': 'scored'} if recording.corruptions else {}),
         'results': f'{recording.worst} worst frames, {"a bag" if recording.output else "no bag"}',
     }
 

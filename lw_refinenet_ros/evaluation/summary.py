@@ -60,6 +60,7 @@ def summarize(
     """
     confusion, calibration, boundary = evaluation.confusion, evaluation.calibration, evaluation.boundary
     bins = calibration.bins
+    robustness = evaluation.robustness.to_dict(evaluation.labels.names)
     return {
         **core_metrics(evaluation),
         'mean_accuracy': _number(confusion.mean_accuracy),
@@ -79,6 +80,7 @@ def summarize(
             'flicker': evaluation.stability.flicker,
             'pairs': evaluation.stability.pairs,
         },
+        **({'robustness': robustness} if robustness else {}),
         'frames_segmented': evaluation.segmented,
         'stages_ms': {stage: percentiles(times) for stage, times in evaluation.stages_ms.items()},
         **(_live_figures(live) if live else {}),

@@ -61,6 +61,8 @@ def write_evaluation_report(
         **_confusion(summary),
         calibration=calibration,
         bins=list(zip(calibration['confidence'], calibration['accuracy'], calibration['pixels'])),
+        miou=summary['miou'],
+        robustness=summary.get('robustness', {}),
         **_latency(evaluation),
         ages=age_chart(ages(live), misses(live)) if live else '',
         problems=summary['problems'],
