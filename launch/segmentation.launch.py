@@ -15,7 +15,7 @@ from launch import LaunchDescription
 from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 
 NODE = 'lw_refinenet'
-VIEWS = ('overlay', 'color')
+VIEWS = ('overlay', 'color', 'points')
 CONFIG = Path(get_package_share_directory('lw_refinenet_ros')) / 'config'
 OLD = os.environ.get('ROS_DISTRO') in {'humble', 'iron', 'jazzy'}
 PROFILE_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE' if OLD else 'FASTDDS_DEFAULT_PROFILES_FILE'

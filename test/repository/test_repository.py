@@ -2,12 +2,14 @@
 """What the repository's files say of each other: links, licences, dependencies, locks."""
 
 import ast
+import json
 import re
 import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 try:
     import tomllib
@@ -71,6 +73,22 @@ def test_the_manifest_declares_every_ros_package_that_is_imported():
                 imported.add(statement.module.split('.')[0])
     assert {'rclpy', 'sensor_msgs', 'launch_ros'} <= imported
     assert {name for name in imported if OF_ROS.fullmatch(name)} - declared == set()
+
+
+def test_the_viewers_configurations_show_topics_of_the_node_the_overlay_first():
+    layout = json.loads((ROOT / 'config/foxglove.json').read_text())
+    displays = yaml.safe_load((ROOT / 'config/segmentation.rviz').read_text())
+    displays = displays['Visualization Manager']['Displays']
+    shown = re.findall(r'"(/lw_refinenet/\w+)"', json.dumps(layout).replace('\\', ''))
+    in_rviz = [display['Topic']['Value'] for display in displays]
+    assert shown[0] == in_rviz[0] == '/lw_refinenet/overlay'
+    topics = {f'/lw_refinenet/{name}' for name in re.findall(r'`~/(\w+)`', (ROOT / 'README.md').read_text())}
+    assert {*shown, *in_rviz} - topics == {'/camera/image_raw'}
+    panels = set(re.findall(r'\w+!\w+', json.dumps(layout['layout'])))
+    assert panels == set(layout['configById'])
+    (script,) = layout['userNodes'].values()
+    painted = re.search(r'output = "(.*?)"', script['sourceCode'])[1]
+    assert painted in json.dumps(layout['configById'])
 
 
 def test_the_lock_has_the_versions_of_the_constraints_and_a_hash_for_each():
