@@ -53,6 +53,7 @@ setup(
         'quantize': ['nncf'],
         'export': ['onnx'],
         'ray': ['ray'],
+        'view': ['rerun-sdk>=0.23'],
     },
     entry_points={
         'console_scripts': [

@@ -16,9 +16,10 @@ from lw_refinenet_ros.cli.options import (
     add_mask_arguments,
     add_selection_arguments,
     check_mask_arguments,
+    file_ending_in,
     number,
 )
-from lw_refinenet_ros.cli.outputs import BAG, JSON, REPORT, Declared, Output
+from lw_refinenet_ros.cli.outputs import BAG, JSON, RECORDING, REPORT, Declared, Output
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar='FILE.mcap|DIR',
         help='write labels, overlays and confidence as a bag; with several bags, to DIR/BAG.mcap',
+    )
+    parser.add_argument(
+        '--rerun',
+        type=file_ending_in('.rrd'),
+        metavar='FILE.rrd',
+        help='write frames, truth and difference for the viewer Rerun',
     )
     parser.add_argument(
         '--keep-going', action='store_true', help='exit with 0 even if some of the input could not be used'
@@ -91,6 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def outputs(options: argparse.Namespace) -> Declared:
     """Declare the outputs and inputs."""
     written = [Output('--json', options.json, JSON), Output('--report', options.report, REPORT)]
+    written.append(Output('--rerun', options.rerun, RECORDING))
     bags = options.bag or ()
     if options.output_bag and len(bags) > 1:
         from lw_refinenet_ros.cli.evaluate_recordings import names_of
@@ -164,6 +172,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError('--start and --end are times in a --bag; use --every with --images')
     if options.live and (several or options.resume or options.jobs or options.ray):
         raise UsageError('--live plays a single --bag, without --resume, --jobs and --ray')
+    if options.rerun and (several or options.live or options.resume):
+        raise UsageError('--rerun is for one --bag or --images, without --live and --resume')
     if options.live and options.corrupt:
         raise UsageError('--corrupt changes frames before they are segmented; --live plays the bag as it is')
     if (options.jobs or options.ray) and not options.bag:

@@ -130,6 +130,7 @@ def _recordings(options: argparse.Namespace, bags: Sequence[Path], worst: int) -
                 math.inf if options.end is None else options.end,
             ),
             corruptions=options.corrupt,
+            rerun=options.rerun and options.rerun.absolute(),
         )
         recordings.append(recording)
     return recordings

@@ -21,6 +21,7 @@ COMMANDS = (
     'segment',
     'evaluate',
     'compare',
+    'view',
     'play',
     'label',
     'train',

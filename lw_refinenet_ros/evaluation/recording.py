@@ -15,6 +15,7 @@ from lw_refinenet_ros.evaluation.checkpoint import Checkpoint
 from lw_refinenet_ros.evaluation.evaluate import begin, score_frames, segment_with
 from lw_refinenet_ros.evaluation.examples import BagExamples, FolderExamples
 from lw_refinenet_ros.evaluation.provenance import describe_segmenter, file_digest
+from lw_refinenet_ros.evaluation.rerun_log import RerunLog, viewed
 from lw_refinenet_ros.evaluation.result_bag import ResultBag
 from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.evaluation.state_folder import parts_of, state_of
@@ -54,6 +55,7 @@ class Recording:
         masks: maps masks with other classes to the classes of the weights.
         selection: which frames.
         corruptions: whether the frames are also scored in every corruption of `corrupt`.
+        rerun: the file for the viewer Rerun to write, or None; not with a checkpoint.
 
     """
 
@@ -71,6 +73,7 @@ class Recording:
     masks: MaskMap | None = None
     selection: Selection = ALL
     corruptions: bool = False
+    rerun: Path | None = None
 
     def open(self) -> BagExamples | FolderExamples:
         """Find the frames and their masks.
@@ -144,11 +147,14 @@ def evaluate_recording(
                 checkpoint.save(evaluation, parts=results.done if results else 0, is_done=is_done)
 
         if not saved.get('is_done'):
+            log = _open_log(stack, recording, segmenter)
             segment = segment_with(segmenter, corruptions=recording.corruptions)
             frames = score_frames(evaluation, examples, segment, recording.masks)
             for example, prediction in stack.enter_context(closing(frames)):
                 if results and prediction:
                     results.write(example, prediction)
+                if log and prediction:
+                    log.log(viewed(evaluation, example, prediction, recording.masks))
                 if checkpoint and checkpoint.due:
                     save(is_done=False)
                 progress(evaluation.position, examples.length)
@@ -175,6 +181,14 @@ def _open_results(
     folder = parts_of(recording.state, recording.name) if recording.state else None
     bag = ResultBag(recording.output, segmenter.labels, recording.node, offered, folder, parts)
     return stack.enter_context(bag)
+
+
+def _open_log(stack: ExitStack, recording: Recording, segmenter: Segmenter) -> RerunLog | None:
+    if recording.rerun is None:
+        return None
+    log = RerunLog(segmenter.labels, truth=True)
+    stack.enter_context(log.file(recording.rerun))
+    return log
 
 
 def _key(recording: Recording, source: str, engine: str) -> dict[str, str]:

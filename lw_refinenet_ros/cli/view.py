@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at a source, or at the running node: classes with their names, confidence, latency, shares.
+
+Opens the viewer Rerun (pip install 'lw_refinenet_ros[view]'). On the image the pointer shows the class of a
+pixel by name.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from lw_refinenet_ros.cli.options import (
+    NODE,
+    Progress,
+    UsageError,
+    add_engine_arguments,
+    add_selection_arguments,
+    file_ending_in,
+    given_engine_options,
+    load_segmenter,
+    number,
+    source,
+)
+from lw_refinenet_ros.cli.outputs import RECORDING, Declared, Output
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from lw_refinenet_ros.evaluation.rerun_log import ViewedFrame
+    from lw_refinenet_ros.labels import LabelSet
+    from lw_refinenet_ros.sources.source import SourceError
+
+__all__ = ['add_arguments', 'outputs', 'run']
+
+PORT = 9090
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        'source', nargs='?', type=source, metavar='SOURCE', help='image, folder, video, bag or camera:N'
+    )
+    what.add_argument(
+        '--node', nargs='?', const=NODE, metavar='NAME', help=f'the running node (default name: {NODE})'
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        '--save',
+        type=file_ending_in('.rrd'),
+        metavar='FILE.rrd',
+        help='write a file for the viewer instead of opening it',
+    )
+    where.add_argument(
+        '--serve',
+        nargs='?',
+        const=PORT,
+        type=number(int, 1, 65534),
+        metavar='PORT',
+        help=f'serve the viewer to browsers on this port, and the data on the next (default: {PORT})',
+    )
+    parser.add_argument('--topic', help="the bag's image topic, if it has several")
+    add_selection_arguments(parser, every='1')
+    add_engine_arguments(parser)
+
+
+def outputs(options: argparse.Namespace) -> Declared:
+    """Declare the outputs and inputs."""
+    return [Output('--save', options.save, RECORDING)], [options.source, options.weights]
+
+
+def run(options: argparse.Namespace) -> None:
+    """Show every readable frame; of what is interrupted, the file keeps what was seen."""
+    from lw_refinenet_ros.evaluation.rerun_log import RerunLog
+
+    _check(options)
+    faults: list[SourceError] = []
+    with ExitStack() as stack, ExitStack() as file:
+        labels, frames = _of_node(options, stack) if options.node else _of_source(options, stack, faults)
+        log = RerunLog(labels)
+        if options.save:
+            file.enter_context(log.file(options.save))
+        elif options.serve:
+            print(log.serve(options.serve), file=sys.stderr)
+        else:
+            log.open_viewer()
+        progress, done = Progress(f'{options.node or options.source}: shown'), 0
+        try:
+            for frame in frames:
+                if frame.labels is not labels:
+                    labels = frame.labels
+                    log.name_classes(labels)
+                log.log(frame)
+                done += 1
+                progress.show(done)
+            log.flush()
+            if options.serve:
+                print('all frames are shown; Ctrl-C ends the server', file=sys.stderr)
+                signal.pause()
+        except KeyboardInterrupt:
+            file.close()
+            raise
+    if faults:
+        more = f' (and {len(faults) - 1} more)' if len(faults) > 1 else ''
+        raise ValueError(f'{faults[0]}{more}; {done} frames were shown')
+    if not done:
+        raise ValueError('there is no frame between --start and --end')
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse, before the work, options that would fail after it."""
+    given = [name for name in ('topic', 'every', 'start', 'end') if getattr(options, name)]
+    if options.node and (given or given_engine_options(options)):
+        raise UsageError('--node shows what the node publishes: the other options are for a SOURCE')
+    if not (options.save or options.serve or {'DISPLAY', 'WAYLAND_DISPLAY'} & set(os.environ)):
+        raise ValueError('there is no display for the viewer: use --save FILE.rrd or --serve')
+
+
+def _of_source(
+    options: argparse.Namespace, stack: ExitStack, faults: list[SourceError]
+) -> tuple[LabelSet, Iterator[ViewedFrame]]:
+    """Return the classes of the weights, and the frames of a source as they are segmented."""
+    from lw_refinenet_ros.evaluation.rerun_log import ViewedFrame
+    from lw_refinenet_ros.image.encodings import to_rgb
+    from lw_refinenet_ros.sources.opening import open_source
+    from lw_refinenet_ros.sources.selection import select
+
+    opened = stack.enter_context(open_source(options.source, topic=options.topic, on_error=faults.append))
+    segmenter = load_segmenter(options)
+    end_s = math.inf if options.end is None else options.end
+
+    def frames() -> Iterator[ViewedFrame]:
+        before = time.perf_counter()
+        for frame, image in select(
+            opened, every=options.every or 1, start_s=options.start, end_s=end_s, on_error=faults.append
+        ):
+            read = time.perf_counter()
+            result = segmenter.segment(image.array, order=image.order, confidence=True)
+            done = time.perf_counter()
+            yield ViewedFrame(
+                frame.stamp_ns,
+                to_rgb(image),
+                result.label,
+                segmenter.labels,
+                confidence=result.confidence,
+                latency_ms={'read': (read - before) * 1e3, 'segment': (done - read) * 1e3},
+                figures={'rate_hz': 1 / (done - before)},
+            )
+            before = done
+
+    return segmenter.labels, frames()
+
+
+def _of_node(options: argparse.Namespace, stack: ExitStack) -> tuple[LabelSet, Iterator[ViewedFrame]]:
+    """Return the classes and the frames that the running node publishes."""
+    from lw_refinenet_ros.evaluation.rerun_log import ViewedFrame
+    from lw_refinenet_ros.node.process.fast_dds import require_shared_memory
+
+    require_shared_memory()
+    try:
+        from lw_refinenet_ros.node.process.ros_context import ros_context
+        from lw_refinenet_ros.node.watch import Watch
+    except ImportError as error:
+        raise ValueError(f'--node needs ROS: {error}') from error
+    stack.enter_context(ros_context([]))()
+    watch = stack.enter_context(Watch('/' + options.node.strip('/')))
+    frames = (ViewedFrame(**frame) for frame in watch.frames())
+    return watch.labels(), frames

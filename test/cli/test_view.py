@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lw_refinenet view` and `evaluate --rerun`: what is recorded for the viewer, read back with its SDK."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.cli.main import main
+from test.support.recordings import pictures, record, stamps
+
+FRAMES = 3
+ENGINE = ['--engine', 'torch', '--precision', 'fp32', '--threads', '1']
+
+
+def read(file):
+    """Return the columns of every entity, and of what has no time; and the number of blueprints."""
+    chunk = pytest.importorskip('rerun.chunk', reason='rerun-sdk is not installed')
+    reader = chunk.RrdReader(str(file))
+    entities = {}
+    for each in reader.stream().to_chunks():
+        batch = each.to_record_batch()
+        columns = entities.setdefault(each.entity_path, {})
+        for name in batch.schema.names:
+            column = batch.column(name)
+            values = column.cast('int64') if name in ('time', 'log_time') else column
+            columns.setdefault(name, []).extend(values.to_pylist())
+    return entities, len(reader.blueprints())
+
+
+def image_of(columns, shape):
+    """The pixels of a SegmentationImage, (frames, H, W)."""
+    buffers = [np.asarray(each[0], np.uint8) for each in columns['SegmentationImage:buffer']]
+    return np.stack(buffers).reshape(-1, *shape)
+
+
+@pytest.fixture
+def labels(street, tiny_weights):
+    segmenter = Segmenter.load(str(tiny_weights), engine='torch', precision='fp32', threads=1)
+    return [segmenter.segment(image).label for image in pictures(street, FRAMES)]
+
+
+@pytest.fixture
+def bag(tmp_path, street, labels):
+    """Truth is what the network sees, but for a corner that is wrong and one that has none."""
+    truths = [label.copy() for label in labels]
+    for truth in truths:
+        truth[:10, :20] = (truth[:10, :20] + 1) % 3
+        truth[-10:] = 255
+    images = list(zip(stamps(FRAMES), pictures(street, FRAMES)))
+    topics = {'/image': ('rgb8', images), '/truth': ('mono8', list(zip(stamps(FRAMES), truths)))}
+    return record(tmp_path / 'bag', topics)
+
+
+def test_a_source_is_recorded_with_names_and_plots_on_its_own_time(tmp_path, bag, tiny_weights, labels):
+    pytest.importorskip('rerun', reason='rerun-sdk is not installed')
+    file = tmp_path / 'seen.rrd'
+    given = [str(bag), '--topic', '/image', '--weights', str(tiny_weights), *ENGINE, '--save', str(file)]
+    for _ in range(2):  # its own file is replaced
+        assert main(['view', *given]) == 0
+    entities, blueprints = read(file)
+    assert blueprints == 1
+    assert entities['/image']['time'] == stamps(FRAMES)
+    assert entities['/image']['frame'] == list(range(FRAMES))
+    assert (image_of(entities['/image/label'], labels[0].shape) == labels).all()
+    classes = entities['/']['AnnotationContext:context'][0][0]
+    infos = {entry['class_id']: entry['class_description']['info'] for entry in classes}
+    assert [infos[i]['label'] for i in (0, 1, 2, 255)] == ['sky', 'road', 'car', 'unlabelled']
+    assert infos[1]['color'] == 0x50288CFF
+    shares = np.array(entities['/share']['Scalars:scalars'])
+    assert shares == pytest.approx(np.array([[(label == i).mean() for i in range(3)] for label in labels]))
+    for entity in ('/image/confidence', '/latency_ms/read', '/latency_ms/segment', '/rate_hz'):
+        assert entities[entity]['time'] == stamps(FRAMES)
+    assert '/image/truth' not in entities
+
+
+def test_an_evaluation_is_recorded_with_truth_and_difference(tmp_path, bag, tiny_weights, labels):
+    pytest.importorskip('rerun', reason='rerun-sdk is not installed')
+    file = tmp_path / 'seen.rrd'
+    given = ['--bag', str(bag), '--labels', '/truth', '--weights', str(tiny_weights), *ENGINE]
+    assert main(['evaluate', *given, '--rerun', str(file)]) == 0
+    entities, _ = read(file)
+    difference = image_of(entities['/image/difference'], labels[0].shape)
+    assert (difference[:, :10, :20] == 1).all()
+    assert (difference[:, -10:] == 2).all()
+    assert (difference[:, 10:-10] == 0).all()
+    assert (image_of(entities['/image/truth'], labels[0].shape)[:, -10:] == 255).all()
+    assert len(entities['/miou']['Scalars:scalars']) == FRAMES
+    assert entities['/image/truth']['time'] == stamps(FRAMES)
+
+
+def test_what_was_seen_until_an_interrupt_is_kept(tmp_path, street, tiny_weights):
+    pytest.importorskip('rerun', reason='rerun-sdk is not installed')
+    file, frames = tmp_path / 'seen.rrd', 1000
+    images = [(stamp_ns, street[:48, :64]) for stamp_ns in stamps(frames)]
+    bag = record(tmp_path / 'bag', {'/image': ('rgb8', images)})
+    command = [sys.executable, '-m', 'lw_refinenet_ros.cli.main', 'view', bag, '--save', file]
+    process = subprocess.Popen([*command, '--weights', tiny_weights, *ENGINE], stderr=subprocess.PIPE)
+    while not any(each.stat().st_size > 100_000 for each in tmp_path.glob('.seen.rrd.*')):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert b'Traceback' not in process.communicate()[1]
+    assert process.returncode == 130
+    assert 0 < len(read(file)[0]['/image']['frame']) < frames
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'status', 'said'),
+    [
+        (['x.png'], 1, 'there is no display for the viewer: use --save FILE.rrd or --serve'),
+        (['--node', '--save', 'x.rrd', '--every', '2'], 2, '--node shows what the node publishes'),
+        (['x.png', '--save', 'x.mp4'], 2, 'must end in .rrd'),
+        (['none.png', '--save', 'x.rrd'], 1, 'none.png does not exist'),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(arguments, status, said, capsys, monkeypatch):
+    for name in ('DISPLAY', 'WAYLAND_DISPLAY'):
+        monkeypatch.delenv(name, raising=False)
+    try:
+        assert main(['view', *arguments]) == status
+    except SystemExit as ended:
+        assert ended.code == status
+    assert said in capsys.readouterr().err
+
+
+def test_without_rerun_the_package_to_install_is_named(tmp_path, bag, tiny_weights, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'rerun', None)
+    given = [str(bag), '--topic', '/image', '--weights', str(tiny_weights), *ENGINE]
+    assert main(['view', *given, '--save', str(tmp_path / 'x.rrd')]) == 1
+    assert "pip install 'lw_refinenet_ros[view]'" in capsys.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ['bag']
