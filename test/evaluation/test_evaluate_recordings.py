@@ -176,7 +176,7 @@ def test_a_state_of_something_else_is_refused_and_a_damaged_one_is_ignored_in_on
     kept = tmp_path / 'kept'
     monkeypatch.setattr(Checkpoint, 'due', True)
     with monkeypatch.context() as patched:
-        patched.setattr('lw_refinenet_ros.evaluation.recording.segment_with', lambda *_: interrupt)
+        patched.setattr('lw_refinenet_ros.evaluation.recording.segment_with', lambda *_, **__: interrupt)
         assert main(arguments([bag], '--resume', kept)) == 130
     assert not kept.exists()
     save = Checkpoint.save
