@@ -26,6 +26,7 @@ ARGUMENTS = {
     'depth': (f'{CAMERA}/aligned_depth_to_color/image_raw', 'Depth topic, aligned to the image.'),
     'camera_info': (f'{CAMERA}/color/camera_info', 'camera_info topic of the image.'),
     'weights': ('camvid', 'Weights file, or name of shipped weights.'),
+    'class_groups': ('', "YAML of groups of the weights' classes; empty keeps the classes."),
     'costs': ('', 'Options of `lw_refinenet costmap`, such as "--free road --lethal car person".'),
     'layer': ('nav2_semantic.yaml', "File to write the layer's parameters to, for the costmap to load."),
 }
@@ -38,6 +39,8 @@ def write_layer(context):
         filter(None, [context.launch_configurations.get('namespace', '').strip('/'), 'lw_refinenet'])
     )
     command = [str(COMMAND), 'costmap', values['weights'], '--node', node, '--output', values['layer']]
+    if values['class_groups']:
+        command += ['--class-groups', values['class_groups']]
     command += shlex.split(values['costs'])
     return [ExecuteProcess(cmd=command, name='costmap', output='screen', on_exit=end_if_it_failed)]
 

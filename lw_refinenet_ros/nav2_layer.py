@@ -49,7 +49,7 @@ _USUAL = {
     'house, wall, fence, guard rail, barrier, pole, rock, water, stairs, furniture, chair, table, sofa, bed',
     'ignored': f'sky, ceiling, void, {UNLABELLED_NAME}',
 }
-_TYPE_OF = {name: kind for kind, names in _USUAL.items() for name in names.split(', ')}
+_TYPE_OF = {name: kind for kind, names in _USUAL.items() for name in (kind, *names.split(', '))}
 
 _LAYER = """\
 # Nav2's semantic segmentation layer for the classes of {weights}, written by `lw_refinenet costmap`.

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from lw_refinenet_ros.cli.options import NODE, file_ending_in, label_set
+from lw_refinenet_ros.class_groups import read_groups
+from lw_refinenet_ros.cli.options import NODE, add_groups_argument, file_ending_in, label_set
 from lw_refinenet_ros.cli.outputs import COSTMAP, Declared, Output
 from lw_refinenet_ros.files import write_text
 from lw_refinenet_ros.nav2_layer import TYPES, assign_types, write_layer
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'weights', nargs='?', metavar='WEIGHTS', help='shipped weights or file (default: camvid)'
     )
+    add_groups_argument(parser)
     for kind, costs in TYPES.items():
         cost = (
             f'{costs.base_cost} to {costs.max_cost}' if costs.max_cost > costs.base_cost else costs.max_cost
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def outputs(options: argparse.Namespace) -> Declared:
     """Declare the outputs and inputs."""
-    return [Output('--output', options.output, COSTMAP)], [options.weights]
+    return [Output('--output', options.output, COSTMAP)], [options.weights, options.class_groups]
 
 
 def run(options: argparse.Namespace) -> None:
@@ -61,8 +63,12 @@ def run(options: argparse.Namespace) -> None:
     for name in (node, *filter(None, options.cameras)):
         if not TOPIC.fullmatch(name):
             raise ValueError(f'{name!r} cannot be part of a topic: use letters, digits, _ and /')
-    types = assign_types(label_set(options.weights).names, {kind: getattr(options, kind) for kind in TYPES})
-    text = write_layer(types, weights=options.weights or DEFAULT_WEIGHTS, node=node, cameras=options.cameras)
+    groups = read_groups(options.class_groups)
+    names = label_set(options.weights, groups).names
+    types = assign_types(names, {kind: getattr(options, kind) for kind in TYPES})
+    of = options.weights or DEFAULT_WEIGHTS
+    of += f' in groups of {groups.labels.name}' if groups else ''
+    text = write_layer(types, weights=of, node=node, cameras=options.cameras)
     if options.output is None:
         print(text, end='')
     else:

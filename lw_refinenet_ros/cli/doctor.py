@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lw_refinenet_ros.cli.options import NODE, UsageError, label_set, number
+from lw_refinenet_ros.class_groups import read_groups
+from lw_refinenet_ros.cli.options import NODE, UsageError, add_groups_argument, label_set, number
 from lw_refinenet_ros.cli.outputs import DIAGNOSIS, Declared, Output
 from lw_refinenet_ros.cli.terminal import control
 from lw_refinenet_ros.files import write_text
@@ -47,20 +48,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--weights', metavar='NAME|FILE', help='weights of the classes in --params (default: camvid)'
     )
+    add_groups_argument(parser)
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the findings as JSON')
 
 
 def outputs(options: argparse.Namespace) -> Declared:
     """Declare the outputs and inputs."""
-    return [Output('--json', options.json, DIAGNOSIS)], [options.params, options.weights]
+    read = (options.params, options.weights, options.class_groups)
+    return [Output('--json', options.json, DIAGNOSIS)], read
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the findings; return 1 if there is a fault."""
-    if options.weights and not options.params:
-        raise UsageError('--weights is for --params; a running node publishes its own classes')
+    if (options.weights or options.class_groups) and not options.params:
+        option = '--weights' if options.weights else '--class-groups'
+        raise UsageError(f'{option} is for --params; a running node publishes its own classes')
     if options.params:
-        findings = list(_of_file(options.params, options.weights))
+        classes = label_set(options.weights, read_groups(options.class_groups))
+        findings = list(_of_file(options.params, classes.names))
     else:
         findings = _of_graph('/' + options.node.strip('/'), options.seconds)
     for finding in findings:
@@ -78,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if counts[FAULT] else 0
 
 
-def _of_file(file: Path, weights: str | None) -> Iterator[Finding]:
+def _of_file(file: Path, classes: Sequence[str]) -> Iterator[Finding]:
     from lw_refinenet_ros.nav2_layer import PLUGIN
     from lw_refinenet_ros.node.doctor.nav2_parameters import check_costmap, layers
     from lw_refinenet_ros.node.process.parameter_files import read_sections
@@ -86,7 +91,7 @@ def _of_file(file: Path, weights: str | None) -> Iterator[Finding]:
     costmaps = [section for section in read_sections(str(file)) if layers(section[1])]
     if not costmaps:
         yield fault(str(file), f'no layer with plugin: {PLUGIN}', 'write one with `lw_refinenet costmap`')
-    names = (*label_set(weights).names, UNLABELLED_NAME)
+    names = (*classes, UNLABELLED_NAME)
     for costmap, parameters in costmaps:
         for finding in check_costmap(parameters, names):
             yield replace(finding, check=f'{costmap}/{finding.check}')

@@ -13,6 +13,8 @@ from lw_refinenet_ros.cli.options import (
     Progress,
     UsageError,
     add_engine_arguments,
+    add_groups_argument,
+    add_ignore_mask_argument,
     add_mask_arguments,
     add_selection_arguments,
     check_mask_arguments,
@@ -93,6 +95,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--rate', type=number(float, 0, above=True), help='speed of --live; 2 is twice as fast (default: 1)'
     )
     add_engine_arguments(parser)
+    add_groups_argument(parser)
+    add_ignore_mask_argument(parser)
 
 
 def outputs(options: argparse.Namespace) -> Declared:
@@ -109,8 +113,8 @@ def outputs(options: argparse.Namespace) -> Declared:
     else:
         files = [options.output_bag]
     written += [Output('--output-bag', file, BAG) for file in files]
-    read = (options.images, options.labels, options.map, options.weights or DEFAULT_WEIGHTS)
-    return written, [*bags, *read]
+    read = (options.images, options.labels, options.map, options.class_groups, options.ignore_mask)
+    return written, [*bags, *read, options.weights or DEFAULT_WEIGHTS]
 
 
 def run(options: argparse.Namespace) -> None:

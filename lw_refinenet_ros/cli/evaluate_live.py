@@ -8,12 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.cli.live import run_live
 from lw_refinenet_ros.cli.options import NODE, given_engine_options, label_set, mask_map
 from lw_refinenet_ros.evaluation.evaluate import Prediction, Segment, evaluate
 from lw_refinenet_ros.evaluation.examples import BagExamples, Example
 from lw_refinenet_ros.evaluation.masks import MaskStream
 from lw_refinenet_ros.evaluation.provenance import describe_weights
+from lw_refinenet_ros.image.ignore_mask import read_ignore_mask
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from lw_refinenet_ros.sources.opening import open_source
 
@@ -33,9 +35,12 @@ def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, 
     masks = Path(options.labels) if Path(options.labels).is_dir() else str(options.labels)
     examples = BagExamples(bag, options.topic, masks, round(options.tolerance * 1e9))
     weights = find_weights(options.weights or DEFAULT_WEIGHTS).resolve()
-    labels = label_set(str(weights))
-    meet = mask_map(options, labels, masks)
+    groups, ignored = read_groups(options.class_groups), read_ignore_mask(options.ignore_mask)
+    labels = label_set(str(weights), groups)
+    meet = mask_map(options, label_set(str(weights)), masks)
     parameters = {**given_engine_options(options), 'weights': str(weights)}
+    if options.ignore_mask:
+        parameters['ignore_mask'] = str(options.ignore_mask.absolute())
     outputs = ('label', 'confidence', 'overlay') if options.output_bag else ('label', 'confidence')
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='lw_refinenet_')))
@@ -51,11 +56,19 @@ def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, 
             outputs=outputs,
         )
         arrived = {result.stamp_ns for result in live.results}
-        evaluation = evaluate(examples, _lookup(stack, recorded, arrived), labels, worst=worst, masks=meet)
+        evaluation = evaluate(
+            examples,
+            _lookup(stack, recorded, arrived),
+            labels,
+            worst=worst,
+            masks=meet,
+            ignored=ignored,
+        )
     made_with = {
         **live.conditions,
         **describe_weights(options.weights or DEFAULT_WEIGHTS),
         **({'map': meet.description} if meet else {}),
+        **({'class_groups': groups.description} if groups else {}),
         'rate': f'{rate:g} times the recorded one, over DDS',
     }
     return evaluation, made_with, live

@@ -124,6 +124,7 @@ def _recordings(options: argparse.Namespace, bags: Sequence[Path], worst: int) -
             state=None,
             versions=f'{software["versions"]}, {software.get("commit", "no commit")}',
             masks=mask_map(options, classes, masks),
+            ignore_mask=options.ignore_mask and options.ignore_mask.absolute(),
             selection=Selection(
                 options.every or 1,
                 options.start,

@@ -15,6 +15,7 @@ from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
 from lw_refinenet_ros.one_line import unknown
 
 if TYPE_CHECKING:
+    from lw_refinenet_ros.class_groups import ClassGroups
     from lw_refinenet_ros.evaluation.mask_map import MaskMap
     from lw_refinenet_ros.inference.segmenter import Segmenter
     from lw_refinenet_ros.labels import LabelSet
@@ -24,6 +25,8 @@ __all__ = [
     'Progress',
     'UsageError',
     'add_engine_arguments',
+    'add_groups_argument',
+    'add_ignore_mask_argument',
     'add_mask_arguments',
     'add_selection_arguments',
     'check_mask_arguments',
@@ -58,6 +61,26 @@ def add_engine_arguments(parser: argparse.ArgumentParser, *, weights: bool = Tru
         parser.add_argument(f'--{name}', type=one_of(name, known), help=f'{choice} (default: auto)')
     parser.add_argument(
         '--threads', type=number(int, 0), metavar='N', help='CPU threads; 0 is all cores (default: 0)'
+    )
+
+
+def add_groups_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option that puts groups in the place of the weights' classes."""
+    parser.add_argument(
+        '--class-groups',
+        type=path,
+        metavar='FILE',
+        help="YAML of groups of the weights' classes that take their place in all results",
+    )
+
+
+def add_ignore_mask_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option that leaves pixels unlabelled."""
+    parser.add_argument(
+        '--ignore-mask',
+        type=path,
+        metavar='FILE.png',
+        help="mask of the images' size: pixels where it is not 0 are unlabelled",
     )
 
 
@@ -135,7 +158,9 @@ def add_selection_arguments(parser: argparse._ActionsContainer, *, every: str) -
 def given_engine_options(options: argparse.Namespace) -> dict[str, str | int]:
     """Return the engine options that the user set."""
     names = ('weights', 'device', 'engine', 'precision', 'threads')
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    groups = getattr(options, 'class_groups', None)  # of the commands that have it
+    return given if groups is None else {**given, 'class_groups': str(groups.absolute())}
 
 
 def load_segmenter(options: argparse.Namespace) -> Segmenter:
@@ -207,25 +232,36 @@ def file_ending_in(*suffixes: str) -> Callable[[str], Path]:
     return parse
 
 
-def label_set(weights: str | None) -> LabelSet:
-    """Return the classes of shipped weights or a file, without loading the network."""
+def label_set(weights: str | None, groups: ClassGroups | None = None) -> LabelSet:
+    """Return the classes of shipped weights or a file, or groups of them, without loading the network."""
     from lw_refinenet_ros.model.weights import read_card
     from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
-    return read_card(weights or DEFAULT_WEIGHTS).labels
+    classes = read_card(weights or DEFAULT_WEIGHTS).labels
+    if groups is None:
+        return classes
+    groups.ids(classes)  # they fit
+    return groups.labels
 
 
-def mask_map(options: argparse.Namespace, labels: LabelSet, masks: str | Path) -> MaskMap | None:
-    """Return the mapping from the classes of the masks, a topic or a folder, to those of the weights.
+def mask_map(options: argparse.Namespace, classes: LabelSet, masks: str | Path) -> MaskMap | None:
+    """Return the mapping from the classes of the masks, a topic or a folder, to those of the results.
+
+    Args:
+        options: of the command, --map and --class-groups among them.
+        classes: of the weights.
+        masks: topic or folder.
 
     Raises:
         ValueError: the classes differ, and --map does not map them.
 
     """
+    from lw_refinenet_ros.class_groups import read_groups
     from lw_refinenet_ros.evaluation.mask_map import map_for_masks
 
     folders = () if isinstance(masks, str) else tuple(dict.fromkeys((masks, Path(options.labels))))
-    return map_for_masks(labels, folders, options.map)
+    groups = read_groups(getattr(options, 'class_groups', None))
+    return map_for_masks(classes, folders, options.map, groups)
 
 
 def image_size(text: str) -> tuple[int, int]:

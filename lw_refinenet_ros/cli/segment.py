@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from lw_refinenet_ros.cli.options import (
     Progress,
     add_engine_arguments,
+    add_groups_argument,
+    add_ignore_mask_argument,
     add_selection_arguments,
     load_segmenter,
     number,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import argparse
 
     from lw_refinenet_ros.cli.segment_folder import SegmentFolder
+    from lw_refinenet_ros.inference.engine import Pixels
     from lw_refinenet_ros.inference.segmenter import Segmenter
     from lw_refinenet_ros.sources.source import Source
 
@@ -46,20 +49,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--alpha', type=number(float, 0, 1), default=0.5, help='opacity of the overlay (default: 0.5)'
     )
     add_selection_arguments(parser, every='1')
+    parser.add_argument(
+        '--mask-classes',
+        nargs='+',
+        metavar='CLASS',
+        help='write masks/NAME.png as well: 255 where the class is one of these, else 0',
+    )
     add_engine_arguments(parser)
+    add_groups_argument(parser)
+    add_ignore_mask_argument(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Check sources and outputs, then write the results of every readable frame."""
+    import numpy as np
+
     from lw_refinenet_ros.cli.segment_folder import SegmentFolder, places
     from lw_refinenet_ros.files import lock_folder, new_folders
+    from lw_refinenet_ros.image.ignore_mask import read_ignore_mask
+    from lw_refinenet_ros.image.painting import paint_mask
 
     below = places(options.sources)
-    folder = SegmentFolder(options.output, options.sources)
+    folder = SegmentFolder(options.output, options.sources, options.mask_classes or ())
+    ignored = read_ignore_mask(options.ignore_mask)
     faults: list[ValueError] = []
     with ExitStack() as stack:
         sources = _open(options, stack, faults)
         segmenter = load_segmenter(options)
+        # Refuses classes that there are not, before any work
+        paint_mask(np.zeros((1, 1), np.uint8), segmenter.labels, folder.mask_classes)
         stack.enter_context(new_folders(options.output))
         stack.enter_context(lock_folder(options.output))
         if folder.replaced:
@@ -68,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
         done = 0
         for name, place, opened in zip(options.sources, below, sources):
             if opened is not None:
-                done += _segment(options, segmenter, name, opened, folder, place, faults)
+                done += _segment(options, segmenter, name, opened, folder, place, ignored, faults)
     if faults:
         more = f' (and {len(faults) - 1} more)' if len(faults) > 1 else ''
         raise ValueError(f'{faults[0]}{more}; {done} frames were segmented')
@@ -108,9 +126,11 @@ def _segment(
     source: Source,
     folder: SegmentFolder,
     place: str,
+    ignored: Pixels | None,
     faults: list[ValueError],
 ) -> int:
     """Write the results of one source to `place`; return the number of frames."""
+    from lw_refinenet_ros.image.ignore_mask import misfit, unlabel
     from lw_refinenet_ros.sources.images import ImageSource
     from lw_refinenet_ros.sources.selection import select
     from lw_refinenet_ros.sources.source import SourceError
@@ -128,7 +148,11 @@ def _segment(
     with folder.writing() as write:
         try:
             for frame, image in frames:
+                if fault := misfit(ignored, image.array.shape[:2]):
+                    faults.append(ValueError(f'{frame.where}: {fault}'))
+                    continue
                 result = segmenter.segment(image.array, order=image.order)
+                unlabel(result.label, ignored)
                 write(place.format(frame.name), result, options.alpha)
                 if isinstance(source, ImageSource) and frame.name != Path(frame.where).stem:
                     print(f'{frame.where}: its results are called {frame.name}', file=sys.stderr)

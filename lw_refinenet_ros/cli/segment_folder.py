@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ['SegmentFolder', 'places', 'unique_names']
 
 KINDS = ('labels', 'overlays')
+MASKS = 'masks'  # where they are asked for
 LIST = 'segment.json'
 WRITERS = 4  # threads
 MOST_PENDING = 16  # results waiting to be written
@@ -87,19 +88,20 @@ class SegmentFolder:
     Args:
         path: the folder.
         sources: files, folders and cameras.
+        mask_classes: of the masks in masks/; without any, there are none.
 
     Raises:
         ValueError: results would replace other files or mix with those of other sources.
 
     """
 
-    def __init__(self, path: Path, sources: Sequence[str]) -> None:
-        self.path = path
+    def __init__(self, path: Path, sources: Sequence[str], mask_classes: Sequence[str] = ()) -> None:
+        self.path, self.mask_classes = path, mask_classes
         self._sources = [
             name if name.startswith('camera:') else str(Path(name).resolve()) for name in sources
         ]
         check_outputs([Output('--output', path / LIST, SEGMENTED)], sources)
-        there = {kind: self._there(kind) for kind in KINDS}
+        there = {kind: self._there(kind) for kind in (*KINDS, *([MASKS] if mask_classes else ()))}
         listed = self._listed()
         for kind, files in there.items():
             if files and listed is None:
@@ -159,6 +161,8 @@ class SegmentFolder:
         jpeg = cv2.imencode('.jpg', overlay)[1].tobytes()
         write_bytes(self.path / 'overlays' / f'{name}.jpg', jpeg)
         write_label_png(self.path / 'labels' / f'{name}.png', result.label)
+        if self.mask_classes:
+            write_label_png(self.path / MASKS / f'{name}.png', result.mask(self.mask_classes))
 
     def begin(self) -> None:
         """Write the list of sources, which marks the folder as results."""

@@ -16,6 +16,7 @@ from lw_refinenet_ros.evaluation.frame_scores import FrameScore, WorstFrame, thu
 from lw_refinenet_ros.evaluation.prefetch import prefetched
 from lw_refinenet_ros.evaluation.robustness import corrupt
 from lw_refinenet_ros.image.encodings import to_rgb
+from lw_refinenet_ros.image.ignore_mask import unlabel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +58,13 @@ _Read = tuple[tuple[str, ...], 'Example | None']  # problems reported before an 
 _Segmented = tuple[tuple[str, ...], 'Example | None', 'Prediction | None']
 
 
-def segment_with(segmenter: Segmenter, *, confidence: bool = True, corruptions: bool = False) -> Segment:
+def segment_with(
+    segmenter: Segmenter,
+    *,
+    confidence: bool = True,
+    corruptions: bool = False,
+    ignored: npt.NDArray[np.uint8] | None = None,
+) -> Segment:
     """Return a function that segments an example as the node does; warm-up is not timed.
 
     Frames selected by `is_timed` are also segmented without confidence, as the node does without subscribers
@@ -67,6 +74,7 @@ def segment_with(segmenter: Segmenter, *, confidence: bool = True, corruptions: 
         segmenter: what the node runs.
         confidence: whether to compute the confidence.
         corruptions: whether frames with a mask are also segmented in every corruption of `corrupt`.
+        ignored: of `read_ignore_mask`; these pixels are unlabelled.
 
     """
 
@@ -85,6 +93,7 @@ def segment_with(segmenter: Segmenter, *, confidence: bool = True, corruptions: 
         started = time.perf_counter()
         result = segmenter.segment(image, order=order, confidence=confidence)
         confident_ms = (time.perf_counter() - started) * 1e3 if confidence else None
+        unlabel(result.label, ignored)
         corrupted = [
             segmenter.segment(worse).label
             for worse in (corrupt(to_rgb(example.image), example.index) if corruptions and scored else ())
@@ -114,6 +123,7 @@ def evaluate(
     *,
     worst: int = 0,
     masks: MaskMap | None = None,
+    ignored: npt.NDArray[np.uint8] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Segment every frame and score those that have a mask.
@@ -124,18 +134,23 @@ def evaluate(
         labels: the classes of the labels and the masks.
         worst: number of worst frames to keep for a report.
         masks: maps masks with other classes to the classes of the labels.
+        ignored: uint8 (H, W), 255 for pixels that are not scored.
         progress: called with the number of finished frames.
 
     """
     evaluation = begin(examples, labels, worst=worst)
-    for _ in score_frames(evaluation, examples, segment, masks):
+    for _ in score_frames(evaluation, examples, segment, masks, ignored):
         if progress is not None:
             progress(evaluation.position)
     return evaluation
 
 
 def score_frames(
-    evaluation: Evaluation, examples: Examples, segment: Segment, masks: MaskMap | None = None
+    evaluation: Evaluation,
+    examples: Examples,
+    segment: Segment,
+    masks: MaskMap | None = None,
+    ignored: npt.NDArray[np.uint8] | None = None,
 ) -> Generator[tuple[Example, Prediction | None], None, None]:
     """Resume an evaluation; yield each frame with its prediction once it is counted.
 
@@ -147,6 +162,7 @@ def score_frames(
         examples: frames and masks.
         segment: returns the prediction for an example, or None.
         masks: maps masks with other classes to the classes of the labels.
+        ignored: uint8 (H, W), 255 for pixels that are not scored.
 
     """
     quiet = Lock()
@@ -157,7 +173,7 @@ def score_frames(
                 break
             with quiet:
                 if result is not None:
-                    _count(evaluation, example, result, masks)
+                    _count(evaluation, example, result, masks, ignored)
                 evaluation.position = example.index + 1
                 yield example, result
 
@@ -189,7 +205,13 @@ def _read(examples: Examples, start: int) -> Generator[_Read, None, None]:
     yield tuple(problems), None
 
 
-def _count(evaluation: Evaluation, example: Example, result: Prediction, masks: MaskMap | None) -> None:
+def _count(
+    evaluation: Evaluation,
+    example: Example,
+    result: Prediction,
+    masks: MaskMap | None,
+    ignored: npt.NDArray[np.uint8] | None,
+) -> None:
     """Count one frame, and score it if it has a mask that can be used."""
     if evaluation.first_ns is None:
         evaluation.first_ns = example.stamp_ns
@@ -216,6 +238,9 @@ def _count(evaluation: Evaluation, example: Example, result: Prediction, masks: 
         if masks is not None:
             truth, label = masks.truth(truth), masks.prediction(label)
             result = replace(result, corrupted=[masks.prediction(each) for each in result.corrupted])
+        if ignored is not None:
+            truth = truth.copy()
+            unlabel(truth, ignored)
         score = _score(evaluation, example, replace(result, label=label), truth)
     except ValueError as error:
         evaluation.problems.add(f'mask of {example.name}: {error}')

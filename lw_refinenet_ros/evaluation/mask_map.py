@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from lw_refinenet_ros.class_groups import ClassGroups
 
 __all__ = ['MaskMap', 'map_for_masks']
 
@@ -89,6 +91,14 @@ class MaskMap:
         rules = ', '.join(f'{key} → {value}' for key, value in entries.items())
         return cls(tuple(targets), str(path), rules)
 
+    def grouped(self, groups: ClassGroups | None, labels: LabelSet) -> MaskMap:
+        """Return the mapping to groups of the classes that this one maps to."""
+        if groups is None:
+            return self
+        ids = groups.ids(labels)
+        targets = tuple(target if target < 0 else int(ids[target]) for target in self.targets)
+        return replace(self, targets=targets, rules=f'{self.rules} in {groups.description}')
+
     def truth(self, mask: Ids) -> Ids:
         """Return the ids of the weights' classes, uint8 (H, W).
 
@@ -111,13 +121,19 @@ class MaskMap:
         return ids[label]
 
 
-def map_for_masks(labels: LabelSet, folders: tuple[Path, ...], file: Path | None = None) -> MaskMap | None:
-    """Return the mapping of masks to the classes of the weights; None if both have the same classes.
+def map_for_masks(
+    labels: LabelSet,
+    folders: tuple[Path, ...],
+    file: Path | None = None,
+    groups: ClassGroups | None = None,
+) -> MaskMap | None:
+    """Return the mapping of masks to the classes of the results; None if both have the same classes.
 
     Args:
         labels: the classes of the weights.
         folders: where `classes.yaml` is looked for, in each and in the one above it.
         file: of the mapping.
+        groups: of the classes of the weights, which the results have in place of them.
 
     Raises:
         ValueError: the masks are of other classes and there is no mapping, or it does not fit.
@@ -127,14 +143,19 @@ def map_for_masks(labels: LabelSet, folders: tuple[Path, ...], file: Path | None
     path = next(filter(None, map(find_classes, folders)), None)
     theirs = LabelSet.from_yaml(path) if path else None
     if file is not None:
-        return MaskMap.from_yaml(file, labels, theirs)
+        return MaskMap.from_yaml(file, labels, theirs).grouped(groups, labels)
+    if groups is not None and theirs is not None and theirs.names == groups.labels.names:
+        return None
     if theirs is not None and theirs.names != labels.names:
         raise ValueError(
             f'the masks of {folders[0]} are of other classes than the weights: {path} lists '
             f'{_listed(theirs.names)}; the weights have {_listed(labels.names)}: '
             'say with --map FILE how they meet, or use weights of these classes'
         )
-    return None
+    if groups is None:
+        return None
+    same = [index if index < len(labels.names) else NO_CLASS for index in range(UNLABELLED)]
+    return MaskMap((*same, UNLABELLED), 'class_groups', 'the classes of the weights').grouped(groups, labels)
 
 
 def _mask_id(path: Path, key: Any, theirs: LabelSet | None) -> int:

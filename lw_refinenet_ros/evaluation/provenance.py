@@ -41,6 +41,7 @@ def describe_segmenter(segmenter: Segmenter, weights: str) -> dict[str, str]:
     engine = segmenter.engine
     return {
         **describe_weights(weights),
+        **({'class_groups': segmenter.groups.description} if segmenter.groups else {}),
         'engine': engine.description,
         'precision': engine.precision,
         'device': engine.device,

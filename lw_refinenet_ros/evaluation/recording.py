@@ -19,6 +19,7 @@ from lw_refinenet_ros.evaluation.rerun_log import RerunLog, viewed
 from lw_refinenet_ros.evaluation.result_bag import ResultBag
 from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.evaluation.state_folder import parts_of, state_of
+from lw_refinenet_ros.image.ignore_mask import read_ignore_mask
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from lw_refinenet_ros.sources.source import SourceError
@@ -56,6 +57,7 @@ class Recording:
         selection: which frames.
         corruptions: whether the frames are also scored in every corruption of `corrupt`.
         rerun: the file for the viewer Rerun to write, or None; not with a checkpoint.
+        ignore_mask: the file of one, or None.
 
     """
 
@@ -74,6 +76,7 @@ class Recording:
     selection: Selection = ALL
     corruptions: bool = False
     rerun: Path | None = None
+    ignore_mask: Path | None = None
 
     def open(self) -> BagExamples | FolderExamples:
         """Find the frames and their masks.
@@ -129,6 +132,7 @@ def evaluate_recording(
         OSError: the checkpoint or the results cannot be written.
 
     """
+    ignored = read_ignore_mask(recording.ignore_mask)
     segmenter = segmenter or _segmenter(tuple(recording.engine.items()))
     try:
         examples = examples or recording.open()
@@ -148,8 +152,8 @@ def evaluate_recording(
 
         if not saved.get('is_done'):
             log = _open_log(stack, recording, segmenter)
-            segment = segment_with(segmenter, corruptions=recording.corruptions)
-            frames = score_frames(evaluation, examples, segment, recording.masks)
+            segment = segment_with(segmenter, corruptions=recording.corruptions, ignored=ignored)
+            frames = score_frames(evaluation, examples, segment, recording.masks, ignored)
             for example, prediction in stack.enter_context(closing(frames)):
                 if results and prediction:
                     results.write(example, prediction)
@@ -196,6 +200,7 @@ def _key(recording: Recording, source: str, engine: str) -> dict[str, str]:
     masks = sorted(recording.labels.glob('*.png')) if isinstance(recording.labels, Path) else []
     frames = sorted(recording.frames.iterdir()) if recording.frames.is_dir() else [recording.frames]
     weights = find_weights(str(recording.engine.get('weights', DEFAULT_WEIGHTS)))
+    files = {'groups': recording.engine.get('class_groups'), 'ignore_mask': recording.ignore_mask}
     return {
         'source': source,
         'frames': _digest(map(_change, frames)),
@@ -205,6 +210,7 @@ def _key(recording: Recording, source: str, engine: str) -> dict[str, str]:
         'versions': recording.versions,
         **({'map': recording.masks.description} if recording.masks else {}),
         **({'corruptions': 'scored'} if recording.corruptions else {}),
+        **{name: file_digest(Path(file))[:12] for name, file in files.items() if file},
         'results': f'{recording.worst} worst frames, {"a bag" if recording.output else "no bag"}',
     }
 

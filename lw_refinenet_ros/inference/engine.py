@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
     from lw_refinenet_ros.image.encodings import Order
 
-__all__ = ['DEVICES', 'ENGINES', 'PRECISIONS', 'Engine', 'EngineError', 'Job', 'Pixels']
+__all__ = ['CLASSES', 'DEVICES', 'ENGINES', 'PRECISIONS', 'Engine', 'EngineError', 'Job', 'Pixels']
 
 DEVICES = ('auto', 'cuda', 'cpu')
 ENGINES = ('auto', 'torch', 'openvino')
 PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16', 'int8')
 
 Pixels = NDArray[np.uint8]
+CLASSES: Pixels = np.arange(256, dtype=np.uint8)  # each class as itself
 
 
 class EngineError(ValueError):
@@ -72,6 +73,7 @@ class Engine(Protocol):
         images: Sequence[Pixels],
         labels: Sequence[Pixels],
         confidences: Sequence[Pixels] | None,
+        ids: Pixels = CLASSES,
     ) -> None:
         """Segment a batch of images, `job.batch` of each array.
 
@@ -80,5 +82,6 @@ class Engine(Protocol):
             images: uint8 (H, W, 3), C-contiguous and writable, though never written.
             labels: uint8 (H, W), C-contiguous; the class ids are written into them.
             confidences: the same for the confidence, or None if the job asks for none.
+            ids: uint8 (256,), what is written for each class.
 
         """

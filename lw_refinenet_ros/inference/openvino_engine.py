@@ -12,7 +12,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from lw_refinenet_ros.inference.engine import PRECISIONS, EngineError, Job, Pixels
+from lw_refinenet_ros.inference.engine import CLASSES, PRECISIONS, EngineError, Job, Pixels
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.inference.upsample import upsample
 from lw_refinenet_ros.model.network import drop_tensors
@@ -94,6 +94,7 @@ class OpenVINOEngine:
         images: Sequence[Pixels],
         labels: Sequence[Pixels],
         confidences: Sequence[Pixels] | None,
+        ids: Pixels = CLASSES,
     ) -> None:
         """Segment a batch: one image is read where it lies and its results are written in place."""
         request = self._request(job)
@@ -102,7 +103,7 @@ class OpenVINOEngine:
         logits, nearest = (request.get_tensor(name).data for name in ('logits', 'nearest'))
         for index, label in enumerate(labels):
             confidence = confidences[index] if confidences else None
-            upsample(logits[index], nearest[index], label, confidence, self._card.temperature)
+            upsample(logits[index], nearest[index], label, confidence, self._card.temperature, ids)
 
     def _input(self, job: Job, images: Sequence[Pixels]) -> Pixels:
         """Return the graph's input: the image itself, if it is one and of the network's size."""

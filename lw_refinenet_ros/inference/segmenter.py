@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.image.as_image import as_image
 from lw_refinenet_ros.image.encodings import ORDERS
 from lw_refinenet_ros.image.painting import paint_label, paint_mask, paint_overlay
 from lw_refinenet_ros.inference.choice import make_engine
-from lw_refinenet_ros.inference.engine import Engine, EngineError, Job, Pixels
+from lw_refinenet_ros.inference.engine import CLASSES, Engine, EngineError, Job, Pixels
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 from lw_refinenet_ros.model.network import enlarged
 from lw_refinenet_ros.model.weights import load_model
@@ -25,6 +26,7 @@ from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from lw_refinenet_ros.class_groups import ClassGroups
     from lw_refinenet_ros.image.encodings import Order
     from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.model.network import Network
@@ -82,14 +84,16 @@ class Segmenter:
 
     Attributes:
         card: of the weights file.
-        labels: names and colours of the classes.
+        labels: names and colours of the classes, or of their groups.
+        groups: of the classes, which take their place; None without.
         engine: what runs the network.
 
     """
 
-    def __init__(self, engine: Engine, card: Card) -> None:
-        self.engine, self.card = engine, card
-        self.labels = card.labels
+    def __init__(self, engine: Engine, card: Card, groups: ClassGroups | None = None) -> None:
+        self.engine, self.card, self.groups = engine, card, groups
+        self.labels = card.labels if groups is None else groups.labels
+        self._ids = CLASSES if groups is None else groups.ids(card.labels)
 
     def __repr__(self) -> str:
         return f'<Segmenter {self.card.architecture}, {self.labels.name}, {self.engine.description}>'
@@ -103,6 +107,7 @@ class Segmenter:
         engine: str = 'auto',
         precision: str = 'auto',
         threads: int = 0,
+        class_groups: str | os.PathLike[str] | None = None,
     ) -> Segmenter:
         """Load weights and choose an engine.
 
@@ -112,14 +117,22 @@ class Segmenter:
             engine: 'auto', 'torch' or 'openvino'.
             precision: 'auto', 'fp32', 'bf16', 'fp16' or 'int8' (weights with its ranges).
             threads: of the CPU; 0 is all cores.
+            class_groups: a YAML file of groups that take the place of the classes, see `ClassGroups`.
 
         Raises:
             WeightsError: the weights cannot be used.
             EngineError: this machine cannot do what was asked for.
+            ValueError: the groups cannot be used.
 
         """
+        groups = read_groups(class_groups)
         network, card = load_model(weights)
-        return cls.build(network, card, device=device, engine=engine, precision=precision, threads=threads)
+        if groups is not None:
+            groups.ids(card.labels)  # before an engine is made for nothing
+        segmenter = cls.build(
+            network, card, device=device, engine=engine, precision=precision, threads=threads
+        )
+        return segmenter.grouped(groups)
 
     @classmethod
     def build(
@@ -154,6 +167,15 @@ class Segmenter:
             network, card, device=device, engine=engine, precision=precision, threads=threads
         )
         return cls(chosen, card)
+
+    def grouped(self, groups: ClassGroups | None) -> Segmenter:
+        """Return a segmenter on the same engine whose results have groups in place of the classes.
+
+        Raises:
+            ValueError: a member of a group is none of the classes.
+
+        """
+        return self if groups == self.groups else type(self)(self.engine, self.card, groups)
 
     def job(
         self,
@@ -227,7 +249,7 @@ class Segmenter:
             if label.shape != size or label.dtype != np.uint8 or not label.flags.c_contiguous:
                 raise ValueError(f'out is {label.dtype} {label.shape}; contiguous uint8 {size} is needed')
         confidences = [np.empty(size, np.uint8) for _ in images] if job.confidence else None
-        self.engine.run(job, [_packed(image) for image in images], labels, confidences)
+        self.engine.run(job, [_packed(image) for image in images], labels, confidences, self._ids)
         return [
             Segmentation(image, job.order, label, confidences[index] if confidences else None, self.labels)
             for index, (image, label) in enumerate(zip(images, labels))

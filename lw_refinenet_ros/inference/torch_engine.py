@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+import cv2
 import torch
 
-from lw_refinenet_ros.inference.engine import EngineError, Job
+from lw_refinenet_ros.inference.engine import CLASSES, EngineError, Job
 from lw_refinenet_ros.inference.passes import classify, normalise, resize
 from lw_refinenet_ros.model.network import drop_tensors
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference, tracing
@@ -68,11 +69,12 @@ class TorchEngine:
         images: Sequence[Pixels],
         labels: Sequence[Pixels],
         confidences: Sequence[Pixels] | None,
+        ids: Pixels = CLASSES,
     ) -> None:
         """Segment a batch; only what was asked for comes back from the device."""
-        ids, certainties = self._infer(job, _stack([torch.from_numpy(image) for image in images]))
-        for label, row in zip(labels, ids):
-            torch.from_numpy(label).copy_(row)
+        classes, certainties = self._infer(job, _stack([torch.from_numpy(image) for image in images]))
+        for label, row in zip(labels, classes):
+            cv2.LUT(row.cpu().numpy(), ids, dst=label)
         if confidences is not None and certainties is not None:
             for confidence, row in zip(confidences, certainties):
                 torch.from_numpy(confidence).copy_(row)

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from lw_refinenet_ros.inference.engine import CLASSES
+
 __all__ = ['upsample']
 
 CHUNK = 1 << 15  # pixels blended at a time: what a core's cache holds
@@ -66,6 +68,7 @@ def upsample(
     label: npt.NDArray[np.uint8],
     confidence: npt.NDArray[np.uint8] | None = None,
     temperature: float = 1.0,
+    ids: npt.NDArray[np.uint8] = CLASSES,
 ) -> None:
     """Write argmax and confidence of the bilinearly upsampled logits (half-pixel centres).
 
@@ -75,12 +78,13 @@ def upsample(
         label: uint8 (H, W), C-contiguous, of any size; the class ids are written there.
         confidence: the same for round(255 max softmax(logits / temperature)); None if it is not wanted.
         temperature: of the softmax.
+        ids: uint8 (256,), what is written for each class.
 
     """
     rows, columns = (_axis(*sizes) for sizes in zip(label.shape, nearest.shape))
     padded = np.pad(nearest, 1, mode='edge')
     corner = padded[:-1, :-1]
-    np.take(np.take(corner, columns.cell, 1), rows.cell, 0, out=label, mode='clip')
+    np.take(np.take(ids[corner], columns.cell, 1), rows.cell, 0, out=label, mode='clip')
     open_ = (corner != padded[:-1, 1:]) | (corner != padded[1:, :-1]) | (corner != padded[1:, 1:])
     if confidence is not None:
         logits = logits / np.float32(temperature)
@@ -92,7 +96,7 @@ def upsample(
     step = max(CHUNK // (len(rows.pixels) * len(columns.pixels)), 1)
     for first in range(0, i.size, step):
         chunk = slice(first, first + step)
-        _blend(logits, rows, columns, i[chunk], j[chunk], label, confidence)
+        _blend(logits, rows, columns, i[chunk], j[chunk], label, confidence, ids)
 
 
 def _confidence(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -111,6 +115,7 @@ def _blend(
     j: npt.NDArray[np.intp],
     label: npt.NDArray[np.uint8],
     confidence: npt.NDArray[np.uint8] | None,
+    ids: npt.NDArray[np.uint8],
 ) -> None:
     """Write the pixels of the cells (i, j), blending their corners."""
     classes, _, width = logits.shape
@@ -123,13 +128,13 @@ def _blend(
     edges = top + (bottom - top) * down  # (C, 2, rows, cells)
     start, slope = edges[:, 0, :, None], (edges[:, 1] - edges[:, 0])[:, :, None]
     best = slope[0] * across + start[0]  # (rows, columns, cells)
-    winner = np.zeros(best.shape, np.uint8)
+    winner = np.full(best.shape, ids[0])
     blended, higher = np.empty_like(best), np.empty(best.shape, np.bool_)
     for index in range(1, classes):
         np.multiply(slope[index], across, out=blended)
         np.add(blended, start[index], out=blended)
         np.greater(blended, best, out=higher)
-        np.putmask(winner, higher, index)
+        np.putmask(winner, higher, ids[index])
         np.maximum(best, blended, out=best)
     offsets = (np.take(rows.pixels, i, 1) * label.shape[1])[:, None] + np.take(columns.pixels, j, 1)
     label.reshape(-1)[offsets] = winner

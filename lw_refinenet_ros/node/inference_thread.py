@@ -15,6 +15,7 @@ import numpy as np
 
 from lw_refinenet_ros.image.encodings import ORDERS, color_image
 from lw_refinenet_ros.image.frame import Frame, FrameError
+from lw_refinenet_ros.image.ignore_mask import misfit, unlabel
 from lw_refinenet_ros.image.rotation import rotate
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.node.diagnostics import SUPERSEDED, WARMING_UP
@@ -24,6 +25,7 @@ from lw_refinenet_ros.node.process.malloc import give_back_freed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from lw_refinenet_ros.class_groups import ClassGroups
     from lw_refinenet_ros.inference.engine import Job, Pixels
     from lw_refinenet_ros.inference.segmenter import Segmentation
     from lw_refinenet_ros.node.camera import Arrival, Camera
@@ -129,6 +131,10 @@ class InferenceThread:
         """Serve with another model from the next frame on."""
         self.call(lambda: self._replace(model))
 
+    def group(self, groups: ClassGroups | None) -> None:
+        """Put groups in the place of the classes from the next frame on."""
+        self.call(lambda: self._group(groups))
+
     def jobs(self) -> list[Job]:
         """Return the jobs of the cameras' last frames, each alone and as batches."""
         return [
@@ -144,6 +150,11 @@ class InferenceThread:
         self._announce(model)
         replaced.segmenter.close()
         threading.Thread(target=give_back_freed, daemon=True).start()  # frames need not wait for it
+
+    def _group(self, groups: ClassGroups | None) -> None:
+        if groups != self._model.segmenter.groups:
+            self._model.segmenter = self._model.segmenter.grouped(groups)
+            self._announce(self._model)
 
     def _warm_up(self, size: tuple[int, int]) -> None:
         """Compile for images of the size that the network sees, until the first frame comes."""
@@ -198,7 +209,8 @@ class InferenceThread:
             camera.statistics.count('unwatched')
             return None
         frame = camera.parse(arrival.cdr)
-        _check_ignored(frame, settings.ignored)
+        if fault := misfit(settings.ignored, (frame.height, frame.width)):
+            raise FrameError(fault, 'ignore_mask')
         image, order = color_image(frame)
         if 'points' in wanted:
             camera.outputs.points.expect(frame.stamp_ns)
@@ -241,23 +253,12 @@ class InferenceThread:
         camera, stages_ms = view.camera, view.stages_ms
         if result.confidence is not None and settings.min_confidence > 0:
             result.label[result.confidence < settings.min_confidence * 255] = UNLABELLED
-        if settings.ignored is not None:
-            np.maximum(result.label, settings.ignored, out=result.label)  # UNLABELLED is the highest id
+        unlabel(result.label, settings.ignored)
         camera.outputs.publish(view.wanted, view.frame, result, settings)
         stages_ms['publish'], total_ms = _ms_since(started), _ms_since(view.arrival.received)
         stages_ms |= {'wait': total_ms - sum(stages_ms.values()), 'total': total_ms}
         age_ms = (camera.now_ns() - view.frame.stamp_ns) / 1e6
         camera.statistics.segmented({} if view.is_new else stages_ms, batch=batch, age_ms=age_ms)
-
-
-def _check_ignored(frame: Frame, ignored: Pixels | None) -> None:
-    """Refuse a frame that the `ignore_mask` does not fit."""
-    if ignored is not None and ignored.shape != (frame.height, frame.width):
-        height, width = ignored.shape
-        raise FrameError(
-            f'ignore_mask is {width}x{height}, the image {frame.width}x{frame.height}: give one of its size',
-            'ignore_mask',
-        )
 
 
 def _batches(views: list[_View]) -> Iterator[list[_View]]:

@@ -8,10 +8,10 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-from lw_refinenet_ros.image.label_png import read_label_png
+from lw_refinenet_ros.class_groups import read_groups
+from lw_refinenet_ros.image.ignore_mask import read_ignore_mask
 from lw_refinenet_ros.image.rotation import ROTATIONS
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
 from lw_refinenet_ros.labels import UNLABELLED_NAME
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
     from lw_refinenet_ros.inference.engine import Pixels
+    from lw_refinenet_ros.labels import LabelSet
 
-__all__ = ['PARAMETERS', 'TRANSPORTS', 'Parameter', 'Settings', 'declare', 'read_ignored', 'refusal', 'usage']
+__all__ = ['PARAMETERS', 'TRANSPORTS', 'Parameter', 'Settings', 'declare', 'read_files', 'refusal', 'usage']
 
 TRANSPORTS = ('raw', 'compressed')
 USAGE = (
@@ -32,6 +33,7 @@ USAGE = (
 )
 NO_TYPE = 'an empty list has no type in ROS; write [""]'
 BY_IMAGE = '0 keeps the aspect ratio; both 0 keep the size, enlarged if smaller than the training images.'
+FILES = {'ignore_mask': 'ignored', 'class_groups': 'groups'}  # and the name of what is read from them
 OF_CLASSES = {'overlay_classes': 'all', 'mask_classes': 'none'}  # and what [""] stands for
 CAMERA_NAME = re.compile(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', re.ASCII)
 
@@ -67,6 +69,11 @@ PARAMETERS = (
     ),
     Parameter('image_transport', 'raw', 'Transport of the images.', choices=TRANSPORTS, read_only=True),
     Parameter('autostart', True, 'Configure and activate without a lifecycle manager.', read_only=True),
+    Parameter(
+        'class_groups',
+        '',
+        "YAML of groups of the weights' classes that take their place in all outputs; '' keeps the classes.",
+    ),
     Parameter('network_height', 0, f'Input height of the network in pixels; {BY_IMAGE}', (0, MAX_SIDE)),
     Parameter('network_width', 0, f'Input width of the network in pixels; {BY_IMAGE}', (0, MAX_SIDE)),
     Parameter(
@@ -128,19 +135,15 @@ class Settings:
         return self.network_height, self.network_width
 
 
-def read_ignored(path: str) -> Pixels | None:
-    """Read an `ignore_mask`: uint8 (H, W), 255 where it is not 0, else 0; None without a path.
+def read_files(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what the files hold that some values name, by the names of `FILES`.
 
     Raises:
-        ValueError: it cannot be read, or is not such a PNG as labels are.
+        ValueError: one cannot be read or used.
 
     """
-    if not path:
-        return None
-    try:
-        return np.where(read_label_png(path), np.uint8(255), np.uint8(0))
-    except (ValueError, OSError) as error:
-        raise ValueError(f'ignore_mask: {error}; use a greyscale PNG') from error
+    read = {'ignore_mask': read_ignore_mask, 'class_groups': read_groups}
+    return {FILES[name]: read[name](values[name]) for name in FILES if name in values}
 
 
 def usage() -> str:
@@ -174,12 +177,12 @@ def declare(node: Node) -> dict[str, Any]:
     return values
 
 
-def refusal(values: dict[str, Any], class_names: tuple[str, ...] | None) -> str:
-    """Return why a set of values is refused, or an empty string.
+def refusal(values: dict[str, Any], classes: LabelSet | None) -> str:
+    """Return why a set of values is refused, or an empty string; a ValueError says why as well.
 
     Args:
-        values: of all parameters, as they would be.
-        class_names: of the weights in use; None while there are none.
+        values: of all parameters, as they would be, with `FILES` as read.
+        classes: of the weights in use; None while there are none.
 
     """
     for parameter in PARAMETERS:
@@ -198,9 +201,16 @@ def refusal(values: dict[str, Any], class_names: tuple[str, ...] | None) -> str:
         for camera in cameras:
             if not CAMERA_NAME.fullmatch(camera):
                 return f'cameras: {camera!r} cannot be part of a topic: use letters, digits and _'
-    if class_names is not None:
+    if classes is not None:
+        names, groups = classes.names, values['groups']
+        if groups is not None:
+            try:
+                groups.ids(classes)
+            except ValueError as error:
+                return f'class_groups: {error}'
+            names = groups.labels.names
         for name, empty in OF_CLASSES.items():
-            known = class_names if name == 'overlay_classes' else (*class_names, UNLABELLED_NAME)
+            known = names if name == 'overlay_classes' else (*names, UNLABELLED_NAME)
             unknown = [repr(each) for each in values[name] if each and each not in known]
             if unknown:
                 there = f'[""] is {empty}, there are {", ".join(known)}'

@@ -21,10 +21,11 @@ from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from lw_refinenet_ros.node.camera import Camera
 from lw_refinenet_ros.node.candidate import Candidate, Weights, load_candidate, make_segmenter
 from lw_refinenet_ros.node.diagnostics import READY, WARMING_UP, build_status
+from lw_refinenet_ros.node.enable_service import offer_enable
 from lw_refinenet_ros.node.inference_thread import InferenceThread
 from lw_refinenet_ros.node.label_info import LabelPublishers
 from lw_refinenet_ros.node.model_swap import Model, ModelSwap, Request, State
-from lw_refinenet_ros.node.parameters import PARAMETERS, Settings, declare, read_ignored, refusal
+from lw_refinenet_ros.node.parameters import PARAMETERS, Settings, declare, read_files, refusal
 from lw_refinenet_ros.node.process.fast_dds import fitting_profile
 from lw_refinenet_ros.node.process.malloc import give_back_freed, keep_large_allocations
 from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
@@ -36,10 +37,12 @@ from lw_refinenet_ros.one_line import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from lw_refinenet_ros.labels import LabelSet
+
 __all__ = ['SegmentationNode', 'main']
 
 ENGINE_PARAMETERS = ('device', 'engine', 'precision', 'threads')
-MODEL_PARAMETERS = ('weights', 'overlay_classes', 'mask_classes')
+MODEL_PARAMETERS = ('weights', 'class_groups', 'overlay_classes', 'mask_classes')
 DIAGNOSTICS_PERIOD_S = 1.0
 SWITCH_S = 0.0005  # Python's default of 5 ms, some dozen times a frame, stalls it beside a warm-up
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -66,6 +69,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             DIAGNOSTICS_PERIOD_S, self._supervise, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
         self.add_on_set_parameters_callback(self._set_parameters)
+        offer_enable(self)
 
     @property
     def autostart(self) -> bool:
@@ -77,13 +81,14 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights and create the publishers; compiling is left to the inference thread."""
         try:
-            self._values = self._values | {'ignored': read_ignored(self._values['ignore_mask'])}
+            self._values = self._values | read_files(self._values)
             self._fault = refusal(self._values, None)
             if not self._fault:
                 candidate = load_candidate(self._values['weights'])
-                self._fault = refusal(self._values, candidate.card.labels.names)
+                self._fault = refusal(self._values, candidate.card.labels)
             if not self._fault:
                 segmenter = make_segmenter(candidate, self._engine_options())
+                segmenter = segmenter.grouped(self._values['groups'])
         except ValueError as error:
             self._fault = str(error)
         except Exception as error:  # rclpy would swallow it
@@ -179,12 +184,12 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
 
     def _apply(self, changes: list[Parameter]) -> str:
         """Apply changes to the parameters, and begin a change of the model; return why not, or ''."""
-        values = self._values | {p.name: p.value for p in changes}
-        if any(p.name == 'ignore_mask' for p in changes):
-            values['ignored'] = read_ignored(values['ignore_mask'])
-        is_swap = any(p.name == 'weights' for p in changes) and self._swap.state is not State.ROLLING_BACK
+        given = {p.name: p.value for p in changes}
+        values = self._values | given
+        values |= read_files(given if self._inference is not None else values)
+        is_swap = 'weights' in given and self._swap.state is not State.ROLLING_BACK
         candidate = self._candidate(values['weights']) if is_swap else self._swap.coming
-        reason = refusal(values, self._class_names(candidate))
+        reason = refusal(values, self._classes(candidate))
         if reason:
             return reason
         if self._inference is None:
@@ -194,6 +199,8 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         elif candidate is not None and candidate is not self._swap.coming:
             request = Request(candidate, self._engine_options(), self._settings, self._inference.jobs)
             self._swap.begin(request, {name: self._values[name] for name in MODEL_PARAMETERS})
+        if self._inference is not None and candidate is None:  # else the model to come is grouped
+            self._inference.group(values['groups'])
         self._values = values
         return ''
 
@@ -204,22 +211,23 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             return coming
         return None if serving is not None and serving.weights == requested else load_candidate(weights)
 
-    def _class_names(self, candidate: Candidate | None) -> tuple[str, ...] | None:
+    def _classes(self, candidate: Candidate | None) -> LabelSet | None:
         """Return the classes of a candidate, else of the model that serves, if there is one."""
         if candidate is not None:
-            return candidate.card.labels.names
-        return self._swap.serving.segmenter.labels.names if self._swap.serving is not None else None
+            return candidate.card.labels
+        return self._swap.serving.segmenter.card.labels if self._swap.serving is not None else None
 
     def _end_swap(self) -> None:
         """Pass a model that is ready to the inference thread; roll the parameters back if it failed."""
         model = self._swap.finish()
         if model is not None and self._inference is not None:
+            model.segmenter = model.segmenter.grouped(self._values['groups'])
             self._inference.serve(model)
         if self._swap.state is not State.FAILED:
             return
         with self._swap.rolling_back() as fallback:
             values = {'weights': fallback['weights']}
-            if refusal(self._values | values, self._class_names(None)):
+            if refusal(self._values | values, self._classes(None)):
                 values = fallback
             self.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()])
         self.get_logger().error(f'{self._swap.fault}; {fallback["weights"]!r} keeps serving')
@@ -229,8 +237,9 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         segmenter = model.segmenter
         if self._label_publishers is not None:
             self._label_publishers.publish(segmenter.labels)
+        grouped = f' in {len(segmenter.labels.names)} groups' if segmenter.groups else ''
         self.get_logger().info(
-            f'{segmenter.card.architecture} with {segmenter.card.num_classes} classes '
+            f'{segmenter.card.architecture} with {segmenter.card.num_classes} classes{grouped} '
             f'from {model.weights.name!r} on {segmenter.engine.description}'
         )
 

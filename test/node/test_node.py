@@ -80,6 +80,45 @@ def test_the_mask_is_255_for_its_classes_from_the_next_frame_on(node, segmenter,
     assert node.set(mask_classes=[''])[0].successful
 
 
+def test_groups_take_the_place_of_the_classes_from_the_next_frame_on(node, segmenter, street, tmp_path):
+    ids = np.array([255, 1, 0], np.uint8)
+    (tmp_path / 'groups.yaml').write_text(
+        '{name: two, classes: [{name: lethal, color: [255, 0, 0], of: [car]}, '
+        '{name: ground, color: [0, 255, 0], of: [road]}]}'
+    )
+
+    def await_names(*names):
+        def there():
+            messages = node.received['label_names']
+            return messages and [e['name'] for e in json.loads(messages[-1].data)['classes']] == [*names]
+
+        node.spin_until(there, f'label names {names}')
+
+    assert node.set(class_groups=str(tmp_path / 'groups.yaml'))[0].successful
+    await_names('lethal', 'ground', 'unlabelled')
+    label = pixels_of(node.answer('label', street, STAMP + 40))
+    np.testing.assert_array_equal(label, ids[segmenter.segment(street).label])
+    assert node.set(mask_classes=['ground'])[0].successful
+    mask = pixels_of(node.answer('mask', street, STAMP + 41))
+    np.testing.assert_array_equal(mask, np.where(label == 1, 255, 0))
+    refused = {'mask_classes': ['road'], 'class_groups': str(tmp_path / 'none.yaml')}
+    assert not any(result.successful for result in node.set(**refused))
+    (result,) = node.set(class_groups='')
+    assert result.reason.startswith("mask_classes: no class is called 'ground'")
+    assert node.set_atomically(class_groups='', mask_classes=['']).successful
+    await_names('sky', 'road', 'car', 'unlabelled')
+    label = pixels_of(node.answer('label', street, STAMP + 42))
+    np.testing.assert_array_equal(label, segmenter.segment(street).label)
+
+
+def test_the_service_enable_sets_the_parameter(node):
+    SetBool = pytest.importorskip('std_srvs.srv', reason='std_srvs is not installed').SetBool  # noqa: N806
+    for value in (False, True):
+        answer = node.call(SetBool, 'enable', SetBool.Request(data=value))
+        assert (answer.success, answer.message) == (True, '')
+        assert node.get('enabled')[0].bool_value is value
+
+
 @pytest.mark.parametrize(('degrees', 'quarters'), [(90, 3), (180, 2), (270, 1)])
 def test_a_rotated_image_is_seen_upright_and_its_results_come_back_as_the_camera_sees(
     node, segmenter, street, degrees, quarters
@@ -133,7 +172,7 @@ def test_confidence_is_the_segmenters(node, segmenter, street):
 
 
 def test_label_names_are_latched_and_list_the_unlabelled(node):
-    message = node.spin_until(lambda: node.received['label_names'], 'label names')[0]
+    message = node.spin_until(lambda: node.received['label_names'], 'label names')[-1]
     named = {entry['id']: entry['name'] for entry in json.loads(message.data)['classes']}
     assert named == {0: 'sky', 1: 'road', 2: 'car', 255: 'unlabelled'}
 

@@ -7,10 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import cv2
 import numpy as np
 import torch
 
 from lw_refinenet_ros.inference.cuda.pinned_memory import PinnedBuffer
+from lw_refinenet_ros.inference.engine import CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -109,7 +111,11 @@ class CapturedJob:
         return [buffer for buffer in (self.labels, self.confidences) if buffer]
 
     def run(
-        self, images: Sequence[Pixels], labels: Sequence[Pixels], confidences: Sequence[Pixels] | None
+        self,
+        images: Sequence[Pixels],
+        labels: Sequence[Pixels],
+        confidences: Sequence[Pixels] | None,
+        ids: Pixels = CLASSES,
     ) -> None:
         """Segment a batch, as `Engine.run` does."""
         for buffer, image in zip(self.frames.host, images):
@@ -118,9 +124,14 @@ class CapturedJob:
             self._graph.replay()
             self._done.record()
         self._done.synchronize()
-        for results, outputs in zip(self._results, (labels, confidences or ())):
-            for output, buffer in zip(outputs, results.host):
-                np.copyto(output, buffer)
+        for label, buffer in zip(labels, self.labels.host):
+            if ids is CLASSES:
+                np.copyto(label, buffer)
+            else:
+                cv2.LUT(buffer, ids, dst=label)
+        if self.confidences and confidences:
+            for confidence, buffer in zip(confidences, self.confidences.host):
+                np.copyto(confidence, buffer)
 
     def median_ms(self, frames: int) -> float:
         """Return the median time of a run from and to memory of the host, over so many frames."""

@@ -15,7 +15,7 @@ from lw_refinenet_ros.inference.cuda import torch_kernels
 from lw_refinenet_ros.inference.cuda.captured_job import CapturedJob, CaptureError, in_background, in_recorder
 from lw_refinenet_ros.inference.cuda.fusion import fuse, replace_kernels
 from lw_refinenet_ros.inference.cuda.kernels import choose_kernels
-from lw_refinenet_ros.inference.engine import EngineError
+from lw_refinenet_ros.inference.engine import CLASSES, EngineError
 from lw_refinenet_ros.model.network import drop_tensors
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference, tracing
 
@@ -114,6 +114,7 @@ class CudaEngine:
         images: Sequence[Pixels],
         labels: Sequence[Pixels],
         confidences: Sequence[Pixels] | None,
+        ids: Pixels = CLASSES,
     ) -> None:
         """Segment a batch, or its images one by one where the device has no memory for all at once.
 
@@ -124,7 +125,7 @@ class CudaEngine:
         """
         if job not in self._too_large:
             try:
-                self._attempt(_what(job), lambda: self._prepare(job).run(images, labels, confidences))
+                self._attempt(_what(job), lambda: self._prepare(job).run(images, labels, confidences, ids))
             except _OutOfMemoryError:
                 if job.batch == 1:
                     raise
@@ -134,7 +135,7 @@ class CudaEngine:
         single = replace(job, batch=1)
         for index in range(job.batch):
             one = slice(index, index + 1)
-            self.run(single, images[one], labels[one], confidences[one] if confidences else None)
+            self.run(single, images[one], labels[one], confidences[one] if confidences else None, ids)
 
     def close(self) -> None:
         """Free the device's memory, in the recorder's thread and without waiting for it."""
