@@ -27,10 +27,15 @@ ARGUMENTS = {
     ),
     'depth': ('', 'Depth topic, for ~/points. Empty: /depth, or /{camera}/depth with several cameras.'),
     'camera_info': ('', 'camera_info topic, for ~/points. Empty: as for depth.'),
+    'depth_camera_info': (
+        '',
+        'camera_info topic of depth that is not aligned to the image. Empty: as for depth.',
+    ),
     'points': ('', 'Cloud topic, for ~/points without depth. Empty: as for depth.'),
     'cameras': ('', 'Names of several cameras, separated by commas. Empty: as in params_file.'),
     'image_transport': ('', 'raw, or compressed for the topic with /compressed. Empty: as in params_file.'),
     'weights': ('', 'Weights file, or name of shipped weights. Empty: as in params_file.'),
+    'class_groups': ('', 'YAML of groups of the classes. Empty: as in params_file.'),
     'device': ('', 'auto, cuda or cpu. Empty: as in params_file.'),
     'params_file': (str(CONFIG / 'segmentation.yaml'), 'Parameter file of the node.'),
     'autostart': (
@@ -42,6 +47,13 @@ ARGUMENTS = {
     'log_level': ('info', 'Log level of the node: debug, info, warn, error or fatal.'),
     'rviz': ('false', 'Show the camera, the overlay and the class colours in RViz.'),
 }
+INPUTS = {  # and their topics
+    'depth': 'depth',
+    'depth_camera_info': 'depth/camera_info',
+    'camera_info': 'camera_info',
+    'points': 'points',
+}
+OF_NODE = ('weights', 'class_groups', 'device', 'image_transport')
 BOOLEAN = ['true', 'false', 'True', 'False']
 CHOICES = {
     'autostart': [*BOOLEAN, ''],
@@ -89,7 +101,7 @@ def start(context):
     except ValueError as error:
         raise RuntimeError(f'params_file: {error}') from error
     cameras = [name.strip() for name in values['cameras'].split(',') if name.strip()]
-    parameters = {name: values[name] for name in ('weights', 'device', 'image_transport') if values[name]}
+    parameters = {name: values[name] for name in OF_NODE if values[name]}
     if cameras:
         parameters['cameras'] = cameras
     else:
@@ -100,10 +112,10 @@ def start(context):
     use_sim_time = parameters.get('use_sim_time', files.value('/' + '/'.join(path), 'use_sim_time'))
     images = camera_images(values['image'], cameras)
     remappings = images | {
-        f'{name}/{kind}' if name else kind: values[kind].replace('{camera}', name)
-        for kind in ('depth', 'camera_info', 'points')
+        f'{name}/{topic}' if name else topic: values[argument].replace('{camera}', name)
+        for argument, topic in INPUTS.items()
         for name in cameras or ['']
-        if values[kind]
+        if values[argument]
     }
     check([*cameras, *remappings.values(), namespace or '/'])
     node = Node(

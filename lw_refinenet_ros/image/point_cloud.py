@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A labelled point for every pixel: depth through a pinhole camera, colours and labels beside it."""
+"""Labelled points: depth through a pinhole camera, with the colours and labels of an image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +16,16 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.image.encodings import Order
     from lw_refinenet_ros.image.frame import Frame
 
-__all__ = ['DEPTH_ENCODINGS', 'POINT', 'Pinhole', 'metres', 'paint', 'project']
+__all__ = [
+    'DEPTH_ENCODINGS',
+    'POINT',
+    'Pinhole',
+    'metres',
+    'pack_class',
+    'pack_color',
+    'project',
+    'write_points',
+]
 
 # Metres in the optical frame (x right, y down, z ahead), the colour as PCL packs it, and what the pixels of
 # the label and confidence images say: 16 bits each keep the floats aligned without padding.
@@ -80,13 +90,13 @@ def metres(frame: Frame) -> npt.NDArray[np.float32]:
     return depth
 
 
-def project(depth: npt.NDArray[np.float32], camera: Pinhole, points: npt.NDArray[np.void]) -> None:
+def project(depth: npt.NDArray[np.float32], camera: Pinhole, xyz: npt.NDArray[np.float32]) -> None:
     """Write x, y and z of every pixel's point.
 
     Args:
         depth: float32 (H, W), metres along the optical axis, NaN where unknown: then all three are NaN.
         camera: that saw them.
-        points: `POINT` (H, W).
+        xyz: float32 (3, H, W).
 
     Raises:
         ValueError: the depths are of another size than the camera's images.
@@ -99,30 +109,42 @@ def project(depth: npt.NDArray[np.float32], camera: Pinhole, points: npt.NDArray
         )
     across = ((np.arange(width) - camera.cx) / camera.fx).astype(np.float32)
     down = ((np.arange(height) - camera.cy) / camera.fy).astype(np.float32)
-    np.multiply(depth, across, out=points['x'])
-    np.multiply(depth, down[:, None], out=points['y'])
-    points['z'] = depth
+    np.multiply(depth, across, out=xyz[0])
+    np.multiply(depth, down[:, None], out=xyz[1])
+    xyz[2] = depth
 
 
-def paint(
+def pack_color(image: npt.NDArray[np.uint8], order: Order) -> npt.NDArray[np.uint32]:
+    """Pack uint8 (H, W, 3) as PCL does, 0x00RRGGBB, uint32 (H, W)."""
+    if image.strides[1:] != (3, 1):
+        image = np.ascontiguousarray(image)
+    code = cv2.COLOR_RGB2BGRA if order == 'rgb' else cv2.COLOR_BGR2BGRA
+    packed: npt.NDArray[np.uint32] = cv2.cvtColor(image, code).view('<u4')[..., 0]
+    packed &= np.uint32(0xFFFFFF)  # with the fourth byte set, the float of these four could be NaN
+    return packed
+
+
+def pack_class(label: npt.NDArray[np.uint8], confidence: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """Pack label and confidence, uint8 (H, W), as the last two fields of `POINT`, uint32 (H, W)."""
+    zero = np.zeros_like(label)
+    packed: npt.NDArray[np.uint32] = cv2.merge([label, zero, confidence, zero]).view('<u4')[..., 0]
+    return packed
+
+
+def write_points(
     points: npt.NDArray[np.void],
-    image: npt.NDArray[np.uint8],
-    order: Order,
-    label: npt.NDArray[np.uint8],
-    confidence: npt.NDArray[np.uint8],
+    xyz: npt.NDArray[np.float32],
+    color: npt.NDArray[np.uint32],
+    classes: npt.NDArray[np.uint32],
 ) -> None:
-    """Write colour, label and confidence of every pixel's point.
+    """Write whole points: `POINT` (H, W), C-contiguous.
 
     Args:
-        points: `POINT` (H, W), C-contiguous.
-        image: uint8 (H, W, 3).
-        order: of its channels, 'rgb' or 'bgr'.
-        label: uint8 (H, W), as is the confidence.
-        confidence: 0-255.
+        points: to be written.
+        xyz: float32 (3, H, W).
+        color: uint32 (H, W), of `pack_color`.
+        classes: uint32 (H, W), of `pack_class`.
 
     """
-    # 0x00RRGGBB in a float's four bytes, blue first; with the fourth set it could be NaN.
-    colour = points.view(np.uint8).reshape(*points.shape, POINT.itemsize)[..., 12:16]
-    colour[..., :3] = image[..., ::-1] if order == 'rgb' else image
-    colour[..., 3] = 0
-    points['label'], points['confidence'] = label, confidence
+    fields = points.view('<f4').reshape(*points.shape, POINT.itemsize // 4)
+    cv2.merge([*xyz, color.view('<f4'), classes.view('<f4')], fields)

@@ -68,7 +68,7 @@ class Camera:
         self._type = f'sensor_msgs/msg/{kind.__name__}'
         self._subscription = FollowingSubscription(node, kind, topic, self._receive)
         self.parse = parse_compressed_image if compressed else parse_image
-        self.outputs = CameraOutputs(node, prefix)
+        self.outputs = CameraOutputs(node, prefix, settings)
         self.statistics = Statistics()
         self._complaint = ''  # of the last second's worst frame
         self._enqueue: Callable[[Camera, Arrival], str] | None = None

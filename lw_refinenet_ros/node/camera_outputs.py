@@ -10,11 +10,15 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from lw_refinenet_ros.labels import UNLABELLED_NAME
+from lw_refinenet_ros.node.cloud_message import CloudWriter
+from lw_refinenet_ros.node.labelled_cloud import CloudOutputs
 from lw_refinenet_ros.node.outputs import ImageOutput, JpegOutput, header_of
 from lw_refinenet_ros.node.points import PointsOutput
 from lw_refinenet_ros.node.subscription import quality
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rclpy.lifecycle import LifecycleNode
     from rclpy.publisher import Publisher
 
@@ -36,13 +40,14 @@ class CameraOutputs:
     Args:
         node: that publishes.
         prefix: of the topics: the camera's name and a slash, or nothing.
+        settings: returns the present values of the parameters.
 
     Attributes:
         points: the labelled point cloud, with its own inputs.
 
     """
 
-    def __init__(self, node: LifecycleNode, prefix: str) -> None:
+    def __init__(self, node: LifecycleNode, prefix: str, settings: Callable[[], Settings]) -> None:
         self._node = node
         self._publishers: list[Publisher] = []
 
@@ -58,7 +63,9 @@ class CameraOutputs:
 
         self._images = {name: ImageOutput(publisher(Image, name), kind) for name, kind in IMAGES.items()}
         self._jpeg = JpegOutput(publisher(CompressedImage, JPEG))
-        self.points = PointsOutput(node, prefix, publisher(PointCloud2, POINTS))
+        of_points = [ImageOutput(publisher(Image, f'{POINTS}/{n}'), 'mono8') for n in ('label', 'confidence')]
+        clouds = CloudOutputs(CloudWriter(publisher(PointCloud2, POINTS)), *of_points)
+        self.points = PointsOutput(node, prefix, settings, clouds)
 
     @property
     def topics(self) -> list[str]:

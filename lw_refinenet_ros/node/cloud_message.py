@@ -33,12 +33,17 @@ FIELDS = [
 
 
 class CloudWriter:
-    """Publishes organised clouds of `POINT`, its memory used again."""
+    """Publishes clouds of `POINT`, its memory used again."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self._message = PointCloud2(fields=FIELDS, point_step=POINT.itemsize, is_dense=False)
         self._points: Points = np.empty((0, 0), POINT)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there are subscribers."""
+        return bool(self._publisher.get_subscription_count())
 
     def points(self, height: int, width: int) -> Points:
         """Return the memory of (height, width) points, to be filled before `publish`."""
@@ -66,27 +71,22 @@ class CloudWriter:
         return cloud
 
 
-def copy_xyz(cloud: PointCloud2, points: Points) -> None:
-    """Copy the coordinates of an organised cloud's points.
+def copy_xyz(cloud: PointCloud2, xyz: npt.NDArray[np.float32]) -> None:
+    """Copy the coordinates of a cloud's points; what is not finite becomes NaN.
 
     Args:
-        cloud: with fields x, y and z, 32 or 64 bits wide, a point for each pixel, in any frame.
-        points: `POINT` (H, W), to be written.
+        cloud: with fields x, y and z, 32 or 64 bits wide, in any frame.
+        xyz: float32 (3, height, width), to be written.
 
     Raises:
-        ValueError: it has other fields, another size or fewer bytes than its steps need.
+        ValueError: it has other fields, or fewer bytes than its steps need.
 
     """
-    height, width = points.shape
-    if (cloud.height, cloud.width) != (height, width):
-        raise ValueError(
-            f'the cloud is {cloud.width}x{cloud.height} points, the image {width}x{height}: it must have a '
-            'point for each pixel (RealSense: align_depth.enable and pointcloud.ordered_pc)'
-        )
+    height, width = cloud.height, cloud.width
     order = '>' if cloud.is_bigendian else '<'
     fields = {f.name: (order + TYPES.get(f.datatype, 'u2'), f.offset) for f in cloud.fields}
     step, row_step = cloud.point_step, cloud.row_step or cloud.point_step * width
-    for axis in 'xyz':
+    for axis, plane in zip('xyz', xyz):
         dtype, offset = fields.get(axis, ('u2', 0))
         if np.dtype(dtype).kind != 'f':
             raise ValueError(
@@ -97,8 +97,5 @@ def copy_xyz(cloud: PointCloud2, points: Points) -> None:
                 f'the cloud has {len(cloud.data)} bytes of data, its steps need more: send whole rows'
             )
         source: Any = np.ndarray((height, width), dtype, cloud.data, offset, (row_step, step))
-        points[axis] = source
-    unknown = ~(np.isfinite(points['x']) & np.isfinite(points['y']) & np.isfinite(points['z']))
-    if unknown.any():
-        for axis in 'xyz':
-            points[axis][unknown] = np.nan
+        plane[...] = source
+    xyz[:, ~np.isfinite(xyz.sum(0))] = np.nan

@@ -29,6 +29,7 @@ class DepthPairing(Generic[D, R]):
         self._depths: OrderedDict[int, D] = OrderedDict()  # by stamp, the latest last
         self._expected: deque[int] = deque(maxlen=KEPT)  # stamps of images in progress or waiting
         self._results: OrderedDict[int, R] = OrderedDict()
+        self._paired: set[int] = set()  # stamps of depths that were returned, and of their results
 
     @property
     def has_depth(self) -> bool:
@@ -41,6 +42,7 @@ class DepthPairing(Generic[D, R]):
             self._depths.clear()
             self._expected.clear()
             self._results.clear()
+            self._paired.clear()
 
     def clear_depths(self) -> None:
         """Forget the depths; results go on waiting."""
@@ -53,14 +55,15 @@ class DepthPairing(Generic[D, R]):
             self._expected.append(stamp_ns)
 
     def add_depth(self, stamp_ns: int, depth: D) -> bool:
-        """Keep a depth; return whether a result waits for it."""
+        """Keep a depth; return whether results are there that it may belong to."""
         with self._lock:
             self._depths[stamp_ns] = depth
             self._depths.move_to_end(stamp_ns)
             needed = {_nearest(stamp, self._depths) for stamp in self._expected}
             for spare in [stamp for stamp in self._depths if stamp not in needed][:-KEPT]:
                 del self._depths[spare]
-            return _partner(stamp_ns, self._results) is not None
+            self._paired &= {*self._depths, *self._results}
+            return bool(self._results)
 
     def add_result(self, stamp_ns: int, result: R) -> list[int | None]:
         """Keep a result.
@@ -75,26 +78,32 @@ class DepthPairing(Generic[D, R]):
             self._results[stamp_ns] = result
             while len(self._results) > KEPT:
                 missed, _ = self._results.popitem(last=False)
-                nearest = _nearest(missed, self._depths)
-                distances.append(None if nearest is None else abs(nearest - missed))
+                if missed not in self._paired:
+                    nearest = _nearest(missed, self._depths)
+                    distances.append(None if nearest is None else abs(nearest - missed))
         return distances
 
-    def pop_pairs(self) -> list[tuple[R, D]]:
-        """Return every result that has its depth, and forget it."""
+    def pop_pairs(self, tolerance_ns: int = TOLERANCE_NS) -> list[tuple[R, D]]:
+        """Return each depth that was not returned before with the nearest result.
+
+        Stamps within `TOLERANCE_NS` are of one exposure. Others may be `tolerance_ns` apart: such a depth is
+        returned once a result of its stamp or later has shown which one is the nearest.
+        """
         pairs = []
         with self._lock:
-            for stamp_ns in list(self._results):
-                partner = _partner(stamp_ns, self._depths)
-                if partner is not None:
-                    pairs.append((self._results.pop(stamp_ns), self._depths[partner]))
+            for stamp_ns, depth in self._depths.items():
+                nearest = _nearest(stamp_ns, self._results)
+                if nearest is None or stamp_ns in self._paired:
+                    continue
+                apart = abs(nearest - stamp_ns)
+                if apart <= TOLERANCE_NS or (apart <= tolerance_ns and max(self._results) >= stamp_ns):
+                    pairs.append((self._results[nearest], depth))
+                    self._paired |= {stamp_ns, nearest}
+            if tolerance_ns <= TOLERANCE_NS:  # no other depth is as near
+                for stamp_ns in self._paired & set(self._results):
+                    del self._results[stamp_ns]
         return pairs
 
 
 def _nearest(stamp_ns: int, stamps: Iterable[int]) -> int | None:
     return min(stamps, key=lambda s: abs(s - stamp_ns), default=None)
-
-
-def _partner(stamp_ns: int, stamps: Iterable[int]) -> int | None:
-    """Return the nearest of some stamps, if it is within the tolerance."""
-    nearest = _nearest(stamp_ns, stamps)
-    return nearest if nearest is not None and abs(nearest - stamp_ns) <= TOLERANCE_NS else None

@@ -13,9 +13,11 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.image.ignore_mask import read_ignore_mask
 from lw_refinenet_ros.image.rotation import ROTATIONS
+from lw_refinenet_ros.image.visibility import Pose
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
 from lw_refinenet_ros.labels import UNLABELLED_NAME
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
+from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -95,6 +97,17 @@ PARAMETERS = (
         '',
         "PNG of the camera's size: pixels where it is not 0 are unlabelled, such as the robot's own body.",
     ),
+    Parameter(
+        'points_tolerance',
+        TOLERANCE_NS / 1e9,
+        'Most seconds between the stamps of a depth or cloud and the image that labels it.',
+        (0.0, 1.0),
+    ),
+    Parameter(
+        'points_transform',
+        '',
+        "Pose of the depth's or cloud's frame in the image's, 'x y z qx qy qz qw'; '' asks tf.",
+    ),
     Parameter('min_confidence', 0.0, 'Pixels of lower confidence (0 to 1) become unlabelled.', (0.0, 1.0)),
     Parameter(
         'max_rate',
@@ -117,6 +130,8 @@ class Settings:
     overlay_classes: tuple[str, ...]
     mask_classes: tuple[str, ...]
     ignored: Pixels | None  # uint8 (H, W), 255 where `ignore_mask` is not 0, else 0
+    points_tolerance: float
+    points_transform: Pose | None
     min_confidence: float
     max_rate: float
     enabled: bool
@@ -127,6 +142,7 @@ class Settings:
         chosen = {field.name: values[field.name] for field in fields(cls)}
         for name in OF_CLASSES:
             chosen[name] = tuple(each for each in chosen[name] if each)
+        chosen['points_transform'] = _pose(chosen['points_transform'])
         return cls(**chosen)
 
     @property
@@ -144,6 +160,19 @@ def read_files(values: dict[str, Any]) -> dict[str, Any]:
     """
     read = {'ignore_mask': read_ignore_mask, 'class_groups': read_groups}
     return {FILES[name]: read[name](values[name]) for name in FILES if name in values}
+
+
+def _pose(text: str) -> Pose | None:
+    """Parse a `points_transform`; None if it is empty.
+
+    Raises:
+        ValueError: it is no pose.
+
+    """
+    try:
+        return Pose.build(tuple(map(float, text.split()))) if text else None
+    except ValueError as error:
+        raise ValueError(f'points_transform: {error}') from error
 
 
 def usage() -> str:
@@ -191,6 +220,7 @@ def refusal(values: dict[str, Any], classes: LabelSet | None) -> str:
         if parameter.choices and values[parameter.name] not in parameter.choices:
             choices = ', '.join(map(str, parameter.choices))
             return f'{parameter.name} {values[parameter.name]!r} is unknown: choose one of {choices}'
+    _pose(values['points_transform'])
     height, width = values['network_height'], values['network_width']
     if height * width > MAX_PIXELS:
         return f'network_height {height} times network_width {width} is above {MAX_PIXELS} pixels: use less'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labelled point clouds: each segmented image with the depths or points of the same stamp."""
+"""Labelled point clouds: the depths or points of the same stamp for each segmented image."""
 
 from __future__ import annotations
 
@@ -7,31 +7,33 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
-from std_msgs.msg import Header
 
 from lw_refinenet_ros.image.frame import FrameError, parse_image, parse_stamp
-from lw_refinenet_ros.image.point_cloud import Pinhole, metres, paint, project
-from lw_refinenet_ros.node.cloud_message import CloudWriter, copy_xyz
-from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS, DepthPairing
+from lw_refinenet_ros.node.depth_pairing import DepthPairing
+from lw_refinenet_ros.node.frames import Frames
+from lw_refinenet_ros.node.labelled_cloud import Geometry, pinhole
 from lw_refinenet_ros.node.subscription import FollowingSubscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rclpy.lifecycle import LifecycleNode
-    from rclpy.publisher import Publisher
+    from std_msgs.msg import Header
 
+    from lw_refinenet_ros.image.point_cloud import Pinhole
+    from lw_refinenet_ros.image.visibility import Pose
     from lw_refinenet_ros.inference.segmenter import Segmentation
-    from lw_refinenet_ros.node.cloud_message import Points
+    from lw_refinenet_ros.node.labelled_cloud import CloudOutputs
+    from lw_refinenet_ros.node.parameters import Settings
 
 __all__ = ['PointsOutput']
 
+INFO, DEPTH_INFO = 'camera_info', 'depth/camera_info'
 SILENCE_S = 2.0  # without depth: then no image is segmented for the points alone
 
 
-class _Geometry(NamedTuple):
+class _Serialized(NamedTuple):
     """A serialized depth image, or a point cloud."""
 
     cdr: bytes | memoryview
@@ -39,14 +41,15 @@ class _Geometry(NamedTuple):
 
 
 class PointsOutput:
-    """Publishes `~/points` from `depth` and `camera_info`, or else from a cloud on `points`.
+    """Makes labelled clouds of `depth` and its `camera_info`, or else of a cloud on `points`.
 
     Subscribes to them while the result has subscribers, and to `points` only where `depth` has no publisher.
 
     Args:
         node: that subscribes.
         prefix: of the topics: the camera's name and a slash, or nothing.
-        publisher: of the result.
+        settings: returns the present values of the parameters.
+        outputs: publishes the clouds.
 
     Attributes:
         published: number of clouds.
@@ -54,22 +57,30 @@ class PointsOutput:
 
     """
 
-    def __init__(self, node: LifecycleNode, prefix: str, publisher: Publisher) -> None:
-        self._node, self._publisher = node, publisher
+    def __init__(
+        self, node: LifecycleNode, prefix: str, settings: Callable[[], Settings], outputs: CloudOutputs
+    ) -> None:
+        self._node, self._settings, self._outputs = node, settings, outputs
 
         def subscription(kind: type, name: str, receive: Callable[[bytes | memoryview, int], None]) -> Any:
             return FollowingSubscription(node, kind, node.resolve_topic_name(prefix + name), receive)
 
-        self._depth = subscription(Image, 'depth', lambda cdr, _: self._receive(_Geometry(cdr, True)))
-        self._cloud = subscription(PointCloud2, 'points', lambda cdr, _: self._receive(_Geometry(cdr, False)))
-        self._info = subscription(CameraInfo, 'camera_info', lambda cdr, _: self._receive_info(cdr))
-        self._writer = CloudWriter(publisher)
+        def info(name: str) -> Any:
+            return subscription(CameraInfo, name, lambda cdr, _: self._infos.update({name: cdr}))
+
+        self._depth = subscription(Image, 'depth', lambda cdr, _: self._receive(_Serialized(cdr, True)))
+        self._cloud = subscription(
+            PointCloud2, 'points', lambda cdr, _: self._receive(_Serialized(cdr, False))
+        )
+        self._info, self._depth_info = info(INFO), info(DEPTH_INFO)
+        self._infos: dict[str, bytes | memoryview] = {}  # the last of each
+        self._frames = Frames(node)
         self.published = self.unpaired = 0
+        self._published_then = 0  # when an image last had no depth
         self._complaint = ''
         self._call: Callable[[Callable[[], None]], None] | None = None
         self._last_received = 0.0  # monotonic seconds
-        self._camera_info: bytes | memoryview | None = None
-        self._pairing: DepthPairing[_Geometry, tuple[Header, Segmentation]] = DepthPairing()
+        self._pairing: DepthPairing[_Serialized, tuple[Header, Segmentation]] = DepthPairing()
 
     # In the executor's thread
 
@@ -87,30 +98,33 @@ class PointsOutput:
         """Adapt the subscriptions to the present publishers and subscribers."""
         if self._call is None:
             return
-        if not self._publisher.get_subscription_count():
+        if not self._outputs.wanted:
             self._close()
             return
         from_cloud = self._node.count_publishers(self._cloud.topic) and not self._has_depth
-        used, unused = [self._depth, self._info], [self._cloud]
+        used, unused = [self._depth, self._depth_info], [self._cloud]
         if from_cloud:
             used, unused = unused, used
         for subscription in unused:
             subscription.close()
-        for subscription in used:
+        for subscription in (*used, self._info):
             subscription.open()
             subscription.follow()
+        if not self._node.count_publishers(self._depth_info.topic):
+            self._infos.pop(DEPTH_INFO, None)
+        self._frames.follow()
         if time.monotonic() - self._last_received > SILENCE_S:
             self._pairing.clear_depths()
 
     def warning(self) -> str:
         """Return in one line why subscribers get no points, or an empty string."""
         complaint, self._complaint = self._complaint, ''
-        if self._call is None or not self._publisher.get_subscription_count():
+        if self._call is None or not self._outputs.wanted:
             return ''
         depth, info, cloud = self._depth.topic, self._info.topic, self._cloud.topic
         if not self._has_depth and not self._node.count_publishers(cloud):
             return f'no ~/points: nobody publishes {depth} or {cloud}'
-        if self._has_depth and self._camera_info is None:
+        if self._has_depth and INFO not in self._infos:
             return f'no ~/points: {info} is missing beside {depth}'
         if not self._pairing.has_depth:
             return f'no ~/points: nothing came on {depth if self._has_depth else cloud} for {SILENCE_S:.0f} s'
@@ -121,15 +135,13 @@ class PointsOutput:
         return bool(self._node.count_publishers(self._depth.topic))
 
     def _close(self) -> None:
-        for subscription in (self._depth, self._info, self._cloud):
+        for subscription in (self._depth, self._depth_info, self._info, self._cloud):
             subscription.close()
         self._pairing.clear()
-        self._camera_info = None
+        self._infos.clear()
+        self._frames.close()
 
-    def _receive_info(self, cdr: bytes | memoryview) -> None:
-        self._camera_info = cdr
-
-    def _receive(self, geometry: _Geometry) -> None:
+    def _receive(self, geometry: _Serialized) -> None:
         """Keep a depth image or cloud, and publish the result that waits for it."""
         try:
             stamp_ns = parse_stamp(geometry.cdr)
@@ -145,7 +157,7 @@ class PointsOutput:
     @property
     def wanted(self) -> bool:
         """Whether there are subscribers, and depth to make points of."""
-        return self._pairing.has_depth and bool(self._publisher.get_subscription_count())
+        return self._pairing.has_depth and self._outputs.wanted
 
     def expect(self, stamp_ns: int) -> None:
         """Keep the depth of an image that is about to be segmented."""
@@ -156,52 +168,52 @@ class PointsOutput:
         kept = replace(result, label=result.label.copy())
         for distance_ns in self._pairing.add_result(stamp_ns, (header, kept)):
             self.unpaired += 1
-            nearest = (
-                'there is none' if distance_ns is None else f'the nearest is {distance_ns / 1e6:.1f} ms away'
-            )
-            self._complaint = (
-                f'no ~/points: no depth within {TOLERANCE_NS / 1e6:.0f} ms of an image, {nearest}: '
-                'let the camera stamp both alike'
-            )
+            if self.published == self._published_then:  # else depths come at another rate than images
+                nearest = (
+                    'there is none'
+                    if distance_ns is None
+                    else f'the nearest is {distance_ns / 1e6:.1f} ms away'
+                )
+                self._complaint = (
+                    f'no ~/points: no depth within {self._settings().points_tolerance * 1e3:.0f} ms of an '
+                    f'image, {nearest}: let the camera stamp both alike, or raise points_tolerance'
+                )
+            self._published_then = self.published
         self._publish_pairs()
 
     def _publish_pairs(self) -> None:
         """Publish every result whose depth is there."""
-        for (header, result), geometry in self._pairing.pop_pairs():
+        settings = self._settings()
+        for (header, result), serialized in self._pairing.pop_pairs(round(settings.points_tolerance * 1e9)):
             try:
-                self._publish(header, result, geometry)
+                geometry, camera = self._view(serialized, header, result)
+
+                def pose(of: Header = geometry.header, frame: str = header.frame_id) -> Pose:
+                    return self._frames.pose(of, frame, settings.points_transform)
+
+                self._outputs.publish(header, result, geometry, camera, pose)
+                self.published += 1
             except ValueError as error:
                 self._complaint = f'no ~/points: {error}'
 
-    def _publish(self, header: Header, result: Segmentation, geometry: _Geometry) -> None:
-        assert result.confidence is not None
-        points = self._writer.points(*result.label.shape)
-        if geometry.is_depth:
-            self._project(geometry.cdr, header, points)
-        else:
-            cloud = deserialize_message(bytes(geometry.cdr), PointCloud2)
-            copy_xyz(cloud, points)
-            header = Header(stamp=header.stamp, frame_id=cloud.header.frame_id)
-        paint(points, result.image, result.order, result.label, result.confidence)
-        self._writer.publish(header)
-        self.published += 1
-
-    def _project(self, cdr: bytes | memoryview, header: Header, points: Points) -> None:
-        depth, info = parse_image(cdr), self._camera_info
-        if info is None:
+    def _view(
+        self, serialized: _Serialized, header: Header, result: Segmentation
+    ) -> tuple[Geometry, Pinhole | None]:
+        """Return a geometry, and the camera of the image if it is known."""
+        info, depth_info = self._infos.get(INFO), self._infos.get(DEPTH_INFO)
+        camera = pinhole(info) if info is not None else None
+        if not serialized.is_depth:
+            return Geometry.of_cloud(serialized.cdr), camera
+        if camera is None:
             raise ValueError(f'{self._info.topic} is missing beside {self._depth.topic}')
-        if (depth.height, depth.width) != points.shape or depth.frame_id != header.frame_id:
-            height, width = points.shape
+        if depth_info is not None:
+            return Geometry.of_depth(serialized.cdr, pinhole(depth_info)), camera
+        depth = parse_image(serialized.cdr)
+        height, width = result.label.shape
+        if (depth.height, depth.width, depth.frame_id) != (height, width, header.frame_id):
             raise ValueError(
                 f'depth is {depth.width}x{depth.height} in {depth.frame_id!r}, the image {width}x{height} '
-                f'in {header.frame_id!r}: align the depth to the image (RealSense: align_depth.enable)'
+                f'in {header.frame_id!r}: publish {self._depth_info.topic}, or align the depth to the image '
+                '(RealSense: align_depth.enable)'
             )
-        project(metres(depth), _pinhole(deserialize_message(bytes(info), CameraInfo)), points)
-
-
-def _pinhole(info: CameraInfo) -> Pinhole:
-    """Return the rectified camera of a camera_info; the raw one where no rectified one is given."""
-    fx, cx, fy, cy = info.p[0], info.p[2], info.p[5], info.p[6]
-    if not any(info.p):
-        fx, cx, fy, cy = info.k[0], info.k[2], info.k[4], info.k[5]
-    return Pinhole(info.height, info.width, fx, fy, cx, cy)
+        return Geometry.of_depth(serialized.cdr, camera), camera

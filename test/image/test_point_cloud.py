@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from lw_refinenet_ros.image.frame import Frame, FrameError
-from lw_refinenet_ros.image.point_cloud import POINT, Pinhole, metres, paint, project
+from lw_refinenet_ros.image.point_cloud import (
+    POINT,
+    Pinhole,
+    metres,
+    pack_class,
+    pack_color,
+    project,
+    write_points,
+)
 
 CAMERA = Pinhole(height=96, width=128, fx=100.0, fy=80.0, cx=63.5, cy=40.25)
 NORMAL, DISTANCE = np.array([0.1, -0.5, 0.8]), 2.0  # the plane n . p = d
@@ -27,21 +35,21 @@ def depth_frame(array, encoding, *, padding=0, big=False):
 def test_the_depths_of_a_plane_give_points_on_that_plane_and_on_each_pixels_ray():
     directions = rays(CAMERA)
     depth = (DISTANCE / (directions @ NORMAL)).astype(np.float32)
-    points = np.empty(depth.shape, POINT)
-    project(depth, CAMERA, points)
-    xyz = np.stack([points[axis] for axis in 'xyz'], axis=-1).astype(float)
+    planes = np.empty((3, *depth.shape), np.float32)
+    project(depth, CAMERA, planes)
+    xyz = np.moveaxis(planes, 0, -1).astype(float)
     np.testing.assert_allclose(xyz @ NORMAL, DISTANCE, rtol=1e-5)
     np.testing.assert_allclose(xyz, depth[..., None] * directions, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(points['z'], depth)
+    np.testing.assert_array_equal(planes[2], depth)
 
 
 def test_the_pixel_at_the_centre_looks_straight_ahead_and_x_is_right_y_is_down():
     camera = Pinhole(height=5, width=9, fx=2.0, fy=4.0, cx=4.0, cy=2.0)
-    points = np.empty((5, 9), POINT)
-    project(np.full((5, 9), 3.0, np.float32), camera, points)
-    assert points[2, 4].tolist()[:3] == (0.0, 0.0, 3.0)
-    assert points[2, 8].tolist()[:3] == (6.0, 0.0, 3.0)
-    assert points[4, 4].tolist()[:3] == (0.0, 1.5, 3.0)
+    xyz = np.empty((3, 5, 9), np.float32)
+    project(np.full((5, 9), 3.0, np.float32), camera, xyz)
+    assert xyz[:, 2, 4].tolist() == [0.0, 0.0, 3.0]
+    assert xyz[:, 2, 8].tolist() == [6.0, 0.0, 3.0]
+    assert xyz[:, 4, 4].tolist() == [0.0, 1.5, 3.0]
 
 
 @pytest.mark.parametrize('padding', [0, 8])
@@ -65,9 +73,11 @@ def test_a_pixel_without_depth_has_no_x_and_y_either_but_its_label():
     depth = np.full((2, 2), 1.0, np.float32)
     depth[1, 0] = np.nan
     points = np.empty((2, 2), POINT)
-    project(depth, Pinhole(2, 2, 1.0, 1.0, 0.0, 0.0), points)
+    xyz = np.empty((3, 2, 2), np.float32)
+    project(depth, Pinhole(2, 2, 1.0, 1.0, 0.0, 0.0), xyz)
     label = np.array([[0, 1], [255, 3]], np.uint8)
-    paint(points, np.zeros((2, 2, 3), np.uint8), 'rgb', label, label + 10)
+    color = pack_color(np.zeros((2, 2, 3), np.uint8), 'rgb')
+    write_points(points, xyz, color, pack_class(label, label + 10))
     for axis in 'xyz':
         np.testing.assert_array_equal(np.isnan(points[axis]), [[False, False], [True, False]])
     np.testing.assert_array_equal(points['label'], label)
@@ -78,7 +88,8 @@ def test_a_pixel_without_depth_has_no_x_and_y_either_but_its_label():
 def test_the_colour_is_packed_as_pcl_does_it_and_never_nan(order):
     image = np.array([[[255, 254, 253], [1, 2, 3]]], np.uint8)
     points = np.empty((1, 2), POINT)
-    paint(points, image if order == 'rgb' else image[..., ::-1], order, *np.zeros((2, 1, 2), np.uint8))
+    color = pack_color(image if order == 'rgb' else image[..., ::-1], order)
+    write_points(points, np.zeros((3, 1, 2), np.float32), color, pack_class(*np.zeros((2, 1, 2), np.uint8)))
     packed = [int.from_bytes(np.float32(value).tobytes(), 'little') for value in points['rgb'][0]]
     assert packed == [0xFFFEFD, 0x010203]
     assert not np.isnan(points['rgb']).any()
@@ -92,4 +103,4 @@ def test_what_is_no_depth_image_and_no_camera_is_refused_with_the_remedy():
     with pytest.raises(ValueError, match=r'fx=0\.0.*calibrate'):
         Pinhole(2, 2, 0.0, 1.0, 0.0, 0.0)
     with pytest.raises(ValueError, match='depth is 2x2, camera_info is of 128x96'):
-        project(np.ones((2, 2), np.float32), CAMERA, np.empty((2, 2), POINT))
+        project(np.ones((2, 2), np.float32), CAMERA, np.empty((3, 2, 2), np.float32))

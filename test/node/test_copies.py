@@ -15,7 +15,15 @@ from lw_refinenet_ros.image.compressed import parse_compressed_image
 from lw_refinenet_ros.image.encodings import ENCODINGS, _cv_bridge, color_image
 from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.image.painting import paint_label, paint_overlay
-from lw_refinenet_ros.image.point_cloud import POINT, Pinhole, metres, paint, project
+from lw_refinenet_ros.image.point_cloud import (
+    POINT,
+    Pinhole,
+    metres,
+    pack_class,
+    pack_color,
+    project,
+    write_points,
+)
 from lw_refinenet_ros.inference.segmenter import _packed
 from lw_refinenet_ros.labels import LabelSet
 from test.support.cdr import compressed_cdr, image_cdr
@@ -182,10 +190,12 @@ def test_points_are_written_where_they_lie_from_one_image_of_depths_in_metres():
     masks = 3  # a byte each, while it is made
     assert 4 <= new_bytes_per_pixel(lambda: metres(parse_image(cdr))) < 4 + masks + 0.1
     # What NumPy turns into floats piece by piece is a part of the image.
-    assert new_bytes_per_pixel(lambda: project(depth, camera, points)) < 1
-    for order in ('rgb', 'bgr'):
-        used = new_bytes_per_pixel(lambda o=order: paint(points, image, o, image[..., 0], image[..., 1]))
-        assert used < 1
+    xyz, packed = np.empty((3, HEIGHT, WIDTH), np.float32), np.zeros((HEIGHT, WIDTH), np.uint32)
+    assert new_bytes_per_pixel(lambda: project(depth, camera, xyz)) < 1
+    assert 4 <= new_bytes_per_pixel(lambda: pack_color(image, 'bgr')) < 4.1
+    label = np.zeros((HEIGHT, WIDTH), np.uint8)
+    assert 5 <= new_bytes_per_pixel(lambda: pack_class(label, label)) < 5.1
+    assert new_bytes_per_pixel(lambda: write_points(points, xyz, packed, packed)) < 1
 
 
 @pytest.mark.ros

@@ -23,7 +23,14 @@ K = [100.0, 0.0, 63.5, 0.0, 90.0, 47.5, 0.0, 0.0, 1.0]
 CAMERA = Pinhole(height=96, width=128, fx=100.0, fy=90.0, cx=63.5, cy=47.5)
 DEPTH = np.linspace(500, 8000, 96 * 128).astype(np.uint16).reshape(96, 128)
 DEPTH[10:20, 30:50] = 0
-TOPICS = ('front/label', 'front/points', 'rear/points')
+TOPICS = (
+    'front/label',
+    'front/points',
+    'front/points/label',
+    'front/points/confidence',
+    'rear/label',
+    'rear/points',
+)
 
 
 @pytest.fixture(scope='module')
@@ -104,9 +111,9 @@ def points_of(message):
 
 
 def expected_xyz(metres):
-    expected = np.empty(metres.shape, POINT)
+    expected = np.empty((3, *metres.shape), np.float32)
     project(np.where(metres > 0, metres, np.nan).astype(np.float32), CAMERA, expected)
-    return expected
+    return dict(zip('xyz', expected))
 
 
 @pytest.mark.parametrize('kind', ['16UC1', '32FC1'])
@@ -142,7 +149,7 @@ def test_depth_and_camera_info_give_a_labelled_organised_cloud(node, segmenter, 
     np.testing.assert_array_equal(packed, street.astype(np.uint32) @ np.uint32([1 << 16, 1 << 8, 1]))
 
 
-def test_an_organised_cloud_gives_its_own_places_in_its_own_frame(node, segmenter, street):
+def test_an_organised_cloud_with_a_point_for_each_pixel_gives_its_own_places(node, segmenter, street):
     places = np.zeros((96, 128), [('z', '<f8'), ('pad', 'u1', 4), ('x', '<f4'), ('y', '<f4')])
     for factor, axis in enumerate('xyz', 1):
         places[axis] = np.arange(96 * 128).reshape(96, 128) * factor
@@ -157,13 +164,12 @@ def test_an_organised_cloud_gives_its_own_places_in_its_own_frame(node, segmente
     done = node.received['rear/points']
 
     def cloud_there():
-        node.cloud.publish(stamped(message, stamp_ns, 'depth_optical'))
+        node.cloud.publish(stamped(message, stamp_ns))
         image_at(node, street, stamp_ns, 'rear')
         node.executor.spin_once(timeout_sec=0.2)
         return next((m for m in done if stamp_of(m) == stamp_ns), None)
 
     cloud = node.spin_until(cloud_there, 'cloud of the rear camera')
-    assert cloud.header.frame_id == 'depth_optical'
     points = points_of(cloud)
     np.testing.assert_array_equal(np.isnan([points[axis][3, 4] for axis in 'xyz']), True)
     for axis in 'xyz':
@@ -181,6 +187,70 @@ def test_stamps_a_few_milliseconds_apart_are_paired_and_the_cloud_has_the_images
     receive(node, 'front/points', stamp_ns)
 
 
+NEAR = Pinhole(height=48, width=64, fx=40.0, fy=41.0, cx=31.3, cy=22.9)  # of the depth camera
+BESIDE = '0.1137 -0.017 0.04 0 0 0 1'  # where it is
+
+
+def labels_seen(label, xyz, missing=255):
+    """The label of each point (3, N) in the camera's frame, by exact arithmetic."""
+    u = np.rint(CAMERA.fx * xyz[0] / xyz[2] + CAMERA.cx)
+    v = np.rint(CAMERA.fy * xyz[1] / xyz[2] + CAMERA.cy)
+    inside = (u >= 0) & (u < CAMERA.width) & (v >= 0) & (v < CAMERA.height)
+    rows, columns = (np.where(inside, a, 0).astype(int) for a in (v, u))
+    return np.where(inside, label[rows, columns], missing)
+
+
+@pytest.mark.parametrize('rotate', [0, 90, 180, 270])
+def test_depth_of_another_camera_is_labelled_where_the_image_shows_its_points(
+    node, segmenter, street, rotate
+):
+    receive_again(node, street)
+    quarters = -rotate // 90 % 4
+    assert node.set_atomically(points_transform=BESIDE, rotate=rotate).successful
+    infos = node.client.create_publisher(CameraInfo, 'front/depth/camera_info', node.qos)
+    node.spin_until(infos.get_subscription_count, 'subscription to depth/camera_info')
+    settle(node, infos)
+    depth = np.full((48, 64), 2.0, np.float32)
+    depth[5:9, 7:20] = np.nan
+    kept, sent = node.received['front/points/label'], []
+
+    def served():
+        sent.append(next(stamps))
+        k = [NEAR.fx, 0.0, NEAR.cx, 0.0, NEAR.fy, NEAR.cy, 0.0, 0.0, 1.0]
+        infos.publish(CameraInfo(height=48, width=64, k=k))
+        send_info(node)
+        send_depth(node, sent[-1], depth, 'depth_optical')
+        image_at(node, street, sent[-1])
+        node.executor.spin_once(timeout_sec=0.3)
+        return {stamp_of(m) for m in kept} & set(sent)
+
+    stamp_ns = node.spin_until(served, 'label of the points').pop()
+    label, confidence, cloud = (
+        receive(node, f'front/{topic}', stamp_ns) for topic in ('points/label', 'points/confidence', 'points')
+    )
+    node.client.destroy_publisher(infos)
+    assert node.set_atomically(points_transform='', rotate=0).successful
+
+    assert label.header == confidence.header == cloud.header
+    assert label.header.frame_id == 'depth_optical'
+    assert (label.height, label.width, label.encoding) == (48, 64, 'mono8')
+    upright = segmenter.segment(np.ascontiguousarray(np.rot90(street, quarters)), confidence=True)
+    v, u = np.mgrid[:48, :64]
+    xyz = np.stack([2 * (u - NEAR.cx) / NEAR.fx, 2 * (v - NEAR.cy) / NEAR.fy, np.full((48, 64), 2.0)])
+    seen = xyz + np.array([0.1137, -0.017, 0.04])[:, None, None]
+    expected = labels_seen(np.rot90(upright.label, -quarters), seen)
+    expected[5:9, 7:20] = 255
+    assert len(np.unique(expected)) > 2
+    np.testing.assert_array_equal(pixels_of(label), expected)
+    sure = labels_seen(np.rot90(upright.confidence, -quarters), seen, 0)
+    sure[5:9, 7:20] = 0
+    np.testing.assert_array_equal(pixels_of(confidence), sure)
+    points = points_of(cloud)
+    np.testing.assert_array_equal(points['label'], expected)
+    for axis, plane in zip('xyz', xyz):
+        np.testing.assert_allclose(points[axis], np.where(np.isnan(depth), np.nan, plane), rtol=1e-5)
+
+
 def complaint(node, provoke, text):
     """Until the front camera's diagnostics say so, and only a warning."""
 
@@ -193,6 +263,46 @@ def complaint(node, provoke, text):
     message = node.spin_until(said, f'{text!r} on /diagnostics')
     assert message.startswith('no ~/points: ')
     return message
+
+
+def test_points_of_a_lidar_of_another_rate_get_the_labels_of_the_nearest_image(node, segmenter, street):
+    infos = node.client.create_publisher(CameraInfo, 'rear/camera_info', node.qos)
+    node.spin_until(infos.get_subscription_count, 'subscription to camera_info')
+    settle(node, infos)
+    places = np.random.default_rng(3).uniform([-3, -2, 1], [3, 2, 6], (500, 3)).astype(np.float32)
+    fields = [
+        PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, n in enumerate('xyz')
+    ]
+    message = PointCloud2(height=1, width=500, fields=fields, point_step=12, row_step=6000)
+    message.data = array('B', places.tobytes())
+    assert node.set(points_transform='0 0 0 0 0 0 1', points_tolerance=0.05)[0].successful
+    done, sent = node.received['rear/points'], []
+
+    def served():
+        stamp_ns = next(stamps)
+        sent.append(stamp_ns - 30_000_000)
+        infos.publish(CameraInfo(height=96, width=128, k=K))
+        node.cloud.publish(stamped(message, sent[-1], 'lidar'))
+        for image, apart_ns in ((255 - street, -70_000_000), (street, 0)):
+            image_at(node, image, stamp_ns + apart_ns, 'rear')
+            receive(node, 'rear/label', stamp_ns + apart_ns)
+        return {stamp_of(m) for m in done} & set(sent)
+
+    stamp_ns = node.spin_until(served, 'cloud of the lidar').pop()
+    cloud = next(m for m in done if stamp_of(m) == stamp_ns)
+    node.client.destroy_publisher(infos)
+    assert node.set(points_transform='', points_tolerance=0.005)[0].successful
+    assert (cloud.height, cloud.width, cloud.header.frame_id) == (1, 500, 'lidar')
+    points = points_of(cloud)[0]
+    np.testing.assert_array_equal([points[axis] for axis in 'xyz'], places.T)
+    expected = labels_seen(segmenter.segment(street).label, places.T.astype(float))
+    assert np.count_nonzero(expected != 255) > 50
+    np.testing.assert_array_equal(points['label'], expected)
+
+
+def test_a_pose_that_is_none_is_refused(node):
+    (result,) = node.set(points_transform='1 2 3')
+    assert 'points_transform: a pose is x y z qx qy qz qw, seven numbers' in result.reason
 
 
 def test_stamps_too_far_apart_are_not_paired_and_the_diagnostics_say_how_far(node, street):
@@ -262,7 +372,7 @@ def test_without_depth_for_two_seconds_the_diagnostics_say_so(node, street):
 
 def test_once_nobody_wants_the_points_the_depth_is_let_go(node, street):
     for subscription in list(node.client.subscriptions):
-        if subscription.topic_name == '/lw_refinenet/front/points':
+        if subscription.topic_name.startswith('/lw_refinenet/front/points'):
             node.client.destroy_subscription(subscription)
     node.spin_until(lambda: not node.depth.get_subscription_count(), 'end of the subscription to depth')
     assert node.cloud.get_subscription_count(), 'the rear camera still wants its cloud'

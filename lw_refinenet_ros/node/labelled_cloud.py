@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A segmented image and the depths or points that belong to it, as a labelled cloud."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CameraInfo, PointCloud2
+from std_msgs.msg import Header
+
+from lw_refinenet_ros.image.frame import parse_image
+from lw_refinenet_ros.image.point_cloud import Pinhole, metres, pack_class, pack_color, project, write_points
+from lw_refinenet_ros.image.visibility import locate, look_up
+from lw_refinenet_ros.labels import UNLABELLED
+from lw_refinenet_ros.node.cloud_message import copy_xyz
+from lw_refinenet_ros.node.outputs import header_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lw_refinenet_ros.image.visibility import Pose
+    from lw_refinenet_ros.inference.segmenter import Segmentation
+    from lw_refinenet_ros.node.cloud_message import CloudWriter
+    from lw_refinenet_ros.node.outputs import ImageOutput
+
+__all__ = ['CloudOutputs', 'Geometry', 'pinhole']
+
+LABEL_BYTE, CONFIDENCE_BYTE = 0, 2  # of what `pack_class` returns
+UNKNOWN_VIEWPOINT_M = 0.1  # a cloud in the camera's frame may have been seen from elsewhere
+
+
+class Geometry(NamedTuple):
+    """Points of any number.
+
+    Attributes:
+        header: of the depth image or cloud.
+        size: (height, width) of it; a cloud that is not organised has one row.
+        camera: of the depth image; None for a cloud.
+        write: writes x, y and z of every point into float32 (3, height, width).
+
+    """
+
+    header: Header
+    size: tuple[int, int]
+    camera: Pinhole | None
+    write: Callable[[npt.NDArray[np.float32]], None]
+
+    @classmethod
+    def of_depth(cls, cdr: bytes | memoryview, camera: Pinhole) -> Geometry:
+        """View a serialized depth image.
+
+        Raises:
+            FrameError: it is none.
+
+        """
+        frame = parse_image(cdr)
+
+        size = (frame.height, frame.width)
+        return cls(header_of(frame), size, camera, lambda xyz: project(metres(frame), camera, xyz))
+
+    @classmethod
+    def of_cloud(cls, cdr: bytes | memoryview) -> Geometry:
+        """View a serialized cloud."""
+        cloud = deserialize_message(bytes(cdr), PointCloud2)
+        return cls(cloud.header, (cloud.height, cloud.width), None, lambda xyz: copy_xyz(cloud, xyz))
+
+
+class CloudOutputs:
+    """Publishes labelled clouds, and their labels and confidences as images of the cloud's size.
+
+    Args:
+        points: writes the clouds.
+        label: publishes the labels.
+        confidence: publishes the confidences.
+
+    """
+
+    def __init__(self, points: CloudWriter, label: ImageOutput, confidence: ImageOutput) -> None:
+        self._points, self._label, self._confidence = points, label, confidence
+        self._xyz = np.empty((3, 0, 0), np.float32)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there are subscribers."""
+        return self._points.wanted or self._label.wanted or self._confidence.wanted
+
+    def publish(
+        self,
+        header: Header,
+        result: Segmentation,
+        geometry: Geometry,
+        camera: Pinhole | None,
+        pose: Callable[[], Pose],
+    ) -> None:
+        """Publish what is wanted.
+
+        A geometry with a point for each pixel is published under the header of the image, any other under its
+        own.
+
+        Args:
+            header: of the image.
+            result: with confidence.
+            geometry: seen at about the same time.
+            camera: that took the image, if it is known.
+            pose: returns where the geometry's frame lies in the image's.
+
+        Raises:
+            ValueError: they do not fit together.
+
+        """
+        assert result.confidence is not None
+        own = geometry.header
+        if self._xyz.shape[1:] != geometry.size:
+            self._xyz = np.empty((3, *geometry.size), np.float32)
+        color, classes = pack_color(result.image, result.order), pack_class(result.label, result.confidence)
+        if is_aligned := _is_aligned(geometry, header, result, camera):
+            if self._points.wanted:
+                geometry.write(self._xyz)
+        else:
+            height, width = result.label.shape
+            if camera is None or (camera.height, camera.width) != (height, width):
+                of = f'camera_info is of {camera.width}x{camera.height}' if camera else 'no camera_info comes'
+                raise ValueError(f'the image is {width}x{height}, but {of}: publish the one of the image')
+            geometry.write(self._xyz)
+            baseline = UNKNOWN_VIEWPOINT_M if geometry.camera is None else 0.0
+            index = locate(self._xyz, camera, pose(), baseline)
+            color, classes = look_up(color, index, 0), look_up(classes, index, UNLABELLED)
+        if self._points.wanted:
+            write_points(self._points.points(*geometry.size), self._xyz, color, classes)
+            self._points.publish(Header(stamp=header.stamp, frame_id=own.frame_id) if is_aligned else own)
+        each = classes.view(np.uint8).reshape(*geometry.size, 4)
+        for image, byte in ((self._label, LABEL_BYTE), (self._confidence, CONFIDENCE_BYTE)):
+            if image.wanted:
+                image.publish(own, each[..., byte])
+
+
+def _is_aligned(geometry: Geometry, header: Header, result: Segmentation, camera: Pinhole | None) -> bool:
+    """Whether each pixel of the image has its point, in the order of the pixels."""
+    same_place = (geometry.size, geometry.header.frame_id) == (result.label.shape, header.frame_id)
+    return same_place and (geometry.camera is None or camera is None or geometry.camera == camera)
+
+
+def pinhole(cdr: bytes | memoryview) -> Pinhole:
+    """Return the rectified camera of a serialized camera_info; the raw one where no rectified one is given.
+
+    Raises:
+        ValueError: it is not calibrated.
+
+    """
+    info = deserialize_message(bytes(cdr), CameraInfo)
+    fx, cx, fy, cy = info.p[0], info.p[2], info.p[5], info.p[6]
+    if not any(info.p):
+        fx, cx, fy, cy = info.k[0], info.k[2], info.k[4], info.k[5]
+    return Pinhole(info.height, info.width, fx, fy, cx, cy)
