@@ -21,8 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmark.table import store
+from lw_refinenet_ros.inference import passes
 from lw_refinenet_ros.inference.baseline import UpstreamPipeline, time_interleaved
-from lw_refinenet_ros.inference.cuda import torch_kernels
 from lw_refinenet_ros.inference.cuda.engine import CudaEngine
 from lw_refinenet_ros.inference.cuda.fusion import fuse
 from lw_refinenet_ros.inference.segmenter import Segmenter
@@ -131,7 +131,7 @@ class EagerHalf:
     @torch.inference_mode()
     def __call__(self, image):
         frames = torch.from_numpy(image)[None].cuda()
-        x = torch_kernels.normalise(frames, SIZE, 'rgb', self._mean, self._std, torch.float16)
+        x = passes.normalise(frames, SIZE, 'rgb', self._mean, self._std, torch.float16)
         logits = torch.nn.functional.interpolate(self._network(x), size=SIZE, mode='bilinear')
         return logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
 

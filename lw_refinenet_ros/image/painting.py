@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.image.encodings import Order
     from lw_refinenet_ros.labels import LabelSet
 
-__all__ = ['paint_label', 'paint_mask', 'paint_overlay']
+__all__ = ['blend_table', 'paint_label', 'paint_mask', 'paint_overlay']
 
 
 def paint_label(
@@ -116,12 +117,21 @@ def paint_overlay(
     return out
 
 
+@lru_cache(maxsize=8)
 def blend_table(
-    labels: LabelSet, alpha: float = 0.5, classes: Collection[str] | None = None
+    labels: LabelSet, alpha: float | None = None, classes: tuple[str, ...] | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Return what `paint_overlay` makes of each id and byte, uint8 (256 ids, 256 bytes, 3 RGB)."""
+    """Return what `paint_overlay` makes of each id and byte, uint8 (256 ids, 256 bytes, 3 RGB), read-only.
+
+    Without `alpha`, it is what `paint_label` makes of the id.
+    """
     ids, values = np.indices((256, 256), np.uint8)
-    return paint_overlay(np.repeat(values[..., None], 3, 2), ids, labels, alpha, classes)
+    if alpha is None:
+        table = paint_label(ids, labels)
+    else:
+        table = paint_overlay(np.repeat(values[..., None], 3, 2), ids, labels, alpha, classes)
+    table.flags.writeable = False
+    return table
 
 
 def _unpainted(labels: LabelSet, classes: Collection[str] | None) -> npt.NDArray[np.uint8]:

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 
     from lw_refinenet_ros.image.encodings import Order
 
-__all__ = ['CLASSES', 'DEVICES', 'ENGINES', 'PRECISIONS', 'Engine', 'EngineError', 'Job', 'Pixels']
+__all__ = [
+    'CLASSES',
+    'DEVICES',
+    'ENGINES',
+    'PRECISIONS',
+    'Engine',
+    'EngineError',
+    'Job',
+    'Painting',
+    'Pixels',
+]
 
 DEVICES = ('auto', 'cuda', 'cpu')
 ENGINES = ('auto', 'torch', 'openvino')
@@ -48,6 +58,24 @@ class Job:
     batch: int = 1
 
 
+class Painting(Protocol):
+    """Paints images of a run where the engine has them, until its next run."""
+
+    def __call__(self, index: int, label: Pixels, table: Pixels, out: Pixels) -> bool:
+        """Look each byte of an image up, unless it is gone.
+
+        Args:
+            index: of the image in the batch.
+            label: uint8 (H, W), as it is now.
+            table: from `blend_table`.
+            out: uint8 (H, W, 3); the RGB result is written there.
+
+        Returns:
+            whether that was done.
+
+        """
+
+
 class Engine(Protocol):
     """Runs one network; not thread-safe: one thread owns it.
 
@@ -74,7 +102,7 @@ class Engine(Protocol):
         labels: Sequence[Pixels],
         confidences: Sequence[Pixels] | None,
         ids: Pixels = CLASSES,
-    ) -> None:
+    ) -> Painting | None:
         """Segment a batch of images, `job.batch` of each array.
 
         Args:
@@ -83,5 +111,8 @@ class Engine(Protocol):
             labels: uint8 (H, W), C-contiguous; the class ids are written into them.
             confidences: the same for the confidence, or None if the job asks for none.
             ids: uint8 (256,), what is written for each class.
+
+        Returns:
+            what paints overlays on a device that has the images anyway, or None.
 
         """

@@ -6,7 +6,8 @@ from __future__ import annotations
 import ctypes
 import operator
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.image.as_image import as_image
 from lw_refinenet_ros.image.encodings import ORDERS
-from lw_refinenet_ros.image.painting import paint_label, paint_mask, paint_overlay
+from lw_refinenet_ros.image.painting import blend_table, paint_label, paint_mask, paint_overlay
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import CLASSES, Engine, EngineError, Job, Pixels
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
@@ -24,7 +25,7 @@ from lw_refinenet_ros.one_line import unknown
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from lw_refinenet_ros.class_groups import ClassGroups
     from lw_refinenet_ros.image.encodings import Order
@@ -48,6 +49,8 @@ class Segmentation:
         label: uint8 (H, W) class ids; 255 is unlabelled.
         confidence: uint8 (H, W), 255 is certain; None if not asked for.
         labels: names and colours of the classes.
+        painting: paints (label, table) into an array where the engine has the image, and returns whether it
+            still had; None if it has none.
 
     """
 
@@ -56,9 +59,18 @@ class Segmentation:
     label: Pixels
     confidence: Pixels | None
     labels: LabelSet
+    painting: Callable[[Pixels, Pixels, Pixels], bool] | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy in another process has: the arrays, without the engine."""
+        return {**self.__dict__, 'painting': None}
 
     def color(self, out: Pixels | None = None) -> Pixels:
         """Paint the classes in their colours: uint8 (H, W, 3) RGB, into `out` if given."""
+        if self.painting is not None:
+            out = np.empty((*self.label.shape, 3), np.uint8) if out is None else out
+            if self.painting(self.label, blend_table(self.labels), out):
+                return out
         return paint_label(self.label, self.labels, out)
 
     def mask(self, classes: Collection[str], out: Pixels | None = None) -> Pixels:
@@ -76,6 +88,11 @@ class Segmentation:
             out: C-contiguous memory to write to.
 
         """
+        if self.painting is not None:
+            out = np.empty((*self.label.shape, 3), np.uint8) if out is None else out
+            table = blend_table(self.labels, alpha, None if classes is None else tuple(classes))
+            if self.painting(self.label, table, out):
+                return out
         return paint_overlay(self.image, self.label, self.labels, alpha, classes, self.order, out)
 
 
@@ -249,9 +266,12 @@ class Segmenter:
             if label.shape != size or label.dtype != np.uint8 or not label.flags.c_contiguous:
                 raise ValueError(f'out is {label.dtype} {label.shape}; contiguous uint8 {size} is needed')
         confidences = [np.empty(size, np.uint8) for _ in images] if job.confidence else None
-        self.engine.run(job, [_packed(image) for image in images], labels, confidences, self._ids)
+        painting = self.engine.run(job, [_packed(image) for image in images], labels, confidences, self._ids)
         return [
-            Segmentation(image, job.order, label, confidences[index] if confidences else None, self.labels)
+            Segmentation(
+                *(image, job.order, label, confidences[index] if confidences else None, self.labels),
+                partial(painting, index) if painting is not None else None,
+            )
             for index, (image, label) in enumerate(zip(images, labels))
         ]
 

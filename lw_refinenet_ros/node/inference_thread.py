@@ -64,7 +64,7 @@ class _View:
         back = 360 - self.rotation
         label = rotate(result.label, back, self.camera.outputs.label_memory(*self.image.shape[:2]))
         confidence = result.confidence if result.confidence is None else rotate(result.confidence, back)
-        return replace(result, image=self.image, label=label, confidence=confidence)
+        return replace(result, image=self.image, label=label, confidence=confidence, painting=None)
 
 
 class InferenceThread:

@@ -4,6 +4,7 @@
 All that a session with a GPU has to run is in `benchmark/cuda.py`.
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -11,9 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from lw_refinenet_ros.image.painting import blend_table
 from lw_refinenet_ros.inference.cuda import engine as cuda_engine
 from lw_refinenet_ros.inference.cuda.captured_job import in_recorder
-from lw_refinenet_ros.inference.cuda.engine import CudaEngine, is_out_of_memory
+from lw_refinenet_ros.inference.cuda.engine import CudaEngine
+from lw_refinenet_ros.inference.cuda.failures import is_out_of_memory
+from lw_refinenet_ros.inference.cuda.pinned_memory import page_locked
 from lw_refinenet_ros.inference.engine import EngineError, Job
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.inference.torch_engine import TorchEngine
@@ -131,6 +135,29 @@ def test_mapped_memory_is_the_same_for_host_and_device(engine):
         assert staging.device.data_ptr() == staging.host.ctypes.data
     captured.frames.host.fill(3)
     assert int(captured.frames.device.sum()) == 3 * captured.frames.host.size
+
+
+@needs_cuda
+@pytest.mark.parametrize('mapped', [False, True], ids=['staged', 'mapped'])
+def test_page_locked_frames_are_read_at_any_byte_and_painted_on_the_device(trained, engine, mapped):
+    segmenter = Segmenter(engine(mapped=mapped), trained.card)
+    picture = trained.pictures[0]
+    message = page_locked(picture.nbytes + 37).numpy()[37:].reshape(picture.shape)
+    message[:] = picture
+    result = segmenter.segment(message)
+    np.testing.assert_array_equal(result.label, segmenter.segment(picture).label)
+    by_cpu = replace(result, painting=None)
+    for _ in range(2):  # the CPU, until the device can
+        result = segmenter.segment(message)
+        result.label[:9] = 255
+        by_cpu.label[:9] = 255
+        np.testing.assert_array_equal(result.overlay(0.3, ['road']), by_cpu.overlay(0.3, ['road']))
+        np.testing.assert_array_equal(result.color(), by_cpu.color())
+        in_recorder(lambda: None)
+    out = np.empty_like(picture)
+    if 'Triton kernels' in segmenter.engine.description:
+        assert result.painting(result.label, blend_table(trained.card.labels), out)
+        np.testing.assert_array_equal(out, by_cpu.color())
 
 
 @needs_cuda

@@ -4,17 +4,22 @@
 The device itself is tested in test_cuda.py.
 """
 
+import ctypes
 import gc
 import itertools
+import pickle
 import threading
+import weakref
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from lw_refinenet_ros.inference.cuda import captured_job, torch_kernels
+from lw_refinenet_ros.inference import passes
+from lw_refinenet_ros.inference.cuda import captured_job, pinned_memory, torch_kernels
 from lw_refinenet_ros.inference.cuda import engine as cuda_engine
 from lw_refinenet_ros.inference.cuda.captured_job import CapturedJob, in_recorder
 from lw_refinenet_ros.inference.cuda.engine import CudaEngine
@@ -26,19 +31,6 @@ SIZE = (96, 128)
 SMALL = Job((32, 64), (32, 64))
 
 
-class PinnedBuffer:
-    """Memory that host and device share."""
-
-    def __init__(self, shape, device, *, mapped):
-        self.device = torch.empty(shape, dtype=torch.uint8)
-        self.host = self.device.numpy()
-
-    def upload(self):
-        pass
-
-    download = upload
-
-
 class Replaying(CapturedJob):
     """Does the work again for each frame, since a graph that only pretends does not."""
 
@@ -47,8 +39,7 @@ class Replaying(CapturedJob):
         super().__init__(job, compute, *args, **options)
 
     def run(self, images, labels, confidences):
-        for buffer, image in zip(self.frames.host, images):
-            np.copyto(buffer, image)
+        self.frames.load(images)
         self._pass(*self.work)
         super().run(images, labels, confidences)
 
@@ -59,6 +50,14 @@ def device(monkeypatch):
     made = SimpleNamespace(
         log=[], pools=[], flags=[], capture_error=None, sync_error=None, free=2**33, pool=itertools.count()
     )
+    locked = []
+
+    def page_locked(*shape):
+        locked.append(torch.zeros(shape, dtype=torch.uint8))
+        return locked[-1]
+
+    def is_pinned(tensor):
+        return any(0 <= tensor.data_ptr() - block.data_ptr() < block.nbytes for block in locked)
 
     def done(what):
         return lambda *_, **__: made.log.append((what, threading.current_thread().name))
@@ -83,7 +82,10 @@ def device(monkeypatch):
     properties = SimpleNamespace(major=8, name='Pretended GPU')
     monkeypatch.setattr(cuda_engine, '_current_device', lambda: torch.device('cpu'))
     monkeypatch.setattr(cuda_engine, 'CapturedJob', Replaying)
-    monkeypatch.setattr(captured_job, 'PinnedBuffer', PinnedBuffer)
+    monkeypatch.setattr(torch.Tensor, 'is_pinned', is_pinned)
+    monkeypatch.setattr(pinned_memory, '_map', lambda host, _: host)
+    for module in (pinned_memory, captured_job):
+        monkeypatch.setattr(module, 'page_locked', page_locked)
     for name, fake in {
         'get_device_properties': lambda _: properties,
         'Stream': lambda _: stream,
@@ -238,27 +240,133 @@ def test_a_lost_device_is_reported_for_each_frame_until_it_answers(device, segme
     segmenter.segment(street)
 
 
-class TritonError(Exception):
-    """As Triton raises them: no RuntimeError."""
+def in_triton(error):
+    """A function that raises an error in a module of Triton's."""
+    module = {'__name__': 'triton.runtime.jit', 'error': error}
+    exec('def launch(*arguments, **options):\n    raise error', module)
+    return module['launch']
 
 
-TritonError.__module__ = 'triton.runtime.errors'
+@pytest.fixture
+def kernels(device, monkeypatch):
+    """Kernels that stand in for Triton's: they read frames at their addresses, and count what they paint."""
+
+    def frame_at(address, shape):
+        memory = (ctypes.c_uint8 * int(np.prod(shape))).from_address(int(address))
+        return torch.from_numpy(np.ctypeslib.as_array(memory).reshape(shape))
+
+    def normalise(frames, *arguments):
+        pixels = torch.stack([frame_at(address, frames.pixels.shape[1:]) for address in frames.addresses])
+        return passes.normalise(pixels, *arguments)
+
+    def paint(address, label, table, order, out):
+        frame = frame_at(address, out.shape)
+        rgb = frame.flip(2) if order == 'bgr' else frame
+        out.copy_(table[label.long().unsqueeze(2), rgb.long(), torch.arange(3)])
+        made.painted += 1
+
+    names = [name for name in torch_kernels.__all__ if name != 'normalise']
+    made = SimpleNamespace(**{name: getattr(torch_kernels, name) for name in names}, painted=0)
+    made.normalise, made.paint = normalise, paint
+    monkeypatch.setattr(cuda_engine, 'choose_kernels', lambda _: (made, 'Triton kernels'))
+    return made
 
 
-def test_where_a_triton_kernel_fails_pytorchs_take_over_and_the_description_says_so(
-    device, model, tiny_weights, monkeypatch, street
-):
-    def max_pool(*_, **__):
-        raise TritonError('out of resource: shared memory')
-
-    kernels = SimpleNamespace(**{name: getattr(torch_kernels, name) for name in torch_kernels.__all__})
-    kernels.max_pool = max_pool
-    monkeypatch.setattr(cuda_engine, 'choose_kernels', lambda _: (kernels, 'Triton kernels'))
+@pytest.fixture
+def on_device(kernels, model):
+    """A function that makes a segmenter with these kernels."""
     network, card = model
-    made = Segmenter(CudaEngine(network, card, precision='fp32', mapped=False), card)
+    return lambda **options: Segmenter(CudaEngine(network, card, precision='fp32', **options), card)
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        RuntimeError('Triton Error [CUDA]: invalid device function'),
+        FileNotFoundError('no ptxas'),
+        Exception('out of resource: shared memory'),
+    ],
+)
+def test_where_a_triton_kernel_fails_pytorchs_take_over_and_the_description_says_so(
+    kernels, on_device, tiny_weights, street, error
+):
+    kernels.max_pool = in_triton(error)
+    made = on_device(mapped=False)
     label = made.segment(street).label
-    assert 'PyTorch kernels: Triton failed at 128x96, TritonError: out of resource' in made.engine.description
+    failure = f'PyTorch kernels: Triton failed at 128x96, {type(error).__name__}: {error}'
+    assert failure in made.engine.description
     assert (label == Segmenter.load(tiny_weights, engine='torch').segment(street).label).mean() > 0.999
+
+
+def test_memory_that_is_missing_for_a_triton_kernel_is_no_failure_of_triton(kernels, on_device, street):
+    kernels.max_pool = in_triton(RuntimeError('Triton Error [CUDA]: out of memory'))
+    made = on_device(mapped=False)
+    with pytest.raises(EngineError, match='CUDA is out of memory for 128x96: '):
+        made.segment(street)
+    assert 'now PyTorch kernels' not in made.engine.description
+
+
+@pytest.mark.parametrize('mapped', [False, True])
+def test_frames_in_page_locked_memory_are_read_there_at_any_byte(on_device, street, mapped):
+    made = on_device(mapped=mapped)
+    upside_down = street[::-1].copy()
+    expected = made.segment(upside_down).label
+    (captured,) = made.engine._captured.values()
+    message = pinned_memory.page_locked(street.nbytes + 7).numpy()[7:].reshape(street.shape)
+    message[:] = upside_down
+    made.segment(street)
+    captured.frames.host.fill(1)
+    np.testing.assert_array_equal(made.segment(message).label, expected)
+    assert (captured.frames.host == 1).all()
+    two = made.segment_batch([message, upside_down])  # of which one has to be copied
+    np.testing.assert_array_equal(two[0].label, two[1].label)
+
+
+def test_pytorchs_kernels_read_mapped_frames_in_the_jobs_own_memory(device, model, street):
+    network, card = model
+    made = Segmenter(CudaEngine(network, card, precision='fp32', mapped=True, triton=False), card)
+    message = pinned_memory.page_locked(*street.shape).numpy()
+    message[:] = street
+    np.testing.assert_array_equal(made.segment(message).label, made.segment(street).label)
+
+
+@pytest.mark.parametrize('mapped', [False, True])
+@pytest.mark.parametrize('order', ['rgb', 'bgr'])
+def test_pictures_are_painted_on_the_device_as_long_as_it_has_the_frame(
+    kernels, on_device, street, mapped, order
+):
+    made = on_device(mapped=mapped)
+    result = made.segment_batch([street[::-1].copy(), street], order=order)[1]
+    result.label[:9] = 255  # as min_confidence and ignore_mask do
+    by_cpu = pickle.loads(pickle.dumps(result))
+    assert by_cpu.painting is None
+    np.testing.assert_array_equal(result.color(), by_cpu.color())
+    in_recorder(lambda: None)
+    assert kernels.painted == 1, 'to compile the kernel: the CPU paints until then'
+    out = np.empty_like(street)
+    assert result.overlay(0.3, ['car'], out) is out
+    np.testing.assert_array_equal(out, by_cpu.overlay(0.3, ['car']))
+    np.testing.assert_array_equal(result.overlay(), by_cpu.overlay())
+    np.testing.assert_array_equal(result.color(), by_cpu.color())
+    assert kernels.painted == 4
+    made.segment(street)
+    np.testing.assert_array_equal(result.overlay(), by_cpu.overlay())
+    assert kernels.painted == 4
+    alive = weakref.ref(made.engine)
+    del made
+    gc.collect()
+    assert alive() is None
+    np.testing.assert_array_equal(result.overlay(), by_cpu.overlay())
+
+
+def test_where_the_device_cannot_paint_the_cpu_does_and_the_description_says_so(kernels, on_device, street):
+    kernels.paint = in_triton(Exception('out of resource: shared memory'))
+    made = on_device(mapped=False)
+    for _ in range(2):
+        result = made.segment(street)
+        np.testing.assert_array_equal(result.overlay(), replace(result, painting=None).overlay())
+        in_recorder(lambda: None)
+    assert made.engine.description.count('now overlays are painted on the CPU: Exception: out of') == 1
 
 
 def test_a_closed_engine_keeps_no_memory_though_something_still_refers_to_it(device, segmenter, street):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One job on a CUDA device, recorded once: from the upload of the frames to the download of the labels."""
+"""One job on a CUDA device, recorded once: from the frames on the device to the download of the labels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import cv2
 import numpy as np
 import torch
 
-from lw_refinenet_ros.inference.cuda.pinned_memory import PinnedBuffer
+from lw_refinenet_ros.inference.cuda.pinned_memory import FrameBuffer, PinnedBuffer, page_locked
 from lw_refinenet_ros.inference.engine import CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     from torch import Tensor
 
+    from lw_refinenet_ros.inference.cuda.painter import Painter
+    from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
     from lw_refinenet_ros.inference.engine import Job, Pixels
 
 __all__ = ['CaptureError', 'CapturedJob', 'Compute', 'in_background', 'in_recorder']
@@ -36,9 +39,9 @@ def in_recorder(work: Callable[[], Result]) -> Result:
     return _recorder.submit(work).result()
 
 
-def in_background(work: Callable[[], object]) -> None:
+def in_background(work: Callable[[], Result]) -> Future[Result]:
     """Have work done in the thread that records graphs, when its turn comes."""
-    _recorder.submit(work)
+    return _recorder.submit(work)
 
 
 class CaptureError(RuntimeError):
@@ -48,12 +51,12 @@ class CaptureError(RuntimeError):
 class Compute(Protocol):
     """The work between upload and download."""
 
-    def __call__(self, job: Job, frames: Tensor, labels: Tensor, confidences: Tensor | None) -> None:
-        """Read frames, uint8 (N, H, W, 3); write labels and maybe confidences, uint8 (N, H, W)."""
+    def __call__(self, job: Job, frames: Frames, labels: Tensor, confidences: Tensor | None) -> None:
+        """Read frames; write labels and maybe confidences, uint8 (N, H, W)."""
 
 
 class CapturedJob:
-    """Static buffers and the CUDA graph that works on them: a frame costs one launch.
+    """Static buffers and the CUDA graph that works on them: a frame costs its upload and one launch.
 
     It is created in the recorder's thread and run in any other, by one at a time.
 
@@ -64,6 +67,11 @@ class CapturedJob:
         pool: memory of what the graph computes in between. Graphs that never run at once share one; what they
             read and write for the host lies outside it.
         mapped: whether the device uses the page-locked memory in place.
+        addressed: whether the work reads frames at their addresses.
+
+    Attributes:
+        frames: the memory of the frames.
+        painter: paints them once it is made; None as long as nobody asked for that.
 
     Raises:
         CaptureError: the work cannot be recorded.
@@ -71,10 +79,18 @@ class CapturedJob:
     """
 
     def __init__(
-        self, job: Job, compute: Compute, stream: torch.cuda.Stream, pool: Any, *, mapped: bool
+        self,
+        job: Job,
+        compute: Compute,
+        stream: torch.cuda.Stream,
+        pool: Any,
+        *,
+        mapped: bool,
+        addressed: bool,
     ) -> None:
         maps = (job.batch, *job.image_size)
         self._stream = stream
+        self.painter: Future[Painter] | None = None
         # Sleeping until the device is done leaves the core to other nodes; spinning would be little faster.
         self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         self._graph = torch.cuda.CUDAGraph()
@@ -82,10 +98,10 @@ class CapturedJob:
         # flags are the process's, and only the recorder sets them.
         flags = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
         with torch.cuda.stream(stream), flags:
-            self.frames = PinnedBuffer((*maps, 3), stream.device, mapped=mapped)
+            self.frames = FrameBuffer((*maps, 3), stream.device, mapped=mapped, addressed=addressed)
             self.labels = PinnedBuffer(maps, stream.device, mapped=mapped)
             self.confidences = PinnedBuffer(maps, stream.device, mapped=mapped) if job.confidence else None
-            self.frames.host.fill(127)
+            self.frames.device.fill_(127)
             for _ in range(WARM_UPS):
                 self._pass(job, compute)
             stream.synchronize()
@@ -100,9 +116,8 @@ class CapturedJob:
             stream.synchronize()
 
     def _pass(self, job: Job, compute: Compute) -> None:
-        self.frames.upload()
         confidence = self.confidences.device if self.confidences else None
-        compute(job, self.frames.device, self.labels.device, confidence)
+        compute(job, self.frames.frames, self.labels.device, confidence)
         for results in self._results:
             results.download()
 
@@ -118,9 +133,8 @@ class CapturedJob:
         ids: Pixels = CLASSES,
     ) -> None:
         """Segment a batch, as `Engine.run` does."""
-        for buffer, image in zip(self.frames.host, images):
-            np.copyto(buffer, image)
         with torch.cuda.stream(self._stream):
+            self.frames.load(images)
             self._graph.replay()
             self._done.record()
         self._done.synchronize()
@@ -134,8 +148,8 @@ class CapturedJob:
                 np.copyto(confidence, buffer)
 
     def median_ms(self, frames: int) -> float:
-        """Return the median time of a run from and to memory of the host, over so many frames."""
-        images = np.zeros_like(self.frames.host)
+        """Return the median time of a run from page-locked memory, over so many frames."""
+        images = page_locked(*self.frames.host.shape).numpy()
         outputs = [np.zeros_like(results.host) for results in self._results]
         times = []
         for _ in range(frames):

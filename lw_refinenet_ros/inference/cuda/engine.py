@@ -4,17 +4,27 @@
 from __future__ import annotations
 
 import gc
+import threading
+import weakref
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from lw_refinenet_ros.inference.cuda import torch_kernels
 from lw_refinenet_ros.inference.cuda.captured_job import CapturedJob, CaptureError, in_background, in_recorder
+from lw_refinenet_ros.inference.cuda.failures import (
+    device_answers,
+    first_line,
+    is_of_triton,
+    is_out_of_memory,
+)
 from lw_refinenet_ros.inference.cuda.fusion import fuse, replace_kernels
 from lw_refinenet_ros.inference.cuda.kernels import choose_kernels
+from lw_refinenet_ros.inference.cuda.painter import Painter
 from lw_refinenet_ros.inference.engine import CLASSES, EngineError
 from lw_refinenet_ros.model.network import drop_tensors
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference, tracing
@@ -24,15 +34,16 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from lw_refinenet_ros.inference.engine import Job, Pixels
+    from lw_refinenet_ros.inference.cuda.kernels import Paint
+    from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
+    from lw_refinenet_ros.inference.engine import Job, Painting, Pixels
     from lw_refinenet_ros.model.network import Network
     from lw_refinenet_ros.model.weights import Card
 
-__all__ = ['CudaEngine', 'is_out_of_memory']
+__all__ = ['CudaEngine']
 
 KEPT_JOBS = 8  # recorded graphs with their buffers; the least recently used goes first
 TIMED_FRAMES = 20  # decide whether the device uses the host's memory in place
-LITTLE_MEMORY = 512 * 2**20  # bytes free; below, "no engine for this convolution" means "no memory for one"
 MEMORY = {False: 'staged frames', True: 'frames in mapped memory'}
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -81,6 +92,8 @@ class CudaEngine:
         self._captured: OrderedDict[Job, CapturedJob] = OrderedDict()
         self._too_large: set[Job] = set()  # batches that there is no memory for
         self._lost = ''
+        self._runs = 0
+        self._working = threading.Lock()  # held while frames are on their way
         self._network = rewrite_for_inference(network)
         self._attempt('the network', lambda: in_recorder(lambda: self._load(card, device, triton=triton)))
         self.description = (
@@ -95,6 +108,7 @@ class CudaEngine:
             self._kernels, self._why = (
                 choose_kernels(device) if triton else (torch_kernels, 'PyTorch kernels')
             )
+            self._paint_kernel: Paint | None = getattr(self._kernels, 'paint', None)
             network = fuse(self._network, self._kernels)
             self._network = network.to(device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._mean, self._std = (torch.tensor(v, device=device) * 255 for v in (card.mean, card.std))
@@ -115,7 +129,7 @@ class CudaEngine:
         labels: Sequence[Pixels],
         confidences: Sequence[Pixels] | None,
         ids: Pixels = CLASSES,
-    ) -> None:
+    ) -> Painting | None:
         """Segment a batch, or its images one by one where the device has no memory for all at once.
 
         Raises:
@@ -123,6 +137,20 @@ class CudaEngine:
                 again.
 
         """
+        with self._working:
+            self._runs += 1
+            whole = self._run(job, images, labels, confidences, ids)
+            return partial(_paint, weakref.ref(self), job, self._runs) if whole else None
+
+    def _run(
+        self,
+        job: Job,
+        images: Sequence[Pixels],
+        labels: Sequence[Pixels],
+        confidences: Sequence[Pixels] | None,
+        ids: Pixels,
+    ) -> bool:
+        """Do as `run` does; return whether the batch was segmented as one."""
         if job not in self._too_large:
             try:
                 self._attempt(_what(job), lambda: self._prepare(job).run(images, labels, confidences, ids))
@@ -131,11 +159,49 @@ class CudaEngine:
                     raise
                 self._too_large.add(job)
             else:
-                return
+                return True
         single = replace(job, batch=1)
         for index in range(job.batch):
             one = slice(index, index + 1)
-            self.run(single, images[one], labels[one], confidences[one] if confidences else None, ids)
+            self._run(single, images[one], labels[one], confidences[one] if confidences else None, ids)
+        return False
+
+    def paint(self, job: Job, run: int, index: int, label: Pixels, table: Pixels, out: Pixels) -> bool:
+        """Paint an image of a run, as `Painting` says, unless the next frames are on their way."""
+        if not self._working.acquire(blocking=False):
+            return False
+        try:
+            captured = self._captured.get(job)
+            painter = self._painter(job, captured) if captured is not None else None
+            if captured is None or painter is None or run != self._runs:
+                return False
+            painter.paint(int(captured.frames.addresses[index]), label, table, out)
+        except RuntimeError as error:  # a device that is lost is reported with the next frame
+            self._paint_no_more(error)
+            return False
+        finally:
+            self._working.release()
+        return True
+
+    def _painter(self, job: Job, captured: CapturedJob) -> Painter | None:
+        """Return what paints a job's images, once it is made; the CPU does until then."""
+        if self._paint_kernel is None:
+            return None
+        if captured.painter is None:
+            make = partial(Painter, job.image_size, job.order, self._paint_kernel, self._stream)
+            captured.painter = in_background(partial(make, mapped=bool(self._mapped)))
+        if not captured.painter.done():
+            return None
+        error = captured.painter.exception()
+        if error is None:
+            return captured.painter.result()
+        captured.painter = None  # with the memory that its traceback holds
+        self._paint_no_more(error)
+        return None
+
+    def _paint_no_more(self, error: BaseException) -> None:
+        self._paint_kernel = None
+        self.description += f'; now overlays are painted on the CPU: {first_line(error)}'
 
     def close(self) -> None:
         """Free the device's memory, in the recorder's thread and without waiting for it."""
@@ -162,10 +228,9 @@ class CudaEngine:
         try:
             captured = self._capture(job)
         except Exception as error:
-            if self._kernels is torch_kernels or not _is_of_triton(error):
+            if self._kernels is torch_kernels or not is_of_triton(error):
                 raise
-            reason = f'{type(error).__name__}: {str(error).partition(chr(10))[0]}'
-            self.description += f'; now PyTorch kernels: Triton failed at {_what(job)}, {reason}'
+            self.description += f'; now PyTorch kernels: Triton failed at {_what(job)}, {first_line(error)}'
             replace_kernels(self._network, self._kernels, torch_kernels)
             self._kernels = torch_kernels
             captured = self._capture(job)
@@ -174,7 +239,10 @@ class CudaEngine:
 
     def _capture(self, job: Job) -> CapturedJob:
         def capture(*, mapped: bool) -> CapturedJob:
-            return CapturedJob(job, self._compute, self._stream, self._pool, mapped=mapped)
+            addressed = self._kernels is not torch_kernels
+            return CapturedJob(
+                *(job, self._compute, self._stream, self._pool), mapped=mapped, addressed=addressed
+            )
 
         if self._mapped is not None:
             return capture(mapped=self._mapped)
@@ -187,7 +255,7 @@ class CudaEngine:
         return in_place if in_place and self._mapped else staged
 
     @torch.inference_mode()
-    def _compute(self, job: Job, frames: Tensor, labels: Tensor, confidences: Tensor | None) -> None:
+    def _compute(self, job: Job, frames: Frames, labels: Tensor, confidences: Tensor | None) -> None:
         x = self._kernels.normalise(frames, job.network_size, job.order, self._mean, self._std, self._dtype)
         with tracing:
             logits = self._network(x)
@@ -196,7 +264,7 @@ class CudaEngine:
     def _attempt(self, what: str, work: Callable[[], object]) -> None:
         """Do work; where the device fails, say so in one line and free what can be freed."""
         if self._lost:
-            if not _answers():
+            if not device_answers():
                 raise EngineError(self._lost)
             self._lost = ''
             self._captured.clear()
@@ -211,7 +279,7 @@ class CudaEngine:
                     f'no graph could be recorded for {what} ({reason}); those that are recorded go on. If '
                     'every other size fails too, restart this process'
                 ) from error
-            elif not _answers():
+            elif not device_answers():
                 # Nothing is freed: a device that is gone cannot, and PyTorch ends the process over it.
                 self._lost = f'the CUDA device was lost ({reason}): restart this process; dmesg may say why'
                 raise EngineError(self._lost) from error
@@ -228,42 +296,16 @@ class CudaEngine:
         )
 
 
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or one that it came of, is that a CUDA device had no memory left."""
-    while error is not None:
-        text = str(error)
-        if (
-            isinstance(error, torch.cuda.OutOfMemoryError)
-            or any(words in text for words in ('out of memory', 'ALLOC_FAILED', 'ALLOCATION_FAILED'))
-            or ('unable to find an engine' in text and _free_memory() < LITTLE_MEMORY)
-        ):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _is_of_triton(error: BaseException) -> bool:
-    """Whether an error is Triton's own: a kernel that does not build or start on this device."""
-    return type(error).__module__.partition('.')[0] == 'triton'
+def _paint(
+    engine: weakref.ref[CudaEngine], job: Job, run: int, index: int, label: Pixels, table: Pixels, out: Pixels
+) -> bool:
+    """Paint, as `Painting` says, if the engine still lives: what it made does not keep its memory."""
+    made = engine()
+    return made is not None and made.paint(job, run, index, label, table, out)
 
 
 def _current_device() -> torch.device:
     return torch.device('cuda', torch.cuda.current_device())
-
-
-def _free_memory() -> int:
-    """Return the bytes of the current device that nobody has."""
-    free, _ = torch.cuda.mem_get_info()
-    return int(free)
-
-
-def _answers() -> bool:
-    """Whether the device still does anything: an error that sticks comes back from every call."""
-    try:
-        in_recorder(torch.cuda.synchronize)
-    except RuntimeError:
-        return False
-    return True
 
 
 def _collect() -> None:

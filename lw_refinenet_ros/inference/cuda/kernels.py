@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lw_refinenet_ros.image.encodings import Order
+    from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
 
-__all__ = ['Kernels', 'choose_kernels']
+__all__ = ['Kernels', 'Paint', 'choose_kernels']
 
 
 class Kernels(Protocol):
@@ -23,7 +24,7 @@ class Kernels(Protocol):
 
     def normalise(
         self,
-        frames: Tensor,
+        frames: Frames,
         size: tuple[int, int],
         order: Order,
         mean: Tensor,
@@ -45,7 +46,11 @@ class Kernels(Protocol):
     ) -> None:
         """Upsample logits and keep each pixel's class and confidence."""
 
-    def paint(self, frames: Tensor, labels: Tensor, table: Tensor, order: Order, out: Tensor) -> None:
+
+class Paint(Protocol):
+    """What `triton_launch.paint` does; PyTorch's operations would need more memory than they are worth."""
+
+    def __call__(self, address: Tensor, label: Tensor, table: Tensor, order: Order, out: Tensor) -> None:
         """Look each byte of an overlay up."""
 
 

@@ -3,17 +3,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lw_refinenet_ros.inference.engine import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lw_refinenet_ros.inference.engine import Pixels
 
-__all__ = ['PinnedBuffer']
+__all__ = ['FrameBuffer', 'Frames', 'PinnedBuffer', 'page_locked']
+
+
+class Frames(NamedTuple):
+    """Frames as kernels take them.
+
+    Attributes:
+        pixels: uint8 (N, H, W, 3); PyTorch's kernels read them here.
+        addresses: int64 (N,), of each frame's first byte; Triton's kernels read them there.
+
+    """
+
+    pixels: Tensor
+    addresses: Tensor
+
+
+def page_locked(*shape: int) -> Tensor:
+    """Return uninitialised bytes of the host that a CUDA device reads and writes by itself.
+
+    Raises:
+        RuntimeError: the system does not lock that much.
+
+    """
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
 
 
 class PinnedBuffer:
@@ -35,7 +61,7 @@ class PinnedBuffer:
     """
 
     def __init__(self, shape: tuple[int, ...], device: torch.device, *, mapped: bool) -> None:
-        self._host = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+        self._host = page_locked(*shape)
         self._mapped = mapped
         self.host: Pixels = self._host.numpy()
         self.device = (
@@ -51,6 +77,48 @@ class PinnedBuffer:
         """Bring the device's bytes to the host, in the order of the current stream."""
         if not self._mapped:
             self._host.copy_(self.device, non_blocking=True)
+
+
+class FrameBuffer(PinnedBuffer):
+    """The memory of a job's frames; those in page-locked memory of their own pass the host's by.
+
+    Args:
+        shape: (N, H, W, 3).
+        device: a CUDA device.
+        mapped: whether the device reads frames in place.
+        addressed: whether the kernels read at the addresses of `Frames`.
+
+    Attributes:
+        frames: what kernels take.
+        addresses: int64 (N,), where the device finds each frame now.
+
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], device: torch.device, *, mapped: bool, addressed: bool
+    ) -> None:
+        super().__init__(shape, device, mapped=mapped)
+        self._reads_anywhere = addressed or not mapped
+        places = PinnedBuffer((8 * shape[0],), device, mapped=mapped)
+        self.addresses = places.host.view(np.int64)
+        self.addresses[:] = [frame.data_ptr() for frame in self.device]
+        places.upload()
+        self.frames = Frames(self.device, places.device.view(torch.int64))
+
+    def load(self, images: Sequence[Pixels]) -> None:
+        """Bring images to where the kernels read them, in the order of the current stream.
+
+        Those in page-locked memory must stay there until the device is done.
+        """
+        for index, image in enumerate(images):
+            source = torch.from_numpy(image)
+            if not (self._reads_anywhere and source.is_pinned()):
+                np.copyto(self.host[index], image)
+                source = self._host[index]
+            if self._mapped:
+                self.addresses[index] = source.data_ptr()
+            else:
+                self.device[index].copy_(source, non_blocking=True)
 
 
 def _map(host: Tensor, device: torch.device) -> Tensor:

@@ -12,14 +12,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lw_refinenet_ros.inference.passes import classify, normalise
+from lw_refinenet_ros.inference import passes
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.image.encodings import Order
+    from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
 
-__all__ = ['finish', 'label_pixels', 'max_pool', 'normalise', 'paint']
+__all__ = ['finish', 'label_pixels', 'max_pool', 'normalise']
 
 ROWS = 32  # of the labels, that are upsampled together
+
+
+def normalise(
+    frames: Frames, size: tuple[int, int], order: Order, mean: Tensor, std: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """Turn a camera's bytes into what a network takes, as `passes.normalise` does."""
+    return passes.normalise(frames.pixels, size, order, mean, std, dtype)
 
 
 def max_pool(x: Tensor, kernel: int, stride: int = 1, padding: int = 0) -> Tensor:
@@ -62,25 +70,10 @@ def label_pixels(logits: Tensor, labels: Tensor, confidences: Tensor | None, tem
         part = slice(start, start + ROWS)
         rows = maps[:, :, above[part]].lerp(maps[:, :, below[part]], down[part, None])
         pixels = rows[..., left].lerp(rows[..., right], across)
-        label, confidence = classify(pixels, None if confidences is None else temperature)
+        label, confidence = passes.classify(pixels, None if confidences is None else temperature)
         labels[:, part] = label
         if confidences is not None and confidence is not None:
             confidences[:, part] = confidence
-
-
-def paint(frames: Tensor, labels: Tensor, table: Tensor, order: Order, out: Tensor) -> None:
-    """Paint an overlay or the colours alone, byte by byte as the CPU does.
-
-    Args:
-        frames: uint8 (N, H, W, 3).
-        labels: uint8 (N, H, W).
-        table: uint8 (256, 256, 3), from `blend_table`: the result for an id, a byte and an RGB channel.
-        order: of the frames' channels.
-        out: uint8 (N, H, W, 3); the RGB result is written there.
-
-    """
-    rgb = frames.flip(3) if order == 'bgr' else frames
-    out.copy_(table[labels.long().unsqueeze(3), rgb.long(), torch.arange(3, device=table.device)])
 
 
 def _neighbours(outputs: int, inputs: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -23,8 +23,14 @@ def _neighbours(position, outputs, inputs):
 
 
 @triton.jit
+def _bytes_at(addresses, image):
+    """Return the pointer to an image's first byte; it may lie at any byte, as in a message."""
+    return tl.load(addresses + image).to(tl.pointer_type(tl.uint8))
+
+
+@triton.jit
 def normalise(
-    frames,
+    addresses,
     out,
     mean,
     std,
@@ -32,20 +38,22 @@ def normalise(
     bgr: tl.constexpr,
     block: tl.constexpr,
 ):
-    """One program for a run of bytes: consecutive threads read consecutive bytes, each of them once."""
-    start = tl.program_id(0).to(tl.int64) * block
-    byte = tl.arange(0, block)
-    inside = byte < total - start
-    channel = ((start % 3).to(tl.int32) + byte) % 3
+    """One program for a run of an image's bytes: consecutive threads read consecutive bytes, each once."""
+    start = tl.program_id(0) * block
+    byte = start + tl.arange(0, block)
+    inside = byte < total
+    channel = byte % 3
     source = byte + 2 - 2 * channel if bgr else byte
-    value = tl.load(frames + start + source, inside, other=0).to(tl.float32)
+    frame = _bytes_at(addresses, tl.program_id(1))
+    value = tl.load(frame + source, inside, other=0).to(tl.float32)
     value = (value - tl.load(mean + channel)) / tl.load(std + channel)
-    tl.store(out + start + byte, value.to(out.dtype.element_ty), inside)
+    out += tl.program_id(1).to(tl.int64) * total
+    tl.store(out + byte, value.to(out.dtype.element_ty), inside)
 
 
 @triton.jit
 def normalise_resized(
-    frames,
+    addresses,
     out,
     mean,
     std,
@@ -60,11 +68,11 @@ def normalise_resized(
     image, y = tl.program_id(0) // rows, tl.program_id(0) % rows
     x = tl.program_id(1) * block + tl.arange(0, block)
     inside = x < columns
-    frames += image.to(tl.int64) * height * width * 3
+    frame = _bytes_at(addresses, image)
     out += tl.program_id(0).to(tl.int64) * columns * 3
     upper, lower, down = _neighbours(y, rows, height)
     left, right, across = _neighbours(x, columns, width)
-    above, below = frames + upper.to(tl.int64) * width * 3, frames + lower.to(tl.int64) * width * 3
+    above, below = frame + upper.to(tl.int64) * width * 3, frame + lower.to(tl.int64) * width * 3
     for channel in tl.static_range(3):
         byte = 2 - channel if bgr else channel
         a = tl.load(above + left * 3 + byte, inside, other=0).to(tl.float32)
@@ -239,7 +247,7 @@ def label_pixels(
 
 @triton.jit
 def paint(
-    frames,
+    addresses,
     labels,
     table,
     painted,
@@ -248,13 +256,11 @@ def paint(
     block: tl.constexpr,
 ):
     """One program for a run of bytes; the table stays in the cache."""
-    start = tl.program_id(0).to(tl.int64) * block
-    byte = tl.arange(0, block)
-    inside = byte < total - start
-    place = (start % 3).to(tl.int32) + byte  # from the first channel of the first pixel
-    channel = place % 3
+    byte = tl.program_id(0) * block + tl.arange(0, block)
+    inside = byte < total
+    channel = byte % 3
     source = byte + 2 - 2 * channel if bgr else byte
-    value = tl.load(frames + start + source, inside, other=0).to(tl.int32)
-    label = tl.load(labels + start // 3 + place // 3, inside, other=0).to(tl.int32)
+    value = tl.load(_bytes_at(addresses, 0) + source, inside, other=0).to(tl.int32)
+    label = tl.load(labels + byte // 3, inside, other=0).to(tl.int32)
     color = tl.load(table + (label * 256 + value) * 3 + channel)
-    tl.store(painted + start + byte, color, inside)
+    tl.store(painted + byte, color, inside)

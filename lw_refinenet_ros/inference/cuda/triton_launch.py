@@ -13,6 +13,7 @@ from lw_refinenet_ros.inference.cuda import triton_kernels as kernels
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.image.encodings import Order
+    from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
 
 __all__ = ['finish', 'label_pixels', 'max_pool', 'normalise', 'paint']
 
@@ -20,19 +21,20 @@ STRIP = 4  # rows that a program pools: more share more, fewer leave small maps 
 
 
 def normalise(
-    frames: Tensor, size: tuple[int, int], order: Order, mean: Tensor, std: Tensor, dtype: torch.dtype
+    frames: Frames, size: tuple[int, int], order: Order, mean: Tensor, std: Tensor, dtype: torch.dtype
 ) -> Tensor:
     """Turn a camera's bytes into what a network takes, as `torch_kernels.normalise` does."""
-    batch, height, width, _ = frames.shape
-    out = torch.empty((batch, *size, 3), dtype=dtype, device=frames.device)
+    batch, height, width, _ = frames.pixels.shape
+    out = torch.empty((batch, *size, 3), dtype=dtype, device=mean.device)
     bgr = order == 'bgr'
     if size == (height, width):
-        total, block = out.numel(), 1024
-        kernels.normalise[(triton.cdiv(total, block),)](frames, out, mean, std, total, bgr, block)
+        total, block = 3 * height * width, 1024
+        grid = (triton.cdiv(total, block), batch)
+        kernels.normalise[grid](frames.addresses, out, mean, std, total, bgr, block)
     else:
         block = 256
         grid = (batch * size[0], triton.cdiv(size[1], block))
-        kernels.normalise_resized[grid](frames, out, mean, std, height, width, *size, bgr, block)
+        kernels.normalise_resized[grid](frames.addresses, out, mean, std, height, width, *size, bgr, block)
     return out.permute(0, 3, 1, 2)
 
 
@@ -81,7 +83,16 @@ def label_pixels(logits: Tensor, labels: Tensor, confidences: Tensor | None, tem
     )
 
 
-def paint(frames: Tensor, labels: Tensor, table: Tensor, order: Order, out: Tensor) -> None:
-    """Look each byte of an overlay up, as `torch_kernels.paint` does."""
+def paint(address: Tensor, label: Tensor, table: Tensor, order: Order, out: Tensor) -> None:
+    """Paint an overlay or the colours alone, byte by byte as the CPU does.
+
+    Args:
+        address: int64 (1,), of the first byte of a frame (H, W, 3).
+        label: uint8 (H, W).
+        table: uint8 (256, 256, 3), from `blend_table`: the result for an id, a byte and an RGB channel.
+        order: of the frame's channels.
+        out: uint8 (H, W, 3); the RGB result is written there.
+
+    """
     total, block = out.numel(), 1024
-    kernels.paint[(triton.cdiv(total, block),)](frames, labels, table, out, total, order == 'bgr', block)
+    kernels.paint[(triton.cdiv(total, block),)](address, label, table, out, total, order == 'bgr', block)
