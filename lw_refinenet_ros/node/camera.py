@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
 
     from lw_refinenet_ros.image.frame import Frame
-    from lw_refinenet_ros.inference.engine import Job
+    from lw_refinenet_ros.inference.engine import Job, Pixels
     from lw_refinenet_ros.node.parameters import Settings
 
 __all__ = ['Arrival', 'Camera']
@@ -86,16 +86,18 @@ class Camera:
         self,
         enqueue: Callable[[Camera, Arrival], str],
         call: Callable[[Callable[[], None]], None],
+        allocate: Callable[[int], Pixels] | None,
     ) -> None:
         """Subscribe, and pass messages to the inference thread.
 
         Args:
             enqueue: takes the newest message and returns the fate of one that waited, or an empty string.
             call: runs a task in the inference thread.
+            allocate: returns memory for raw images that the engine reads without a copy, if there is a kind.
 
         """
         self._enqueue = enqueue
-        self._subscription.open()
+        self._subscription.open(allocate if self.parse is parse_image else None)
         self.outputs.points.listen(call)
         outputs = ', '.join(self.outputs.topics)
         self._node.get_logger().info(f'segmenting {self.topic} ({self._type}) for subscribers of {outputs}')

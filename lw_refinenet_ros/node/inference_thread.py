@@ -95,6 +95,15 @@ class InferenceThread:
         """Whether frames are taken."""
         return self._worker is not None
 
+    @property
+    def allocate(self) -> Callable[[int], Pixels] | None:
+        """Return what allocates memory that the engine reads without a copy; None if it reads any."""
+        if self._model.segmenter.engine.device != 'cuda':
+            return None
+        from lw_refinenet_ros.inference.cuda.pinned_memory import page_locked
+
+        return lambda size: page_locked(size).numpy()
+
     def start(self) -> None:
         """Start the thread, and compile at once if the size that the network sees is known."""
         self._worker = NewestWorker(self._process)

@@ -2,7 +2,8 @@
 """Take serialized messages into memory of our own, where rclpy copies them into a new `bytes` object.
 
 rcl writes each message into a buffer that is reused once nothing refers to the message any more. Python's
-lock, which rclpy holds meanwhile, is released. The layout of rcl's structures is checked, not assumed: where
+lock, which rclpy holds meanwhile, is released. The memory may be page-locked, so that a CUDA device reads it
+by itself. The layout of rcl's structures is checked, not assumed: where
 it differs or a symbol is missing, rclpy takes the messages.
 """
 
@@ -13,13 +14,18 @@ import weakref
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from rclpy import _rclpy_pybind11
 from rclpy._rclpy_pybind11 import RCLError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rclpy.subscription import Subscription
 
-__all__ = ['MAX_BUFFERS', 'Message', 'MessageBuffers', 'has_known_layout', 'rcl']
+    from lw_refinenet_ros.inference.engine import Pixels
+
+__all__ = ['MAX_BUFFERS', 'Memory', 'Message', 'MessageBuffers', 'has_known_layout', 'rcl']
 
 MAX_BUFFERS = 4  # of a subscription; more messages in use at once have memory of their own, freed with them
 SPARE = 4  # a buffer so many times larger than the last message is freed, if it has
@@ -36,6 +42,60 @@ class _Allocator(ctypes.Structure):
     """An rcutils_allocator_t: five pointers; there is room for more."""
 
     _fields_ = (('words', _Words),)
+
+
+class Memory:
+    """Hands out memory for messages by the functions that rcutils calls.
+
+    Args:
+        allocate: returns so many bytes, or raises RuntimeError where there are none of its kind.
+        warn: is told once that ordinary memory has to do.
+
+    Attributes:
+        allocator: an rcutils_allocator_t; this object must outlive what came from it.
+
+    """
+
+    def __init__(self, allocate: Callable[[int], Pixels], warn: Callable[[str], None]) -> None:
+        self._allocate, self._warn = allocate, warn
+        self._blocks: dict[int, Pixels] = {}  # by address
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        self._functions = (
+            ctypes.CFUNCTYPE(pointer, size, pointer)(self._new),
+            ctypes.CFUNCTYPE(None, pointer, pointer)(lambda address, _: self._blocks.pop(address, None)),
+            ctypes.CFUNCTYPE(pointer, pointer, size, pointer)(self._resized),
+            ctypes.CFUNCTYPE(pointer, size, size, pointer)(lambda *_: None),  # nobody needs zeros
+        )
+        self.allocator = _Allocator()
+        for index, function in enumerate(self._functions):
+            self.allocator.words[index] = ctypes.cast(function, pointer).value or 0
+
+    def _new(self, size: int, _: object) -> int | None:
+        try:
+            block = self._block(max(size, 1))
+        except MemoryError:
+            return None
+        self._blocks[block.ctypes.data] = block
+        return int(block.ctypes.data)
+
+    def _block(self, size: int) -> Pixels:
+        try:
+            return self._allocate(size)
+        except RuntimeError as error:
+            self._warn(f'messages come into ordinary memory, for {str(error).partition(chr(10))[0]}')
+            self._allocate, self._warn = _ordinary, lambda _: None
+            return _ordinary(size)
+
+    def _resized(self, address: int | None, size: int, _: object) -> int | None:
+        new = self._new(size, None)
+        if new is not None and address is not None:
+            old = self._blocks.pop(address)
+            ctypes.memmove(new, address, min(size, old.size))
+        return new
+
+
+def _ordinary(size: int) -> Pixels:
+    return np.empty(size, np.uint8)
 
 
 class _Array(ctypes.Structure):
@@ -103,9 +163,9 @@ def has_known_layout(library: Any) -> bool:
 class _Buffer:
     """Memory of one message; the middleware enlarges it where a message is longer."""
 
-    def __init__(self, library: Any, capacity: int) -> None:
-        self._library, self.array = library, _Array()
-        allocator = library.rcutils_get_default_allocator()
+    def __init__(self, library: Any, capacity: int, memory: Memory | None) -> None:
+        self._library, self._origin, self.array = library, memory, _Array()
+        allocator = library.rcutils_get_default_allocator() if memory is None else memory.allocator
         if library.rcutils_uint8_array_init(ctypes.byref(self.array), capacity, ctypes.byref(allocator)):
             library.rcutils_reset_error()
             raise MemoryError(f'no memory for a message of {capacity} bytes')
@@ -130,10 +190,16 @@ class _Buffer:
 
 
 class MessageBuffers:
-    """Takes the messages of a subscription; for one thread, which holds the subscription's handle."""
+    """Takes the messages of a subscription; for one thread, which holds the subscription's handle.
 
-    def __init__(self, subscription: Subscription) -> None:
-        self._subscription = subscription
+    Args:
+        subscription: to serialized messages.
+        memory: where they come into; None is that of rcl.
+
+    """
+
+    def __init__(self, subscription: Subscription, memory: Memory | None = None) -> None:
+        self._subscription, self._origin = subscription, memory
         self._library = rcl()
         self._buffers: list[_Buffer] = []
         self._info = _Words()
@@ -152,7 +218,9 @@ class MessageBuffers:
         enough = max(SPARE * self._last_length, SPARE_BYTES)
         self._buffers = [b for b in self._buffers if not b.is_free or b.array.capacity <= enough]
         index = next((index for index, buffer in enumerate(self._buffers) if buffer.is_free), None)
-        return _Buffer(library, self._last_length) if index is None else self._buffers.pop(index)
+        if index is not None:
+            return self._buffers.pop(index)
+        return _Buffer(library, self._last_length, self._origin)
 
     def _take_by_rcl(self, library: ctypes.CDLL) -> Message | None:
         buffer = self._pop_buffer(library)

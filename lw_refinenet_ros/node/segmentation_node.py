@@ -110,8 +110,9 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         result = super().on_activate(state)
         assert self._inference is not None
         self._inference.start()
+        allocate = self._inference.allocate
         for camera in self._cameras:
-            camera.listen(self._inference.enqueue, self._inference.call)
+            camera.listen(self._inference.enqueue, self._inference.call, allocate)
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -17,13 +17,15 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
-from lw_refinenet_ros.node.message_buffers import Message, MessageBuffers
+from lw_refinenet_ros.node.message_buffers import Memory, Message, MessageBuffers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rclpy.node import Node
     from rclpy.subscription import Subscription
+
+    from lw_refinenet_ros.inference.engine import Pixels
 
 __all__ = ['FollowingSubscription', 'quality']
 
@@ -75,13 +77,22 @@ class FollowingSubscription:
     ) -> None:
         self._node, self._type, self.topic, self._receive = node, kind, topic, receive
         self.since = 0.0
+        self._memory: Memory | None = None
         self._subscription: Subscription | None = None
         self._receiver: _Receiver | None = None
         self._last_sequence: dict[object, int] = {}
 
-    def open(self) -> None:
-        """Subscribe: best effort, which matches every publisher."""
+    def open(self, allocate: Callable[[int], Pixels] | None = None) -> None:
+        """Subscribe: best effort, which matches every publisher.
+
+        Args:
+            allocate: returns so many bytes of memory for a message, or raises RuntimeError; None leaves that
+                to rcl.
+
+        """
         if self._subscription is None:
+            warn = self._node.get_logger().warning
+            self._memory = None if allocate is None else Memory(allocate, warn)
             self._subscribe(ReliabilityPolicy.BEST_EFFORT)
 
     def close(self) -> None:
@@ -117,7 +128,7 @@ class FollowingSubscription:
             callback_group=_NotForTheExecutor(),
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
-        self._receiver = _Receiver(self._node, self._subscription, self._hand_over)
+        self._receiver = _Receiver(self._node, self._subscription, self._memory, self._hand_over)
 
     def _hand_over(self, message: Message) -> None:
         """Call `receive`; a gap in a publisher's sequence numbers, where there are any, is lost messages."""
@@ -131,8 +142,15 @@ class FollowingSubscription:
 class _Receiver:
     """A thread that takes a subscription's messages until it is stopped."""
 
-    def __init__(self, node: Node, subscription: Subscription, hand_over: Callable[[Message], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        subscription: Subscription,
+        memory: Memory | None,
+        hand_over: Callable[[Message], None],
+    ) -> None:
         self._node, self._subscription, self._hand_over = node, subscription, hand_over
+        self._memory = memory
         self._stop = GuardCondition(None, None, context=node.context)
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name='receive', daemon=True)
@@ -148,7 +166,8 @@ class _Receiver:
     def _run(self) -> None:
         subscription, stop, context = self._subscription.handle, self._stop.handle, self._node.context.handle
         with subscription, stop, context:
-            wait_set, buffers = WaitSet(1, 1, 0, 0, 0, 0, context), MessageBuffers(self._subscription)
+            wait_set = WaitSet(1, 1, 0, 0, 0, 0, context)
+            buffers = MessageBuffers(self._subscription, self._memory)
             while not self._stopping:
                 wait_set.clear_entities()
                 wait_set.add_subscription(subscription)

@@ -386,9 +386,9 @@ def test_a_closed_engine_keeps_no_memory_though_something_still_refers_to_it(dev
 @pytest.mark.parametrize(('mapped_ms', 'chosen'), [(1.0, 'frames in mapped memory'), (3.0, 'staged frames')])
 def test_frames_are_read_in_place_where_that_is_faster(device, model, monkeypatch, street, mapped_ms, chosen):
     class Timed(Replaying):
-        def __init__(self, *args, mapped):
+        def __init__(self, *args, mapped, **options):
             self.ms = mapped_ms if mapped else 2.0
-            super().__init__(*args, mapped=mapped)
+            super().__init__(*args, mapped=mapped, **options)
 
         def median_ms(self, frames):
             assert super().median_ms(frames) > 0

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages taken into our own memory: the same bytes as rclpy's, and never a byte outside."""
 
-import ctypes
 import random
 import time
+import weakref
 from collections import Counter
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ from sensor_msgs.msg import Image
 
 from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.node import message_buffers
-from lw_refinenet_ros.node.message_buffers import MAX_BUFFERS, MessageBuffers, has_known_layout, rcl
+from lw_refinenet_ros.node.message_buffers import MAX_BUFFERS, Memory, MessageBuffers, has_known_layout, rcl
 from lw_refinenet_ros.node.subscription import quality
 from test.support.faults.messages import GuardedMemory, damaged, fate, originals
 from test.support.node_process import PATIENCE_S
@@ -133,79 +133,88 @@ def test_the_memory_of_one_huge_message_is_given_back(topic, monkeypatch):
     assert [buffer.array.capacity < 10_000 for buffer in topic.buffers._buffers] == [True]
 
 
-class GuardedAllocator:
+class Guarded:
     """Hands out memory that ends at a page that nobody may touch; what is freed may not be touched either."""
 
     def __init__(self) -> None:
-        self.blocks: dict[int, tuple[GuardedMemory, int]] = {}
-        self.calls: Counter = Counter()
-        self.is_empty = False
-        pointer, size = ctypes.c_void_p, ctypes.c_size_t
-        self._functions = (
-            ctypes.CFUNCTYPE(pointer, size, pointer)(self.allocate),
-            ctypes.CFUNCTYPE(None, pointer, pointer)(self.deallocate),
-            ctypes.CFUNCTYPE(pointer, pointer, size, pointer)(self.reallocate),
-            ctypes.CFUNCTYPE(pointer, size, size, pointer)(
-                lambda n, each, state: self.allocate(n * each, state)
-            ),
-        )
-        self.allocator = message_buffers._Allocator()
-        for index, function in enumerate(self._functions):
-            self.allocator.words[index] = ctypes.cast(function, pointer).value
+        self.sizes: dict[int, int] = {}
+        self.error: Exception | None = None
+        self.allocated = 0
+        self.warnings: list[str] = []
+        self.memory = Memory(self.allocate, self.warnings.append)
 
-    def allocate(self, size, state):
-        self.calls['allocate'] += 1
+    def allocate(self, size):
+        if self.error is not None:
+            raise self.error
+        self.allocated += 1
         memory = GuardedMemory(size)
-        place = memory.place(bytes(size))
-        address = ctypes.addressof(ctypes.c_char.from_buffer(place))
-        self.blocks[address] = memory, size
-        return address
+        block = np.frombuffer(memory.place(bytes(size)), np.uint8)
+        self.sizes[block.ctypes.data] = size
+        weakref.finalize(block, lambda address, kept: self.sizes.pop(address), block.ctypes.data, memory)
+        return block
 
-    def deallocate(self, address, state):
-        self.calls['deallocate'] += 1
-        self.blocks.pop(address, None)
 
-    def reallocate(self, address, size, state):
-        self.calls['reallocate'] += 1
-        if self.is_empty:
-            return None
-        new = self.allocate(size, state)
-        if address:
-            ctypes.memmove(new, address, min(size, self.blocks[address][1]))
-            self.deallocate(address, state)
-        return new
+@pytest.fixture
+def guarded(topic):
+    """Guarded memory that the subscription's messages come into."""
+    made = Guarded()
+    topic.buffers._origin = made.memory
+    return made
 
 
 @requires_rcl
-def test_damaged_messages_are_taken_within_guarded_memory_and_viewed_inside_or_refused(topic, monkeypatch):
-    guarded, rng = GuardedAllocator(), random.Random(0)
-    monkeypatch.setattr(topic.buffers._library, 'rcutils_get_default_allocator', lambda: guarded.allocator)
+def test_damaged_messages_are_taken_within_guarded_memory_and_viewed_inside_or_refused(topic, guarded):
+    rng = random.Random(0)
     good, fates = originals()['Image'], Counter()
     for _ in range(1500):
         sent = damaged(rng.choice(good), rng)
         if len(sent) < 4:  # the middleware itself refuses less than an encapsulation
             continue
         message = topic.send(sent)
-        ((_, size),) = guarded.blocks.values()
+        (size,) = guarded.sizes.values()
         assert bytes(message.cdr[: len(sent)]) == sent
         assert len(message.cdr) <= size
         fates[fate('Image', message.cdr)] += 1
         del message
     assert fates['viewed'] > 50
     assert fates.total() - fates['viewed'] > 50
-    assert guarded.calls['reallocate'] > 2
+    assert guarded.allocated > 2
 
 
 @requires_rcl
-def test_a_message_that_memory_is_missing_for_is_lost_and_the_next_one_taken(topic, monkeypatch):
-    guarded = GuardedAllocator()
-    monkeypatch.setattr(topic.buffers._library, 'rcutils_get_default_allocator', lambda: guarded.allocator)
+def test_a_message_that_memory_is_missing_for_is_lost_and_the_next_one_taken(topic, guarded):
     topic.send(serialized(100))
-    guarded.is_empty = True
+    guarded.error = MemoryError()
     with pytest.raises(RCLError):
         topic.send(serialized(1000))
-    guarded.is_empty = False
+    guarded.error = None
     assert parse_image(topic.send(serialized(50)).cdr).data.tolist() == [50] * 50
+    assert len(guarded.sizes) == 1
+
+
+@requires_rcl
+def test_memory_of_a_kind_grows_is_used_again_and_freed_with_the_last_view(topic, guarded):
+    for length in (100, 5000, 300):
+        first = None
+        first = parse_image(topic.send(serialized(length)).cdr)
+        ((address, size),) = guarded.sizes.items()
+        assert 0 < first.data.ctypes.data - address <= size - length
+        assert first.data.tolist() == [length % 256] * length
+    parse_image(topic.send(serialized(7)).cdr)
+    assert len(guarded.sizes) == 2
+    topic.buffers._buffers.clear()
+    assert first.data.tolist() == [300 % 256] * 300
+    del first
+    assert not guarded.sizes
+
+
+@requires_rcl
+def test_where_memory_of_a_kind_is_missing_ordinary_memory_does_and_a_warning_says_so_once(topic, guarded):
+    frames = [parse_image(topic.send(serialized(10)).cdr)]
+    guarded.error = RuntimeError('CUDA error: out of memory\nand more')
+    frames += [parse_image(topic.send(serialized(length)).cdr) for length in (2000, 3000)]
+    assert guarded.warnings == ['messages come into ordinary memory, for CUDA error: out of memory']
+    assert [frame.data.size for frame in frames] == [10, 2000, 3000]
 
 
 class Rearranged:

@@ -6,6 +6,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
@@ -64,6 +65,16 @@ def test_messages_come_without_an_executor_and_in_their_own_thread(ros):
     assert thread in receivers()
     assert (cdr[:4], lost) == (b'\0\1\0\0', 0)
     assert say(ros, 'two')[0] is thread
+
+
+def test_messages_come_into_memory_that_the_subscription_was_given_also_after_following(ros):
+    sizes: list[int] = []
+    ros.subscription.open(lambda size: sizes.append(size) or np.empty(size, np.uint8))
+    for word in ('one', 'two' * 100):
+        sizes.clear()
+        assert word.encode() in say(ros, word)[1]
+        assert max(sizes) >= len(word)
+        ros.subscription.follow()
 
 
 class CountingExecutor(SingleThreadedExecutor):
