@@ -38,10 +38,10 @@ class Replaying(CapturedJob):
         self.work = job, compute
         super().__init__(job, compute, *args, **options)
 
-    def run(self, images, labels, confidences):
+    def run(self, images, *outputs):
         self.frames.load(images)
         self._pass(*self.work)
-        super().run(images, labels, confidences)
+        super().run(images, *outputs)
 
 
 @pytest.fixture
