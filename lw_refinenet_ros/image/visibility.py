@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ['Pose', 'locate', 'look_up']
 
+STEEPEST = 0.5  # parallax per pixel of a surface, which is steeper only within two baselines of the camera
 WIDEST = 16  # pixels of a window, however few points there are
 
 
@@ -58,9 +59,8 @@ def locate(
 ) -> npt.NDArray[np.intp]:
     """Find the pixel that shows each point.
 
-    A point B is hidden behind A where both lie within a window of the image, as wide as the points lie apart,
-    and the parallax of the two viewpoints moved A past B: by more than the window. No two points of a surface
-    that both viewpoints see do that, however slanted it is.
+    A point is hidden behind a nearer one in the same window of the image, as wide as the points lie apart, if
+    the parallax of the two viewpoints moves the nearer by more pixels than a slanted surface of both would.
 
     Args:
         xyz: float32 (3, H, W), metres; NaN where there is no point.
@@ -99,7 +99,7 @@ def locate(
         nearest[[0, -1]] = nearest[:, [0, -1]] = 0
         window = _spacing(nearest)
         around = cv2.dilate(nearest, np.ones((2 * window + 1, 2 * window + 1), np.uint8)).reshape(-1)
-        near += np.float32(2 * window / reach)
+        near += np.float32(STEEPEST * (window + 1) / reach)
         np.multiply(index, around.take(index) <= near, out=index)
     return index.reshape(xyz.shape[1:])
 

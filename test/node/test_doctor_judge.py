@@ -91,6 +91,21 @@ def test_a_well_system_has_every_check_and_nothing_wrong():
     assert all(each.remedy == '' for each in judge(WELL))
 
 
+def test_points_of_a_depth_that_is_not_aligned_have_its_size_and_its_stamps():
+    apart = {
+        role: replace(
+            STREAMS[role],
+            messages=tuple(
+                replace(m, width=424, stamp_ns=m.stamp_ns + 3_000_000) for m in STREAMS[role].messages
+            ),
+        )
+        for role in ('depth', 'points')
+    }
+    facts = with_camera(streams=STREAMS | apart)
+    assert wrong(facts) == {}
+    assert 'points with depth' in {each.check for each in judge(facts)}
+
+
 BEST_EFFORT = (Endpoint('/camera', IMAGE, reliable=False, latched=False),)
 
 

@@ -150,7 +150,7 @@ class _Watch:
                 if topic in self._messages or f'sensor_msgs/msg/{kind.__name__}' not in types:
                     continue
                 of = [each for each in self._roles if not each or f'/{each}/' in topic]
-                if len(of) == 1:
+                if len(of) == 1 and role not in self._roles[of[0]]:  # of two camera_info, one tells enough
                     self._subscribe(of[0], role, topic, kind)
 
     # Messages

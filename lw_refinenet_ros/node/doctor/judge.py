@@ -12,7 +12,7 @@ from lw_refinenet_ros.node.doctor.finding import FAULT, WARNING, Finding, fault,
 from lw_refinenet_ros.node.doctor.judge_nav2 import judge_costmaps
 
 if TYPE_CHECKING:
-    from lw_refinenet_ros.node.doctor.facts import Camera, Facts, Stream
+    from lw_refinenet_ros.node.doctor.facts import Camera, Facts, Message, Stream
 
 __all__ = ['judge']
 
@@ -167,11 +167,12 @@ def _lost_remedy(facts: Facts) -> str:
 def _judge_pairs(camera: Camera) -> Iterator[Finding]:
     """Judge whether stamps pair: depth with images to 5 ms, results exactly."""
     streams = camera.streams
+    source = _source_of_points(camera)
     for one, other, tolerance_ns in (
         ('depth', 'image', TOLERANCE_NS),
         ('cloud', 'image', TOLERANCE_NS),
         ('confidence', 'label', 0),
-        ('points', 'label', 0),
+        ('points', source, 0),
     ):
         if one not in streams or other not in streams:
             continue
@@ -191,16 +192,33 @@ def _judge_pairs(camera: Camera) -> Iterator[Finding]:
             yield fault(f'{one} with {other}', value, remedy)
 
 
+def _source_of_points(camera: Camera) -> str:
+    """Return the role whose size and stamps the points have: `label`, or what the image labels."""
+    last = {role: stream.last for role, stream in camera.streams.items()}
+    points, label = last.get('points'), last.get('label')
+    for role in ('depth', 'cloud'):
+        message = last.get(role)
+        if message and points and label and _elements(points) == _elements(message) != _elements(label):
+            return role
+    return 'label'
+
+
+def _elements(message: Message) -> int:
+    return message.width * message.height
+
+
 def _judge_sizes(camera: Camera) -> Iterator[Finding]:
     """Judge sizes and frames of what must fit together."""
     last = {role: stream.last for role, stream in camera.streams.items()}
     label = last.get('label')
-    for role in ('image', 'confidence', 'points'):
+    if (source := _source_of_points(camera)) != 'label':
+        yield ok('points: size', f'that of the {source}, as ~/points/label has it')
+    for role in ('image', 'confidence', *(['points'] if source == 'label' else [])):
         message = last.get(role)
         if label is None or message is None:
             continue
         value = f'{message.width}x{message.height}, label {label.width}x{label.height}'
-        if message.width * message.height == label.width * label.height:
+        if _elements(message) == _elements(label):
             yield ok(f'{role}: size', value)
         else:
             yield fault(f'{role}: size', value, 'they must have as many elements: is a topic remapped?')
@@ -211,7 +229,8 @@ def _judge_sizes(camera: Camera) -> Iterator[Finding]:
     if depth is not None and image is not None:
         value = f'{depth.width}x{depth.height} in {depth.frame_id!r}, image {image.width}x{image.height} in '
         yield ok('depth: size', f'{value}{image.frame_id!r}')
-    if info is not None and depth is not None and (info.height, info.width) != (depth.height, depth.width):
+    sizes = {(each.height, each.width) for each in (depth, image) if each is not None}
+    if info is not None and depth is not None and (info.height, info.width) not in sizes:
         value = f'camera_info of {info.width}x{info.height}, depth {depth.width}x{depth.height}'
         yield warning('camera_info: size', value, 'publish the camera_info that belongs to the depth')
 
