@@ -28,6 +28,7 @@ ARGUMENTS = {
     'use_sim_time': ('true', "Use the time of /clock, which follows the bag's stamps."),
     'rviz': ('true', 'Show the camera, the overlay and the class colours in RViz.'),
 }
+INPUTS = ('depth', 'depth_camera_info', 'camera_info', 'points')  # of ~/points; as the bag names them
 CHOICES = {'loop': ['true', 'false', 'True', 'False']}
 
 
@@ -35,9 +36,18 @@ def play(context):
     """Return the player's process, which starts publishing once the node subscribes."""
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     options = ['--topic', values['topic']] if values['topic'] else []
+    options += ['--output-topic', values['image']]
+    inputs = {name: LaunchConfiguration(name, default='').perform(context) for name in INPUTS}
+    if inputs['depth']:
+        if not values['topic']:
+            raise RuntimeError('with depth, name the image topic of the bag too: topic:=/camera/image_raw')
+        options = ['--topics', values['topic'], inputs['depth']]
+        options += ['--remap', f'{values["topic"]}:={values["image"]}']
+    if any(inputs.values()):
+        options.append('--others')
     if values['loop'].lower() == 'true':
         options.append('--loop')
-    command = [str(COMMAND), 'play', values['bag'], '--output-topic', values['image']]
+    command = [str(COMMAND), 'play', values['bag']]
     command += ['--rate', values['rate'], '--clock', '--wait-for-subscriber', *options]
     if LaunchConfiguration('image_transport', default='').perform(context) == 'compressed':
         command.append('--compressed')

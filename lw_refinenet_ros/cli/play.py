@@ -61,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--clock', action='store_true', help="publish the frames' stamps on /clock")
     parser.add_argument('--wait-for-subscriber', action='store_true', help='start when there is a subscriber')
     parser.add_argument(
+        '--others', action='store_true', help="publish the bag's camera_info, clouds and tf as well"
+    )
+    parser.add_argument(
         '--exit-zero', action='store_true', help='exit with 0 when interrupted, as launch expects'
     )
     parser.add_argument('--log', type=Path, help='JSON lines with stamp_ns, due_ns, sent_ns of every frame')
@@ -87,6 +90,7 @@ def _play(options: argparse.Namespace) -> int:
     if len(topics) > 1 and options.output_topic:
         raise UsageError('--output-topic names one topic: use --remap FROM:=TO for each of several')
     from lw_refinenet_ros.sources.opening import open_source
+    from lw_refinenet_ros.sources.other_topics import OtherTopics
 
     problems: set[str] = set()
 
@@ -103,6 +107,7 @@ def _play(options: argparse.Namespace) -> int:
         ]
         names = [options.output_topic or source.topic.removesuffix('/compressed') for source in sources]
         names = _remapped(names, options.remap)
+        others = stack.enter_context(OtherTopics(Path(options.source))) if options.others else None
         # Only now, so that a bad source is reported even where ROS is missing.
         require_shared_memory()
         from lw_refinenet_ros.node.replay.player import Playing, Track, play
@@ -150,7 +155,7 @@ def _play(options: argparse.Namespace) -> int:
             compressed=options.compressed,
         )
         tracks = [Track(source, name) for source, name in zip(sources, names)]
-        if not play(tracks, how, sent, toggled):
+        if not play(tracks, how, sent, toggled, others):
             return INTERRUPTED
         progress.show_of(played, played)  # if the total was unknown
         return 1 if problems else 0

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -24,12 +25,13 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
 from rosbags import rosbag2
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.typesys import Stores, get_typestore
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from lw_refinenet_ros.cli.live import ros_environment
 from lw_refinenet_ros.cli.main import main
@@ -135,6 +137,37 @@ def test_several_topics_are_played_in_time_from_the_start_asked_for_under_new_na
     np.testing.assert_array_equal(np.frombuffer(first.data, np.uint8).reshape(wanted.shape), wanted)
     assert first.header.frame_id == 'front'
     assert [stamp_of(message) for message in listener.clock] == due
+
+
+def test_what_a_bag_has_beside_images_is_played_with_them_where_its_package_is_installed(
+    tmp_path, street, listen, start
+):
+    from lw_refinenet_ros.image.frame import Frame
+    from lw_refinenet_ros.sources.bag_writer import BagWriter
+
+    info, cloud = CameraInfo(width=128, k=np.arange(9.0)), PointCloud2(width=3)
+    front = {'frame_id': 'front', 'encoding': 'rgb8'}
+    with BagWriter(tmp_path / 'bag.mcap') as bag:
+        bag.write_raw('/unknown', 'tf2_msgs/msg/TFMessage', bytes([0, 1] + [0] * 6), stamps(1)[0])
+        for stamp_ns in stamps(3):
+            bag.write_image('/image', Frame.from_array(street, stamp_ns=stamp_ns, **front))
+            bag.write_raw('/camera_info', 'sensor_msgs/msg/CameraInfo', serialize_message(info), stamp_ns)
+        bag.write_raw('/cloud', 'sensor_msgs/msg/PointCloud2', serialize_message(cloud), stamp_ns + 1)
+        bag.write_image('/image', Frame.from_array(street, stamp_ns=stamps(4)[3], **front))
+    listener = listen('/image')
+    received = {CameraInfo: [], PointCloud2: []}
+    for kind, topic in ((CameraInfo, '/camera_info'), (PointCloud2, '/cloud')):
+        listener.node.create_subscription(kind, topic, received[kind].append, 10)
+    player = start(tmp_path / 'bag.mcap', '--others', '--wait-for-subscriber', '--clock')
+    listener.spin_until(lambda: player.poll() is not None, 'end')
+    said = player.stderr.read()
+    assert player.returncode == 0, said
+    listener.spin_until(lambda: len(received[CameraInfo]) == 3 and received[PointCloud2], 'all of them')
+    assert received == {CameraInfo: [info] * 3, PointCloud2: [cloud]}
+    assert [stamp_of(message) for message in listener.images['/image']] == stamps(4)
+    assert [stamp_of(message) for message in listener.clock] == stamps(4)
+    if find_spec('tf2_msgs') is None:
+        assert '/unknown (tf2_msgs/msg/TFMessage) is not played' in said
 
 
 @pytest.mark.parametrize('headers', [[0] * FRAMES, [0, 5, 5, 3, 0, 10**15]])
@@ -395,6 +428,7 @@ def test_a_camera_is_played_until_it_is_interrupted(listen, start):
         (['--topics', '/front/image', '/rear/image', '--output-topic', '/x'], 2, 'use --remap'),
         (['--topic', '/front/image', '--start', '9', '--loop'], 1, 'no frame comes 9 s after the first'),
         (['--topic', '/front/image', '--log', '/nowhere/x'], 1, '/nowhere/x: No such file or directory'),
+        (['--topic', '/front/image', '--others'], 1, 'has neither camera_info nor clouds nor tf'),
     ],
 )
 def test_what_cannot_be_played_is_one_line(bag, capsys, arguments, status, said):

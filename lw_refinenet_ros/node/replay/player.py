@@ -6,13 +6,16 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.duration import Duration
 from rclpy.exceptions import NameValidationException
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy
+from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from rclpy.publisher import Publisher
 
     from lw_refinenet_ros.image.frame import Frame
+    from lw_refinenet_ros.sources.bag_formats.storage import Message, Topic
+    from lw_refinenet_ros.sources.other_topics import OtherTopics
     from lw_refinenet_ros.sources.source import Source, SourceFrame
 
 __all__ = ['Playing', 'Sent', 'Track', 'play']
@@ -73,7 +78,11 @@ class Playing(NamedTuple):
 
 
 def play(
-    tracks: Sequence[Track], how: Playing, sent: Callable[[Sent], None], toggled: Callable[[], bool]
+    tracks: Sequence[Track],
+    how: Playing,
+    sent: Callable[[Sent], None],
+    toggled: Callable[[], bool],
+    others: OtherTopics | None = None,
 ) -> bool:
     """Play to the end, or for ever with `loop`; False if it was interrupted.
 
@@ -82,6 +91,7 @@ def play(
         how: the options.
         sent: called for every frame.
         toggled: whether to pause, or to go on, now; called every tenth of a second and before every frame.
+        others: messages to publish beside the images, under their own names.
 
     Raises:
         ValueError: there is no frame to play.
@@ -91,7 +101,7 @@ def play(
     finished = False
     with ros_context([]) as started:
         started()
-        player = Player(tracks, how, sent, toggled)
+        player = Player(tracks, how, sent, toggled, others)
         if how.wait_for_subscriber:
             player.wait_for_subscriber()
         while rclpy.ok():
@@ -127,13 +137,40 @@ class _Channel:
             fill_image(self.message, frame)
 
 
+class _OtherChannel:
+    """A topic of another type, with the recorded quality of service."""
+
+    def __init__(self, node: Node, topic: Topic) -> None:
+        package, _, name = topic.msgtype.split('/')
+        self._kind = getattr(import_module(f'{package}.msg'), name)
+        self.message: Any = None
+        profile = profile_of(topic.offered)
+        self.is_latched = profile.durability == DurabilityPolicy.TRANSIENT_LOCAL  # as static transforms are
+        self.publisher = node.create_publisher(self._kind, topic.name, profile)
+
+    def fill(self, message: Message) -> None:
+        """Take a serialized message."""
+        self.message = deserialize_message(message.data, self._kind)
+
+
 class Player(Node):  # type: ignore[misc]
     """Plays tracks side by side, merged by log time."""
 
     def __init__(
-        self, tracks: Sequence[Track], how: Playing, sent: Callable[[Sent], None], toggled: Callable[[], bool]
+        self,
+        tracks: Sequence[Track],
+        how: Playing,
+        sent: Callable[[Sent], None],
+        toggled: Callable[[], bool],
+        others: OtherTopics | None,
     ) -> None:
         super().__init__('lw_refinenet_player')
+        self._others, self._other_channels = others, dict[str, _OtherChannel]()
+        for topic in others.topics if others is not None else ():
+            try:
+                self._other_channels[topic.name] = _OtherChannel(self, topic)
+            except ImportError as error:
+                self.get_logger().warning(f'{topic.name} ({topic.msgtype}) is not played: {error}')
         self._tracks, self._how, self._sent, self._toggled = tracks, how, sent, toggled
         self._channels = [_Channel(self, track, compressed=how.compressed) for track in tracks]
         self._clock: Publisher | None = self.create_publisher(Clock, '/clock', 1) if how.clock else None
@@ -150,13 +187,20 @@ class Player(Node):  # type: ignore[misc]
                 since, known = time.monotonic(), there
             time.sleep(NAP_S)
 
-    def _frames(self) -> Iterator[tuple[SourceFrame, _Channel]]:
+    def _frames(self) -> Iterator[tuple[Any, Any]]:
+        """Yield each frame or other message with its channel, by log time."""
+
         def of(track: Track, channel: _Channel) -> Iterator[tuple[SourceFrame, _Channel]]:
             for frame in track.source:
                 yield frame, channel
 
+        def of_others() -> Iterator[tuple[Message, _OtherChannel]]:
+            for message in self._others or ():
+                if message.topic.name in self._other_channels:
+                    yield message, self._other_channels[message.topic.name]
+
         tracks = [of(track, channel) for track, channel in zip(self._tracks, self._channels)]
-        return heapq.merge(*tracks, key=lambda pair: pair[0].log_ns)
+        return heapq.merge(of_others(), *tracks, key=lambda pair: pair[0].log_ns)
 
     def play(self) -> None:
         """Publish every frame, as far apart as they were recorded, divided by the rate.
@@ -175,7 +219,8 @@ class Player(Node):  # type: ignore[misc]
             if begin_ns is None:
                 begin_ns = frame.log_ns + round(self._how.start_s * 1e9)
                 start_ns = time.monotonic_ns()
-            if frame.log_ns < begin_ns and not played:
+            is_image = isinstance(channel, _Channel)
+            if frame.log_ns < begin_ns and not played and (is_image or not channel.is_latched):
                 start_ns = time.monotonic_ns()  # skipped frames take no time
                 continue
             channel.fill(frame)
@@ -189,7 +234,7 @@ class Player(Node):  # type: ignore[misc]
                 time.sleep(min(left_s, NAP_S))
             if not rclpy.ok():
                 return
-            if self._clock is not None and frame.stamp_ns:  # a clock of zero is one that is not set
+            if self._clock is not None and is_image and frame.stamp_ns:  # a clock of zero is not set
                 self._clock.publish(Clock(clock=channel.message.header.stamp))
             # Before publishing: the subscriber may have the frame before publish() returns.
             sent_ns = time.monotonic_ns()
@@ -200,8 +245,9 @@ class Player(Node):  # type: ignore[misc]
                     return
                 self.get_logger().warning(f'a frame was not sent: {error}', throttle_duration_sec=1.0)
                 continue
-            self._sent(Sent(frame.stamp_ns, due_ns, sent_ns))
-            played = True
+            if is_image:
+                self._sent(Sent(frame.stamp_ns, due_ns, sent_ns))
+                played = True
         if not played and rclpy.ok():
             sources = ', '.join(track.source.description for track in self._tracks)
             raise ValueError(f'{sources}: no frame comes {self._how.start_s:g} s after the first, or later')

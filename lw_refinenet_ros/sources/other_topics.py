@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a bag has beside images: calibrations, clouds and transforms."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lw_refinenet_ros.one_line import one_line
+from lw_refinenet_ros.sources.bag_formats.bag_files import BagFiles
+from lw_refinenet_ros.sources.bag_formats.unpacking import ZSTD_MAGIC, unpack
+from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
+from lw_refinenet_ros.sources.source import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lw_refinenet_ros.sources.bag_formats.storage import Message
+
+__all__ = ['OtherTopics']
+
+TYPES = ('sensor_msgs/msg/CameraInfo', 'sensor_msgs/msg/PointCloud2', 'tf2_msgs/msg/TFMessage')
+
+
+class OtherTopics:
+    """The messages of `TYPES` in a ROS 2 bag, in the order of the log; a context manager.
+
+    They end at the first that cannot be read; the source of the images reports the damage.
+
+    Args:
+        path: of the bag.
+
+    Attributes:
+        topics: that there are.
+
+    Raises:
+        SourceError: it is no bag, or has no such topic.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._bag = BagFiles(path)
+        except (ValueError, OSError) as error:
+            raise SourceError(f'{path} cannot be read as a bag: {one_line(str(error))}') from error
+        self.topics = [t for t in self._bag.counts if t.msgtype in TYPES and t.serialization == 'cdr']
+        self.length = sum(self._bag.counts[topic] for topic in self.topics)
+        if not self.topics:
+            self._bag.close()
+            raise SourceError(f'{path} has neither camera_info nor clouds nor tf: play it without --others')
+
+    def __enter__(self) -> OtherTopics:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bag.close()
+
+    def __iter__(self) -> Iterator[Message]:
+        with suppress(ValueError, OSError, MemoryError):
+            for message in self._bag.messages(self.topics):
+                packing = 'zstd' if message.data[:4] == ZSTD_MAGIC else ''
+                yield message._replace(data=bytes(unpack(message.data, packing, MAX_MESSAGE_BYTES)))
