@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmark.table import store
 from lw_refinenet_ros.cli.options import Progress
+from lw_refinenet_ros.evaluation.live import LiveRun, Published, lost
 
 SECONDS = 10.0
 RATE_HZ = 30
@@ -39,13 +40,15 @@ def main(arguments: list[str] | None = None) -> None:
     conditions = (
         f'rgb8 at {RATE_HZ} Hz for {seconds:g} s, reliable, depth 1, player and node in processes of their '
         f'own on {os.cpu_count()} cores; the network does nothing, the label is published and subscribed to. '
-        'Published (not refused by the middleware for want of room) is counted in the player; received, '
-        'lost (gaps in the sequence numbers) and superseded (by a newer one, while the last was at work) in '
-        'the node. Times are from before the publish call to the beginning of the callback, by the '
-        "monotonic clock. Messages are taken into the node's own buffers, and by rclpy, in turn, ten at a "
-        'time.'
+        'Refused (by the middleware, for want of room) and published are counted in the player; received, '
+        'lost (by sequence number, before the first that came and after the last one too) and superseded (by '
+        'a newer one, while the last was at work) in the node. Times are from before the publish call to the '
+        "beginning of the callback, by the monotonic clock. Messages are taken into the node's own buffers, "
+        'and by rclpy, in turn, ten at a time.'
     )
     notes = [conditions]
+    unknown = sum(abs(row['published'] - row['received'] - row['lost']) for row in rows)
+    notes.append(f'Frames published, but neither received nor lost by number: {unknown}.')
     for row in rows:
         if row['profile'] in PROFILES and PROFILES[row['profile']]:
             size = tuple(int(n) for n in reversed(row['image'].split('x')))
@@ -54,10 +57,11 @@ def main(arguments: list[str] | None = None) -> None:
             notes.append(f'{row["image"]}: none lost and p50 at most {GOALS_MS[size]:g} ms: {said}.')
             saved = 1 - row['p50 (ms)'] / row['by rclpy: p50 (ms)']
             notes.append(f'{row["image"]}: our own buffers save {saved:.0%} of the p50.')
-    store('transport', 'From publish to callback', rows, notes, tuple(filter(_installed, PACKAGES)))
+    store('transport', 'From publish to callback', rows, notes, tuple(filter(installed, PACKAGES)))
 
 
-def _installed(package: str) -> bool:
+def installed(package: str) -> bool:
+    """Return whether a package is installed."""
     try:
         return bool(version(package))
     except PackageNotFoundError:
@@ -66,6 +70,7 @@ def _installed(package: str) -> bool:
 
 def _measure(size: tuple[int, int], profile: str, frames: int) -> dict:
     """Play a number of frames; return one row of the table."""
+    from lw_refinenet_ros.node.diagnostics import read_sequence
     from test.support.long_run import LongRun, tiny_weights
 
     with tempfile.TemporaryDirectory() as folder, tiny_weights() as weights:
@@ -89,15 +94,17 @@ def _measure(size: tuple[int, int], profile: str, frames: int) -> dict:
                 while player.poll() is None:
                     node.spin_for(0.2)
                     del node.received['label'][:]
-                fates = node.fates()
+                fates, sequence = node.fates(), read_sequence(node.status[1])
                 node.process.send_signal(signal.SIGINT)
                 node.process.wait(60)
             finally:
                 node.close()
         finally:
             os.environ.update({name: value for name, value in kept.items() if value})
-        published = {stamp: sent_ns for stamp, _, sent_ns in json.loads(sent.read_text())}
+        records = [Published(*record) for record in json.loads(sent.read_text())]
         arrivals = json.loads(arrived.read_text())
+    run = LiveRun(records, (), {'received': 0, 'lost': 0, **fates}, {}, {}, sequence)
+    published = {frame.stamp_ns: frame.sent_ns for frame in records if not frame.refused}
     times = {
         way: [(ns - published[stamp]) / 1e6 for stamp, ns, by in arrivals if by is way and stamp in published]
         for way in (False, True)
@@ -106,9 +113,10 @@ def _measure(size: tuple[int, int], profile: str, frames: int) -> dict:
         'image': f'{size[1]}x{size[0]}',
         'profile': profile,
         'due': frames,
+        'refused': len(records) - len(published),
         'published': len(published),
         'received': sum(map(len, times.values())),
-        'lost': fates.get('lost', 0),
+        'lost': lost(run),
         'superseded': fates.get('superseded', 0),
         'segmented': fates.get('segmented', 0),
         'p50 (ms)': _percentile(times[False], 50),

@@ -238,4 +238,5 @@ def _collect(sent: Path, log: Path) -> LiveRun:
     record = json.loads(log.read_text())
     results = [Arrival(*pair) for pair in record['arrivals']]
     conditions = {name: value for name, value in record['values'].items() if name in CONDITIONS}
-    return LiveRun(published, results, record['fates'], record['stages_ms'], conditions)
+    sequence = tuple(record['sequence']) if record['sequence'] else None
+    return LiveRun(published, results, record['fates'], record['stages_ms'], conditions, sequence)

@@ -66,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--exit-zero', action='store_true', help='exit with 0 when interrupted, as launch expects'
     )
-    parser.add_argument('--log', type=Path, help='JSON lines with stamp_ns, due_ns, sent_ns of every frame')
+    parser.add_argument(
+        '--log', type=Path, help='JSON lines with stamp_ns, due_ns, sent_ns, refused of every frame'
+    )
 
 
 def outputs(options: argparse.Namespace) -> Declared:

@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ['Arrival', 'LiveRun', 'Published', 'ages', 'misses']
+__all__ = ['Arrival', 'LiveRun', 'Published', 'ages', 'lost', 'misses']
 
 
 @dataclass(frozen=True)
 class Published:
-    """A frame the player sent: its own stamp; by the monotonic clock, when it was due and when sent."""
+    """A frame the player sent: its own stamp; by the monotonic clock, when it was due and when sent.
+
+    A frame is refused if the sender's middleware has no room for it.
+    """
 
     stamp_ns: int
     due_ns: int
     sent_ns: int
+    refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class LiveRun:
         stages_ms: by the node, percentiles 'p50', 'p95', 'p99' of each stage's latency; 'total'
             runs from the frame's callback to the publishing of its label.
         conditions: what the run was made with: weights, engine, precision, machine, versions…
+        sequence: by the node, the sequence numbers of the first and the last frame that it received, where
+            the middleware has them; the player's first is 1.
 
     """
 
@@ -51,6 +57,7 @@ class LiveRun:
     counters: Mapping[str, int]
     stages_ms: Mapping[str, Mapping[str, float]]
     conditions: Mapping[str, str]
+    sequence: tuple[int, int] | None = None
 
 
 def _frames_of_results(run: LiveRun) -> list[int]:
@@ -90,10 +97,24 @@ def ages(run: LiveRun) -> list[tuple[float, float]]:
     ]
 
 
+def lost(run: LiveRun) -> int:
+    """Return the frames lost in transport, by number: between those that came, before and after them."""
+    sent = sum(not frame.refused for frame in run.published)
+    if not run.counters['received']:
+        return sent
+    first, last = run.sequence or (1, sent)
+    return run.counters['lost'] + first - 1 + sent - last
+
+
 def misses(run: LiveRun) -> list[tuple[float, str]]:
     """Return the time (s from the first) of each frame without a result.
 
-    The node counts fates but keeps no stamps, so that the fate of a single frame is 'no result'.
+    The node counts fates but keeps no stamps, so that the fate of a single frame is 'no result', unless the
+    sender refused it.
     """
     done = set(_frames_of_results(run))
-    return [(_time_s(run, index), 'no result') for index in range(len(run.published)) if index not in done]
+    return [
+        (_time_s(run, index), 'refused' if frame.refused else 'no result')
+        for index, frame in enumerate(run.published)
+        if index not in done
+    ]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.evaluation import MOST_NAMED
-from lw_refinenet_ros.evaluation.live import ages
+from lw_refinenet_ros.evaluation.live import ages, lost
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.evaluation.evaluation import Evaluation, NamedCount
@@ -106,7 +106,8 @@ def summarize(
 def summarize_live(run: LiveRun) -> dict[str, Any]:
     """Return the metrics of a live run without masks; its accuracies are None.
 
-    Every count comes from where it happens, none by subtraction. Percentiles of nothing are None. `rate_hz`
+    Every count comes from where it happens, none by subtraction: refused by the player's middleware, lost by
+    sequence number, the others by the node. Percentiles of nothing are None. `rate_hz`
     is the player's, by the median interval.
 
     Raises:
@@ -130,6 +131,7 @@ def _live_figures(run: LiveRun) -> dict[str, Any]:
         raise ValueError(f'the node gave no count of {missing[0]!r} frames, only of {sorted(run.counters)}')
     ages_ms = [age_ms for _, age_ms in ages(run)]
     intervals_ns = np.diff([frame.due_ns for frame in run.published])
+    refused = sum(frame.refused for frame in run.published)
     interval_ns = float(np.median(intervals_ns)) if intervals_ns.size else 0.0
     stages_ms = {
         stage: {key: _rounded(value) for key, value in figures.items()}
@@ -137,9 +139,11 @@ def _live_figures(run: LiveRun) -> dict[str, Any]:
     }
     return {
         'latency_ms': {**percentiles(()), **stages_ms.get('total', {})},
-        'frames_published': len(run.published),
+        'frames_published': len(run.published) - refused,
         **{f'frames_{fate}': run.counters[fate] for fate in COUNTED},
+        'frames_lost': lost(run),
         'frames_other': {fate: run.counters[fate] for fate in sorted(run.counters) if fate not in COUNTED},
+        'frames_refused': refused,
         'age_ms': {**percentiles(ages_ms), 'max': _rounded(max(ages_ms, default=None))},
         'rate_hz': _rounded(1e9 / interval_ns) if interval_ns > 0 else None,
         'stages_ms': stages_ms,
@@ -205,6 +209,8 @@ def _live_rows(summary: Mapping[str, Any]) -> list[Row]:
     age, latency = summary['age_ms'], summary['latency_ms']
     segmented = f'{summary["frames_segmented"]} of {summary["frames_published"]}'
     recorded = '' if _is_scored(summary) else f', labels recorded {summary["frames"]}'
+    refused = summary['frames_refused']
+    unknown = summary['frames_published'] - summary['frames_received'] - summary['frames_lost']
     others = [(fate, count) for fate, count in summary['frames_other'].items() if count]
     return [
         ('Frames segmented', segmented, f'received {summary["frames_received"]}{recorded}'),
@@ -216,6 +222,8 @@ def _live_rows(summary: Mapping[str, Any]) -> list[Row]:
         ),
         ('Superseded', str(summary['frames_superseded']), 'a newer frame came first'),
         ('Lost', str(summary['frames_lost']), 'in transport'),
+        *([('Refused', str(refused), 'by the middleware of the sender')] if refused else ()),
+        *([('Unaccounted', str(unknown), 'published, but neither received nor lost')] if unknown else ()),
         *((fate.capitalize(), str(count), 'frames') for fate, count in others),
     ]
 

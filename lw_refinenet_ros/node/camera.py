@@ -12,6 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from lw_refinenet_ros.image.compressed import parse_compressed_image
 from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.node.camera_outputs import CameraOutputs
+from lw_refinenet_ros.node.diagnostics import SEQUENCE
 from lw_refinenet_ros.node.statistics import Statistics
 from lw_refinenet_ros.node.subscription import FollowingSubscription
 
@@ -151,6 +152,8 @@ class Camera:
         points = self.outputs.points
         values = {'topic': self.topic, 'batch': str(self.statistics.batch)}
         values |= {'points published': str(points.published), 'points without depth': str(points.unpaired)}
+        if self._subscription.span is not None:
+            values[SEQUENCE] = '{} to {}'.format(*self._subscription.span)
         age_ms = self.statistics.age_ms
         if age_ms is not None and abs(age_ms) < OTHER_CLOCK_MS:
             values['age_ms'] = f'{age_ms:.1f}'

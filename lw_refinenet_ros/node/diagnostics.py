@@ -15,10 +15,12 @@ __all__ = [
     'LOST',
     'READY',
     'RECEIVED',
+    'SEQUENCE',
     'SUPERSEDED',
     'WARMING_UP',
     'Status',
     'build_status',
+    'read_sequence',
     'read_status',
 ]
 
@@ -27,9 +29,10 @@ Status = tuple[str, dict[str, str], dict[str, int], dict[str, dict[str, float]]]
 
 READY = 'ready'
 RECEIVED = 'received'
-LOST = 'lost'
+LOST = 'lost'  # between two that came; what was lost before the first and after the last, `SEQUENCE` shows
 WARMING_UP = 'warming up'
 SUPERSEDED = 'superseded'
+SEQUENCE = 'sequence numbers'  # FIRST to LAST of the publisher that was heard last
 # What becomes of a frame, always listed; 'bad: REASON' is added when it happens.
 FATES = (
     RECEIVED,
@@ -70,6 +73,12 @@ def build_status(
         hardware_id=extra.get('engine', ''),
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
+
+
+def read_sequence(values: dict[str, str]) -> tuple[int, int] | None:
+    """Return the first and last sequence number of the publisher that the node heard last, None without."""
+    first, _, last = values.get(SEQUENCE, '').partition(' to ')
+    return (int(first), int(last)) if last else None
 
 
 def read_status(message: DiagnosticArray, name: str) -> Status | None:

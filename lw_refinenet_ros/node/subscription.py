@@ -68,6 +68,7 @@ class FollowingSubscription:
 
     Attributes:
         topic: as above.
+        span: first and last sequence number of the publisher that was heard last; None without numbers.
         since: when it was opened, in seconds of the monotonic clock.
 
     """
@@ -78,9 +79,10 @@ class FollowingSubscription:
         self._node, self._type, self.topic, self._receive = node, kind, topic, receive
         self.since = 0.0
         self._memory: Memory | None = None
+        self.span: tuple[int, int] | None = None
         self._subscription: Subscription | None = None
         self._receiver: _Receiver | None = None
-        self._last_sequence: dict[object, int] = {}
+        self._spans: dict[object, tuple[int, int]] = {}  # by publisher
 
     def open(self, allocate: Callable[[int], Pixels] | None = None) -> None:
         """Subscribe: best effort, which matches every publisher.
@@ -93,6 +95,8 @@ class FollowingSubscription:
         if self._subscription is None:
             warn = self._node.get_logger().warning
             self._memory = None if allocate is None else Memory(allocate, warn)
+            self._spans.clear()
+            self.span = None
             self._subscribe(ReliabilityPolicy.BEST_EFFORT)
 
     def close(self) -> None:
@@ -117,7 +121,6 @@ class FollowingSubscription:
             self._subscribe(wanted)
 
     def _subscribe(self, reliability: ReliabilityPolicy) -> None:
-        self._last_sequence.clear()
         self.since = time.monotonic()
         self._subscription = self._node.create_subscription(
             self._type,
@@ -134,8 +137,9 @@ class FollowingSubscription:
         """Call `receive`; a gap in a publisher's sequence numbers, where there are any, is lost messages."""
         lost, sequence = 0, message.sequence
         if sequence is not None:
-            lost = max(0, sequence - self._last_sequence.get(message.publisher, sequence - 1) - 1)
-            self._last_sequence[message.publisher] = sequence
+            first, last = self._spans.get(message.publisher, (sequence, sequence - 1))
+            lost = max(0, sequence - last - 1)
+            self._spans[message.publisher] = self.span = (first, sequence)
         self._receive(message.cdr, lost)
 
 

@@ -99,6 +99,27 @@ def test_every_count_is_the_one_made_where_it_happens_even_if_they_do_not_add_up
     assert summary['frames_other'] == {'warming up': 2}
 
 
+def test_frames_lost_before_the_first_and_after_the_last_are_counted_by_their_sequence_numbers():
+    run = replay([None, None, 30, 40, None, 50, None], received=3, segmented=3, lost=1)
+    assert summarize_live(run)['frames_lost'] == 1
+    assert ('Unaccounted', '3', 'published, but neither received nor lost') in rows(summarize_live(run))
+    run = replace(run, sequence=(3, 6))
+    assert summarize_live(run)['frames_lost'] == 4
+    assert 'Unaccounted' not in {name for name, _, _ in rows(summarize_live(run))}
+    run = replace(replay([None, None]), sequence=(1, 1))  # of a publisher before the player
+    assert summarize_live(run)['frames_lost'] == 2
+
+
+def test_frames_that_the_sender_refused_are_not_published_and_have_no_sequence_number():
+    run = replay([30, None, 40], received=2, segmented=2)
+    published = [replace(frame, refused=index == 1) for index, frame in enumerate(run.published)]
+    run = replace(run, published=published, sequence=(1, 2))
+    summary = summarize_live(run)
+    assert (summary['frames_published'], summary['frames_refused'], summary['frames_lost']) == (2, 1, 0)
+    assert misses(run) == [(0.04, 'refused')]
+    assert ('Refused', '1', 'by the middleware of the sender') in rows(summary)
+
+
 def test_a_count_that_the_node_did_not_give_is_not_taken_for_zero():
     with pytest.raises(ValueError, match="no count of 'lost'"):
         summarize_live(replace(replay([30]), counters={'received': 1, 'segmented': 1, 'superseded': 0}))

@@ -115,6 +115,31 @@ def test_following_a_reliable_publisher_replaces_the_subscription_and_its_thread
     assert say(ros, 'two')[0] is not first
 
 
+def test_messages_missed_while_the_subscription_is_replaced_are_lost_and_those_before_it_opens_are_not(
+    ros, monkeypatch
+):
+    ros.publisher.publish(String(data='before'))
+    ros.subscription.open()
+    assert say(ros, 'one')[2] == 0
+    first, last = ros.subscription.span
+    subscribe = ros.subscription._subscribe
+
+    def miss_one(reliability: ReliabilityPolicy) -> None:
+        ros.publisher.publish(String(data='missed'))
+        subscribe(reliability)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ros.subscription, '_subscribe', miss_one)
+        ros.subscription.follow()
+    lost = say(ros, 'two')[2]
+    assert lost >= 1
+    assert ros.subscription.span == (first, last + lost + 1)
+    ros.subscription.close()
+    ros.publisher.publish(String(data='after'))
+    ros.subscription.open()
+    assert say(ros, 'three')[2] == 0
+
+
 def test_messages_of_two_publishers_are_numbered_each_for_itself(ros):
     second = ros.node.create_publisher(String, 'words', quality(ReliabilityPolicy.RELIABLE))
     ros.subscription.open()

@@ -49,11 +49,12 @@ class Track(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A frame that was published, its times by the monotonic clock."""
+    """A frame that was published or, for want of room, refused; its times by the monotonic clock."""
 
     stamp_ns: int
     due_ns: int
     sent_ns: int
+    refused: bool = False
 
 
 class Playing(NamedTuple):
@@ -238,15 +239,16 @@ class Player(Node):  # type: ignore[misc]
                 self._clock.publish(Clock(clock=channel.message.header.stamp))
             # Before publishing: the subscriber may have the frame before publish() returns.
             sent_ns = time.monotonic_ns()
+            refused = False
             try:
                 channel.publisher.publish(channel.message)
             except RCLError as error:  # the middleware had no room for it in time: the next may fit
                 if not rclpy.ok():
                     return
                 self.get_logger().warning(f'a frame was not sent: {error}', throttle_duration_sec=1.0)
-                continue
+                refused = True
             if is_image:
-                self._sent(Sent(frame.stamp_ns, due_ns, sent_ns))
+                self._sent(Sent(frame.stamp_ns, due_ns, sent_ns, refused))
                 played = True
         if not played and rclpy.ok():
             sources = ', '.join(track.source.description for track in self._tracks)

@@ -23,7 +23,15 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from lw_refinenet_ros.image.frame import parse_image
-from lw_refinenet_ros.node.diagnostics import LOST, RECEIVED, SUPERSEDED, WARMING_UP, Status, read_status
+from lw_refinenet_ros.node.diagnostics import (
+    LOST,
+    RECEIVED,
+    SUPERSEDED,
+    WARMING_UP,
+    Status,
+    read_sequence,
+    read_status,
+)
 from lw_refinenet_ros.node.outputs import fill_image
 from lw_refinenet_ros.node.process.malloc import keep_large_allocations
 from lw_refinenet_ros.node.process.ros_context import ros_context
@@ -166,7 +174,13 @@ def main(args: list[str] | None = None) -> int:
                     break
         _, values, fates, stages = recorder.status
         fates = {fate: count - counted.get(fate, 0) for fate, count in fates.items()}
-        log = {'arrivals': recorder.arrivals, 'values': values, 'fates': fates, 'stages_ms': stages}
+        log = {
+            'arrivals': recorder.arrivals,
+            'values': values,
+            'fates': fates,
+            'stages_ms': stages,
+            'sequence': read_sequence(values),
+        }
         options.log.write_text(json.dumps(log))
         executor.shutdown()
         finished = True
