@@ -12,13 +12,13 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import LaunchDescription
+from lw_refinenet_ros.node.process import middleware
 from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 
 NODE = 'lw_refinenet'
 VIEWS = ('overlay', 'color', 'points')
 CONFIG = Path(get_package_share_directory('lw_refinenet_ros')) / 'config'
-OLD = os.environ.get('ROS_DISTRO') in {'humble', 'iron', 'jazzy'}
-PROFILE_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE' if OLD else 'FASTDDS_DEFAULT_PROFILES_FILE'
+MIDDLEWARE = os.environ.get('RMW_IMPLEMENTATION') or middleware.DEFAULT
 
 ARGUMENTS = {
     'image': (
@@ -146,8 +146,7 @@ def start(context):
 
 
 def generate_launch_description():
-    """Return the arguments, the transport profile for large images, and the nodes."""
-    profile = str(CONFIG / 'fastdds_large_images_network.xml')
+    """Return the arguments, the middleware's settings for large images, and the nodes."""
     return LaunchDescription(
         [
             *(
@@ -156,9 +155,10 @@ def generate_launch_description():
                 )
                 for name, (default, description) in ARGUMENTS.items()
             ),
-            # The camera's process needs the same profile. A profile that is already set is kept.
-            SetEnvironmentVariable(
-                PROFILE_VARIABLE, EnvironmentVariable(PROFILE_VARIABLE, default_value=profile)
+            # The camera's process needs the same settings. Those that are already made are kept.
+            *(
+                SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=value))
+                for name, value in middleware.environment(MIDDLEWARE, CONFIG).items()
             ),
             OpaqueFunction(function=start),
         ]

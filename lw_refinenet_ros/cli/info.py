@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from lw_refinenet_ros import __version__
 from lw_refinenet_ros.cli.environment import machine
 from lw_refinenet_ros.cli.options import image_size
+from lw_refinenet_ros.node.process import middleware
+from lw_refinenet_ros.node.process.fast_dds import SHARED_MEMORY, free_bytes
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -64,6 +66,10 @@ def _about_here() -> list[tuple[str, str]]:
         except importlib.metadata.PackageNotFoundError:
             rows.append((package, 'not installed'))
     rows.append(('ROS_DISTRO', os.environ.get('ROS_DISTRO', 'not set')))
+    in_use = os.environ.get('RMW_IMPLEMENTATION') or middleware.DEFAULT
+    rows += [('middleware', in_use), ('  large images', middleware.describe(in_use))]
+    if SHARED_MEMORY.is_dir():
+        rows.append(('  shared memory', f'{free_bytes() / 2**20:.0f} MiB free in {SHARED_MEMORY}'))
     rows.append(('default weights', str(find_weights(DEFAULT_WEIGHTS))))
     for device, engine in (('auto', 'auto'), ('cuda', 'torch'), ('cpu', 'openvino'), ('cpu', 'torch')):
         try:

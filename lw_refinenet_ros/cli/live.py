@@ -12,14 +12,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
 from lw_refinenet_ros.cli.interruption import held
 from lw_refinenet_ros.cli.options import NODE, Progress
 from lw_refinenet_ros.evaluation.live import Arrival, LiveRun, Published
+from lw_refinenet_ros.node.process import middleware
 from lw_refinenet_ros.resources import share_path
 
 __all__ = ['LiveError', 'die_with_parent', 'ros_environment', 'run_live']
@@ -92,28 +92,17 @@ def die_with_parent() -> None:
 
 
 def ros_environment() -> dict[str, str]:
-    """Return the children's environment: loopback, a domain of their own, the large-image profile."""
+    """Return the children's environment: loopback, a domain of their own, large images."""
     environment = dict(os.environ)
     environment.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
     environment['PYTHONUNBUFFERED'] = '1'
-    distro = environment.get('ROS_DISTRO') or _distro_of_wheels()
-    old_name = distro in {'humble', 'iron', 'jazzy'}
-    profile = str(share_path('config/fastdds_large_images.xml'))
-    environment['FASTRTPS_DEFAULT_PROFILES_FILE' if old_name else 'FASTDDS_DEFAULT_PROFILES_FILE'] = profile
-    if distro == 'humble':
+    in_use = environment.get('RMW_IMPLEMENTATION') or middleware.DEFAULT
+    environment |= middleware.environment(in_use, share_path('config'), local=True)
+    if middleware.distribution() == 'humble':
         environment['ROS_LOCALHOST_ONLY'] = '1'
     else:
         environment['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     return environment
-
-
-def _distro_of_wheels() -> str:
-    """Return the name of the ROS distribution installed from wheels."""
-    for distro in ('jazzy', 'kilted'):
-        with suppress(PackageNotFoundError):
-            version(f'ros-{distro}-rclpy')
-            return distro
-    return ''
 
 
 def run_live(

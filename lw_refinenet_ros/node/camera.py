@@ -7,12 +7,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rclpy import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image
 
 from lw_refinenet_ros.image.compressed import parse_compressed_image
 from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.node.camera_outputs import CameraOutputs
-from lw_refinenet_ros.node.diagnostics import SEQUENCE
+from lw_refinenet_ros.node.diagnostics import LOST, RECEIVED, SEQUENCE
+from lw_refinenet_ros.node.process.middleware import remedy
 from lw_refinenet_ros.node.statistics import Statistics
 from lw_refinenet_ros.node.subscription import FollowingSubscription
 
@@ -29,6 +31,7 @@ __all__ = ['Arrival', 'Camera']
 
 OTHER_CLOCK_MS = 3.6e6  # older, and the stamps are of another clock, as in a replay without /clock
 SILENCE_S = 2.0  # without a frame from a matched publisher is worth a warning
+FEW_LOST = 0.25  # of the frames of a second; more are worth a warning
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Camera:
         self._complaint = ''  # of the last second's worst frame
         self._enqueue: Callable[[Camera, Arrival], str] | None = None
         self._logged = {''}  # warnings that the log has seen, each once, without their figures
+        self._counted = (0, 0)  # received and lost a second ago
         self._next_due = 0.0  # when max_rate lets the next frame in, monotonic seconds
 
     # In the executor's thread
@@ -143,9 +147,22 @@ class Camera:
         if time.monotonic() - max(self.statistics.last_received, self._subscription.since) > SILENCE_S:
             return (
                 f'no frame for {SILENCE_S:.0f} s though {self.topic} has a publisher: if its images '
-                'are large, give both processes the Fast DDS profile config/fastdds_large_images.xml'
+                f'are large, {self._remedy}'
             )
-        return self.outputs.points.warning()
+        return self._losses() or self.outputs.points.warning()
+
+    def _losses(self) -> str:
+        """Return in one line that too many frames were lost since the last call, or an empty string."""
+        fates = self.statistics.fates()
+        before, self._counted = self._counted, (fates.get(RECEIVED, 0), fates.get(LOST, 0))
+        received, lost = (now - then for now, then in zip(self._counted, before))
+        if lost <= FEW_LOST * (received + lost):
+            return ''
+        return f'{lost} of {received + lost} frames of {self.topic} were lost in transport: {self._remedy}'
+
+    @property
+    def _remedy(self) -> str:
+        return remedy(get_rmw_implementation_identifier())
 
     def values(self) -> dict[str, str]:
         """Return the values that the diagnostics show beside the statistics."""
@@ -164,9 +181,9 @@ class Camera:
     def _receive(self, cdr: bytes | memoryview, lost: int) -> None:
         """Enqueue the newest message, unless the parameters forbid it."""
         now = time.monotonic()
-        self.statistics.count('received')
+        self.statistics.count(RECEIVED)
         if lost:
-            self.statistics.count('lost', lost)
+            self.statistics.count(LOST, lost)
         if self._enqueue is None:
             return
         settings = self._settings()

@@ -6,10 +6,12 @@ from __future__ import annotations
 import gc
 import sys
 from contextlib import ExitStack, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
+from rclpy import get_rmw_implementation_identifier
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
@@ -28,6 +30,7 @@ from lw_refinenet_ros.node.model_swap import Model, ModelSwap, Request, State
 from lw_refinenet_ros.node.parameters import PARAMETERS, Settings, declare, read_files, refusal
 from lw_refinenet_ros.node.process.fast_dds import fitting_profile
 from lw_refinenet_ros.node.process.malloc import give_back_freed, keep_large_allocations
+from lw_refinenet_ros.node.process.middleware import describe
 from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 from lw_refinenet_ros.node.process.ros_context import ros_context
 from lw_refinenet_ros.node.statistics import Statistics
@@ -264,7 +267,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         """Yield one status for each camera; one as well while there is none."""
         model, coming = self._swap.serving, self._swap.coming
         weights = model.weights.name if model is not None else str(self._values['weights'])
-        extra = {'state': self._state, 'weights': weights}
+        extra = {'state': self._state, 'weights': weights} | self._middleware
         if coming is not None:
             extra['weights to come'] = coming.weights.name
         if model is not None:
@@ -279,6 +282,11 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             level, message = self._condition(camera)
             name = f'{node}: {camera.name or "segmentation"}'
             yield build_status(name, level, message, camera.statistics, extra | camera.values())
+
+    @cached_property
+    def _middleware(self) -> dict[str, str]:
+        name = get_rmw_implementation_identifier()
+        return {'middleware': name, 'large images': describe(name, running=True)}
 
     @property
     def _state(self) -> str:

@@ -217,10 +217,25 @@ def test_missing_depth_is_a_warning_only_where_somebody_wants_points():
     assert wrong(with_camera(level=1, message=message, streams=unwanted)) == {}
 
 
-def test_another_middleware_is_not_told_of_fast_dds():
-    facts = replace(with_camera(counted={'lost': 1}), middleware='rmw_cyclonedds_cpp', segments=())
-    assert 'rmw_cyclonedds_cpp' in wrong(facts)['frames'].remedy
-    assert 'large images' not in {each.check for each in judge(facts)}
+@pytest.mark.parametrize(
+    ('middleware', 'said'),
+    [
+        ('rmw_cyclonedds_cpp', 'net.core.rmem_max'),
+        ('rmw_zenoh_cpp', 'zenoh_large_images.env'),
+        ('rmw_connextdds', 'how rmw_connextdds carries large messages'),
+    ],
+)
+def test_another_middleware_is_not_told_of_fast_dds(middleware, said):
+    facts = replace(with_camera(counted={'lost': 1}), middleware=middleware, segments=())
+    assert said in wrong(facts)['frames'].remedy
+    checks = {each.check: each for each in judge(facts)}
+    assert 'large images' not in checks
+    assert middleware in checks['middleware'].value
+
+
+def test_settings_that_are_given_and_not_in_force_are_a_warning():
+    values = CAMERA.values | {'large images': 'profile /a.xml not in force: shared memory of 0.5 MiB'}
+    assert 'Fast DDS profile' in wrong(with_camera(values=values))['middleware'].remedy
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 """The node in its own process, over real DDS."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -326,6 +327,9 @@ def test_diagnostics_tell_rate_latencies_engine_and_model(node, street):
     _, values, fates, stages = node.status
     assert values['architecture'] == 'lw_refinenet_efficientnet_lite0'
     assert values['topic'] == '/image'
+    assert values['middleware'].startswith('rmw_')
+    assert 'shared memory of' in values['large images']
+    assert re.fullmatch(r'\d+ to \d+', values['sequence numbers'])
     assert float(values['rate_hz']) >= 0
     assert fates['segmented'] > 0
     assert 'lost' in fates

@@ -10,6 +10,7 @@ from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
 from lw_refinenet_ros.node.doctor.finding import FAULT, WARNING, Finding, fault, ok, warning
 from lw_refinenet_ros.node.doctor.judge_nav2 import judge_costmaps
+from lw_refinenet_ros.node.process.middleware import is_unused, remedy
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.node.doctor.facts import Camera, Facts, Message, Stream
@@ -25,10 +26,6 @@ TYPES = {
 INPUTS = ('image', 'depth', 'camera_info', 'cloud')
 LATE_MS, AHEAD_MS = 500.0, -20.0
 SEGMENT = 512 << 10  # bytes; Fast DDS' default, which no larger message passes through whole
-PROFILE = (
-    'give the processes that publish and receive them the Fast DDS profile '
-    'config/fastdds_large_images_network.xml (README: On a robot)'
-)
 NO_DEPTH = 'no ~/points: nobody publishes'
 CLOCKS = 'set use_sim_time on both sides alike, and publish /clock (play --clock) where it is true'
 
@@ -129,14 +126,14 @@ def _judge_flow(camera: Camera, facts: Facts) -> Iterator[Finding]:
             rate = len(stream.messages) / stream.seconds
             yield ok(f'{role}: rate', f'{rate:.1f} Hz on {stream.topic}')
         elif stream.publishers and role in INPUTS:
-            yield fault(f'{role}: rate', f'nothing came on {stream.topic}', _lost_remedy(facts))
+            yield fault(f'{role}: rate', f'nothing came on {stream.topic}', remedy(facts.middleware))
     image, label = camera.streams.get('image'), camera.streams.get('label')
     if image and label and image.messages and not label.messages and not camera.level:
         yield fault('label: rate', f'no label though images come: {camera.message}', "see the node's log")
     counted = camera.counted
     shown = ', '.join(f'{count} {fate}' for fate, count in counted.items() if count) or 'none'
     if counted.get('lost'):
-        yield warning('frames', shown, _lost_remedy(facts))
+        yield warning('frames', shown, remedy(facts.middleware))
     elif bad := [fate for fate, count in counted.items() if count and fate.startswith(('bad', 'failed'))]:
         yield warning('frames', shown, f"fix the camera ({bad[0]}); the node's log has more")
     else:
@@ -156,12 +153,6 @@ def _judge_flow(camera: Camera, facts: Facts) -> Iterator[Finding]:
             yield ok('age', f'{age} ms')
     elif counted.get('segmented'):
         yield fault('age', "stamps are of another clock than the node's", CLOCKS)
-
-
-def _lost_remedy(facts: Facts) -> str:
-    if 'fastrtps' in facts.middleware:
-        return PROFILE
-    return f'see how {facts.middleware} carries large messages: its socket buffers or shared memory'
 
 
 def _judge_pairs(camera: Camera) -> Iterator[Finding]:
@@ -284,15 +275,20 @@ def _judge_memory(facts: Facts) -> Iterator[Finding]:
     """Judge how large images travel."""
     streams = [stream for camera in facts.cameras for stream in camera.streams.values()]
     largest = max((message.bytes for stream in streams for message in stream.messages), default=0)
+    setting = facts.cameras[0].values.get('large images', 'the node does not say what is set')
+    value = f'{facts.middleware}; {setting}'
+    if is_unused(setting):
+        yield warning('middleware', value, remedy(facts.middleware))
+    else:
+        yield ok('middleware', value)
     if 'fastrtps' not in facts.middleware:
-        yield ok('middleware', f'{facts.middleware}; its largest message here {largest / 1e6:.1f} MB')
         return
     fitting = sum(size > largest for size in facts.segments)
     value = f'messages up to {largest / 1e6:.1f} MB, {fitting} of {len(facts.segments)} segments hold them'
     if largest > SEGMENT and fitting < 2:
-        yield warning('large images', f'{facts.middleware}, {value}', PROFILE)
+        yield warning('large images', value, remedy(facts.middleware))
     else:
-        yield ok('large images', f'{facts.middleware}, {value}')
+        yield ok('large images', value)
     if facts.free_bytes < SEGMENT:
         yield fault(
             'shared memory', f'{facts.free_bytes} bytes free', 'delete what fills it, or --shm-size=512m'

@@ -16,8 +16,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 __all__ = [
+    'SHARED_MEMORY',
+    'SMALLEST',
+    'VARIABLES',
     'fitting_profile',
     'free_bytes',
+    'largest_segment',
+    'own_segment',
     'remove_dead_segments',
     'require_shared_memory',
     'segment_sizes',
@@ -83,6 +88,16 @@ def segment_sizes(folder: Path = SHARED_MEMORY) -> list[int]:
     return sizes
 
 
+def own_segment(folder: Path = SHARED_MEMORY) -> int:
+    """Return the size of this process's segment, whose lock it holds open, in bytes; 0 if it has none."""
+    for link in Path('/proc/self/fd').iterdir():
+        with suppress(OSError):  # closed by now
+            lock = link.readlink()
+            if lock.parent == folder and lock.match(LOCKS):
+                return lock.with_name(lock.name.removesuffix('_el')).stat().st_size
+    return 0
+
+
 def require_shared_memory(shared_memory: Path = SHARED_MEMORY) -> None:
     """Check, before rclpy is imported, that shared memory is not full.
 
@@ -141,6 +156,11 @@ def fitting_profile(shared_memory: Path = SHARED_MEMORY) -> Iterator[str]:
             'images may be lost; give more (docker run --shm-size=1g)'
         )
         os.environ[variable] = str(profile)
+
+
+def largest_segment(profile: str) -> int:
+    """Return the size of the largest segment in a Fast DDS profile, in bytes; 0 without one."""
+    return shrink_segments(profile, 0, 0)[1]
 
 
 def shrink_segments(profile: str, limit: int, size: int) -> tuple[str, int]:
