@@ -12,17 +12,21 @@ read and write without any cache, relative to what a matrix product and a copy r
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import cv2
 import numpy as np
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmark.table import store
 from lw_refinenet_ros.inference import passes
 from lw_refinenet_ros.inference.baseline import UpstreamPipeline, time_interleaved
+from lw_refinenet_ros.inference.cuda import pinned_memory
+from lw_refinenet_ros.inference.cuda.captured_job import in_recorder
 from lw_refinenet_ros.inference.cuda.engine import CudaEngine
 from lw_refinenet_ros.inference.cuda.fusion import fuse
 from lw_refinenet_ros.inference.segmenter import Segmenter
@@ -35,6 +39,7 @@ from lw_refinenet_ros.model.weights import Card
 ARCHITECTURES = ('lw_refinenet_mobilenet_v2', 'lw_refinenet_resnet50')
 CLASSES, SIZE, ROUNDS = 21, (480, 640), 200
 UPSTREAM, OURS = 'published pipeline', 'ours, fp16, graph'
+Call = Callable[[], object]
 
 
 def main() -> None:
@@ -47,29 +52,33 @@ def main() -> None:
     flops, bandwidth = peaks()
     rows, notes = [], [conditions(flops, bandwidth)]
     for architecture in ARCHITECTURES:
-        times = measure(architecture)
+        times, failures = measure(architecture)
         p50 = {name: float(np.median(values)) for name, values in times.items()}
-        best = min((name for name in times if 'eager' in name), key=p50.__getitem__)
         rows += [
             {
                 'network': architecture,
                 'what': name,
                 'p50 (ms)': round(p50[name], 3),
                 'p99 (ms)': round(float(np.percentile(values, 99)), 3),
-                'times faster': p50[UPSTREAM] / p50[name],
+                'times faster': p50.get(UPSTREAM, float('nan')) / p50[name],
             }
             for name, values in times.items()
         ]
-        tail = np.percentile(times[OURS], 99) / p50[OURS]
-        bound, multiply_adds, moved = roofline(architecture, flops, bandwidth)
-        share = 100 * bound * 1e3 / p50[OURS]
-        notes.append(
-            f'{architecture}: {p50[UPSTREAM] / p50[OURS]:.1f} times the published pipeline, '
-            f'{p50[best] / p50[OURS]:.1f} times the best eager one ({best}), p99/p50 {tail:.2f}. '
-            f'Roofline: {multiply_adds / 1e9:.1f} G multiply-adds and {moved / 1e6:.0f} MB take at least '
-            f'{bound * 1e3:.3f} ms, {share:.0f} % of what a frame takes with its copies.'
-        )
-    store('cuda', 'From image to label on CUDA', rows, notes, ('torch',))
+        notes += failures
+        eager = [name for name in times if 'eager' in name]
+        if eager and {UPSTREAM, OURS} <= times.keys():
+            best = min(eager, key=p50.__getitem__)
+            tail = np.percentile(times[OURS], 99) / p50[OURS]
+            bound, multiply_adds, moved = roofline(architecture, flops, bandwidth)
+            share = 100 * bound * 1e3 / p50[OURS]
+            notes.append(
+                f'{architecture}: {p50[UPSTREAM] / p50[OURS]:.1f} times the published pipeline, '
+                f'{p50[best] / p50[OURS]:.1f} times the best eager one ({best}), p99/p50 {tail:.2f}. '
+                f'Roofline: {multiply_adds / 1e9:.1f} G multiply-adds and {moved / 1e6:.0f} MB take at least '
+                f'{bound * 1e3:.3f} ms, {share:.0f} % of what a frame takes with its copies.'
+            )
+        if rows:  # what is measured is kept, whatever happens to the next network
+            store('cuda', 'From image to label on CUDA', rows, notes, ('torch',))
 
 
 def conditions(flops: float, bandwidth: float) -> str:
@@ -81,37 +90,74 @@ def conditions(flops: float, bandwidth: float) -> str:
     )
 
 
-def measure(architecture: str) -> dict[str, list[float]]:
-    """Time every way to run a network, in milliseconds."""
+def measure(architecture: str) -> tuple[dict[str, list[float]], list[str]]:
+    """Time every way to run a network, in milliseconds; say of those that fail why."""
     network = build_model(architecture, CLASSES).eval()
     colors = tuple((10 * i, 5 * i, 255 - 10 * i) for i in range(CLASSES))
     labels = LabelSet('numbers', tuple(map(str, range(CLASSES))), colors)
     card = Card(architecture, 256, labels, network.encoder.mean, network.encoder.std)
     noise = np.random.default_rng(0).integers(0, 255, (9, 12, 3), np.uint8)
     image = cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
-    on_device = build_model(architecture, CLASSES).eval()
-    on_device.load_state_dict(network.state_dict())
-    calls: dict[str, Callable[[], object]] = {
-        UPSTREAM: partial(UpstreamOnCuda(on_device.cuda(), card), image)
-    }
-    for precision in ('fp32', 'fp16', 'bf16'):
+
+    def copied() -> nn.Module:
+        copy = build_model(architecture, CLASSES).eval()
+        copy.load_state_dict(network.state_dict())
+        return copy
+
+    def upstream() -> Call:
+        return partial(UpstreamOnCuda(copied().cuda(), card), image)
+
+    def eager(precision: str) -> Call:
         engine = TorchEngine(network, card, device='cuda', precision=precision, threads=0)
-        calls[f'eager, autocast {precision}, channels last'] = partial(Segmenter(engine, card).segment, image)
-    for rewritten in (False, True):
-        module = rewrite_for_inference(network) if rewritten else build_model(architecture, CLASSES).eval()
-        name = f'eager, fp16 weights, channels last{", rewritten" if rewritten else ""}'
-        calls[name] = partial(EagerHalf(module, card), image)
-    for name, options in (
-        (OURS, {}),
-        ('ours, bf16, graph', {'precision': 'bf16'}),
-        ('ours, fp32, graph', {'precision': 'fp32'}),
-        ('ours, fp16, graph, PyTorch kernels', {'triton': False}),
-        ('ours, fp16, graph, frames in mapped memory', {'mapped': True}),
-    ):
+        return partial(Segmenter(engine, card).segment, image)
+
+    def half(*, rewritten: bool) -> Call:
+        return partial(EagerHalf(rewrite_for_inference(network) if rewritten else copied(), card), image)
+
+    def ours(*, overlay: str = '', page_locked: bool = False, **options) -> Call:
         segmenter = Segmenter(CudaEngine(network, card, **options), card)
-        print(f'{architecture}, {name}: {segmenter.engine.description}')
-        calls[name] = partial(segmenter.segment, image)
-    return time_interleaved(calls, ROUNDS)
+        segmenter.segment(image)
+        print(f'{architecture}: {segmenter.engine.description}')
+        if page_locked:
+            pixels = pinned_memory.page_locked(*image.shape).numpy()
+            np.copyto(pixels, image)
+            return partial(segmenter.segment, pixels)
+        if not overlay:
+            return partial(segmenter.segment, image)
+        out = np.empty_like(image)
+        segmenter.segment(image).overlay(out=out)
+        in_recorder(lambda: None)  # by when the device can paint
+
+        def painted() -> None:
+            result = segmenter.segment(image)
+            (replace(result, painting=None) if overlay == 'CPU' else result).overlay(out=out)
+
+        return painted
+
+    ways = {
+        UPSTREAM: upstream,
+        **{f'eager, autocast {p}, channels last': partial(eager, p) for p in ('fp32', 'fp16', 'bf16')},
+        'eager, fp16 weights, channels last': partial(half, rewritten=False),
+        'eager, fp16 weights, channels last, rewritten': partial(half, rewritten=True),
+        OURS: ours,
+        'ours, bf16, graph': partial(ours, precision='bf16'),
+        'ours, fp32, graph': partial(ours, precision='fp32'),
+        'ours, fp16, graph, PyTorch kernels': partial(ours, triton=False),
+        'ours, fp16, graph, frames in mapped memory': partial(ours, mapped=True),
+        'ours, fp16, graph, from page-locked memory': partial(ours, page_locked=True),
+        'ours, fp16, graph, and an overlay': partial(ours, overlay='device'),
+        'ours, fp16, graph, and an overlay by the CPU': partial(ours, overlay='CPU'),
+    }
+    calls: dict[str, Call] = {}
+    failures = []
+    for name, make in ways.items():
+        try:
+            call = make()
+            call()
+            calls[name] = call
+        except Exception as error:  # this way only: the others are measured
+            failures.append(f'{architecture}, {name}: {type(error).__name__}: {error}')
+    return time_interleaved(calls, ROUNDS), failures
 
 
 class UpstreamOnCuda(UpstreamPipeline):
