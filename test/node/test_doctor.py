@@ -5,6 +5,7 @@ import itertools
 import json
 import subprocess
 import sys
+import threading
 import time
 from array import array
 from contextlib import ExitStack
@@ -21,6 +22,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from lw_refinenet_ros.cli.main import main
+from lw_refinenet_ros.node.process.ros_context import ros_context
+from lw_refinenet_ros.node.watch import Watch
 from test.support.costmap_node import costmap_node
 from test.support.node_process import NodeProcess
 
@@ -129,6 +132,32 @@ def test_a_well_system_has_only_the_fault_that_a_package_is_missing(node, street
     assert found['label_names']['value'] == "4 names, 255 is 'unlabelled'"
     assert found['/local_costmap/local_costmap: semantic_layer.camera: classes']['level'] == 'ok'
     assert {'image: QoS', 'depth: rate', 'depth with image', 'shared memory', 'large images'} <= set(found)
+
+
+def test_a_viewer_gets_image_label_and_confidence_of_the_same_frame(node, street, segmenter):
+    ended = threading.Event()
+
+    def publish():
+        while not ended.wait(PERIOD_S):
+            send(node, street)
+
+    with ros_context([]) as started, Watch('/lw_refinenet') as watch:
+        started()
+        camera = threading.Thread(target=publish)
+        camera.start()
+        try:
+            assert watch.labels().names == segmenter.labels.names
+            first, second = itertools.islice(watch.frames(), 2)
+        finally:
+            ended.set()
+            camera.join()
+    assert 0 < first['stamp_ns'] < second['stamp_ns']
+    for frame in (first, second):
+        assert (frame['image'] == street).all()
+        assert (frame['label'] == segmenter.segment(street).label).mean() > 0.98
+        assert frame['confidence'].shape == street.shape[:2]
+        assert frame['labels'].colors == segmenter.labels.colors
+    assert 'rate_hz' in second['figures']
 
 
 def test_each_fault_of_a_running_system_is_found_in_one_run(node, street, costmap, tmp_path):
