@@ -38,9 +38,10 @@ MOST_COLUMNS = 6  # runs side by side that a terminal has room for
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument(
-        'runs', nargs='+', metavar='RUN', help='JSON files of evaluate; with --bag or --images, two weights'
-    )
+    # Not one list: of that, argparse takes only what comes without an option in between
+    parser.add_argument('before', metavar='A', help='JSON file of evaluate; with --bag or --images, weights')
+    parser.add_argument('after', metavar='B', help='the same, to compare with A')
+    parser.add_argument('others', nargs='*', metavar='C', help='further JSON files, to rank all')
     source = parser.add_mutually_exclusive_group()
     source.add_argument('--bag', type=Path, metavar='BAG', help='compare two weights on this bag')
     source.add_argument('--images', type=Path, metavar='DIR', help='compare two weights on this folder')
@@ -67,7 +68,7 @@ def outputs(options: argparse.Namespace) -> Declared:
     """Declare the outputs and inputs."""
     written = [Output('--json', options.json, JSON), Output('--report', options.report, REPORT)]
     written.append(Output('--csv', options.csv, RANKING))
-    return written, [*options.runs, options.bag, options.images, options.labels, options.map]
+    return written, [*_runs(options), options.bag, options.images, options.labels, options.map]
 
 
 def run(options: argparse.Namespace) -> None:
@@ -81,7 +82,7 @@ def run(options: argparse.Namespace) -> None:
     if options.bag or options.images:
         evaluations, pictures, labels, problems = _evaluate(options)
     else:
-        evaluations = [read_evaluation(Path(run)) for run in options.runs]
+        evaluations = [read_evaluation(Path(run)) for run in _runs(options)]
     if len(evaluations) > 2 or options.csv:
         _rank(options, evaluations)
     if len(evaluations) == 2:
@@ -99,7 +100,7 @@ def _rank(options: argparse.Namespace, evaluations: Sequence[Mapping[str, Any]])
     from lw_refinenet_ros.evaluation.summary import percent
     from lw_refinenet_ros.files import write_csv, write_json
 
-    ranking = rank(dict(zip(options.runs, evaluations)), block_s=options.block)
+    ranking = rank(dict(zip(_runs(options), evaluations)), block_s=options.block)
     if options.csv:
         write_csv(options.csv, ranking.to_rows())
     if len(evaluations) == 2:
@@ -139,7 +140,7 @@ def _compare(
     from lw_refinenet_ros.files import write_json
 
     before, after = evaluations
-    names = options.runs[0], options.runs[1]
+    names = options.before, options.after
     comparison = compare(before, after, block_s=options.block)
     print(f'  {"":<16}{"before":>9}{"after":>9}{"points":>9}  {"95% interval":<16}')
     for change in comparison.classes:
@@ -169,15 +170,18 @@ def _compare(
         write_comparison_report(options.report, comparison, names, conditions, pictures, labels)
 
 
+def _runs(options: argparse.Namespace) -> list[str]:
+    return [options.before, options.after, *options.others]
+
+
 def _check(options: argparse.Namespace) -> None:
     """Refuse, before the work, options that would fail after it."""
-    if len(options.runs) < 2:
-        raise UsageError(f'{options.runs[0]} is a single run: name two or more to compare')
-    if len(options.runs) > 2 and len(set(options.runs)) < len(options.runs):
-        raise UsageError(f'a run is named twice: {", ".join(options.runs)}')
-    if len(options.runs) > 2 and (options.labels or options.report):
+    runs = _runs(options)
+    if (len(runs) > 2 or options.csv) and len(set(runs)) < len(runs):
+        raise UsageError(f'a run is named twice: {", ".join(runs)}')
+    if len(runs) > 2 and (options.labels or options.report):
         what = '--report shows' if options.report else '--labels goes with'
-        raise UsageError(f'{what} two runs, not {len(options.runs)}; --csv and --json take any number')
+        raise UsageError(f'{what} two runs, not {len(runs)}; --csv and --json take any number')
     if bool(options.bag or options.images) != bool(options.labels) or (options.map and not options.labels):
         raise UsageError(
             'comparing two weights needs --bag or --images, and --labels; two JSON files need neither'
@@ -198,14 +202,14 @@ def _evaluate(
     from lw_refinenet_ros.evaluation.summary import summarize
 
     masks = Path(options.labels) if Path(options.labels).is_dir() else options.labels
-    meet = mask_map(options, label_set(options.runs[0]), masks)
+    meet = mask_map(options, label_set(options.before), masks)
     examples = (
         FolderExamples.find(options.images, Path(options.labels))
         if options.images
         else BagExamples(options.bag, options.topic, masks, round(options.tolerance * 1e9))
     )
     segmenters = [
-        load_segmenter(argparse.Namespace(**{**vars(options), 'weights': name})) for name in options.runs
+        load_segmenter(argparse.Namespace(**{**vars(options), 'weights': name})) for name in _runs(options)
     ]
     ours, theirs = (segmenter.labels.names for segmenter in segmenters)
     if ours != theirs:
@@ -225,7 +229,7 @@ def _evaluate(
     )
     made = conditions()
     summaries = []
-    for name, segmenter, evaluation in zip(options.runs, segmenters, (first, second)):
+    for name, segmenter, evaluation in zip(_runs(options), segmenters, (first, second)):
         about = {'source': evaluation.description, **describe_segmenter(segmenter, name), **made}
         if meet:
             about['map'] = meet.description

@@ -227,7 +227,6 @@ def test_runs_are_ranked_on_the_frames_that_all_have_and_two_may_have_a_csv_too(
 @pytest.mark.parametrize(
     ('arguments', 'said'),
     [
-        (['a.json'], 'a.json is a single run: name two or more'),
         (['a.json', 'b.json', 'a.json'], 'a run is named twice'),
         (['a.json', 'b.json', 'c.json', '--report', 'x.html'], '--report shows two runs, not 3'),
         (['a', 'b', 'c', '--labels', '/m', '--bag', 'x'], '--labels goes with two runs, not 3'),
