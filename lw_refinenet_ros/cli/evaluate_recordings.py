@@ -153,7 +153,8 @@ def _engine(options: argparse.Namespace, segmenter: Segmenter, at_once: int) -> 
     weights = Path(options.weights or '').expanduser()
     if options.weights and find_weights(options.weights) == weights:  # a file, not shipped weights
         given['weights'] = str(weights.absolute())
-    cores = len(os.sched_getaffinity(0))
+    affinity = getattr(os, 'sched_getaffinity', None)  # not on macOS
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     if segmenter.engine.name in THREADS_DO_NOT_MATTER or segmenter.engine.device == 'cuda':
         cores = 1 if options.ray else max(1, cores // at_once)
     if options.ray or at_once > 1:
