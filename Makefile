@@ -1,5 +1,5 @@
-# `make` lists what there is to make. PYTHON=python3.12 chooses another Python, VENV=.venv-humble another place,
-# WHEELS=kilted (with a VENV of its own) another ROS than Jazzy where none is sourced.
+# `make` lists what there is to make. PYTHON=python3.12 chooses another Python, VENV=.venv-humble another place. Where
+# no ROS is sourced, WHEELS=kilted (with a VENV of its own) takes another ROS than Jazzy, WHEELS=none does without ROS.
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ export ROS_LOCALHOST_ONLY := 1
 endif
 
 define HELP
-  make venv           set up .venv, with ROS from wheels, or with the ROS that is sourced
+  make venv           set up .venv, with ROS from wheels, with the ROS that is sourced, or with WHEELS=none
   make demo           replay a street video, or SOURCE=bag|video|folder|camera:0, through the node
   make test           check style and types, run the tests (ARGS='-k name' for some)
   make test-kilted    run the tests that need ROS on Kilted's wheels, in .venv-kilted

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints the versions that pip may install: constraints.py wheels-jazzy|wheels-kilted|release|DISTRO.
+"""Prints the versions that pip may install: constraints.py wheels-(jazzy|kilted|none)|release|DISTRO.
 
 For the DISTRO of a ROS that is sourced, run by its Python, what it has keeps its version.
 """
@@ -24,7 +24,7 @@ def constraints(mode: str) -> list[str]:
     if mode == 'release':
         return read('constraints-release.txt')
     versions = read('constraints.txt')
-    if mode == 'wheels-jazzy':
+    if mode in {'wheels-jazzy', 'wheels-none'}:
         return versions
     versions = [line for line in versions if not line.startswith('ros-')]
     if mode == 'wheels-kilted':
