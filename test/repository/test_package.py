@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What colcon installs, built for real, and what package.xml and the constraints say."""
+"""What colcon and pip install, built for real, and what package.xml and the constraints say."""
 
 import ast
 import os
@@ -121,6 +121,32 @@ def test_the_installed_package_finds_its_own_files(prefix, source):
     assert found in {prefix / 'share' / PACKAGE / 'package.xml', source / 'package.xml'}
     symlinked = (prefix / 'share' / PACKAGE / 'package.xml').is_symlink()
     assert (found == source / 'package.xml') == symlinked
+
+
+def test_a_wheel_gives_an_empty_environment_the_command_the_api_and_the_weights(source, tmp_path):
+    pytest.importorskip('build', reason='build is not installed')
+
+    def run(*command: str | Path) -> str:
+        done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    copy = shutil.copytree(source, tmp_path / 'source')
+    run(sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir', tmp_path, copy)
+    shutil.rmtree(copy)
+    run(sys.executable, '-m', 'venv', '--without-pip', 'empty')
+    python = tmp_path / 'empty/bin/python'
+    pip = (sys.executable, '-m', 'pip', '--python', python, '--disable-pip-version-check')
+    run(*pip, 'install', '--no-deps', '--no-index', *tmp_path.glob('*.whl'))
+    (folder,) = tmp_path.glob('empty/lib/python*/site-packages')
+    (folder / 'dependencies.pth').write_text('\n'.join(p for p in sys.path if p.endswith('-packages')))
+
+    assert 'usage: lw_refinenet' in run(python.with_name('lw_refinenet'), '--help')
+    program = (
+        'import numpy, lw_refinenet_ros as l; segmenter = l.Segmenter.load("camvid", engine="torch");'
+        'print(l.__file__, segmenter.segment(numpy.zeros((32, 64, 3), "uint8")).label.shape)'
+    )
+    assert run(python, '-c', program).split(maxsplit=1) == [f'{folder}/{PACKAGE}/__init__.py', '(32, 64)\n']
 
 
 def test_a_missing_file_is_named_with_the_places_that_were_searched():
