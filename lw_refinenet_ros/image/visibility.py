@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,7 @@ def locate(
         window = _spacing(nearest)
         around = cv2.dilate(nearest, np.ones((2 * window + 1, 2 * window + 1), np.uint8)).reshape(-1)
         near += np.float32(STEEPEST * (window + 1) / reach)
-        np.multiply(index, around.take(index) <= near, out=index)
+        index[around.take(index) > near] = 0
     return index.reshape(xyz.shape[1:])
 
 
@@ -130,6 +131,5 @@ def _parallax(camera: Pinhole, pose: Pose, baseline: float) -> float:
 
 def _spacing(nearest: npt.NDArray[np.float32]) -> int:
     """Return how far apart the points lie in an image that is 0 where there is none, in whole pixels."""
-    some = nearest[::4]
-    area = some.size / (int(np.count_nonzero(some)) or 1)
-    return min(max(1, round(float(np.sqrt(area)))), WIDEST)
+    area = nearest.size / max(int(cv2.countNonZero(nearest)), 1)
+    return min(max(1, round(math.sqrt(area))), WIDEST)

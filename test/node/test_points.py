@@ -269,7 +269,7 @@ def test_points_of_a_lidar_of_another_rate_get_the_labels_of_the_nearest_image(n
     infos = node.client.create_publisher(CameraInfo, 'rear/camera_info', node.qos)
     node.spin_until(infos.get_subscription_count, 'subscription to camera_info')
     settle(node, infos)
-    places = np.random.default_rng(3).uniform([-3, -2, 1], [3, 2, 6], (500, 3)).astype(np.float32)
+    places = np.random.default_rng(3).uniform([-3, -2, 2.5], [3, 2, 4], (500, 3)).astype(np.float32)
     fields = [
         PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, n in enumerate('xyz')
     ]
