@@ -40,7 +40,7 @@ TOPICS = dict.fromkeys(('label', 'confidence', 'color', 'overlay'), Image)
 TOPICS |= {'overlay/compressed': CompressedImage, 'points': PointCloud2}
 TRANSITIONS = ('configure', 'activate', 'activate', 'deactivate', 'cleanup')
 ANSWER_S = 5.0  # before a client gives up on an answer
-FLAT = 1.05  # of the memory after the first part may be there after the second
+FLAT = 1.05  # of the memory after the first half may be there after the second
 SERVED_S = 1.0  # to the first label afterwards
 IDLE_S, IDLE_CORES = 20.0, 0.01
 TICKS = os.sysconf('SC_CLK_TCK')
@@ -167,18 +167,18 @@ def stop(process: subprocess.Popen[str]) -> Counter:
 def abuse(
     node: LongRun, weights: list[str], seconds: float, seed: int, progress: Callable[[int], None]
 ) -> list[dict]:
-    """Abuse a node in two parts, a fifth and the rest; afterwards it must work as before.
+    """Abuse a node in two halves, since pools grow in the first; afterwards it must work as before.
 
     Raises:
-        AssertionError: the node died, holds more after the second part than after the first, serves no label
+        AssertionError: the node died, holds more after the second half than after the first, serves no label
             within a second of the end, or does not come to rest.
 
     """
     names = [p.name for p in PARAMETERS if not p.read_only]
     good = {name: parameter_value_to_python(value) for name, value in zip(names, node.get(*names))}
     rows = []
-    for part, length in (('first fifth', seconds / 5), ('the rest', seconds * 4 / 5)):
-        done = _play(node, weights, length, seed + len(rows), progress)
+    for part in ('first half', 'second half'):
+        done = _play(node, weights, seconds / 2, seed + len(rows), progress)
         label_s = _restore(node, good)
         node.spin_for(5.0)  # what is under way ends
         cores = _cores(node)

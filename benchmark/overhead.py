@@ -99,6 +99,7 @@ def run(log: str) -> None:
     """Run the node with a timed engine until interrupted, then write the stages of every frame."""
     from lw_refinenet_ros.inference import segmenter
     from lw_refinenet_ros.node import segmentation_node
+    from lw_refinenet_ros.node.process.malloc import keep_large_allocations
     from lw_refinenet_ros.node.statistics import Statistics
 
     frames: list[dict[str, float]] = []
@@ -123,6 +124,7 @@ def run(log: str) -> None:
         segmented(self, stages_ms, **others)
 
     segmenter.make_engine, Statistics.segmented = make_timed_engine, note
+    keep_large_allocations()
     segmentation_node.main()
     Path(log).write_text(json.dumps(frames))
 

@@ -11,6 +11,7 @@ from lw_refinenet_ros.inference import segmenter
 from lw_refinenet_ros.inference.engine import Job, Pixels
 from lw_refinenet_ros.node import camera, segmentation_node
 from lw_refinenet_ros.node.message_buffers import Message, MessageBuffers
+from lw_refinenet_ros.node.process.malloc import keep_large_allocations
 
 BLOCK = 10  # messages
 
@@ -51,5 +52,6 @@ def run(arrivals: str) -> None:
 
     segmenter.make_engine = lambda *args, **options: NoNetwork()
     camera.Camera._receive, MessageBuffers.take = timed, in_turn
+    keep_large_allocations()
     segmentation_node.main()
     Path(arrivals).write_text(json.dumps(arrived))

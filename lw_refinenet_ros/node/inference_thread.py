@@ -86,6 +86,7 @@ class InferenceThread:
         self._model, self._settings, self._announce = model, settings, announce
         self._worker: NewestWorker[Camera, Arrival] | None = None
         self._jobs: dict[Camera, Job] = {}  # of each camera's last frame
+        self._is_new = True  # the model has segmented no frame yet
         announce(model)
 
     # In the executor's thread, and `enqueue` in those of the subscriptions
@@ -155,9 +156,12 @@ class InferenceThread:
     # In the thread
 
     def _replace(self, model: Model) -> None:
-        replaced, self._model = self._model, model
+        replaced, self._model, self._is_new = self._model, model, True
         self._announce(model)
         replaced.segmenter.close()
+        self._give_back_freed()
+
+    def _give_back_freed(self) -> None:
         threading.Thread(target=give_back_freed, daemon=True).start()  # frames need not wait for it
 
     def _group(self, groups: ClassGroups | None) -> None:
@@ -195,6 +199,9 @@ class InferenceThread:
                 with self._dropping(view.camera):
                     self._publish(view, result, settings, len(batch))
         self._model.warming_up = False
+        if self._is_new and views:  # compiling needs more memory than the graph
+            self._is_new = False
+            self._give_back_freed()
 
     @contextmanager
     def _dropping(self, *cameras: Camera) -> Iterator[None]:

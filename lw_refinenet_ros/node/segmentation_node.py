@@ -29,7 +29,7 @@ from lw_refinenet_ros.node.label_info import LabelPublishers
 from lw_refinenet_ros.node.model_swap import Model, ModelSwap, Request, State
 from lw_refinenet_ros.node.parameters import PARAMETERS, Settings, declare, read_files, refusal
 from lw_refinenet_ros.node.process.fast_dds import fitting_profile
-from lw_refinenet_ros.node.process.malloc import give_back_freed, keep_large_allocations
+from lw_refinenet_ros.node.process.malloc import give_back_freed
 from lw_refinenet_ros.node.process.middleware import describe
 from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 from lw_refinenet_ros.node.process.ros_context import ros_context
@@ -311,7 +311,6 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted."""
-    keep_large_allocations()
     sys.setswitchinterval(SWITCH_S)
     with ExitStack() as stack:
         stack.enter_context(suppress(KeyboardInterrupt))

@@ -11,13 +11,14 @@ __all__ = ['give_back_freed', 'keep_large_allocations']
 
 # glibc's mallopt parameters, from malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
-ARENAS = 2  # none returns freed memory; models that come and go fill as many as there are
+ARENAS = 1  # models that come and go would fragment as many as there are
 
 
 def keep_large_allocations() -> None:
     """Let glibc's malloc keep freed blocks of any size: an image per frame then costs no page faults.
 
-    Does nothing where the C library has no mallopt.
+    Comes before the imports that start threads, each of which may take an arena. Does nothing where the C
+    library has no mallopt.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
