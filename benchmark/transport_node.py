@@ -35,8 +35,9 @@ class NoNetwork:
 def run(arrivals: str) -> None:
     """Run the node until interrupted, then write its arrivals to a JSON file.
 
-    The messages are taken into our own buffers and by rclpy in turn, `BLOCK` at a time. Of each the file has
-    the stamp and the time at the beginning of the callback, both in ns, and whether rclpy took it.
+    The messages are taken into our own buffers and by rclpy in turn, twice `BLOCK` at a time: the player
+    changes its way after each `BLOCK`. Of each the file has the stamp and the time at the beginning of the
+    callback, both in ns, and whether rclpy took it.
     """
     arrived: list[tuple[int, int, bool]] = []
     receive, take = camera.Camera._receive, MessageBuffers.take
@@ -47,7 +48,7 @@ def run(arrivals: str) -> None:
         arrived.append((parse_stamp(cdr), now_ns, isinstance(cdr, bytes)))
 
     def in_turn(self: MessageBuffers) -> Message | None:
-        message = self._take_by_rclpy() if len(arrived) // BLOCK % 2 else take(self)
+        message = self._take_by_rclpy() if len(arrived) // (2 * BLOCK) % 2 else take(self)
         return message and message._replace(publisher=None)  # the two ways name it differently
 
     segmenter.make_engine = lambda *args, **options: NoNetwork()

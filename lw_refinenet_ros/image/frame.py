@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One camera frame, read from the bytes of a serialized sensor_msgs message."""
+"""One camera frame, from and to the bytes of a serialized sensor_msgs message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['CdrReader', 'Frame', 'FrameError', 'parse_image', 'parse_stamp']
+__all__ = ['CdrReader', 'Frame', 'FrameError', 'parse_image', 'parse_stamp', 'serialize_image']
 
 _BYTE_ORDERS = {b'\x00\x01': '<', b'\x00\x00': '>'}  # plain CDR, by its encapsulation identifier
 _STAMPS_S = range(-(1 << 31), 1 << 31)  # what the header of an answer can say
@@ -152,3 +152,17 @@ def parse_image(cdr: bytes | memoryview) -> Frame:
             'length',
         )
     return Frame(stamp_ns, frame_id, height, width, encoding, step, data, is_bigendian)
+
+
+def serialize_image(frame: Frame) -> bytes:
+    """Serialize a frame as a sensor_msgs/Image, little-endian plain CDR; its pixels are copied once."""
+
+    def string(text: str) -> bytes:
+        content = text.encode() + b'\0'
+        return struct.pack('<I', len(content)) + content
+
+    fields = struct.pack('<iI', *divmod(frame.stamp_ns, 1_000_000_000)) + string(frame.frame_id)
+    fields += bytes(-len(fields) % 4) + struct.pack('<II', frame.height, frame.width)
+    fields += string(frame.encoding) + bytes([frame.is_bigendian])
+    fields += bytes(-len(fields) % 4) + struct.pack('<II', frame.step, frame.data.size)
+    return b''.join((b'\0\1\0\0', fields, frame.data.data))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Take serialized messages into memory of our own, where rclpy copies them into a new `bytes` object.
+"""Serialized messages in memory of our own, where rclpy copies them from and to `bytes` objects.
 
 rcl writes each message into a buffer that is reused once nothing refers to the message any more. Python's
 lock, which rclpy holds meanwhile, is released. The memory may be page-locked, so that a CUDA device reads it
@@ -21,11 +21,20 @@ from rclpy._rclpy_pybind11 import RCLError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rclpy.publisher import Publisher
     from rclpy.subscription import Subscription
 
     from lw_refinenet_ros.inference.engine import Pixels
 
-__all__ = ['MAX_BUFFERS', 'Memory', 'Message', 'MessageBuffers', 'has_known_layout', 'rcl']
+__all__ = [
+    'MAX_BUFFERS',
+    'Memory',
+    'Message',
+    'MessageBuffers',
+    'has_known_layout',
+    'publish_serialized',
+    'rcl',
+]
 
 MAX_BUFFERS = 4  # of a subscription; more messages in use at once have memory of their own, freed with them
 SPARE = 4  # a buffer so many times larger than the last message is freed, if it has
@@ -124,6 +133,7 @@ def rcl() -> ctypes.CDLL | None:
         library = ctypes.CDLL(_rclpy_pybind11.__file__)  # a symbol is searched in all that it depends on
         pointer, size = ctypes.c_void_p, ctypes.c_size_t
         library.rcl_take_serialized_message.argtypes = (pointer,) * 4
+        library.rcl_publish_serialized_message.argtypes = (pointer,) * 3
         library.rcutils_uint8_array_init.argtypes = (pointer, size, pointer)
         library.rcutils_uint8_array_resize.argtypes = (pointer, size)
         library.rcutils_uint8_array_fini.argtypes = (pointer,)
@@ -158,6 +168,27 @@ def has_known_layout(library: Any) -> bool:
     if library.rcutils_uint8_array_resize(words, 32) or not is_array(32, 32):
         return False
     return library.rcutils_uint8_array_fini(words) == 0 and words[0] == 0
+
+
+def publish_serialized(publisher: Publisher, cdr: bytes) -> None:
+    """Publish a serialized message where it lies.
+
+    Raises:
+        RCLError: the middleware did not take it.
+
+    """
+    library = rcl()
+    if library is None:
+        publisher.publish(cdr)
+        return
+    memory = np.frombuffer(cdr, np.uint8)
+    allocator = library.rcutils_get_default_allocator()
+    array = _Array(memory.ctypes.data, memory.size, memory.size, (ctypes.c_void_p * 5)(*allocator.words[:5]))
+    with publisher.handle:
+        code = library.rcl_publish_serialized_message(publisher.handle.pointer, ctypes.byref(array), None)
+    if code:
+        library.rcutils_reset_error()
+        raise RCLError(f'rcl_publish_serialized_message returned {code}')
 
 
 class _Buffer:

@@ -9,7 +9,7 @@ import pytest
 
 from lw_refinenet_ros.image.compressed import decode_image, parse_compressed_image
 from lw_refinenet_ros.image.encodings import color_image
-from lw_refinenet_ros.image.frame import Frame, FrameError, parse_image
+from lw_refinenet_ros.image.frame import Frame, FrameError, parse_image, serialize_image
 from test.support.cdr import IMAGE, TYPES, compressed_cdr, image_cdr, reason
 
 
@@ -45,6 +45,13 @@ def test_what_rclpy_serializes_parses():
         assert (frame.frame_id, frame.encoding) == (message.header.frame_id, message.encoding)
         assert (frame.height, frame.width, frame.step, frame.is_bigendian) == (2, 2, 2 + length, False)
         assert frame.data.tobytes() == message.data.tobytes()
+
+
+def test_every_alignment_of_strings_is_serialized_as_rosbags_does():
+    for length in range(5):
+        encoding = ('mono8', 'rgb8', '8UC1', 'bayer_rggb8', 'yuv422')[length]
+        cdr = image_cdr(height=3, width=2, step=8, encoding=encoding, frame_id='é' + length * 'x', sec=-1)
+        assert serialize_image(parse_image(cdr)) == cdr
 
 
 @pytest.mark.parametrize('kind', [bytes, bytearray, memoryview])

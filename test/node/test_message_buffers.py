@@ -20,7 +20,14 @@ from sensor_msgs.msg import Image
 
 from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.node import message_buffers
-from lw_refinenet_ros.node.message_buffers import MAX_BUFFERS, Memory, MessageBuffers, has_known_layout, rcl
+from lw_refinenet_ros.node.message_buffers import (
+    MAX_BUFFERS,
+    Memory,
+    MessageBuffers,
+    has_known_layout,
+    publish_serialized,
+    rcl,
+)
 from lw_refinenet_ros.node.subscription import quality
 from test.support.faults.messages import GuardedMemory, damaged, fate, originals
 from test.support.node_process import PATIENCE_S
@@ -40,8 +47,8 @@ def topic():
     subscription = node.create_subscription(Image, 'pictures', lambda _: None, reliable, raw=True)
     buffers = MessageBuffers(subscription)
 
-    def send(cdr: bytes, take=buffers.take):
-        publisher.publish(cdr)
+    def send(cdr: bytes, take=buffers.take, publish=publisher.publish):
+        publish(cdr)
         end = time.monotonic() + PATIENCE_S
         while (message := take()) is None:
             assert time.monotonic() < end, 'no message came'
@@ -51,7 +58,7 @@ def topic():
     while not publisher.get_subscription_count():
         time.sleep(0.01)
     with subscription.handle:
-        yield SimpleNamespace(subscription=subscription, buffers=buffers, send=send)
+        yield SimpleNamespace(publisher=publisher, subscription=subscription, buffers=buffers, send=send)
     node.destroy_node()
     rclpy.try_shutdown(context=context)
 
@@ -131,6 +138,23 @@ def test_the_memory_of_one_huge_message_is_given_back(topic, monkeypatch):
     topic.send(serialized(100))
     topic.send(serialized(100))
     assert [buffer.array.capacity < 10_000 for buffer in topic.buffers._buffers] == [True]
+
+
+@pytest.mark.parametrize('by_rclpy', [False, True])
+def test_a_serialized_message_is_published_where_it_lies(topic, monkeypatch, by_rclpy):
+    if by_rclpy:
+        monkeypatch.setattr(message_buffers, 'rcl', lambda: None)
+    for length in (1, 70_000):
+        cdr = serialized(length)
+        message = topic.send(cdr, publish=lambda cdr: publish_serialized(topic.publisher, cdr))
+        assert bytes(message.cdr) == cdr
+
+
+@requires_rcl
+def test_a_message_that_the_middleware_refuses_is_an_error(topic, monkeypatch):
+    monkeypatch.setattr(rcl(), 'rcl_publish_serialized_message', lambda *_: 1)
+    with pytest.raises(RCLError, match='returned 1'):
+        publish_serialized(topic.publisher, serialized(1))
 
 
 class Guarded:

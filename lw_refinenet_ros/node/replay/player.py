@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import rclpy
+from rclpy import get_rmw_implementation_identifier
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.duration import Duration
 from rclpy.exceptions import NameValidationException
@@ -20,6 +21,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
 from lw_refinenet_ros.image.encodings import rgb
+from lw_refinenet_ros.image.frame import serialize_image
+from lw_refinenet_ros.node.message_buffers import publish_serialized
 from lw_refinenet_ros.node.outputs import fill_image, fill_jpeg, header_of, jpeg_message
 from lw_refinenet_ros.node.process.malloc import keep_large_allocations
 from lw_refinenet_ros.node.process.ros_context import ros_context
@@ -116,26 +119,46 @@ def play(
 
 
 class _Channel:
-    """One topic, with the recorded quality of service, and the message whose memory is used again."""
+    """One topic, with the recorded quality of service, and the message whose memory is used again.
+
+    With Fast DDS, images go out serialized: rclpy would convert them within the publish call. Cyclone DDS has
+    had trouble with that.
+    """
 
     def __init__(self, node: Node, track: Track, *, compressed: bool) -> None:
         topic = f'{track.topic}/compressed' if compressed else track.topic
-        self.message: Image | CompressedImage = jpeg_message() if compressed else Image()
+        self.serializes = not compressed and 'fastrtps' in get_rmw_implementation_identifier()
+        self._typed: Image | CompressedImage = jpeg_message() if compressed else Image()
+        self.message: Image | CompressedImage | bytes = self._typed
         try:
-            self.publisher = node.create_publisher(
-                type(self.message), topic, profile_of(track.source.offered)
-            )
+            self.publisher = node.create_publisher(type(self._typed), topic, profile_of(track.source.offered))
         except NameValidationException as error:
             raise ValueError(
                 f'{track.topic!r} is not a valid topic name: {str(error).splitlines()[0]}'
             ) from error
 
+    def publish(self) -> None:
+        """Publish what was filled in.
+
+        Raises:
+            RCLError: the middleware had no room for it in time.
+
+        """
+        if isinstance(self.message, bytes):
+            publish_serialized(self.publisher, self.message)
+        else:
+            self.publisher.publish(self.message)
+
     def fill(self, frame: Frame) -> None:
         """Copy a frame into the message; stamp, frame id and pixels go out as they came, or as JPEG."""
-        if isinstance(self.message, CompressedImage):
-            fill_jpeg(self.message, header_of(frame), rgb(frame))
+        if self.serializes:
+            self.message = serialize_image(frame)
+            return
+        self.message = self._typed
+        if isinstance(self._typed, CompressedImage):
+            fill_jpeg(self._typed, header_of(frame), rgb(frame))
         else:
-            fill_image(self.message, frame)
+            fill_image(self._typed, frame)
 
 
 class _OtherChannel:
@@ -148,6 +171,10 @@ class _OtherChannel:
         profile = profile_of(topic.offered)
         self.is_latched = profile.durability == DurabilityPolicy.TRANSIENT_LOCAL  # as static transforms are
         self.publisher = node.create_publisher(self._kind, topic.name, profile)
+
+    def publish(self) -> None:
+        """Publish what was filled in."""
+        self.publisher.publish(self.message)
 
     def fill(self, message: Message) -> None:
         """Take a serialized message."""
@@ -236,12 +263,12 @@ class Player(Node):  # type: ignore[misc]
             if not rclpy.ok():
                 return
             if self._clock is not None and is_image and frame.stamp_ns:  # a clock of zero is not set
-                self._clock.publish(Clock(clock=channel.message.header.stamp))
+                self._clock.publish(Clock(clock=header_of(frame).stamp))
             # Before publishing: the subscriber may have the frame before publish() returns.
             sent_ns = time.monotonic_ns()
             refused = False
             try:
-                channel.publisher.publish(channel.message)
+                channel.publish()
             except RCLError as error:  # the middleware had no room for it in time: the next may fit
                 if not rclpy.ok():
                     return
