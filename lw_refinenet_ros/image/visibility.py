@@ -85,9 +85,9 @@ def locate(
     for pixel, side in zip(projected, (width, height)):
         pixel *= near
         pixel += np.float32(1.5)  # the border, and half a pixel to round
-        # The bits of floats are ordered as integers: below 0 becomes 0, NaN the far border.
-        bits = pixel.view(np.int32)
-        np.clip(bits, 0, np.float32(side + 1).view(np.int32), out=bits)
+        # Floats are ordered as their bits are, NaN and below 0 come last: all that lie beside the image.
+        bits = pixel.view(np.uint32)
+        np.minimum(bits, np.float32(side + 1).view(np.uint32), out=bits)
     column, row = projected[:2].astype(np.int32)
     row *= stride
     row += column
@@ -100,7 +100,7 @@ def locate(
         nearest[[0, -1]] = nearest[:, [0, -1]] = 0
         window = _spacing(nearest)
         around = cv2.dilate(nearest, np.ones((2 * window + 1, 2 * window + 1), np.uint8)).reshape(-1)
-        near += np.float32(STEEPEST * (window + 1) / reach)
+        np.subtract(around, STEEPEST * (window + 1) / reach, out=around)
         index[around.take(index) > near] = 0
     return index.reshape(xyz.shape[1:])
 
