@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.cli.options import NODE, UsageError, add_groups_argument, label_set, number
 from lw_refinenet_ros.cli.outputs import DIAGNOSIS, Declared, Output
-from lw_refinenet_ros.cli.terminal import control
+from lw_refinenet_ros.cli.terminal import color
 from lw_refinenet_ros.files import write_text
 from lw_refinenet_ros.labels import UNLABELLED_NAME
 from lw_refinenet_ros.node.doctor.finding import FAULT, OK, WARNING, Finding, fault
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ['add_arguments', 'outputs', 'run']
 
 COLUMN = 22  # characters of what is examined
-COLORS = {OK: '\x1b[32m', WARNING: '\x1b[33m', FAULT: '\x1b[31m'}
+COLORS = {OK: 32, WARNING: 33, FAULT: 31}  # of a terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,9 +113,9 @@ def _of_graph(node: str, seconds: float) -> list[Finding]:
 
 
 def _print(finding: Finding) -> None:
-    control(sys.stdout, COLORS[finding.level])
+    color(sys.stdout, COLORS[finding.level])
     print(f'{finding.level:<8}', end='')
-    control(sys.stdout, '\x1b[0m')
+    color(sys.stdout)
     print(f'{finding.check:<{COLUMN}}  {finding.value}')
     if finding.remedy:
         print(f'{"":{8 + COLUMN}}  -> {finding.remedy}')

@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING
 from lw_refinenet_ros import __version__
 from lw_refinenet_ros.cli.environment import machine
 from lw_refinenet_ros.cli.options import image_size
+from lw_refinenet_ros.cli.terminal import color, shows_color
 from lw_refinenet_ros.node.process import middleware
 from lw_refinenet_ros.node.process.fast_dds import SHARED_MEMORY, free_bytes
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from lw_refinenet_ros.model.network import Network
 
 __all__ = ['add_arguments', 'run']
 
 PACKAGES = ('torch', 'openvino', 'numpy', 'opencv-python-headless', 'rosbags', 'rclpy', 'safetensors', 'av')
+Row = tuple[str, str] | tuple[str, str, tuple[int, int, int]]  # name, value and a colour to show
 VOC_CLASSES = 21  # as in the published parameter counts
 
 
@@ -44,15 +47,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the description."""
+    rows: Sequence[Row]
     if options.weights is None:
         rows = _about_here()
     elif re.fullmatch(r'(lw_)?refinenet_\w+', options.weights):
         rows = _about_architecture(options.weights, options.size)
     else:
         rows = _about_weights(options.weights, options.size)
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        print(f'{name:<{width}}  {value}')
+    width = max(len(row[0]) for row in rows)
+    for name, value, *swatch in rows:
+        print(f'{name:<{width}}  ', end='')
+        if swatch and shows_color(sys.stdout):
+            color(sys.stdout, 48, 2, *swatch[0])
+            print('   ', end='')
+            color(sys.stdout)
+            print(' ', end='')
+        print(value)
 
 
 def _about_here() -> list[tuple[str, str]]:
@@ -106,7 +116,7 @@ def _about_network(network: Network, size: tuple[int, int]) -> list[tuple[str, s
     ]
 
 
-def _about_architecture(name: str, size: tuple[int, int]) -> list[tuple[str, str]]:
+def _about_architecture(name: str, size: tuple[int, int]) -> list[Row]:
     import torch
 
     from lw_refinenet_ros.model.network import build_model
@@ -116,7 +126,7 @@ def _about_architecture(name: str, size: tuple[int, int]) -> list[tuple[str, str
     return [('architecture', f'{name}, {VOC_CLASSES} classes'), *_about_network(network, size)]
 
 
-def _about_weights(weights: str, size: tuple[int, int]) -> list[tuple[str, str]]:
+def _about_weights(weights: str, size: tuple[int, int]) -> list[Row]:
     from lw_refinenet_ros.inference.choice import accuracy_of_int8
     from lw_refinenet_ros.model.weights import load_model
     from lw_refinenet_ros.resources import find_weights
@@ -124,7 +134,7 @@ def _about_weights(weights: str, size: tuple[int, int]) -> list[tuple[str, str]]
     path = find_weights(weights)
     network, card = load_model(path)
     dials = ''.join(f', {name}={value}' for name, value in card.dials.items())
-    rows = [
+    rows: list[Row] = [
         ('file', f'{path} ({path.stat().st_size:,} bytes)'),
         ('architecture', f'{card.architecture}, decoder {card.width} wide{dials}'),
         *_about_network(network, size),
@@ -132,11 +142,10 @@ def _about_weights(weights: str, size: tuple[int, int]) -> list[tuple[str, str]]
         ('classes', f'{card.num_classes} ({card.labels.name})'),
     ]
     iou = card.metrics.get('per_class_iou', {})
-    for index, (name, color) in enumerate(zip(card.labels.names, card.labels.colors)):
-        swatch = f'\x1b[48;2;{color[0]};{color[1]};{color[2]}m   \x1b[0m ' if sys.stdout.isatty() else ''
+    for index, (name, rgb) in enumerate(zip(card.labels.names, card.labels.colors)):
         value = iou.get(name)
         shown = f'  IoU {value:.1%}' if value is not None else ''
-        rows.append((f'  {index}', f'{swatch}{name}  rgb{color}{shown}'))
+        rows.append((f'  {index}', f'{name}  rgb{rgb}{shown}', rgb))
     rows += [(name, f'{value:.1%}') for name, value in card.metrics.items() if isinstance(value, float)]
     rows += [(name, str(value)) for name, value in card.training.items() if not isinstance(value, dict)]
     if card.quantization:

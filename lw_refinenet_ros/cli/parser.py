@@ -14,7 +14,7 @@ from lw_refinenet_ros import __version__
 from lw_refinenet_ros.cli.options import path
 from lw_refinenet_ros.one_line import unknown
 
-__all__ = ['COMMANDS', 'parse']
+__all__ = ['COMMANDS', 'build_parser', 'parse']
 
 COMMANDS = (
     'info',
@@ -97,6 +97,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if name in commands:
         commands[name].check_options(arguments[1:])
     return parser.parse_args(arguments)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands, for shtab, which makes completions for bash and zsh of it."""
+    return _parsers()[0]
 
 
 def _parsers() -> tuple[_Parser, dict[str, _Parser]]:

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from lw_refinenet_ros.one_line import printable
 
-__all__ = ['Harmless', 'Progress', 'control']
+__all__ = ['Harmless', 'Progress', 'color', 'control', 'shows_color']
 
 REDRAW_S = 0.2  # on a terminal
 LINE_S = 10.0  # in a log
@@ -46,6 +46,17 @@ def control(stream: TextIO, sequence: str) -> None:
     """Write a control sequence if the stream is a terminal."""
     if stream.isatty():
         getattr(stream, 'stream', stream).write(sequence)
+
+
+def shows_color(stream: TextIO) -> bool:
+    """Return whether the stream is a terminal, and NO_COLOR does not ask for none."""
+    return stream.isatty() and not os.environ.get('NO_COLOR')
+
+
+def color(stream: TextIO, *codes: int) -> None:
+    """Set colours, or without codes the default ones, where colours are shown."""
+    if shows_color(stream):
+        control(stream, f'\x1b[{";".join(map(str, codes))}m')
 
 
 class Progress:

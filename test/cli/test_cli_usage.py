@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wrong usage is exit code 2 with the remedy; nothing from a file acts on the terminal."""
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -91,6 +92,28 @@ def test_names_from_files_reach_the_terminal_without_control_characters(tmp_path
     assert said == said.replace('\x1b', '').replace('\x07', '').replace('\u202e', '').replace('\udce9', '')
     assert 'x\ufffd]0;owned\ufffd\ufffd' in said
     assert [line[:2] for line in said.splitlines() if not line.startswith('lw_refinenet')] == ['  ']
+
+
+def on_a_terminal(*arguments, **environment):
+    """What a command shows on a terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=theirs, env={**os.environ, **environment})
+    os.close(theirs)
+    shown = b''
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while part := os.read(ours, 10_000):
+            shown += part
+    os.close(ours)
+    assert process.wait() == 0
+    return shown.decode()
+
+
+def test_colours_are_shown_on_a_terminal_unless_no_color_is_set(tiny_weights):
+    swatch = '\x1b[48;2;80;40;140m   \x1b[m '
+    assert swatch + 'road' in on_a_terminal('info', str(tiny_weights), NO_COLOR='')
+    plain = on_a_terminal('info', str(tiny_weights), NO_COLOR='1')
+    assert 'road' in plain
+    assert not {'\x1b', '\ufffd'} & set(plain)
 
 
 PROGRESS = """
