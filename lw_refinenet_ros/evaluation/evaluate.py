@@ -246,8 +246,11 @@ def _count(
         evaluation.problems.add(f'mask of {example.name}: {error}')
         return
     evaluation.time('score', (time.perf_counter() - started) * 1e3)
+    if not evaluation.most_worst:
+        return
+    image, confidence = to_rgb(example.image), result.confidence
+    evaluation.facts.update(image, label, truth, confidence, consecutive=evaluation.consecutive)
     if evaluation.worst.want(score, example.index):
-        image, confidence = to_rgb(example.image), result.confidence
         frame = WorstFrame(
             score,
             example.index,

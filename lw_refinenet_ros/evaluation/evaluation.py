@@ -12,6 +12,7 @@ import numpy as np
 from lw_refinenet_ros.evaluation.boundary import BoundaryScore
 from lw_refinenet_ros.evaluation.calibration import Calibration
 from lw_refinenet_ros.evaluation.confusion import Confusion
+from lw_refinenet_ros.evaluation.frame_facts import FrameFacts
 from lw_refinenet_ros.evaluation.frame_scores import FrameScores, WorstFrames
 from lw_refinenet_ros.evaluation.measure import Arrays, Measure, Storable, below
 from lw_refinenet_ros.evaluation.robustness import Robustness
@@ -58,6 +59,7 @@ class Evaluation(Storable):
     Attributes:
         confusion, boundary, calibration, stability, robustness: the measures.
         frames: scores of the frames, in order.
+        facts: more about them, if worst frames are kept.
         worst: the worst frames, worst first.
         frames_alone, masks_alone: those without a partner.
         problems: what could not be used.
@@ -89,7 +91,7 @@ class Evaluation(Storable):
         self.confusion, self.boundary = Confusion(classes), BoundaryScore(classes)
         self.calibration, self.stability = Calibration(), Stability()
         self.robustness = Robustness(classes)
-        self.frames = FrameScores(classes)
+        self.frames, self.facts = FrameScores(classes), FrameFacts()
         self.worst = WorstFrames(classes, self.most_worst, one_a_second=self.consecutive)
         self.frames_alone, self.masks_alone, self.problems = NamedCount(), NamedCount(), NamedCount()
 
@@ -107,6 +109,7 @@ class Evaluation(Storable):
             if isinstance(measure, Measure):
                 measure += getattr(other, key)
         self.frames.add(other.frames, f'{name}/')
+        self.facts.add(other.facts)
         self.worst.add(other.worst, f'{name}/', self.position)
         self.frames_alone.merge(other.frames_alone, f'{name}/')
         self.masks_alone.merge(other.masks_alone, f'{name}/')

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.evaluation.error_types import error_types
 from lw_refinenet_ros.evaluation.evaluate import Prediction, evaluate, segment_with
 from lw_refinenet_ros.evaluation.evaluation import merge
 from lw_refinenet_ros.evaluation.examples import Example
+from lw_refinenet_ros.evaluation.frame_facts import FrameFacts
 from lw_refinenet_ros.evaluation.report.evaluation import write_evaluation_report
+from lw_refinenet_ros.evaluation.report.frames import all_frames, slices
 from lw_refinenet_ros.evaluation.report.pictures import NO_TRUTH, WRONG, difference
 from lw_refinenet_ros.evaluation.summary import summarize
 from lw_refinenet_ros.image.encodings import ColorImage
@@ -105,6 +108,63 @@ def test_of_frames_that_follow_each_other_the_worst_of_each_second_is_shown(stre
     assert [worst.score.name for worst in found.worst] == ['11', '9', '7']  # at 4.4, 3.6 and 2.8 s
 
 
+def test_frames_are_listed_with_what_is_wrong_in_them_and_those_of_several_bags_together(found):
+    listed = all_frames(merge({'first': found, 'second': found}))
+    assert len(listed['names']) == len(listed['cells']) == len(listed['pictures']) == 2 * Made.length
+    assert listed['cells'][3] == listed['cells'][3 + Made.length] == [1, 2, 144, 0, 2, 132]
+    titles = [title for title, _, _ in listed['figures']]
+    assert titles[:2] == ['suspected label error', 'mean IoU']
+    of = {title: values for title, _, values in listed['figures']}
+    assert of['IoU of car'][:2] == [None, 0]
+    assert np.isnan(next(iter(found.facts)).change)
+    assert of['mean confidence'][0] == pytest.approx(100 * 200 / 255, abs=0.01)
+    assert [name for name, *_ in slices(found)] == ['blurred', 'sharp', 'slow', 'fast']
+
+
+def test_a_wrong_mask_is_suspected_where_the_network_is_sure_and_was_in_the_frame_before(street):
+    truth = np.zeros(street.shape[:2], np.uint8)
+    wrong = truth.copy()
+    wrong[:48] = 1
+    facts = FrameFacts()
+    for mask, sure in ((truth, 250), (wrong, 250), (wrong, 100), (wrong, 250)):
+        facts.update(street, truth, mask, np.full_like(truth, sure), consecutive=True)
+    assert [look.suspicion for look in facts] == [0, 0.5, 0, 0]  # the last was not sure before
+
+
+def test_pictures_of_every_second_frame_are_kept_once_there_are_too_many(street, monkeypatch):
+    monkeypatch.setattr('lw_refinenet_ros.evaluation.frame_facts.MOST_PICTURES', 4)
+    label, facts = np.zeros(street.shape[:2], np.uint8), FrameFacts()
+    for _ in range(11):
+        facts.update(street, label, label, None, consecutive=False)
+    assert list(facts.pictures) == list(facts.errors) == ['0', '4', '8']
+    again = FrameFacts()
+    again.restore(facts.to_arrays())
+    assert again.pictures == facts.pictures
+    assert list(again.looks) == pytest.approx(list(facts.looks), nan_ok=True)
+
+
+def test_each_wrong_pixel_has_one_type_of_error():
+    truth = np.zeros((120, 160), np.uint8)
+    truth[:, 80:] = 1
+    truth[:, 20] = 2  # a pole
+    truth[:5] = 255
+    label = truth.copy()
+    label[:, 20] = 0
+    label[60:, 79] = 1
+    label[60:100, 120:150] = 0
+    label[10:20, 40:50] = 2
+    found = error_types(label, truth)
+    assert found.known == 115 * 160
+    assert (found.missed, found.boundary, found.inside, found.invented) == (115, 60, 0, 1300)
+    label[60:100, 120:150] = 1
+    label[60:100, 60:110] = 0  # joined with what is right
+    found = error_types(label, truth)
+    assert (found.missed, found.invented) == (115, 100)
+    assert found.boundary + found.inside == 40 * 30 + 20
+    assert (found.small, found.small_right) == (115, 0)
+    assert found.large_right == found.large - 1320
+
+
 def test_figures_of_each_of_several_bags_and_what_they_were_made_with_are_at_the_top(tmp_path, found):
     whole = merge({'first': found, 'second': found})
     conditions = {'weights': 'camvid <w>', 'weights_sha256': '0123456789abcdef' * 4}
@@ -187,9 +247,33 @@ addEventListener('load', async () => {
     const returned = new Promise(done => frame.contentWindow.addEventListener('hashchange', done));
     back.click();
     await returned;
+    const timeline = Math.abs(page.querySelector('#timeline').getBoundingClientRect().top);
     const box = page.querySelector('.scroller'), hint = page.querySelector('.hint');
     const visible = () => getComputedStyle(hint).visibility === 'visible';
     const whole = box.scrollWidth <= box.clientWidth + 1 && !visible();
+    const list = page.querySelector('#list'), by = page.querySelector('#by');
+    const names = () => [...list.querySelectorAll('b')].map(name => name.textContent);
+    const set = (id, value) => {
+      const control = page.querySelector(id);
+      control.value = value;
+      control.dispatchEvent(new Event('input', {bubbles: true}));
+    };
+    const suspected = names()[0];
+    set('#by', [...by.options].findIndex(option => option.text === 'mean IoU'));
+    const lowest = names()[0];
+    set('#order', '-1');
+    set('#most', '64.1');
+    const filtered = names().join(' ');
+    const button = page.querySelector('.matrix button');
+    button.focus();
+    const focused = page.activeElement === button;
+    button.click();
+    const confused = names()[0] + ', ' + page.querySelector('#count').textContent;
+    page.querySelector('#controls').reset();
+    await new Promise(done => setTimeout(done, 100));
+    const restored = names().length;
+    await new Promise(done => setTimeout(done, 500));
+    const drawn = [...list.querySelectorAll('canvas')].every(canvas => canvas.dataset.drawn);
     box.style.width = '100px';
     frame.contentWindow.dispatchEvent(new Event('resize'));
     const cut = visible();
@@ -198,8 +282,9 @@ addEventListener('load', async () => {
       return 0.3 * r + 0.6 * g + 0.1 * b;
     });
     seen.push({
+      suspected, lowest, filtered, focused, confused, restored, drawn,
       whole, cut, contrast: Math.abs(text - card) > 150, dark: card < 128,
-      returned: Math.abs(page.querySelector('#timeline').getBoundingClientRect().top) < 800,
+      returned: timeline < 800,
       scrolls: page.documentElement.scrollWidth > frame.clientWidth,
       loaded: [...page.images].every(image => image.naturalWidth > 0),
       reached, opened, closed: !page.querySelector('dialog').open,
@@ -226,5 +311,7 @@ def test_in_a_browser_a_mark_leads_to_its_frame_and_back_on_a_phone_and_on_a_des
     assert 'CONSOLE' not in browser.stderr
     wanted = {'scrolls': False, 'loaded': True, 'reached': True, 'opened': True, 'closed': True}
     wanted |= {'whole': True, 'cut': True}
+    wanted |= {'suspected': '0', 'lowest': '11', 'filtered': '5 6 7 8 9 10 11', 'focused': True}
+    wanted |= {'confused': '11, 11 of 12 frames: sky predicted as car', 'restored': 12, 'drawn': True}
     wanted |= {'contrast': True, 'dark': scheme == 'dark', 'returned': True}
     assert json.loads(unescape(re.search('<title>(.*?)</title>', browser.stdout)[1])) == [wanted, wanted]

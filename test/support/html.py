@@ -4,7 +4,7 @@
 import shutil
 from html.parser import HTMLParser
 
-VOID = {'meta', 'link', 'img', 'br'}
+VOID = {'meta', 'link', 'img', 'input', 'br'}
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 
 

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from lw_refinenet_ros.evaluation.live import ages, misses
 from lw_refinenet_ros.evaluation.provenance import provenance
 from lw_refinenet_ros.evaluation.report.charts import age_chart, age_histogram, score_chart
+from lw_refinenet_ros.evaluation.report.frames import all_frames, error_shares, slices
 from lw_refinenet_ros.evaluation.report.pictures import colors, pictures_of_worst
-from lw_refinenet_ros.evaluation.report.write import write_page
+from lw_refinenet_ros.evaluation.report.write import FOLDER, write_page
 from lw_refinenet_ros.evaluation.summary import headline, rows
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ def write_evaluation_report(
         **_confusion(summary),
         calibration=calibration,
         bins=list(zip(calibration['confidence'], calibration['accuracy'], calibration['pixels'])),
+        **_frames(evaluation),
         miou=summary['miou'],
         robustness=summary.get('robustness', {}),
         **_latency(evaluation),
@@ -127,6 +131,21 @@ def _lowest_classes(labels: LabelSet, score: FrameScore) -> str:
     classes = zip(score.intersection, score.union, labels.names)
     ratios = sorted((part / whole, name) for part, whole, name in classes if part < whole)
     return ', '.join(f'{name} {ratio:.0%}' for ratio, name in ratios[:3])
+
+
+def _frames(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what the sections about all frames show."""
+    content = all_frames(evaluation)
+    if not content:
+        return {'data': ''}
+    errors, objects = error_shares(evaluation)
+    return {
+        'data': Markup(json.dumps(content, separators=(',', ':')).replace('<', '\\u003c')),
+        'slices': slices(evaluation),
+        'error_types': errors,
+        'objects': objects,
+        'frames_script': Markup((FOLDER / 'frames.js').read_text('utf-8')),
+    }
 
 
 def _confusion(summary: Mapping[str, Any]) -> dict[str, Any]:

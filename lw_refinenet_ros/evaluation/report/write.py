@@ -17,7 +17,7 @@ from lw_refinenet_ros.files import write_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ['write_page']
+__all__ = ['FOLDER', 'write_page']
 
 FOLDER = Path(__file__).parent
 

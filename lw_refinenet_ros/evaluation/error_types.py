@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What kinds of errors the wrong pixels of a frame are, and how well small and large objects are met."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from lw_refinenet_ros.labels import UNLABELLED
+
+__all__ = ['ErrorTypes', 'error_types']
+
+REACH = 0.0075  # of the image's diagonal: what is as near to an outline is at a boundary
+SMALL = 0.01  # of the image: an object of fewer pixels is small
+
+Ids = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+
+class ErrorTypes(NamedTuple):
+    """Pixels of a frame, counted.
+
+    Attributes:
+        known: with truth.
+        boundary: wrong, at an outline of the truth.
+        inside: wrong, away from outlines.
+        missed: wrong, where the truth is thinner than a boundary is wide: poles, wires.
+        invented: wrong, in predicted objects that meet nothing of their class.
+        small, small_right: of small objects of the truth, and those of them that are right.
+        large, large_right: of all others.
+
+    """
+
+    known: int
+    boundary: int
+    inside: int
+    missed: int
+    invented: int
+    small: int
+    small_right: int
+    large: int
+    large_right: int
+
+
+def error_types(label: Ids, truth: Ids) -> ErrorTypes:
+    """Count the pixels of a frame; each wrong one has one type.
+
+    Args:
+        label: predicted ids, uint8 (H, W).
+        truth: true ids, uint8 (H, W); 255 has no truth.
+
+    """
+    side = 2 * max(1, round(REACH * math.hypot(*truth.shape))) + 1
+    window = np.ones((side, side), np.uint8)
+    pure = (cv2.erode(truth, window) == cv2.dilate(truth, window)).view(np.uint8)
+    thin = cv2.dilate(pure, window) == 0  # no window of one class covers the pixel
+    known, right = truth != UNLABELLED, label == truth
+    wrong = known & ~right
+    missed = wrong & thin
+    invented = wrong & ~missed & _invented(label, truth, wrong)
+    boundary = wrong & ~missed & ~invented & (pure == 0)
+    inside = int(wrong.sum() - missed.sum() - invented.sum() - boundary.sum())
+    small = _small(truth)
+    counts = (known, boundary, missed, invented, small, small & right, known & ~small, known & ~small & right)
+    pixels, at_boundary, thin_missed, made_up, *objects = (int(np.count_nonzero(each)) for each in counts)
+    return ErrorTypes(pixels, at_boundary, inside, thin_missed, made_up, *objects)
+
+
+def _invented(label: Ids, truth: Ids, wrong: Mask) -> Mask:
+    """Return the pixels of predicted objects that meet nothing of their class in the truth."""
+    found = np.zeros(label.shape, bool)
+    for index in np.flatnonzero(np.bincount(label[wrong])):
+        count, objects = cv2.connectedComponents((label == index).view(np.uint8))
+        met = np.bincount(objects[truth == index], minlength=count) > 0
+        met[0] = True  # what is not of the class
+        found |= ~met[objects]
+    return found
+
+
+def _small(truth: Ids) -> Mask:
+    """Return the pixels of small objects."""
+    found = np.zeros(truth.shape, bool)
+    for index in np.flatnonzero(np.bincount(truth[truth != UNLABELLED])):
+        _, objects = cv2.connectedComponents((truth == index).view(np.uint8))
+        small = np.bincount(objects.ravel()) < SMALL * truth.size
+        small[0] = False
+        found |= small[objects]
+    return found
