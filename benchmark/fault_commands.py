@@ -86,7 +86,7 @@ def _series(
 def _end(
     command: list[str], moment: float, number: signal.Signals, domain: int
 ) -> tuple[int, float, list[str], str] | None:
-    """Give status, seconds to the end, what still runs, and the output; None if there was nothing to end."""
+    """Return status, seconds to the end, survivors and output; None if it had ended by itself."""
     run = str(uuid.uuid4())
     with subprocess.Popen(
         [part.format(run=run) for part in command],
@@ -112,7 +112,7 @@ def _end(
 
 
 def _is_exiting(pid: int) -> bool:
-    """Whether the kernel takes the process down already, which signals do not reach any more."""
+    """Return whether the kernel is already taking the process down, beyond the reach of signals."""
     fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
     return fields[0] == 'Z' or bool(int(fields[6]) & PF_EXITING)
 
@@ -139,7 +139,7 @@ def _lifetime(command: list[str], domain: int) -> float:
 
 
 def _commands(weights: Path, folder: Path) -> dict[str, list[str]]:
-    """Write a short recording with truth and a small data set; give the commands that use them."""
+    """Write a short recording with truth and a small data set; return the commands that use them."""
     bag, data = folder / 'bag.mcap', folder / 'data'
     rng = np.random.default_rng(0)
     for part in ('images', 'labels'):

@@ -80,7 +80,7 @@ def _held(node: LongRun) -> dict:
 
 
 def _serve_each(node: LongRun, weights: list[str]) -> None:
-    """Let each serve once, so that what is compared is at rest and has the same behind it."""
+    """Have each serve once, so that the measurements compare processes at rest with the same history."""
     for path in weights:
         assert node.set(weights=path)[0].successful
         node.spin_until(lambda path=path: node.status and node.status[1]['weights'] == path, path)

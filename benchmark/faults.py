@@ -83,7 +83,7 @@ def publisher(count: float, progress: Callable[[int], None]) -> tuple[list[dict]
 
 
 def loop(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
-    """Let the clock jump back, in simulated time."""
+    """Make the clock jump back, in simulated time."""
     from test.support.faults.load import loop_clock
 
     row = _with_node(lambda node: loop_clock(node, int(count), progress), use_sim_time=True)
@@ -117,7 +117,7 @@ def soak(count: float, progress: Callable[[int], None]) -> tuple[list[dict], lis
 
 
 def subscribers(count: float, progress: Callable[[int], None]) -> tuple[list[dict], list[str]]:
-    """Let listeners be slow, hang and die."""
+    """Make listeners slow down, hang and die."""
     from test.support.faults.load import hang_subscribers
 
     rows = _with_node(lambda node: hang_subscribers(node, count))

@@ -20,7 +20,7 @@ OF_THE_ENVIRONMENT = {'pip', 'lw-refinenet-ros'}
 
 
 def main() -> int:
-    """Audit, and give the exit status."""
+    """Audit, and return the exit status."""
     return check_installed() if sys.argv[1:] == ['--offline'] else ask()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints the licences of the locked packages, as their installed metadata gives them: `make licences`."""
+"""Print the licences of the locked packages from their installed metadata: `make licences`."""
 
 import re
 import sys
@@ -19,7 +19,7 @@ PINNED = re.compile(r'^([\w.-]+)==([^\s;]+)', re.MULTILINE)
 
 
 def licence_of(name: str) -> str:
-    """Give the licence of an installed package in its own words, the most exact first."""
+    """Return the licence of an installed package in its own words, the most exact first."""
     about = metadata(name)
     classifiers = [c.split(' :: ')[-1] for c in about.get_all('Classifier', []) if c.startswith('License ::')]
     named = about.get('License-Expression') or ', '.join(c for c in classifiers if c != 'OSI Approved')
@@ -28,7 +28,7 @@ def licence_of(name: str) -> str:
 
 
 def licence_of_ros(name: str) -> str:
-    """Give what the manifest of a ROS package says, whose wheels' metadata say nothing."""
+    """Return the licence in a ROS package's manifest; the metadata of its wheel have none."""
     package = re.sub('^ros-(kilted-|jazzy-)?', '', name).replace('-', '_')
     manifest = Path(sys.prefix, 'share', package, 'package.xml')
     if not manifest.is_file():

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lw_refinenet_ros.files import lock_folder, write_atomically
+from lw_refinenet_ros.files import lock_folder, write_text
 
 __all__ = ['clear_parts', 'part_of', 'parts_of', 'refuse_link', 'state_folder', 'state_of']
 
@@ -82,7 +82,7 @@ def _mark(folder: Path, text: str) -> None:
     refuse_link(marker)
     names = {path.name for path in folder.iterdir() if path.suffix != '.lock'}
     if not any(not TEMPORARY.fullmatch(name) for name in names):
-        write_atomically(marker, lambda file: file.write_text(text))
+        write_text(marker, text)
     elif not (marker.is_file() and marker.read_text(errors='replace').startswith(MADE)):
         raise ValueError(f'{folder} was not made by an evaluation: give --resume another folder')
 

@@ -173,7 +173,7 @@ def accuracy_of_int8(card: Card) -> str:
 
 
 def machine_here(architecture: str = '') -> Here:
-    """Look what is here for a network of an architecture."""
+    """Describe this machine, with the engines measured for an architecture."""
     if importlib.util.find_spec('openvino') is None:
         native: frozenset[str] = frozenset()
     else:

@@ -86,7 +86,7 @@ class CameraOutputs:
 
     @staticmethod
     def need_confidence(wanted: set[str]) -> bool:
-        """Whether some of the outputs contain the confidence."""
+        """Return whether any of the outputs contains the confidence."""
         return bool(wanted & WITH_CONFIDENCE)
 
     def label_memory(self, height: int, width: int) -> Pixels:

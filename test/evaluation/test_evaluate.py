@@ -52,7 +52,7 @@ def truths(labels):
 
 @pytest.fixture
 def evaluate(tmp_path, tiny_weights, capsys):
-    """Run the command; give its exit code, its --json (None if not written) and what it said."""
+    """Run the command; return its exit code, its --json (None if not written) and what it said."""
 
     def run(*arguments):
         path = tmp_path / 'result.json'

@@ -30,7 +30,7 @@ def segmenter(tiny_weights):
 
 @pytest.fixture
 def evaluate(tmp_path, tiny_weights, capsys):
-    """Run the command; give what it wrote as --json."""
+    """Run the command; return what it wrote as --json."""
 
     def run(bag, *arguments, labels=TRUTH):
         path = tmp_path / 'result.json'
@@ -43,7 +43,7 @@ def evaluate(tmp_path, tiny_weights, capsys):
 
 
 def mosaic(red, blue):
-    """Give the encoder of a Bayer pattern whose red and blue begin at these (row, column)."""
+    """Return the encoder of a Bayer pattern whose red and blue begin at these (row, column)."""
 
     def encode(image):
         raw = image[..., 1].copy()
@@ -55,14 +55,14 @@ def mosaic(red, blue):
 
 
 def planes(image):
-    """Give luma (H, W), and both chromas in one array, (2, H / 2, W / 2)."""
+    """Return luma (H, W), and both chromas in one array, (2, H / 2, W / 2)."""
     height, width = image.shape[:2]
     i420 = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)
     return i420[:height], i420[height:].reshape(2, height // 2, width // 2)
 
 
 def packed(first):
-    """Give the encoder of 4:2:2, luma at byte `first` of each two."""
+    """Return the encoder of 4:2:2, luma at byte `first` of each two."""
 
     def encode(image):
         luma, chroma = planes(image)
@@ -75,7 +75,7 @@ def packed(first):
 
 
 def planar(u_first):
-    """Give the encoder of NV12, or of NV21."""
+    """Return the encoder of NV12 or of NV21."""
 
     def encode(image):
         luma, chroma = planes(image)

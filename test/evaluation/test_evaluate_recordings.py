@@ -65,7 +65,7 @@ def arguments(tiny_weights, tmp_path):
 
 @pytest.fixture
 def evaluate(arguments, tmp_path, capsys):
-    """Run the command in this process; give its figures but for what the clock says, and what it said."""
+    """Run the command in this process; return its figures but for what the clock says, and what it said."""
 
     def run(bags, *more):
         status = main(arguments(bags, *more))

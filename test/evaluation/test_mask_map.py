@@ -74,7 +74,7 @@ def evaluate(tmp_path, tiny_weights, capsys):
 
 
 def expected(labels, masks):
-    """What the map says: trams have no truth, and predicted cars are misses of no class."""
+    """Check what the map says: trams have no truth, and predicted cars are misses of no class."""
     confusion = Confusion(3)
     for label, mask in zip(labels, masks):
         truth = np.choose(mask, [1, 1, 0, 255]).astype(np.uint8)

@@ -114,7 +114,7 @@ def segmenter(device, model):
 
 
 def fail_at(monkeypatch, condition, error):
-    """Let the engine's work fail for jobs of a kind, before anything is recorded."""
+    """Make the engine's work fail for jobs of a kind, before anything is recorded."""
     compute = CudaEngine._compute
 
     def failing(self, job, *arguments):

@@ -27,7 +27,7 @@ TOLERANCE = 1e-4  # of the largest absolute logit
 
 
 def value(key, shape):
-    """What shared/upstream defines as the tensor of a name."""
+    """Return the tensor that shared/upstream defines for a name."""
     x = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
     if key.endswith('running_var'):
         return 1 + 0.1 * np.abs(x)

@@ -39,13 +39,6 @@ segmentation_node.main()
 
 
 @pytest.fixture(scope='module')
-def gate(tmp_path_factory):
-    path = tmp_path_factory.mktemp('gate') / 'gate'
-    path.write_text('open')
-    return path
-
-
-@pytest.fixture(scope='module')
 def segmenter(enlarging_weights):
     return Segmenter.load(str(enlarging_weights))
 
@@ -119,7 +112,7 @@ def counted(node, name, fate):
 
 
 def send_together(node, gate, front, rear):
-    """Let one frame of each camera wait while the thread is at another; give the stamps."""
+    """Make a frame of each camera wait while the thread is busy with another; return their stamps."""
     received = {name: counted(node, name, 'received') for name in ('front', 'rear')}
     gate.write_text('shut')
     node.send(front, stamp_ns=next(stamps), publisher=node.cameras['front'])

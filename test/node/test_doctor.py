@@ -85,7 +85,7 @@ def send(node, street, old_ns=0, depth_late_ns=0, depth_frame='camera_optical', 
 
 
 def diagnose(node, street, report, *arguments, others=(), sends=True, **fault):
-    """What the command finds meanwhile: its status, and the findings by check."""
+    """Run the command meanwhile; return its status, and the findings by check."""
     process = subprocess.Popen(
         [*COMMAND, '--json', str(report), *arguments], stdout=subprocess.PIPE, text=True
     )

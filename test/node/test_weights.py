@@ -39,13 +39,6 @@ stamps = itertools.count(12_000_000_000)
 
 
 @pytest.fixture(scope='module')
-def gate(tmp_path_factory):
-    path = tmp_path_factory.mktemp('gate') / 'gate'
-    path.write_text('open')
-    return path
-
-
-@pytest.fixture(scope='module')
 def other_weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp('other')
     return write_tiny_weights(folder / 'other.safetensors', seed=2, names=('wall', 'floor', 'door', 'lamp'))

@@ -76,7 +76,7 @@ def imported_modules(source: str, package: tuple[str, ...]) -> Iterator[str]:
 
 
 def violations(file: PurePath, source: str) -> Iterator[str]:
-    """What a file, named from the package's root, imports and may not."""
+    """Return what a file, named from the package's root, imports and must not."""
     layer = file.parts[0] if len(file.parts) > 1 else file.stem if file.stem == '__init__' else '.'
     if layer not in MAY_IMPORT:
         yield f'{file} is in no layer'

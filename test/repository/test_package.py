@@ -20,19 +20,19 @@ SHARED = ['launch', 'config', 'weights']
 
 
 def files_below(folder: Path) -> set[str]:
-    """Relative paths of what a folder holds, without what Python caches."""
+    """Return the relative paths of all files below a folder, except Python's caches."""
     files = (file for file in folder.rglob('*') if file.is_file() and '__pycache__' not in file.parts)
     return {file.relative_to(folder).as_posix() for file in files if not file.name.startswith('.')}
 
 
 def environment() -> dict[str, str]:
-    """This process's environment with nothing of the checkout on Python's path."""
+    """Return this process's environment with nothing of the checkout on Python's path."""
     return {name: value for name, value in os.environ.items() if name not in {'PYTHONPATH', 'VIRTUAL_ENV'}}
 
 
 @pytest.fixture(scope='module')
 def source(tmp_path_factory) -> Path:
-    """A copy of the checkout as git sees it: what is ignored must not be needed."""
+    """Copy the checkout as git sees it: ignored files must not be needed."""
     listed = subprocess.run(
         ['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'],
         cwd=ROOT,
@@ -51,7 +51,7 @@ def source(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope='module', params=['isolated', 'merged', 'symlinked'])
 def prefix(request, source, tmp_path_factory) -> Path:
-    """Where a real `colcon build` of the copy put the package."""
+    """Build the copy with colcon; return where the package was installed."""
     pytest.importorskip('colcon_core', reason='colcon is not installed')
     pytest.importorskip('colcon_ros', reason='colcon-ros is not installed')
     options = {'merged': ['--merge-install'], 'symlinked': ['--symlink-install']}.get(request.param, [])
@@ -74,7 +74,7 @@ def prefix(request, source, tmp_path_factory) -> Path:
 
 
 def run_sourced(prefix: Path, command: str) -> str:
-    """What a command prints in a shell that has sourced the built package, and nothing else."""
+    """Return what a command prints in a shell that has sourced the built package, and nothing else."""
     done = subprocess.run(
         ['bash', '-c', f'. {prefix}/share/{PACKAGE}/package.bash && {command}'],
         cwd=prefix,

@@ -43,7 +43,7 @@ ONE = schema(1, IMAGE) + channel(1, 1, TOPIC)
 
 
 def read(path):
-    """Give the shades of the frames that can be read, and what was said."""
+    """Return the shades of the frames that can be read, and the messages."""
     said = []
     with open_source(path, on_error=lambda error: said.append(str(error))) as source:
         frames = [int(frame.data[0]) for frame in source]

@@ -22,7 +22,7 @@ def damaged_file(bag):
 
 
 def read(bag):
-    """Give the stamps and pixels that can be read, and what was said; anything but a SourceError fails."""
+    """Return the readable stamps and pixels, and the messages; anything but a SourceError fails."""
     said = []
     try:
         with open_source(bag, topic=TOPIC, on_error=lambda error: said.append(str(error))) as source:

@@ -35,7 +35,7 @@ class LongRun(NodeProcess):
             self.said.append(line.rstrip())
 
     def spin_until(self, condition, what: str, patience_s: float = PATIENCE_S):
-        """Take messages until a condition holds; the node must live through it."""
+        """Process messages until a condition holds; the node must survive it."""
         try:
             return super().spin_until(condition, what, patience_s)
         except (AssertionError, ValueError) as error:
@@ -44,7 +44,7 @@ class LongRun(NodeProcess):
             ) from error
 
     def stop(self, number: signal.Signals) -> tuple[int, float, str]:
-        """Signal the node; give its exit status, how long it took and what it printed last."""
+        """Signal the node; return its exit status, the seconds until it ended and its last output."""
         started = time.monotonic()
         self.process.send_signal(number)
         status = self.process.wait(PATIENCE_S)
@@ -53,23 +53,23 @@ class LongRun(NodeProcess):
         return status, seconds, '\n'.join(self.said)
 
     def memory_mb(self) -> float:
-        """Give the resident memory of the node's process, without what it shares with others, in MB."""
+        """Return the resident memory of the node's process, less what it shares with others, in MB."""
         _, resident, shared = map(int, Path(f'/proc/{self.process.pid}/statm').read_text().split()[:3])
         return (resident - shared) * PAGE_BYTES / 1e6
 
     def threads(self) -> int:
-        """Give the number of threads of the node's process."""
+        """Return the number of threads of the node's process."""
         return len(list(Path(f'/proc/{self.process.pid}/task').iterdir()))
 
     def spin_for(self, seconds: float) -> None:
-        """Take messages for a while; the node must live through it."""
+        """Process messages for a while; the node must survive it."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             assert self.process.poll() is None, 'the node died: ' + ' | '.join(self.said)
             self.executor.spin_once(timeout_sec=left)
 
     def fates(self) -> dict[str, int]:
-        """Give the frames by fate from diagnostics that begin after now."""
+        """Return the frames by fate from diagnostics that begin after now."""
         for _ in range(2):  # the first may have been under way
             self.status = None
             self.spin_until(lambda: self.status, 'diagnostics')
@@ -89,6 +89,6 @@ def node_under_test(**parameters: object):
 
 @contextmanager
 def tiny_weights():
-    """Give the path of a small untrained network's file."""
+    """Return the path of a small untrained network's file."""
     with tempfile.TemporaryDirectory() as folder:
         yield write_tiny_weights(Path(folder) / 'tiny.safetensors', seed=1)

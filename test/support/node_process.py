@@ -91,7 +91,7 @@ class NodeProcess:
         return result
 
     def wait_active(self) -> None:
-        """Until the node runs and both sides have settled on each other's quality of service."""
+        """Wait until the node is active and both sides have settled on a quality of service."""
         self.spin_until(lambda: self.status and self.status[1]['state'] == 'active', 'active node')
         self.spin_until(self.images.get_subscription_count, 'subscription')
         wanted = self.images.qos_profile.reliability
@@ -169,7 +169,7 @@ class NodeProcess:
         return self.call(GetState, 'get_state', GetState.Request()).current_state.label
 
     def stop(self, number: signal.Signals) -> tuple[int, float, str]:
-        """Signal the node; give its exit status, how long it took and what it printed."""
+        """Signal the node; return its exit status, the seconds until it ended and its output."""
         started = time.monotonic()
         self.process.send_signal(number)
         output, _ = self.process.communicate(timeout=PATIENCE_S)

@@ -22,7 +22,7 @@ TINY = ('--batch-size', 2, '--crop-height', 48, '--crop-width', 64, '--epochs', 
 
 
 def succeeds(*arguments: object) -> str:
-    """What the command prints in a process of its own."""
+    """Return what the command prints in a process of its own."""
     command = [sys.executable, '-m', 'lw_refinenet_ros.cli.main', *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -124,7 +124,7 @@ def _values(content: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
 
 
 def _is_for(section: str, node: str) -> bool:
-    """Tell whether a section, which may have wildcards, is for a node."""
+    """Return whether a section, which may have wildcards, is for a node."""
     parts = node.strip('/').split('/')
     places = {0}  # numbers of parts that the tokens so far may stand for
     for token in section.strip('/').split('/'):

@@ -123,7 +123,7 @@ def _next_fates(recorder: Recorder, executor: SingleThreadedExecutor) -> dict[st
 
 
 def _settled(fates: dict[str, int]) -> bool:
-    """Whether a frame has come to its end, be it a bad one."""
+    """Return whether a frame has been dealt with, even if it was a bad one."""
     waiting = {RECEIVED, LOST, SUPERSEDED, WARMING_UP}
     return any(count for fate, count in fates.items() if fate not in waiting)
 

@@ -76,7 +76,7 @@ def odd_value(value: object, rng: random.Random) -> object:
 
 
 def damaged_weights(content: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """Damage a weights file; give what was done to it, and the bytes."""
+    """Damage a weights file; return what was done to it, and the bytes."""
     length = int.from_bytes(content[:8], 'little')
     kind = rng.choice(('cut', 'header length', 'header bytes', 'tensor bytes', 'card', 'random header'))
     if kind == 'cut':
@@ -105,7 +105,7 @@ def damaged_weights(content: bytes, rng: random.Random) -> tuple[str, bytes]:
 
 
 def load_damaged(weights: Path, count: int, seed: int, folder: Path, progress=lambda done: None) -> Counter:
-    """Load so many damaged copies of a weights file; give how many met which fate, by damage and fate.
+    """Load so many damaged copies of a weights file; return how many met which fate, by damage and fate.
 
     Raises:
         AssertionError: one was neither taken with sound values nor refused in one clear line.
@@ -143,7 +143,7 @@ def _load(path: Path) -> str:
 
 
 def read_damaged_labels(source: Path, count: int, seed: int, folder: Path) -> Counter:
-    """Read so many damaged copies of a label file; give how many were taken and refused."""
+    """Read so many damaged copies of a label file; return how many were taken and refused."""
     rng, content = random.Random(seed), source.read_bytes()
     path = folder / 'labels.yaml'
     fates: Counter = Counter()

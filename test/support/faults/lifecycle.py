@@ -11,7 +11,7 @@ MEMORY_MB = 60  # what malloc and OpenVINO keep levels off below it; the tiny ne
 
 
 def go_round(node: LongRun, count: int, progress=lambda done: None) -> list[dict]:
-    """Configure, activate, deactivate and clean up so many times; give what the node then holds.
+    """Configure, activate, deactivate and clean up so many times; return what the node then holds.
 
     Raises:
         AssertionError: a transition failed, no label came, or a round left something behind.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults around the running node: senders that die, clocks that jump, sizes that change, listeners that hang.
 
-Every function takes a running node, raises AssertionError where it fails, and gives what it saw.
+Every function takes a running node, raises AssertionError where it fails, and returns what it measured.
 """
 
 import random
@@ -83,7 +83,7 @@ def send_damaged(node: LongRun, count: int, seed: int, progress=lambda done: Non
 
 
 def restart_publisher(node: LongRun, times: int, progress=lambda done: None) -> dict[str, float]:
-    """Kill and start a camera; after each start labels come again. Gives seconds to the first label."""
+    """Kill and start a camera; after each start labels come again. Returns seconds to the first label."""
     waits = []
     for index in range(times):
         with publisher('--size', '320x240'):
@@ -112,7 +112,7 @@ def loop_clock(node: LongRun, times: int, progress=lambda done: None) -> dict[st
 
 
 def change_resolution(node: LongRun, count: int, seed: int, progress=lambda done: None) -> dict[str, float]:
-    """Send every frame in another size, from a pixel up: each has its label. Gives the memory it took."""
+    """Send every frame in another size, from a pixel up: each has its label. Returns the memory it took."""
     rng = random.Random(seed)
     sizes = [(1, 1), (1, 200), (200, 1), (2, 2), (33, 47), (480, 640)]
     memory = []
@@ -128,7 +128,7 @@ def change_resolution(node: LongRun, count: int, seed: int, progress=lambda done
 
 
 def answer_closed_loop(node: LongRun, frames: int, progress=lambda done: None) -> list[tuple[float, int]]:
-    """Send the next frame when a label is there; give memory (MB) and threads a hundred times on the way."""
+    """Send the next frame when a label is there; return memory (MB) and threads a hundred times."""
     picture, samples = _picture(96, 128), []
     kept = node.received['label']
     for index in range(frames):
@@ -150,7 +150,7 @@ def answer_closed_loop(node: LongRun, frames: int, progress=lambda done: None) -
 def soak(
     node: LongRun, minutes: float, progress=lambda done: None
 ) -> tuple[list[tuple[float, int]], Counter]:
-    """Play 30 frames a second; give memory (MB) and threads a hundred times, and the frames by fate."""
+    """Play 30 frames a second; return memory (MB) and threads a hundred times, and the frames by fate."""
     before, samples = Counter(node.fates()), []
     with publisher('--size', '320x240', '--wait'):
         node.spin_until(lambda: node.received['label'], 'first label')

@@ -39,7 +39,7 @@ class GuardedMemory:
 
 
 def originals() -> dict[str, list[bytes]]:
-    """Give good messages of every encoding, both byte orders, tight and padded, by what they hold."""
+    """Return valid messages of every encoding, in both byte orders, tight and padded, by description."""
     rng = np.random.default_rng(0)
     stamp = TYPES.types['builtin_interfaces/msg/Time'](sec=12, nanosec=34)
     header = TYPES.types['std_msgs/msg/Header'](stamp=stamp, frame_id='camera')
@@ -92,14 +92,14 @@ def damaged(message: bytes, rng: random.Random) -> bytes:
 
 
 def inside(array: np.ndarray, outer: np.ndarray) -> bool:
-    """Whether every element of an array lies within another's bytes."""
+    """Return whether every element of an array lies within another's bytes."""
     first = array.ctypes.data
     last = first + sum((n - 1) * stride for n, stride in zip(array.shape, array.strides))
     return outer.ctypes.data <= first and last < outer.ctypes.data + outer.nbytes
 
 
 def fate(kind: str, message: memoryview) -> str:
-    """View a message; give 'viewed', 'converted' or the reason of its refusal."""
+    """View a message; return 'viewed', 'converted' or the reason of its refusal."""
     bytes_of_it = np.frombuffer(message, np.uint8) if len(message) else np.empty(0, np.uint8)
     try:
         frame = (parse_image if kind == 'Image' else parse_compressed_image)(message)
@@ -121,7 +121,7 @@ def fate(kind: str, message: memoryview) -> str:
 
 
 def view_damaged(count: int, seed: int, progress=lambda done: None) -> Counter:
-    """View so many damaged messages; give how many met which fate, by kind and fate.
+    """View so many damaged messages; return how many met which fate, by kind and fate.
 
     Raises:
         AssertionError: one was viewed outside its bytes, or refused without a fitting reason.

@@ -23,7 +23,7 @@ STRINGS = (
 
 
 def odd_parameter(rng: random.Random) -> Parameter:
-    """Give a known name, mostly, with a value of any type."""
+    """Return a name, usually a known one, with a value of any type."""
     names = [p.name for p in PARAMETERS] + ['use_sim_time', 'no_such', '', 'a.b', 'x' * 1000]
     chosen = rng.choice(names)
     kind = rng.randint(ParameterType.PARAMETER_NOT_SET, ParameterType.PARAMETER_STRING_ARRAY)
