@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import yaml
 
 from lw_refinenet_ros.files import read_regular
 from lw_refinenet_ros.one_line import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 __all__ = ['MAX_BYTES', 'MAX_DEPTH', 'MAX_DIGITS', 'parse_yaml', 'read_yaml']
 

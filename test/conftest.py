@@ -14,6 +14,10 @@ from test.support.tiny_network import write_tiny_weights
 # The networks are tiny: PyTorch threads that wait for each other on busy cores take up to ten times as long.
 # Set before PyTorch is imported; the processes that tests start inherit it.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# Processes of pytest-xdist do not hear each other's nodes.
+if worker := os.environ.get('PYTEST_XDIST_WORKER'):
+    domain = int(os.environ.get('ROS_DOMAIN_ID', os.getppid())) + int(worker.removeprefix('gw'))
+    os.environ['ROS_DOMAIN_ID'] = str(1 + domain % 100)
 # A shell ignores interrupts for the background jobs of a script, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lw_refinenet_ros.evaluation.evaluation import Evaluation
 from lw_refinenet_ros.evaluation.state_folder import refuse_link
 from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.one_line import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['Checkpoint', 'remove_damaged']
 

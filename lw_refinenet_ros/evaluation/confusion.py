@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,9 +12,6 @@ import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.measure import Measure
 from lw_refinenet_ros.labels import UNLABELLED
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ['Confusion', 'count_pairs', 'id_list', 'mean_of_known', 'ratio']
 

@@ -4,29 +4,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.evaluation import Evaluation
 from lw_refinenet_ros.evaluation.examples import Example, Examples
 from lw_refinenet_ros.evaluation.frame_scores import FrameScore, WorstFrame, thumbnail
+from lw_refinenet_ros.evaluation.mask_map import MaskMap
 from lw_refinenet_ros.evaluation.prefetch import prefetched
 from lw_refinenet_ros.evaluation.robustness import corrupt
 from lw_refinenet_ros.image.encodings import to_rgb
 from lw_refinenet_ros.image.ignore_mask import unlabel
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-    import numpy.typing as npt
-
-    from lw_refinenet_ros.evaluation.mask_map import MaskMap
-    from lw_refinenet_ros.inference.segmenter import Segmenter
-    from lw_refinenet_ros.labels import LabelSet
+from lw_refinenet_ros.inference.segmenter import Segmenter
+from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['Prediction', 'Segment', 'begin', 'evaluate', 'is_timed', 'score_frames', 'segment_with']
 

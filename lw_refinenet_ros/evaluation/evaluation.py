@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,11 +17,7 @@ from lw_refinenet_ros.evaluation.frame_scores import FrameScores, WorstFrames
 from lw_refinenet_ros.evaluation.measure import Arrays, Measure, Storable, below
 from lw_refinenet_ros.evaluation.robustness import Robustness
 from lw_refinenet_ros.evaluation.stability import Stability
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lw_refinenet_ros.labels import LabelSet
+from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['MOST_NAMED', 'Evaluation', 'NamedCount', 'merge']
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+from rosbags.interfaces import Qos
 
 from lw_refinenet_ros.evaluation.masks import Mask, MaskStream, Problem, find_masks, read_mask
 from lw_refinenet_ros.evaluation.pairing import pair_stamps
@@ -20,9 +22,6 @@ from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.images import ImageSource, images_in
 from lw_refinenet_ros.sources.opening import open_source
 from lw_refinenet_ros.sources.source import SourceError
-
-if TYPE_CHECKING:
-    from rosbags.interfaces import Qos
 
 __all__ = ['BagExamples', 'Example', 'Examples', 'FolderExamples']
 

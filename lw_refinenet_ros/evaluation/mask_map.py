@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lw_refinenet_ros.bounded_yaml import read_yaml
+from lw_refinenet_ros.class_groups import ClassGroups
 from lw_refinenet_ros.evaluation.confusion import id_list
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from lw_refinenet_ros.class_groups import ClassGroups
 
 __all__ = ['MaskMap', 'map_for_masks']
 

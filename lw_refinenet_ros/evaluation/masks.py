@@ -4,18 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.image.label_png import read_label_png
 from lw_refinenet_ros.sources.source import SourceError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lw_refinenet_ros.image.frame import Frame
 
 __all__ = ['Mask', 'MaskStream', 'Problem', 'find_masks', 'read_mask']
 

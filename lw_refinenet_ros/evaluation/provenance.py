@@ -4,17 +4,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.model.weights import read_card
 from lw_refinenet_ros.resources import find_weights
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from lw_refinenet_ros.inference.segmenter import Segmenter
 
 __all__ = ['describe_segmenter', 'describe_weights', 'file_digest', 'provenance', 'shortened']
 

@@ -9,11 +9,15 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rosbags.interfaces import Qos
 
 from lw_refinenet_ros.evaluation.checkpoint import Checkpoint
 from lw_refinenet_ros.evaluation.evaluate import begin, score_frames, segment_with
+from lw_refinenet_ros.evaluation.evaluation import Evaluation
 from lw_refinenet_ros.evaluation.examples import BagExamples, FolderExamples
+from lw_refinenet_ros.evaluation.mask_map import MaskMap
 from lw_refinenet_ros.evaluation.provenance import describe_segmenter, file_digest
 from lw_refinenet_ros.evaluation.rerun_log import RerunLog, viewed
 from lw_refinenet_ros.evaluation.result_bag import ResultBag
@@ -23,12 +27,6 @@ from lw_refinenet_ros.image.ignore_mask import read_ignore_mask
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from lw_refinenet_ros.sources.source import SourceError
-
-if TYPE_CHECKING:
-    from rosbags.interfaces import Qos
-
-    from lw_refinenet_ros.evaluation.evaluation import Evaluation
-    from lw_refinenet_ros.evaluation.mask_map import MaskMap
 
 __all__ = ['THREADS_DO_NOT_MATTER', 'Done', 'Failed', 'Progress', 'Recording', 'evaluate_recording']
 

@@ -3,26 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
 
+from rosbags.interfaces import Qos
 from rosbags.rosbag2 import Reader
 
+from lw_refinenet_ros.evaluation.evaluate import Prediction
+from lw_refinenet_ros.evaluation.examples import Example
 from lw_refinenet_ros.evaluation.state_folder import clear_parts, part_of
 from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.image.painting import paint_overlay
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.sources.bag_writer import BagWriter
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
-
-    from rosbags.interfaces import Qos
-
-    from lw_refinenet_ros.evaluation.evaluate import Prediction
-    from lw_refinenet_ros.evaluation.examples import Example
-    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['ResultBag']
 

@@ -6,20 +6,17 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.evaluate import Prediction, Segment, begin, evaluate, score_frames
+from lw_refinenet_ros.evaluation.evaluation import Evaluation
+from lw_refinenet_ros.evaluation.examples import Example, Examples
 from lw_refinenet_ros.evaluation.frame_scores import thumbnail
+from lw_refinenet_ros.evaluation.mask_map import MaskMap
 from lw_refinenet_ros.image.encodings import to_rgb
-
-if TYPE_CHECKING:
-    from lw_refinenet_ros.evaluation.evaluation import Evaluation
-    from lw_refinenet_ros.evaluation.examples import Example, Examples
-    from lw_refinenet_ros.evaluation.mask_map import MaskMap
-    from lw_refinenet_ros.labels import LabelSet
+from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['ChangedFrame', 'evaluate_both']
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lw_refinenet_ros.evaluation.evaluation import MOST_NAMED
-from lw_refinenet_ros.evaluation.live import ages, lost
-
-if TYPE_CHECKING:
-    from lw_refinenet_ros.evaluation.evaluation import Evaluation, NamedCount
-    from lw_refinenet_ros.evaluation.live import LiveRun
+from lw_refinenet_ros.evaluation.evaluation import MOST_NAMED, Evaluation, NamedCount
+from lw_refinenet_ros.evaluation.live import LiveRun, ages, lost
 
 __all__ = ['core_metrics', 'headline', 'percent', 'percentiles', 'rows', 'summarize', 'summarize_live']
 

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from lw_refinenet_ros.image.encodings import Order
+from lw_refinenet_ros.image.encodings import Order
 
 __all__ = ['as_image']
 

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -11,9 +12,6 @@ import numpy.typing as npt
 
 from lw_refinenet_ros.image.frame import CdrReader, Frame, FrameError
 from lw_refinenet_ros.image.header import Header, read_header
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ['decode_image', 'parse_compressed_image']
 

@@ -6,22 +6,16 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from lw_refinenet_ros.files import read_regular, write_bytes
 from lw_refinenet_ros.image.header import read_header
-from lw_refinenet_ros.labels import UNLABELLED
+from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 from lw_refinenet_ros.limits import MAX_PIXELS
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['read_label_png', 'write_label_png']
 

@@ -3,22 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from lw_refinenet_ros.image.encodings import ColorImage, to_rgb
-from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAME
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    import numpy.typing as npt
-
-    from lw_refinenet_ros.image.encodings import Order
-    from lw_refinenet_ros.labels import LabelSet
+from lw_refinenet_ros.image.encodings import ColorImage, Order, to_rgb
+from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAME, LabelSet
 
 __all__ = ['blend_table', 'paint_label', 'paint_mask', 'paint_overlay']
 

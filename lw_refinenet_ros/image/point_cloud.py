@@ -4,17 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lw_refinenet_ros.image.frame import FrameError
-
-if TYPE_CHECKING:
-    from lw_refinenet_ros.image.encodings import Order
-    from lw_refinenet_ros.image.frame import Frame
+from lw_refinenet_ros.image.encodings import Order
+from lw_refinenet_ros.image.frame import Frame, FrameError
 
 __all__ = [
     'DEPTH_ENCODINGS',

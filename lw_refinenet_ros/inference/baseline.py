@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
 
-if TYPE_CHECKING:
-    from lw_refinenet_ros.inference.engine import Pixels
-    from lw_refinenet_ros.model.network import Network
-    from lw_refinenet_ros.model.weights import Card
+from lw_refinenet_ros.inference.engine import Pixels
+from lw_refinenet_ros.model.network import Network
+from lw_refinenet_ros.model.weights import Card
 
 __all__ = ['UpstreamPipeline', 'time_interleaved']
 

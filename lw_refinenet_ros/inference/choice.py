@@ -5,20 +5,15 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
-from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS, EngineError
+from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS, Engine, EngineError
 from lw_refinenet_ros.inference.measured import Choice, read_measured
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lw_refinenet_ros.inference.engine import Engine
-    from lw_refinenet_ros.model.network import Network
-    from lw_refinenet_ros.model.weights import Card
+from lw_refinenet_ros.model.network import Network
+from lw_refinenet_ros.model.weights import Card
 
 __all__ = ['LEAST_AGREEMENT', 'Here', 'accuracy_of_int8', 'choose', 'machine_here', 'make_engine']
 

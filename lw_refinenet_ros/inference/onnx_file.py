@@ -8,7 +8,8 @@ import importlib
 import importlib.util
 import json
 import operator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +21,7 @@ from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.model.inverted_residual import SamePadConv2d
 from lw_refinenet_ros.model.network import Network, enlarged
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lw_refinenet_ros.model.weights import Card
+from lw_refinenet_ros.model.weights import Card
 
 __all__ = ['write_onnx']
 

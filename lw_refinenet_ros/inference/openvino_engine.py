@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,14 +15,9 @@ from openvino import opset13 as ops
 from lw_refinenet_ros.inference.engine import CLASSES, PRECISIONS, EngineError, Job, Pixels
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.inference.upsample import upsample
-from lw_refinenet_ros.model.network import drop_tensors
+from lw_refinenet_ros.model.network import Network, drop_tensors
 from lw_refinenet_ros.model.split_classifier import rewrite_for_cpu
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lw_refinenet_ros.model.network import Network
-    from lw_refinenet_ros.model.weights import Card
+from lw_refinenet_ros.model.weights import Card
 
 __all__ = ['OpenVINOEngine', 'native_precisions']
 

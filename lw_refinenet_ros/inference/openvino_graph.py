@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -14,9 +15,6 @@ from torch import fx, nn
 from torch.nn import functional
 
 from lw_refinenet_ros.model.inverted_residual import SamePadConv2d
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 __all__ = ['add_network']
 

@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from lw_refinenet_ros.image.encodings import Order
+from lw_refinenet_ros.image.encodings import Order
 
 __all__ = ['classify', 'normalise', 'resize']
 

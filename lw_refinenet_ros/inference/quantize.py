@@ -7,23 +7,19 @@ import importlib
 import importlib.util
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
+from lw_refinenet_ros.inference.engine import Pixels
 from lw_refinenet_ros.inference.openvino_graph import add_network
-from lw_refinenet_ros.model.network import enlarged
+from lw_refinenet_ros.model.network import Network, enlarged
 from lw_refinenet_ros.model.split_classifier import rewrite_for_cpu
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lw_refinenet_ros.inference.engine import Pixels
-    from lw_refinenet_ros.model.network import Network
-    from lw_refinenet_ros.model.weights import Card
+from lw_refinenet_ros.model.weights import Card
 
 __all__ = ['find_quantization']
 

@@ -6,32 +6,25 @@ from __future__ import annotations
 import ctypes
 import operator
 import os
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from lw_refinenet_ros.class_groups import read_groups
+from lw_refinenet_ros.class_groups import ClassGroups, read_groups
 from lw_refinenet_ros.image.as_image import as_image
-from lw_refinenet_ros.image.encodings import ORDERS
+from lw_refinenet_ros.image.encodings import ORDERS, Order
 from lw_refinenet_ros.image.painting import blend_table, paint_label, paint_mask, paint_overlay
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import CLASSES, Engine, EngineError, Job, Pixels
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
-from lw_refinenet_ros.model.network import enlarged
-from lw_refinenet_ros.model.weights import load_model
+from lw_refinenet_ros.model.network import Network, enlarged
+from lw_refinenet_ros.model.weights import Card, load_model
 from lw_refinenet_ros.one_line import unknown
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
-
-    from lw_refinenet_ros.class_groups import ClassGroups
-    from lw_refinenet_ros.image.encodings import Order
-    from lw_refinenet_ros.labels import LabelSet
-    from lw_refinenet_ros.model.network import Network
-    from lw_refinenet_ros.model.weights import Card
 
 __all__ = ['Segmentation', 'Segmenter']
 

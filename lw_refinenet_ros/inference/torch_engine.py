@@ -4,24 +4,17 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import cv2
 import torch
+from torch import Tensor
 
-from lw_refinenet_ros.inference.engine import CLASSES, EngineError, Job
+from lw_refinenet_ros.inference.engine import CLASSES, EngineError, Job, Pixels
 from lw_refinenet_ros.inference.passes import classify, normalise, resize
-from lw_refinenet_ros.model.network import drop_tensors
+from lw_refinenet_ros.model.network import Network, drop_tensors
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference, tracing
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
-    from lw_refinenet_ros.inference.engine import Pixels
-    from lw_refinenet_ros.model.network import Network
-    from lw_refinenet_ros.model.weights import Card
+from lw_refinenet_ros.model.weights import Card
 
 __all__ = ['TorchEngine']
 

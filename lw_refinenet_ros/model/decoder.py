@@ -7,19 +7,15 @@ convolution units.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lw_refinenet_ros.model.chained_residual_pooling import ChainedResidualPooling
+from lw_refinenet_ros.model.encoder import FeatureSpec
 from lw_refinenet_ros.model.residual_conv_unit import ResidualConvUnit
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lw_refinenet_ros.model.encoder import FeatureSpec
 
 __all__ = ['Decoder']
 

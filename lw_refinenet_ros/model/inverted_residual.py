@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lw_refinenet_ros.model.encoder import Encoder
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ['ConvNormAct', 'InvertedResidual', 'InvertedResidualEncoder', 'SamePadConv2d', 'Stage']
 

@@ -6,12 +6,10 @@ from __future__ import annotations
 import json
 import os
 import struct
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from lw_refinenet_ros.files import open_regular
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ['MAX_BYTES', 'MAX_DEPTH', 'MAX_HEADER_BYTES', 'check_file', 'parse_json']
 

@@ -3,20 +3,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lw_refinenet_ros.model.decoder import Decoder
 from lw_refinenet_ros.model.efficientnet_lite import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2
+from lw_refinenet_ros.model.encoder import Encoder
 from lw_refinenet_ros.model.mobilenet_v2 import MobileNetV2
 from lw_refinenet_ros.model.resnet import ResNet50, ResNet101, ResNet152
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from lw_refinenet_ros.model.encoder import Encoder
 
 __all__ = ['ARCHITECTURES', 'Network', 'build_model', 'compare_shapes', 'drop_tensors', 'enlarged']
 

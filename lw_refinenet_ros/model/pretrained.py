@@ -5,19 +5,16 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from lw_refinenet_ros.model.efficientnet_lite import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2
+from lw_refinenet_ros.model.inverted_residual import InvertedResidualEncoder
 from lw_refinenet_ros.model.mobilenet_v2 import MobileNetV2
+from lw_refinenet_ros.model.network import Network
 from lw_refinenet_ros.model.weights import is_weights_file, load_model
-
-if TYPE_CHECKING:
-    from lw_refinenet_ros.model.inverted_residual import InvertedResidualEncoder
-    from lw_refinenet_ros.model.network import Network
 
 __all__ = ['Normalisation', 'load_encoder_file', 'load_imagenet_encoder', 'restore_statistics']
 

@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from torch import Tensor, autograd
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lw_refinenet_ros.model.network import Network
+from lw_refinenet_ros.model.network import Network
 
 __all__ = ['STAGES', 'influences', 'side_of_influence']
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rosbags.typesys import Stores, get_typestore
 
@@ -14,12 +14,10 @@ from lw_refinenet_ros.image.compressed import parse_compressed_image
 from lw_refinenet_ros.image.frame import FrameError, parse_image, parse_stamp
 from lw_refinenet_ros.one_line import one_line
 from lw_refinenet_ros.sources.bag_formats.bag_files import BagFiles
+from lw_refinenet_ros.sources.bag_formats.storage import Messages, Topic
 from lw_refinenet_ros.sources.bag_formats.unpacking import ZSTD_MAGIC, unpack
 from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
 from lw_refinenet_ros.sources.source import OnError, Source, SourceError, SourceFrame, StampNames
-
-if TYPE_CHECKING:
-    from lw_refinenet_ros.sources.bag_formats.storage import Messages, Topic
 
 __all__ = ['BagSource']
 

@@ -8,20 +8,17 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys import Stores, get_typestore
 
 from lw_refinenet_ros.files import naming, new_file
+from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.sources.bag_formats.unpacking import zstd
 from lw_refinenet_ros.sources.source import SourceError
-
-if TYPE_CHECKING:
-    from rosbags.interfaces import Connection, Qos
-
-    from lw_refinenet_ros.image.frame import Frame
 
 __all__ = ['BagWriter', 'holds_results']
 

@@ -3,19 +3,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from lw_refinenet_ros.image.encodings import ColorImage, color_image, to_rgb
 from lw_refinenet_ros.image.frame import FrameError
 from lw_refinenet_ros.sources.source import OnError, SourceError, SourceFrame
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from numpy.typing import NDArray
 
 __all__ = ['Novelty', 'select']
 

@@ -9,12 +9,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+
+from rosbags.interfaces import Qos
 
 from lw_refinenet_ros.image.frame import Frame
-
-if TYPE_CHECKING:
-    from rosbags.interfaces import Qos
 
 __all__ = ['FRAME_ID', 'START_NS', 'OnError', 'Source', 'SourceError', 'SourceFrame', 'StampNames']
 

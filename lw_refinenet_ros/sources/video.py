@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import av
 import cv2
 import numpy as np
+from av.container import InputContainer
+from av.video import VideoStream
 
 from lw_refinenet_ros.files import open_regular
 from lw_refinenet_ros.image.frame import Frame
@@ -27,10 +28,6 @@ from lw_refinenet_ros.sources.source import (
     SourceFrame,
     StampNames,
 )
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.video import VideoStream
 
 __all__ = ['VIDEO_SUFFIXES', 'CameraSource', 'VideoSource']
 

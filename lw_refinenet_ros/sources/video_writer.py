@@ -5,16 +5,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import numpy.typing as npt
 
 from lw_refinenet_ros.files import new_file
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ['VideoWriter', 'is_overlay']
 

@@ -4,20 +4,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PureWindowsPath
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path, PureWindowsPath
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.one_line import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 __all__ = [
     'UNLABELLED_NAMES',

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lw_refinenet_ros.files import write_text
-from lw_refinenet_ros.labels import UNLABELLED
+from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 from lw_refinenet_ros.training.annotations import (
     UNLABELLED_NAMES,
     AnnotatedImage,
@@ -24,14 +27,6 @@ from lw_refinenet_ros.training.annotations import (
     stated_size,
 )
 from lw_refinenet_ros.training.polygons import Mask, encode, find_regions, inside, without_holes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['read_coco', 'write_coco']
 

@@ -4,14 +4,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from lw_refinenet_ros.svg import Axis, Plot, drawing, round_step
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lw_refinenet_ros.svg import Point
+from lw_refinenet_ros.svg import Axis, Plot, Point, drawing, round_step
 
 __all__ = ['draw_curves']
 

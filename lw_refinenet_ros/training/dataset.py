@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,12 +16,7 @@ from lw_refinenet_ros.image.label_png import read_label_png
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
 from lw_refinenet_ros.model.network import enlarged
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, images_in
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from lw_refinenet_ros.training.config import TrainingConfig
+from lw_refinenet_ros.training.config import TrainingConfig
 
 __all__ = ['DataError', 'LoadedPairs', 'Pairs', 'find_pairs', 'random_crop', 'read_pair']
 

@@ -5,21 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lw_refinenet_ros.image.encodings import ColorImage
+from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from lw_refinenet_ros.image.encodings import ColorImage
-    from lw_refinenet_ros.inference.segmenter import Segmenter
-    from lw_refinenet_ros.sources.source import SourceFrame
-    from lw_refinenet_ros.training.label_folder import LabelFolder
+from lw_refinenet_ros.sources.source import SourceFrame
+from lw_refinenet_ros.training.label_folder import LabelFolder
 
 __all__ = ['Drafts', 'draft_masks', 'translate_ids']
 

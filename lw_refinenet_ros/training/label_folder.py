@@ -4,20 +4,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from lw_refinenet_ros.files import write_bytes, write_text
 from lw_refinenet_ros.image.encodings import ColorImage, to_rgb
 from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.image.painting import paint_overlay
 from lw_refinenet_ros.labels import LabelSet, find_classes
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ['LabelFolder', 'make_label_set']
 

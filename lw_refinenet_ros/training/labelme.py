@@ -9,13 +9,15 @@ from __future__ import annotations
 import base64
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lw_refinenet_ros.files import write_text
 from lw_refinenet_ros.image.compressed import decode_image
-from lw_refinenet_ros.labels import UNLABELLED
+from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 from lw_refinenet_ros.training.annotations import (
     UNLABELLED_NAMES,
     AnnotatedImage,
@@ -29,13 +31,6 @@ from lw_refinenet_ros.training.annotations import (
     stated_size,
 )
 from lw_refinenet_ros.training.polygons import Mask, find_regions, inside
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['read_labelme', 'write_labelme']
 

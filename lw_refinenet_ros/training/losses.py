@@ -3,19 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from lw_refinenet_ros.labels import UNLABELLED
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from lw_refinenet_ros.training.config import TrainingConfig
+from lw_refinenet_ros.training.config import TrainingConfig
 
 __all__ = ['class_weights', 'segmentation_loss', 'soft_jaccard']
 

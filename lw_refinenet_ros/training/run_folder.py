@@ -7,19 +7,16 @@ import csv
 import io
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from lw_refinenet_ros.files import write_bytes
 from lw_refinenet_ros.training.curves import draw_curves
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from torch import Tensor
 
 __all__ = ['RunFolder']
 

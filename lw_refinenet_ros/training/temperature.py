@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,14 +12,9 @@ from torch.nn import functional
 
 from lw_refinenet_ros.inference.passes import normalise, resize
 from lw_refinenet_ros.labels import UNLABELLED
-from lw_refinenet_ros.training.dataset import read_pair
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lw_refinenet_ros.model.network import Network
-    from lw_refinenet_ros.model.weights import Card
-    from lw_refinenet_ros.training.dataset import Pairs
+from lw_refinenet_ros.model.network import Network
+from lw_refinenet_ros.model.weights import Card
+from lw_refinenet_ros.training.dataset import Pairs, read_pair
 
 __all__ = ['fit_temperature', 'sample_logits']
 

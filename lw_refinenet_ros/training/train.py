@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,17 +18,13 @@ from torch import Tensor
 
 from lw_refinenet_ros.model.network import Network
 from lw_refinenet_ros.model.weights import Card, save_model
+from lw_refinenet_ros.training.config import TrainingConfig
 from lw_refinenet_ros.training.dataset import LoadedPairs, Pairs, random_crop
 from lw_refinenet_ros.training.depthwise import speed_up_depthwise
 from lw_refinenet_ros.training.losses import class_weights, segmentation_loss
 from lw_refinenet_ros.training.pace import Pace, shown_duration
 from lw_refinenet_ros.training.run_folder import RunFolder
 from lw_refinenet_ros.training.traps import only_class
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lw_refinenet_ros.training.config import TrainingConfig
 
 __all__ = ['Trainer']
 

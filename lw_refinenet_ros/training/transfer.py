@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from lw_refinenet_ros.labels import LabelSet
-    from lw_refinenet_ros.model.network import Network
+from lw_refinenet_ros.labels import LabelSet
+from lw_refinenet_ros.model.network import Network
 
 __all__ = ['CarriedOver', 'carry_over']
 

@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
 
 from lw_refinenet_ros.labels import UNLABELLED
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lw_refinenet_ros.training.dataset import Pairs
+from lw_refinenet_ros.training.dataset import Pairs
 
 __all__ = ['find_traps', 'only_class']
 

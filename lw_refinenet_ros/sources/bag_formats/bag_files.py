@@ -9,19 +9,17 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+from rosbags.interfaces import Qos
 
 from lw_refinenet_ros.one_line import one_line
 from lw_refinenet_ros.sources.bag_formats.bag_metadata import METADATA, Metadata, read_metadata
 from lw_refinenet_ros.sources.bag_formats.db3_file import read_db3, summarize_db3
 from lw_refinenet_ros.sources.bag_formats.mcap_file import McapFile
 from lw_refinenet_ros.sources.bag_formats.ros1_file import Ros1File
+from lw_refinenet_ros.sources.bag_formats.storage import Messages, Summary, Topic, Wanted
 from lw_refinenet_ros.sources.bag_formats.unpacking import unpack_file
-
-if TYPE_CHECKING:
-    from rosbags.interfaces import Qos
-
-    from lw_refinenet_ros.sources.bag_formats.storage import Messages, Summary, Topic, Wanted
 
 __all__ = ['BAG_SUFFIXES', 'BagFiles', 'bag_suffix', 'bags_in']
 

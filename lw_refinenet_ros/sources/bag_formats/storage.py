@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from rosbags.interfaces import Qos
+from rosbags.interfaces import Qos
 
 __all__ = ['Message', 'Messages', 'Summary', 'Topic', 'Wanted']
 
