@@ -67,7 +67,7 @@ def _check(content: bytes | str) -> None:
     for event in yaml.parse(content, Loader=_SAFE):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            fault = f'nested more than {MAX_DEPTH} levels deep'
+            fault = f'values nested more than {MAX_DEPTH} levels deep'
         elif isinstance(event, yaml.AliasEvent):
             fault = f'the alias *{event.anchor}: write the values themselves'
         elif isinstance(event, yaml.ScalarEvent) and event.implicit[0] and event.value == '<<':

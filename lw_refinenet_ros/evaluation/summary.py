@@ -124,7 +124,7 @@ def _live_figures(run: LiveRun) -> dict[str, Any]:
     """Return the figures that only a live run has, and those that it measures better."""
     missing = [fate for fate in COUNTED if fate not in run.counters]
     if missing:
-        raise ValueError(f'the node gave no count of {missing[0]!r} frames, only of {sorted(run.counters)}')
+        raise ValueError(f'the node reported no count of {missing[0]!r} frames, only {sorted(run.counters)}')
     ages_ms = [age_ms for _, age_ms in ages(run)]
     intervals_ns = np.diff([frame.due_ns for frame in run.published])
     refused = sum(frame.refused for frame in run.published)

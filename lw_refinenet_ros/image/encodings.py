@@ -208,6 +208,6 @@ def to_rgb(image: ColorImage) -> npt.NDArray[np.uint8]:
 def rgb(frame: Frame) -> npt.NDArray[np.uint8]:
     """Convert a frame to uint8 (H, W, 3) RGB, C-contiguous.
 
-    Tight rgb8 is a view of the frame's bytes. Raises `FrameError` as `pixels` does.
+    Tight rgb8 is a view of the frame's bytes. Raises `FrameError` as `color_image` does.
     """
     return to_rgb(color_image(frame))

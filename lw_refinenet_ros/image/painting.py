@@ -85,7 +85,7 @@ def paint_overlay(
         label: uint8 (H, W) class ids; where an id has no class, the image stays.
         labels: the classes.
         alpha: 0 (the image) to 1 (the colours).
-        classes: names of the classes to paint_label, others leave the image as it is; None paints all.
+        classes: names of the classes to paint; the others leave the image as it is. None paints all.
         order: of the image's channels.
         out: uint8 (H, W, 3), C-contiguous, to write the result into; not the image's own memory.
 
@@ -131,9 +131,8 @@ def _unpainted(labels: LabelSet, classes: Collection[str] | None) -> npt.NDArray
     """Mark the ids that are not painted: uint8 (256,), 255 or 0."""
     painted = set(labels.names if classes is None else classes)
     if unknown := sorted(painted.difference(labels.names)):
-        raise ValueError(
-            f'no class {", ".join(map(repr, unknown))}: {labels.name} has {", ".join(labels.names)}'
-        )
+        names = ', '.join(map(repr, unknown))
+        raise ValueError(f'no class {names}: {labels.name} has {", ".join(labels.names)}')
     marks = np.full(256, 255, np.uint8)
     marks[[index for index, name in enumerate(labels.names) if name in painted]] = 0
     return marks

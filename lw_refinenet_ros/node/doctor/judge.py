@@ -58,7 +58,7 @@ def _state(node: str, state: str) -> Finding:
     if state == 'warming up':
         return warning('node', f'{node} is warming up', 'wait; a large network takes a minute')
     remedy = 'activate it: ros2 lifecycle set, or autostart: true; its log says why it did not'
-    return fault('node', f'{node} is {state or "of no state"}', remedy)
+    return fault('node', f'{node} is {state or "in an unknown state"}', remedy)
 
 
 def _judge_camera(camera: Camera, facts: Facts) -> Iterator[Finding]:

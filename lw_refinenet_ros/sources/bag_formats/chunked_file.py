@@ -164,7 +164,7 @@ class ChunkedFile(ABC):
                     read += 1
                     yield message
             if promised is not None and read != promised:
-                self._note(f'its index promises {promised} messages but leads to {read}')
+                self._note(f'its index lists {promised} messages, {read} were found')
         if self._fault:
             raise ValueError(self._fault)
 
