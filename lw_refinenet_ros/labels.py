@@ -45,29 +45,21 @@ class LabelSet:
         for name in names:
             if not isinstance(name, str):
                 kind = type(name).__name__
-                raise ValueError(
-                    f'the name of a label set or class is of type {kind}: write text, in quotes if need be'
-                )
+                raise ValueError(f'the name of a label set or class is of type {kind}: write text')
             if not (0 < len(name) <= LONGEST_NAME and name.isprintable()):
                 raise ValueError(
                     f'the name {one_line(repr(name))} of a label set or class must be '
                     f'1 to {LONGEST_NAME} printable characters'
                 )
-        if not 1 <= len(self.names) <= UNLABELLED:
-            raise ValueError(
-                f'label set {self.name!r} has {len(self.names)} classes: it needs 1 to {UNLABELLED}'
-            )
-        if len(self.colors) != len(self.names):
-            raise ValueError(
-                f'label set {self.name!r} has {len(self.names)} names but {len(self.colors)} colours'
-            )
+        if not 1 <= (count := len(self.names)) <= UNLABELLED:
+            raise ValueError(f'label set {self.name!r} has {count} classes: it needs 1 to {UNLABELLED}')
+        if len(self.colors) != count:
+            raise ValueError(f'label set {self.name!r} has {count} names but {len(self.colors)} colours')
         if repeated := sorted({name for name in self.names if self.names.count(name) > 1}):
             raise ValueError(f'label set {self.name!r} names {", ".join(map(repr, repeated))} more than once')
         for name, color in zip(self.names, self.colors):
             if len(color) != 3 or not all(type(value) is int and 0 <= value <= 255 for value in color):
-                raise ValueError(
-                    f'the colour of class {name!r} must be three integers from 0 to 255: red, green, blue'
-                )
+                raise ValueError(f'the colour of class {name!r} must be three integers from 0 to 255')
 
     @classmethod
     def from_yaml(cls, path: Path | str) -> LabelSet:

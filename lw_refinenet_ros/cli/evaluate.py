@@ -88,9 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='also score each frame with noise, blur, darkness, JPEG artefacts and fog in five strengths '
         '(26 times the work: consider --every)',
     )
-    parser.add_argument(
-        '--live', action='store_true', help='play the bag to the node over DDS and score its labels'
-    )
+    parser.add_argument('--live', action='store_true', help='play the bag to the node and score its labels')
     parser.add_argument(
         '--rate', type=number(float, 0, above=True), help='speed of --live; 2 is twice as fast (default: 1)'
     )

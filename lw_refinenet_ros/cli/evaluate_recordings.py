@@ -67,9 +67,8 @@ def evaluate_recordings(
     opened = recordings[0].open() if len(recordings) == 1 else None  # before an engine is loaded for nothing
     folder = None
     if options.resume:
-        folder = stack.enter_context(
-            _kept(options.resume.absolute(), [recording.name for recording in recordings])
-        )
+        names = [recording.name for recording in recordings]
+        folder = stack.enter_context(_kept(options.resume.absolute(), names))
     segmenter = load_segmenter(options)
     for recording in recordings:
         if folder and (damage := remove_damaged(state_of(folder, recording.name), segmenter.labels)):
@@ -108,9 +107,7 @@ def _recordings(options: argparse.Namespace, bags: Sequence[Path], worst: int) -
     for name, path in zip(names, bags or [options.images.absolute()]):
         masks = labels / name if isinstance(labels, Path) and len(bags) > 1 else labels
         if isinstance(masks, Path) and not masks.is_dir():
-            raise ValueError(
-                f'--labels {options.labels}: there is no folder {masks} with the masks of {path}'
-            )
+            raise ValueError(f'--labels {options.labels}: there is no folder {masks} with masks of {path}')
         recording = Recording(
             name=name,
             frames=path,

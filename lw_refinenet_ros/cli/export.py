@@ -41,9 +41,7 @@ def run(options: argparse.Namespace) -> None:
 
     network, card = load_model(options.weights)
     height, width = write_onnx(network, card, options.output, options.size)
-    print(
-        f'{options.output}: image (N, 3, {height}, {width}) float32 to logits of {card.num_classes} classes'
-    )
+    print(f'{options.output}: (N, 3, {height}, {width}) float32 to logits of {card.num_classes} classes')
     if (height, width) != options.size:
         print(
             f'{options.size[1]}x{options.size[0]} images have to be enlarged to {width}x{height}: '

@@ -29,9 +29,7 @@ LABEL_SETS = ('voc', 'nyu40', 'person_part', 'context', 'camvid', 'cityscapes')
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help='.pth.tar, .ckpt, ...')
-    parser.add_argument(
-        '--output', type=Path, required=True, metavar='FILE', help='.safetensors file to write'
-    )
+    parser.add_argument('--output', type=Path, required=True, metavar='FILE', help='.safetensors to write')
     parser.add_argument(
         '--labels',
         metavar='NAME|FILE',
@@ -99,9 +97,7 @@ def read_checkpoint(path: Path) -> Any:
         what = f'{found[1][:100]}, which might run code' if found else 'more than tensors and numbers'
         raise ValueError(f'refused without running any of it: it holds {what}') from error
     except MemoryError as error:
-        raise ValueError(
-            'out of memory: the file is damaged, or larger than this machine can hold'
-        ) from error
+        raise ValueError('out of memory: the file is damaged, or too large for this machine') from error
     except (RuntimeError, EOFError) as error:
         reason = one_line((str(error).splitlines() or ['it ends'])[0])[:LONGEST]
         raise ValueError(f'not a complete PyTorch checkpoint: {reason}') from error
@@ -136,13 +132,9 @@ def _labels(name: str | None, num_classes: int) -> LabelSet:
     if name is None:
         fitting = [labels for labels in shipped.values() if len(labels.names) == num_classes]
         if not fitting:
-            raise ValueError(
-                f'{num_classes} classes, as no shipped set does ({counts}); use --labels FILE.yaml'
-            )
+            raise ValueError(f'no shipped set has {num_classes} classes ({counts}); use --labels FILE.yaml')
         return fitting[0]
     labels = shipped[name] if name in shipped else LabelSet.from_yaml(name)
     if len(labels.names) != num_classes:
-        raise ValueError(
-            f'--labels {name} has {len(labels.names)} classes, the checkpoint {num_classes} ({counts})'
-        )
+        raise ValueError(f'{name} has {len(labels.names)} classes, the checkpoint {num_classes} ({counts})')
     return labels

@@ -42,13 +42,9 @@ COCO_FILE = 'annotations.json'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     of = parser.add_mutually_exclusive_group(required=True)
-    of.add_argument(
-        'source', type=source, nargs='?', metavar='BAG', help='bag, video, folder of images or camera:N'
-    )
+    of.add_argument('source', type=source, nargs='?', metavar='BAG', help='bag, video, folder or camera:N')
     of.add_argument('--from-coco', type=path, metavar='FILE', help='convert a COCO file to masks')
-    of.add_argument(
-        '--from-labelme', type=path, metavar='DIR', help="convert a folder of labelme's JSON files to masks"
-    )
+    of.add_argument('--from-labelme', type=path, metavar='DIR', help="convert labelme's JSON files to masks")
     parser.add_argument(
         '--output',
         type=path,
@@ -110,13 +106,9 @@ def run(options: argparse.Namespace) -> None:
         return
     coco = options.output / COCO_FILE
     if options.format == 'coco' and coco.exists():
-        raise ValueError(
-            f'{coco} already exists and may hold corrections: rename it, or choose another --output'
-        )
+        raise ValueError(f'{coco} may hold corrections: rename it, or choose another --output')
     if options.images:
-        raise UsageError(
-            '--images goes with --from-coco or --from-labelme; a folder to label is the first argument'
-        )
+        raise UsageError('--images is for --from-coco and --from-labelme; a folder to label is BAG')
     _draft(options)
 
 
@@ -164,9 +156,8 @@ def _draft(options: argparse.Namespace) -> None:
             progress=Progress('labelled').show,
         )
     if not drafts.names and not drafts.kept:
-        raise ValueError(
-            f'no frame was taken: {problems[0] if problems else "there is none between --start and --end"}'
-        )
+        why = problems[0] if problems else 'there is none between --start and --end'
+        raise ValueError(f'no frame was taken: {why}')
     if options.format == 'coco':
         _write_coco(folder, options.simplify)
     for line in (*_summary(folder, drafts), *_next_steps(options, folder)):

@@ -103,7 +103,5 @@ def _labels(options: argparse.Namespace, annotations: Annotations) -> LabelSet:
     labels = LabelSet.from_yaml(classes)
     if unknown := [name for name in annotations.classes if name not in labels.names]:
         names = ', '.join(unknown)
-        raise ValueError(
-            f'{annotations.description} has classes that {classes} lacks: {names}; add them there'
-        )
+        raise ValueError(f'{annotations.description} has classes that {classes} lacks: {names}; add them')
     return labels

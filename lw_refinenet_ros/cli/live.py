@@ -174,9 +174,8 @@ def _wait_until_ready(node: _Process, recorder: _Process) -> None:
         node.check()
         log = node.log.read_text(errors='replace')
         if 'not configured: ' in log:
-            raise LiveError(
-                f'the node was not configured: {log.split("not configured: ", 1)[1].splitlines()[0]}'
-            )
+            reason = log.split('not configured: ', 1)[1].splitlines()[0]
+            raise LiveError(f'the node was not configured: {reason}')
         try:
             recorder.wait_for('ready', 0.5)
         except LiveError:

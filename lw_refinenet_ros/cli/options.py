@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lw_refinenet_ros.cli.terminal import Progress
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
 from lw_refinenet_ros.one_line import unknown
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.class_groups import ClassGroups
@@ -29,6 +30,7 @@ __all__ = [
     'add_ignore_mask_argument',
     'add_mask_arguments',
     'add_selection_arguments',
+    'add_weights_argument',
     'check_mask_arguments',
     'file_ending_in',
     'given_engine_options',
@@ -52,16 +54,18 @@ class UsageError(ValueError):
 def add_engine_arguments(parser: argparse.ArgumentParser, *, weights: bool = True) -> None:
     """Add the options of every command that runs a network; the defaults are those of `Segmenter.load`."""
     if weights:
-        parser.add_argument(
-            '--weights', metavar='NAME|FILE', help='shipped weights or file (default: camvid)'
-        )
+        add_weights_argument(parser)
     values = {'device': DEVICES, 'engine': ENGINES, 'precision': PRECISIONS}
     for name, known in values.items():
         choice = f'{", ".join(known[:-1])} or {known[-1]}'
         parser.add_argument(f'--{name}', type=one_of(name, known), help=f'{choice} (default: auto)')
-    parser.add_argument(
-        '--threads', type=number(int, 0), metavar='N', help='CPU threads; 0 is all cores (default: 0)'
-    )
+    parser.add_argument('--threads', type=number(int, 0), metavar='N', help='CPU threads (default: all)')
+
+
+def add_weights_argument(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Add --weights; by default it is None, which is `DEFAULT_WEIGHTS` to `Segmenter.load`."""
+    text = f'shipped weights or a file (default: {DEFAULT_WEIGHTS})'
+    parser.add_argument('--weights', default=default, metavar='NAME|FILE', help=text)
 
 
 def add_groups_argument(parser: argparse.ArgumentParser) -> None:
@@ -121,9 +125,7 @@ def check_mask_arguments(options: argparse.Namespace) -> None:
     if options.images and options.topic:
         raise UsageError('--topic needs a --bag; --images has no topics')
     if options.bag and options.topic == options.labels:
-        raise UsageError(
-            f'--topic and --labels are both {options.topic}: one names the images, the other the masks'
-        )
+        raise UsageError(f'--topic and --labels are both {options.topic}: name the images and the masks')
     if options.images and not masks.exists():
         raise ValueError(f'--labels {masks} does not exist')
     if options.images and not masks.is_dir():
@@ -143,16 +145,8 @@ def add_selection_arguments(parser: argparse._ActionsContainer, *, every: str) -
     parser.add_argument(
         '--every', type=number(int, 1), metavar='N', help=f'take every N-th frame (default: {every})'
     )
-    parser.add_argument(
-        '--start',
-        type=number(float, 0),
-        default=0.0,
-        metavar='S',
-        help='start S seconds after the first frame',
-    )
-    parser.add_argument(
-        '--end', type=number(float, 0), metavar='S', help='stop S seconds after the first frame'
-    )
+    parser.add_argument('--start', type=number(float, 0), default=0.0, metavar='S', help='skip S seconds')
+    parser.add_argument('--end', type=number(float, 0), metavar='S', help='stop after S seconds')
 
 
 def given_engine_options(options: argparse.Namespace) -> dict[str, str | int]:
@@ -210,9 +204,7 @@ def path(text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise argparse.ArgumentTypeError(
-            f'{text!r}: there is no such home directory; write the full path'
-        ) from error
+        raise argparse.ArgumentTypeError(f'{text!r}: no such home directory; write the full path') from error
 
 
 def source(text: str) -> str:
@@ -235,7 +227,6 @@ def file_ending_in(*suffixes: str) -> Callable[[str], Path]:
 def label_set(weights: str | None, groups: ClassGroups | None = None) -> LabelSet:
     """Return the classes of shipped weights or a file, or groups of them, without loading the network."""
     from lw_refinenet_ros.model.weights import read_card
-    from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
     classes = read_card(weights or DEFAULT_WEIGHTS).labels
     if groups is None:

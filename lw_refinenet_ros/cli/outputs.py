@@ -93,9 +93,7 @@ def check_outputs(outputs: Sequence[Output], inputs: Sequence[str | Path | None]
         place = os.path.realpath(output.path).casefold()  # on some file systems capitals are the same
         if place in places:
             other = places[place].option
-            raise ValueError(
-                f'{output.option} {output.path} is also the output of {other}: choose another file'
-            )
+            raise ValueError(f'{output.option} {output.path} is also the output of {other}: choose another')
         places[place] = output
         _check_place(output)
         if output.path.exists():

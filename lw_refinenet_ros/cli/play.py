@@ -51,21 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         help='playback speed; 2 is twice as fast (default: 1)',
     )
-    parser.add_argument(
-        '--start', type=number(float, 0), default=0.0, metavar='S', help='skip the first S seconds'
-    )
-    parser.add_argument(
-        '--compressed', action='store_true', help='publish JPEG on TOPIC/compressed, like image_transport'
-    )
+    parser.add_argument('--start', type=number(float, 0), default=0.0, metavar='S', help='skip S seconds')
+    parser.add_argument('--compressed', action='store_true', help='publish JPEG on TOPIC/compressed')
     parser.add_argument('--loop', action='store_true', help='restart at the end')
     parser.add_argument('--clock', action='store_true', help="publish the frames' stamps on /clock")
     parser.add_argument('--wait-for-subscriber', action='store_true', help='start when there is a subscriber')
     parser.add_argument(
         '--others', action='store_true', help="publish the bag's camera_info, clouds and tf as well"
     )
-    parser.add_argument(
-        '--exit-zero', action='store_true', help='exit with 0 when interrupted, as launch expects'
-    )
+    parser.add_argument('--exit-zero', action='store_true', help='exit with 0 when interrupted')
     parser.add_argument(
         '--log', type=Path, help='JSON lines with stamp_ns, due_ns, sent_ns, refused of every frame'
     )

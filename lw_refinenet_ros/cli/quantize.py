@@ -30,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--data', type=source, required=True, metavar='BAG|FOLDER', help='frames like those it will see'
     )
     parser.add_argument('--topic', help="the bag's image topic, if it has several")
-    parser.add_argument(
-        '--frames', type=number(int, 1), default=64, help='frames, spread over the data (default: 64)'
-    )
+    parser.add_argument('--frames', type=number(int, 1), default=64, help='frames to measure (default: 64)')
     parser.add_argument(
         '--held-out',
         type=Path,
@@ -73,9 +71,7 @@ def run(options: argparse.Namespace) -> None:
     else:
         images, held_out = images[::2], [(image, None) for image in images[1::2]]
     if not held_out:
-        raise ValueError(
-            f'{options.data}: at least 2 frames are needed, one to measure ranges and one to check them'
-        )
+        raise ValueError(f'{options.data}: at least 2 frames are needed, one to measure and one to check')
     quantization = find_quantization(network, card, images, options.keep_float)
     card = dataclasses.replace(card, quantization=quantization)
     exact, rounded = (
@@ -85,9 +81,9 @@ def run(options: argparse.Namespace) -> None:
     accuracy = quantization['accuracy'] = _accuracy(exact, rounded, held_out)
     halves = all(torch.equal(t, t.half().float()) for t in network.parameters())  # keep the stored precision
     save_model(options.output, network, card, torch.float16 if halves else torch.float32)
-    mious = (
-        f', mIoU {accuracy["miou"]:.1%} instead of {accuracy["float_miou"]:.1%}' if 'miou' in accuracy else ''
-    )
+    mious = ''
+    if 'miou' in accuracy:
+        mious = f', mIoU {accuracy["miou"]:.1%} instead of {accuracy["float_miou"]:.1%}'
     print(
         f'{options.output}: {len(quantization["weights"])} convolutions in int8, ranges from {len(images)} '
         f'frames; on {len(held_out)} others {accuracy["agreement"]:.2%} of the pixels get the same label as '
@@ -125,9 +121,8 @@ def _examples(folder: Path, labels: LabelSet) -> Examples:
 
     pairs = find_pairs(folder)
     if pairs.labels.names != labels.names:
-        raise ValueError(
-            f'{folder}: its classes are {", ".join(pairs.labels.names)}, not those of the weights'
-        )
+        names = ', '.join(pairs.labels.names)
+        raise ValueError(f'{folder}: its classes are {names}, not those of the weights')
     return [read_pair(image, mask) for image, mask in zip(pairs.images, pairs.masks)]
 
 

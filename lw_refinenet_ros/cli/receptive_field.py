@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from lw_refinenet_ros.cli.options import Progress, file_ending_in, image_size
+from lw_refinenet_ros.cli.options import Progress, add_weights_argument, file_ending_in, image_size
 from lw_refinenet_ros.cli.outputs import PICTURE, Declared, Output
 from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
@@ -29,12 +29,8 @@ WHITE, GREY, YELLOW = (255, 255, 255), (190, 190, 190), (60, 220, 255)  # BGR
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument(
-        'images', nargs='+', type=Path, metavar='IMAGE', help='image files; the results are averaged'
-    )
-    parser.add_argument(
-        '--weights', metavar='NAME|FILE', default=DEFAULT_WEIGHTS, help='(default: %(default)s)'
-    )
+    parser.add_argument('images', nargs='+', type=Path, metavar='IMAGE', help='images to average over')
+    add_weights_argument(parser, DEFAULT_WEIGHTS)
     parser.add_argument('--size', type=image_size, metavar='WxH', help="(default: the first image's)")
     parser.add_argument(
         '--output',

@@ -41,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'sources', nargs='+', type=source, metavar='SOURCE', help='image, folder, video, bag or camera:N'
     )
-    parser.add_argument(
-        '--output', type=Path, required=True, metavar='DIR', help='folder for labels/ and overlays/'
-    )
+    parser.add_argument('--output', type=Path, required=True, metavar='DIR', help='for labels/ and overlays/')
     parser.add_argument('--topic', help="the bag's image topic, if it has several")
     parser.add_argument(
         '--alpha', type=number(float, 0, 1), default=0.5, help='opacity of the overlay (default: 0.5)'

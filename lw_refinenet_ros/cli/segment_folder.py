@@ -119,14 +119,10 @@ class SegmentFolder:
         """List the contents of a results folder; a link or an input folder is refused."""
         folder = self.path / kind
         if folder.is_symlink():
-            raise ValueError(
-                f'--output {self.path}: {kind}/ is a link, which is not followed: choose another folder'
-            )
+            raise ValueError(f'--output {self.path}: {kind}/ is a link, not followed: choose another folder')
         for source in self._sources:
             if Path(source).is_relative_to(folder.resolve()):
-                raise ValueError(
-                    f'--output {self.path} would replace the input {source}: choose another folder'
-                )
+                raise ValueError(f'--output {self.path} would replace the input {source}: choose another')
         return sorted(folder.iterdir()) if folder.is_dir() else []
 
     def _listed(self) -> list[str] | None:

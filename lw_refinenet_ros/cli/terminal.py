@@ -92,9 +92,8 @@ class Progress:
         of = f'/{self._total}' if self._total is not None else ''
         figures = f' {done}{of}{left}{note}'
         control(sys.stderr, '\r\x1b[K')
-        print(
-            self._fitting(figures) + figures, end='\n' if last or not self._terminal else '', file=sys.stderr
-        )
+        end = '\n' if last or not self._terminal else ''
+        print(self._fitting(figures) + figures, end=end, file=sys.stderr)
         sys.stderr.flush()
 
     def _fitting(self, figures: str) -> str:

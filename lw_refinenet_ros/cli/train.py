@@ -40,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='DIR',
         help='folder with images/ and labels/; repeatable',
     )
-    parser.add_argument(
-        '--val', type=path, metavar='DIR', help='the same for validation; without it there is none'
-    )
+    parser.add_argument('--val', type=path, metavar='DIR', help='the same for validation')
     parser.add_argument(
         '--classes',
         type=path,
@@ -56,9 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='DIR',
         help='folder of the run; an unfinished run in it is resumed',
     )
-    parser.add_argument(
-        '--init', metavar='NAME|FILE', help='weights to start from (default: ImageNet encoder)'
-    )
+    parser.add_argument('--init', metavar='NAME|FILE', help='initial weights (default: ImageNet encoder)')
     parser.add_argument(
         '--encoder',
         metavar='NAME|FILE',
@@ -206,9 +202,7 @@ def _of_the_same_build(config: TrainingConfig, init: Card, name: str) -> Trainin
     for dial, value in fixed.items():
         given = getattr(config, dial)
         if given not in (value, getattr(TrainingConfig, dial)):
-            raise ValueError(
-                f'--{dial.replace("_", "-")} {given}: --init {name} has {value}; leave one of the two out'
-            )
+            raise ValueError(f'--{dial.replace("_", "-")} {given}: --init {name} has {value}; leave one out')
     return replace(config, **fixed)
 
 
@@ -226,9 +220,7 @@ def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
         else:
             if sets[-1].labels.names != sets[0].labels.names:
                 theirs, ours = (', '.join(s.labels.names) for s in (sets[-1], sets[0]))
-                faults.append(
-                    f'{folder} has the classes {theirs}, earlier ones {ours}: name one with --classes'
-                )
+                faults.append(f'{folder} has the classes {theirs}, not {ours}: name one with --classes')
     if faults:
         raise DataError('\n'.join(faults))
     held_out = sets.pop() if options.val else None

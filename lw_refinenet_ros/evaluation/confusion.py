@@ -51,9 +51,7 @@ class Confusion(Measure):
 
         """
         if label.shape != truth.shape:
-            raise ValueError(
-                f'the label is {label.shape} and its truth {truth.shape}; they must have one shape'
-            )
+            raise ValueError(f'the label is {label.shape}, its truth {truth.shape}; they must have one shape')
         for what, ids in (('label', label), ('truth', truth)):
             if ids.dtype != np.uint8:
                 raise ValueError(f'the {what} is {ids.dtype}, not uint8')

@@ -222,12 +222,10 @@ def _count(
         evaluation.stability.update(example.stamp_ns, result.label)
     if example.truth is None:
         return
-    truth, label = example.truth, result.label
+    truth, label, mask = example.truth, result.label, f'mask of {example.name}'
     if truth.shape != label.shape:
         ours, theirs = (f'{shape[1]}x{shape[0]}' for shape in (label.shape, truth.shape))
-        evaluation.problems.add(
-            f'mask of {example.name} is {theirs} and its frame {ours}: give one of its size'
-        )
+        evaluation.problems.add(f'{mask} is {theirs} and its frame {ours}: give one of its size')
         return
     try:
         if masks is not None:
@@ -238,7 +236,7 @@ def _count(
             unlabel(truth, ignored)
         score = _score(evaluation, example, replace(result, label=label), truth)
     except ValueError as error:
-        evaluation.problems.add(f'mask of {example.name}: {error}')
+        evaluation.problems.add(f'{mask}: {error}')
         return
     evaluation.time('score', (time.perf_counter() - started) * 1e3)
     if not evaluation.most_worst:

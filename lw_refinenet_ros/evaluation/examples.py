@@ -102,9 +102,7 @@ class FolderExamples(Examples):
         pairs = [(path, masks.get(path.stem)) for path in files[::every]]
         examples = cls(pairs)
         if len(examples.frames_alone) == len(pairs):
-            raise SourceError(
-                f'{labels} has a mask for none of the {len(pairs)} images of {images}: NAME.png is needed'
-            )
+            raise SourceError(f'{labels} has no mask NAME.png of the {len(pairs)} images of {images}')
         examples.description = f'images {images}, masks {labels}{_appended(Selection(every))}'
         stems = {path.stem for path in files}
         examples.masks_alone = tuple(path.name for stem, path in sorted(masks.items()) if stem not in stems)

@@ -68,9 +68,7 @@ class MaskMap:
         """
         entries = read_yaml(path)
         if not (isinstance(entries, dict) and entries):
-            raise ValueError(
-                f'{path} must be a mapping of mask classes, by name or id, to classes of the weights'
-            )
+            raise ValueError(f'{path} must be a mapping of mask classes (name or id) to those of the weights')
         targets = [NO_CLASS] * 256
         targets[UNLABELLED] = UNLABELLED
         names = theirs.names if theirs else ()
@@ -147,7 +145,7 @@ def map_for_masks(
         raise ValueError(
             f'the masks of {folders[0]} are of other classes than the weights: {path} lists '
             f'{_listed(theirs.names)}; the weights have {_listed(labels.names)}: '
-            'say with --map FILE how they meet, or use weights of these classes'
+            'map them with --map FILE, or use weights of these classes'
         )
     if groups is None:
         return None
@@ -159,9 +157,7 @@ def _mask_id(path: Path, key: Any, theirs: LabelSet | None) -> int:
     if type(key) is int and 0 <= key <= UNLABELLED:
         return key
     if theirs is None:
-        raise ValueError(
-            f'{path}: {key!r} is not an id from 0 to 255, and no classes.yaml with the masks gives it one'
-        )
+        raise ValueError(f'{path}: {key!r} is not an id from 0 to 255, and no classes.yaml gives it one')
     if key not in theirs.names:
         raise ValueError(f'{path}: the masks have no class {key!r}: they have {_listed(theirs.names)}')
     return theirs.names.index(key)

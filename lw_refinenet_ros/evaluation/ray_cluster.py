@@ -73,9 +73,7 @@ def _evaluate(
             answer = ray.get(reference)
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise ValueError(
-                f'{recordings[index].name} could not be evaluated on the cluster: {reason}'
-            ) from error
+            raise ValueError(f'{recordings[index].name} failed on the cluster: {reason}') from error
         if isinstance(answer, str):
             raise ValueError(answer)
         results[index] = answer

@@ -83,9 +83,8 @@ class ResultBag:
         if result.confidence is not None:
             arrays.append(('confidence', result.confidence, 'mono8'))
         for output, array, encoding in arrays:
-            frame = Frame.from_array(
-                array, stamp_ns=example.stamp_ns, frame_id=example.frame_id, encoding=encoding
-            )
+            stamp_ns, frame_id = example.stamp_ns, example.frame_id
+            frame = Frame.from_array(array, stamp_ns=stamp_ns, frame_id=frame_id, encoding=encoding)
             self._writer.write_image(f'{self._node}/{output}', frame, self._offered)
 
     def end_part(self) -> None:

@@ -61,9 +61,7 @@ class CdrReader:
 
     def __init__(self, cdr: bytes | memoryview) -> None:
         if len(cdr) < 4:
-            raise FrameError(
-                f'the message ends after {len(cdr)} bytes, within its encapsulation header', 'truncated'
-            )
+            raise FrameError(f'the message ends after {len(cdr)} bytes, in its encapsulation', 'truncated')
         if (kind := bytes(cdr[:2])) not in _BYTE_ORDERS:
             raise FrameError(
                 f'encapsulation {kind.hex(" ")!r} is not plain CDR (00 00 or 00 01): publish XCDR1',
@@ -76,10 +74,8 @@ class CdrReader:
     def take(self, size: int, what: str) -> npt.NDArray[np.uint8]:
         """View the next `size` bytes."""
         end = self.offset + size
-        if end > self.message.size:
-            raise FrameError(
-                f'the message ends after {self.message.size} bytes, {what} needs {end}', 'truncated'
-            )
+        if end > (there := self.message.size):
+            raise FrameError(f'the message ends after {there} bytes, {what} needs {end}', 'truncated')
         taken = self.message[self.offset : end]
         self.offset = end
         return taken
@@ -143,9 +139,7 @@ def parse_image(cdr: bytes | memoryview) -> Frame:
     step = reader.u32('step')
     data = reader.sequence('data')
     if not (height and width):
-        raise FrameError(
-            f'a frame of height {height} and width {width} has no pixels: both must be positive', 'size'
-        )
+        raise FrameError(f'a frame of height {height} and width {width} has no pixels', 'size')
     if data.size < step * height:
         raise FrameError(
             f'{data.size} bytes of data are fewer than step {step} * height {height}: send whole rows',

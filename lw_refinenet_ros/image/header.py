@@ -73,9 +73,7 @@ def read_header(content: bytes) -> Header:
         return Header(end=len(content))
     size = f'{header.width}x{header.height} pixels'
     if header.height * header.width > MAX_PIXELS:
-        raise FrameError(
-            f'{size} are more than the {MAX_PIXELS} that an image may have: send smaller ones', 'size'
-        )
+        raise FrameError(f'{size} are more than the {MAX_PIXELS} of an image: send smaller ones', 'size')
     if density is not None and header.height * header.width > density * len(content):
         raise FrameError(f'{size} cannot be in an image of {len(content)} bytes: it is damaged', 'size')
     return header

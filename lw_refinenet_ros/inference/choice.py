@@ -121,9 +121,7 @@ def _check(wanted: Choice, card: Card, here: Here) -> None:
     if engine == 'openvino' and device == 'cuda':
         raise EngineError("engine 'openvino' does not run on 'cuda': use engine 'torch' or device 'cpu'")
     if precision == 'int8' and not card.quantization:
-        raise EngineError(
-            "precision 'int8' needs ranges, and these weights have none: run `lw_refinenet quantize`"
-        )
+        raise EngineError("precision 'int8' needs ranges these weights lack: run `lw_refinenet quantize`")
     if precision == 'int8' and (engine == 'torch' or device == 'cuda' or 'int8' not in here.openvino):
         where = 'this machine without it' if not here.openvino else f'engine {engine!r} on {device!r}'
         raise EngineError(

@@ -66,9 +66,8 @@ def write_onnx(network: Network, card: Card, path: Path, image_size: tuple[int, 
         writer.constants,
     )
     opset = [onnx.helper.make_opsetid('', OPSET)]
-    model = onnx.helper.make_model(
-        graph, opset_imports=opset, ir_version=IR, producer_name='lw_refinenet_ros'
-    )
+    made_by = {'producer_name': 'lw_refinenet_ros', 'ir_version': IR}
+    model = onnx.helper.make_model(graph, opset_imports=opset, **made_by)
     about = {name: card.to_dict()[name] for name in ('mean', 'std', 'temperature', 'labels')}
     onnx.helper.set_model_props(model, {name: json.dumps(v, ensure_ascii=False) for name, v in about.items()})
     onnx.checker.check_model(model, full_check=True)
@@ -154,9 +153,8 @@ class _Writer(fx.Interpreter):
     def _max_pool(
         self, x: _Value, meta: Tensor, kernel: int, stride: int = 1, padding: int = 0, **_: object
     ) -> _Value:
-        return self._write(
-            'MaxPool', [x.name], meta, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[padding] * 4
-        )
+        sizes = {'kernel_shape': [kernel] * 2, 'strides': [stride] * 2, 'pads': [padding] * 4}
+        return self._write('MaxPool', [x.name], meta, **sizes)
 
     def _sizes(self, x: _Value, shape: torch.Size) -> str:
         """Write the nodes that compute a shape from the batch of `x`; return the name of the shape."""

@@ -100,9 +100,8 @@ def _read(model: ov.Model, known: set[str]) -> dict[str, Any]:
             raise ValueError(f'NNCF rounds values within {_layer(source, known)!r}, which cannot be stored')
         consumers = [_layer(user, known) for user in _users(node)]
         low, high = (_shorten(node.input_value(index).get_node().data.reshape(-1)) for index in (1, 2))
-        activations.append(
-            {'source': source.get_friendly_name(), 'consumers': consumers, 'low': low, 'high': high}
-        )
+        name = source.get_friendly_name()
+        activations.append({'source': name, 'consumers': consumers, 'low': low, 'high': high})
     return {'activations': activations, 'weights': weights}
 
 

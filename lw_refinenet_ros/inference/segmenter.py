@@ -173,10 +173,8 @@ class Segmenter:
             threads = operator.index(threads)
         except TypeError as error:
             raise EngineError(f'threads={threads!r} must be a whole number; 0 is all cores') from error
-        chosen = make_engine(
-            network, card, device=device, engine=engine, precision=precision, threads=threads
-        )
-        return cls(chosen, card)
+        made = make_engine(network, card, device=device, engine=engine, precision=precision, threads=threads)
+        return cls(made, card)
 
     def grouped(self, groups: ClassGroups | None) -> Segmenter:
         """Return a segmenter on the same engine whose results have groups in place of the classes.

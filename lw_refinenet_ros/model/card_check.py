@@ -42,9 +42,7 @@ def check_card(card: Mapping[str, Any]) -> None:
         accuracy = quantization['accuracy']
         _require(accuracy, 'the int8 accuracy', _ACCURACY, optional=True)
         if 'agreement' not in accuracy or ('miou' in accuracy) != ('float_miou' in accuracy):
-            raise ValueError(
-                'the int8 accuracy must have an agreement, and both miou and float_miou or neither'
-            )
+            raise ValueError('the int8 accuracy needs agreement, and both or neither of miou and float_miou')
 
 
 def _require(values: Any, where: str, tests: Mapping[str, Test], *, optional: bool = False) -> None:

@@ -65,11 +65,10 @@ class Fusion(nn.Module):
             x = x + reduce(feature)
         x = self.adapt_own(self.refine(x))
         if self.adapt is not None and coarser is not None:
-            x = x + functional.interpolate(
-                self.adapt(coarser), size=x.shape[-2:], mode='bilinear', align_corners=True
-            )
-        y: Tensor = self.output(self.pooling(self.activation(x)))
-        return y
+            y = self.adapt(coarser)
+            x = x + functional.interpolate(y, size=x.shape[-2:], mode='bilinear', align_corners=True)
+        refined: Tensor = self.output(self.pooling(self.activation(x)))
+        return refined
 
 
 class Decoder(nn.Module):

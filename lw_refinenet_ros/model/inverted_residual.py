@@ -80,9 +80,8 @@ class InvertedResidual(nn.Module):
     ) -> None:
         super().__init__()
         hidden = in_channels * expansion
-        self.expand = (
-            ConvNormAct(in_channels, hidden, eps=eps) if expansion > 1 or expand_always else nn.Identity()
-        )
+        expands = expansion > 1 or expand_always
+        self.expand = ConvNormAct(in_channels, hidden, eps=eps) if expands else nn.Identity()
         self.depthwise = ConvNormAct(hidden, hidden, kernel, stride, groups=hidden, same=same, eps=eps)
         self.project = ConvNormAct(hidden, out_channels, linear=True, eps=eps)
         self.residual = stride == 1 and in_channels == out_channels

@@ -29,9 +29,7 @@ def check_file(path: Path) -> None:
     with open_regular(path) as file:
         size, start = os.fstat(file.fileno()).st_size, file.read(8)
     if size > MAX_BYTES:
-        raise ValueError(
-            f'{path} has {size} bytes, more than the {MAX_BYTES} that any of these networks needs'
-        )
+        raise ValueError(f'{path} has {size} bytes, more than the {MAX_BYTES} that a network needs')
     header_bytes = struct.unpack('<Q', start)[0] if len(start) == 8 else 0
     if MAX_HEADER_BYTES < header_bytes < size:  # one past the end is safetensors' to report
         raise ValueError(f'{path} has a header of {header_bytes} bytes; {MAX_HEADER_BYTES} are possible')

@@ -25,9 +25,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     'efficientnet_lite1': EfficientNetLite1,
     'efficientnet_lite2': EfficientNetLite2,
 }
-ARCHITECTURES = tuple(
-    f'{decoder}_{encoder}' for decoder in ('lw_refinenet', 'refinenet') for encoder in ENCODERS
-)
+ARCHITECTURES = tuple(f'{d}_{encoder}' for d in ('lw_refinenet', 'refinenet') for encoder in ENCODERS)
 
 
 class Network(nn.Module):

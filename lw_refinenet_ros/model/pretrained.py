@@ -43,9 +43,8 @@ def load_imagenet_encoder(network: Network) -> None:
     """
     encoder = network.encoder
     if not isinstance(encoder, EfficientNetLite0):  # the others are made of it
-        raise ValueError(
-            f'no package ships ImageNet weights for {type(encoder).__name__}: use --encoder or --init FILE'
-        )
+        kind = type(encoder).__name__
+        raise ValueError(f'no package ships ImageNet weights for {kind}: use --encoder or --init FILE')
     package, file = PACKAGES[type(encoder)]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
@@ -81,9 +80,7 @@ def load_encoder_file(network: Network, path: Path) -> Normalisation:
         return card.mean, card.std
     if not isinstance(encoder, MobileNetV2):
         kind = type(encoder).__name__
-        raise ValueError(
-            f'{path} is not one of our weights files, and torchvision names fit MobileNetV2, not {kind}'
-        )
+        raise ValueError(f'{path} is not one of our files, and torchvision names fit MobileNetV2, not {kind}')
     try:
         with safe_open(path, framework='pt') as file:
             about = (file.metadata() or {}).get('input', '')

@@ -40,9 +40,7 @@ def network_from_upstream(checkpoint: object, architecture: str | None = None) -
 
     """
     if architecture not in (None, *PUBLISHED):
-        raise ValueError(
-            f'no checkpoints of {architecture!r} were published: choose one of {", ".join(PUBLISHED)}'
-        )
+        raise ValueError(f'no checkpoints of {architecture!r} were published, only {", ".join(PUBLISHED)}')
     tensors = _unwrap(checkpoint)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     num_classes = next((shapes[name][0] for name in CLASSIFIERS if shapes.get(name)), 0)
@@ -132,8 +130,6 @@ def _unwrap(checkpoint: object) -> dict[str, Tensor]:
         plain = tensor.layout is torch.strided and tensor.device.type == 'cpu' and not tensor.is_quantized
         if not plain or tensor.is_complex():
             kind = f'{tensor.dtype}, {tensor.layout}, on {tensor.device}'.replace('torch.', '')
-            raise ValueError(
-                f'{one_line(name)[:LONGEST_NAME]} is {kind}: only dense real tensors in memory can be read'
-            )
+            raise ValueError(f'{one_line(name)[:LONGEST_NAME]} is {kind}: only dense real tensors are read')
     tensors = {name.removeprefix('module.'): tensor for name, tensor in checkpoint.items()}
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}

@@ -150,9 +150,7 @@ def read_card(weights: str | os.PathLike[str]) -> Card:
         hint = '; `lw_refinenet import` reads checkpoints of PyTorch' if path.suffix in CHECKPOINTS else ''
         raise WeightsError(f'{path} is not a complete safetensors file: {error}{hint}') from error
     if entry is None:
-        raise WeightsError(
-            f'{path} does not say what it is (no {ENTRY!r} entry): make it with `lw_refinenet import`'
-        )
+        raise WeightsError(f'{path} has no {ENTRY!r} entry: make it with `lw_refinenet import`')
     try:
         return Card.from_dict(parse_json(entry))
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:

@@ -79,13 +79,10 @@ class BagSource(Source):
             raise SourceError(f'{path} cannot be read as a bag: {one_line(str(error))}') from error
         self._stack.callback(self._bag.close)
         counts = self._bag.counts
-        images = [
-            each for each in counts if each.msgtype in _PARSERS and each.serialization in _SERIALIZATIONS
-        ]
+        images = [t for t in counts if t.msgtype in _PARSERS and t.serialization in _SERIALIZATIONS]
+        names = sorted({each.name for each in images})
         try:
-            self.topic = self._choose(
-                topic, sorted({each.name for each in images}), leave_out, results=results
-            )
+            self.topic = self._choose(topic, names, leave_out, results=results)
         except SourceError:
             self.close()
             raise
@@ -111,9 +108,8 @@ class BagSource(Source):
         if not seen and results:
             seen = left
         if not seen and left:
-            raise SourceError(
-                f'{self._path} has only depth and results of a segmenter, choose one: {", ".join(left)}'
-            )
+            names = ', '.join(left)
+            raise SourceError(f'{self._path} has only depth and results of a segmenter, choose one: {names}')
         if not seen:
             raise SourceError(f'{self._path} has no image topic: {self._listed(images)}')
         if len(seen) > 1:
@@ -202,10 +198,8 @@ def _results(names: Collection[str]) -> set[str]:
 
 def _described(topic: Topic) -> str:
     """Name a topic's type."""
-    known = topic.msgtype or 'of unknown type'
-    return (
-        known if topic.serialization in _SERIALIZATIONS else f'{known}, serialized as {topic.serialization}'
-    )
+    known = topic.serialization in _SERIALIZATIONS
+    return (topic.msgtype or 'of unknown type') + ('' if known else f', serialized as {topic.serialization}')
 
 
 def _reason(error: BaseException) -> str:

@@ -33,9 +33,8 @@ __all__ = ['VIDEO_SUFFIXES', 'CameraSource', 'VideoSource']
 
 VIDEO_SUFFIXES = ('.mp4', '.m4v', '.avi', '.mkv', '.mov', '.webm', '.mpg', '.mpeg', '.ts', '.ogv', '.wmv')
 
-_NO_OTHERS = {
-    'protocol_whitelist': 'none'
-}  # a playlist that is called .mp4 would open other files and addresses
+# A playlist that is called .mp4 would open other files and addresses.
+_NO_OTHERS = {'protocol_whitelist': 'none'}
 
 
 class VideoSource(Source):
@@ -63,9 +62,8 @@ class VideoSource(Source):
     def _open(self, stack: ExitStack) -> tuple[InputContainer, VideoStream]:
         """Open the first stream of images, as long as the stack lives."""
         try:
-            file = stack.enter_context(
-                open_regular(self._path)
-            )  # by its path no name that is not UTF-8 opens
+            # By its path, a file whose name is not UTF-8 could not be opened.
+            file = stack.enter_context(open_regular(self._path))
             container = stack.enter_context(closing(av.open(file, options=_NO_OTHERS)))
             assert isinstance(container, av.container.InputContainer)
             return container, container.streams.video[0]
@@ -110,9 +108,8 @@ class VideoSource(Source):
             try:
                 frames = packet.decode()
             except (av.FFmpegError, MemoryError) as error:
-                fault = fault or SourceError(
-                    f'{self._path}: packet {number} is damaged: {one_line(str(error))}'
-                )
+                reason = one_line(str(error))
+                fault = fault or SourceError(f'{self._path}: packet {number} is damaged: {reason}')
                 continue
             if frames and fault:
                 self._report(fault)
@@ -133,9 +130,7 @@ class CameraSource(Source):
         self._capture = cv2.VideoCapture(index)
         self._stack.callback(self._capture.release)
         if not self._capture.isOpened():
-            raise SourceError(
-                f'camera:{index} cannot be opened: it is not attached, not permitted, or in use'
-            )
+            raise SourceError(f'camera:{index} cannot be opened: not attached, not permitted, or in use')
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate_hz = fps if fps > 0 else None
 

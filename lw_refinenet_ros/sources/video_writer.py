@@ -49,9 +49,8 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         with ExitStack() as stack:
             file = stack.enter_context(new_file(self._path))
-            self._container = stack.enter_context(
-                av.open(str(file), 'w', format='mp4', options={'movflags': '+faststart'})
-            )
+            container = av.open(str(file), 'w', format='mp4', options={'movflags': '+faststart'})
+            self._container = stack.enter_context(container)
             self._container.metadata['comment'] = MADE_BY
             stack.push(self._finish)
             self._stack = stack.pop_all()
@@ -61,9 +60,8 @@ class VideoWriter:
         """Append a frame, uint8 (H, W, 3) RGB; an odd last row or column is left out, as H.264 needs it."""
         image = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
         if self._stream is None:
-            self._stream = self._container.add_stream(
-                'h264', rate=self._rate, options={'crf': '20', 'preset': 'veryfast'}
-            )
+            options = {'crf': '20', 'preset': 'veryfast'}
+            self._stream = self._container.add_stream('h264', rate=self._rate, options=options)
             self._stream.height, self._stream.width = image.shape[:2]
             self._stream.pix_fmt = 'yuv420p'
             self._stream.codec_context.time_base = Fraction(1, TICKS)

@@ -121,13 +121,10 @@ def find_pairs(
             faults.append(str(error))
         progress(index + 1, len(images))
     if faults:
-        raise DataError(
-            f'{len(faults)} of {len(images)} pairs in {folder} cannot be used:\n  ' + '\n  '.join(faults)
-        )
+        count = f'{len(faults)} of {len(images)} pairs in {folder} cannot be used'
+        raise DataError('\n  '.join([f'{count}:', *faults]))
     if not counts[:UNLABELLED].any():
-        raise DataError(
-            f'every pixel of the masks in {folder}/labels is {UNLABELLED}, unlabelled: nothing to learn'
-        )
+        raise DataError(f'every pixel in {folder}/labels is {UNLABELLED}, unlabelled: nothing to learn')
     return Pairs(tuple(images), tuple(masks), labels, counts)
 
 
@@ -144,9 +141,7 @@ def _count(image: Path, mask: Path, num_classes: int) -> NDArray[np.int64]:
         raise DataError(f'{image.name} is {sizes[0]}, its mask {sizes[1]}')
     counts = np.bincount(label.ravel(), minlength=256)
     if unknown := (np.flatnonzero(counts[num_classes:UNLABELLED]) + num_classes).tolist():
-        raise DataError(
-            f'{mask.name} holds class ids {unknown}; valid ids are 0 to {num_classes - 1} and {UNLABELLED}'
-        )
+        raise DataError(f'{mask.name} holds class ids {unknown}, not 0 to {num_classes - 1} or {UNLABELLED}')
     return counts
 
 

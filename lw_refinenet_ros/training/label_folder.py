@@ -67,9 +67,7 @@ class LabelFolder:
         if not path.exists():
             write_bytes(path, content)
         elif path.read_bytes() != content:
-            raise ValueError(
-                f'{path} is a different image: rename it, or choose another folder for the new ones'
-            )
+            raise ValueError(f'{path} is a different image: rename it, or choose another folder')
         return path
 
     def write_mask(self, name: str, image: ColorImage, label: NDArray[np.uint8]) -> None:

@@ -41,9 +41,8 @@ def segmentation_loss(
         config: `hard_fraction` and `jaccard`.
 
     """
-    logits = functional.interpolate(
-        logits.float(), size=labels.shape[-2:], mode='bilinear', align_corners=False
-    )
+    size = labels.shape[-2:]
+    logits = functional.interpolate(logits.float(), size=size, mode='bilinear', align_corners=False)
     scores = logits.log_softmax(1)
     losses = functional.nll_loss(scores, labels, weights, ignore_index=UNLABELLED, reduction='none')
     counted = labels != UNLABELLED

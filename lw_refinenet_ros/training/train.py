@@ -132,9 +132,8 @@ class Trainer:
         with self.pace.measure('save'):
             self._save(metrics, best=better)
         shown = f'  val mIoU {row["miou"]:.1%}' if row['miou'] is not None else ''
-        self.report(
-            f'epoch {self.epoch}/{self.config.epochs}  loss {loss:.3f}{shown}  {self._left(self.epoch)} left'
-        )
+        left = self._left(self.epoch)
+        self.report(f'epoch {self.epoch}/{self.config.epochs}  loss {loss:.3f}{shown}  {left} left')
 
     def _left(self, epoch: int, steps: int = 0) -> str:
         """Return the predicted remaining seconds after so many epochs and so many steps of the next."""

@@ -50,10 +50,8 @@ class Ros1File(ChunkedFile):
                 if record.kind == _CONNECTION:
                     topics[record.fields[b'conn']] = _topic(record)
                 elif record.kind == _CHUNK_INFO:
-                    first_ns, last_ns = (
-                        _time_ns(record.fields[name]) for name in (b'start_time', b'end_time')
-                    )
-                    times += first_ns, last_ns
+                    first_ns = _time_ns(record.fields[b'start_time'])
+                    times += first_ns, _time_ns(record.fields[b'end_time'])
                     chunks.append(Chunk(first_ns, u64(record.fields[b'chunk_pos'], 0)))
                     for at in range(0, len(record.body), 8):
                         counts[record.body[at : at + 4]] += u32(record.body, at + 4)
@@ -84,9 +82,8 @@ class Ros1File(ChunkedFile):
 
     def _unpacked(self, chunk: Record) -> bytes:
         limit = min(u32(chunk.fields[b'size'], 0), MAX_CHUNK_BYTES)
-        return (unpack if chunk.whole else unpack_part)(
-            chunk.body, chunk.fields[b'compression'].decode(), limit
-        )
+        compression = chunk.fields[b'compression'].decode()
+        return (unpack if chunk.whole else unpack_part)(chunk.body, compression, limit)
 
     def _take(self, record: Record) -> Message | None:
         fields = record.fields
@@ -94,19 +91,16 @@ class Ros1File(ChunkedFile):
             self._closed = bool(u64(fields[b'index_pos'], 0))
         elif record.kind == _CONNECTION:
             self._define(fields[b'conn'], _topic(record))
-        elif record.kind == _MESSAGE and (
-            fields[b'conn'] in self._chosen or fields[b'conn'] not in self.topics
-        ):
-            return Message(self.topics[fields[b'conn']], _time_ns(fields[b'time']), record.body)
+        elif record.kind == _MESSAGE:
+            key = fields[b'conn']
+            if key in self._chosen or key not in self.topics:
+                return Message(self.topics[key], _time_ns(fields[b'time']), record.body)
         return None
 
     def _fault_of_end(self, last: Record | None, size: int, *, indexed: bool) -> str:
         """Expect an index unless the bag was never closed (.bag.active): it may have lost nothing."""
-        return (
-            f'it ends at byte {size} without its index'
-            if last is None or (self._closed and not indexed)
-            else ''
-        )
+        missing = last is None or (self._closed and not indexed)
+        return f'it ends at byte {size} without its index' if missing else ''
 
 
 def _fields(header: bytes) -> Mapping[bytes, bytes]:
