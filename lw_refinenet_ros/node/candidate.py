@@ -5,22 +5,18 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from lw_refinenet_ros.inference.segmenter import Segmenter
-from lw_refinenet_ros.model.weights import load_model
+from lw_refinenet_ros.model.network import Network
+from lw_refinenet_ros.model.weights import Card, load_model
 from lw_refinenet_ros.resources import find_weights
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from lw_refinenet_ros.model.network import Network
-    from lw_refinenet_ros.model.weights import Card
 
 __all__ = ['Candidate', 'Weights', 'in_background', 'load_candidate', 'make_segmenter']
 

@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-if TYPE_CHECKING:
-    from lw_refinenet_ros.node.statistics import Statistics
+from lw_refinenet_ros.node.statistics import Statistics
 
 __all__ = [
     'FATES',

@@ -4,17 +4,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from std_msgs.msg import String
 
-from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAME
-
-if TYPE_CHECKING:
-    from rclpy.node import Node
-    from rclpy.qos import QoSProfile
-
-    from lw_refinenet_ros.labels import LabelSet
+from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAME, LabelSet
 
 __all__ = ['LabelPublishers']
 

@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rclpy import _rclpy_pybind11
 from rclpy._rclpy_pybind11 import RCLError
+from rclpy.publisher import Publisher
+from rclpy.subscription import Subscription
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rclpy.publisher import Publisher
-    from rclpy.subscription import Subscription
-
-    from lw_refinenet_ros.inference.engine import Pixels
+from lw_refinenet_ros.inference.engine import Pixels
 
 __all__ = [
     'MAX_BUFFERS',

@@ -4,20 +4,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lw_refinenet_ros.node.candidate import in_background, make_segmenter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from lw_refinenet_ros.inference.engine import Job
-    from lw_refinenet_ros.inference.segmenter import Segmenter
-    from lw_refinenet_ros.node.candidate import Candidate, Weights
-    from lw_refinenet_ros.node.parameters import Settings
+from lw_refinenet_ros.inference.engine import Job
+from lw_refinenet_ros.inference.segmenter import Segmenter
+from lw_refinenet_ros.node.candidate import Candidate, Weights, in_background, make_segmenter
+from lw_refinenet_ros.node.parameters import Settings
 
 __all__ = ['Model', 'ModelSwap', 'Request', 'State']
 

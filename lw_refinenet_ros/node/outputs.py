@@ -4,18 +4,15 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-if TYPE_CHECKING:
-    from rclpy.publisher import Publisher
-
-    from lw_refinenet_ros.image.frame import Frame
-    from lw_refinenet_ros.inference.engine import Pixels
+from lw_refinenet_ros.image.frame import Frame
+from lw_refinenet_ros.inference.engine import Pixels
 
 __all__ = ['ImageOutput', 'JpegOutput', 'fill_image', 'fill_jpeg', 'header_of', 'jpeg_message']
 

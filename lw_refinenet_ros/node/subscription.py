@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from rclpy._rclpy_pybind11 import RCLError, WaitSet
 from rclpy.callback_groups import CallbackGroup
 from rclpy.guard_condition import GuardCondition
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
+
+from lw_refinenet_ros.inference.engine import Pixels
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -18,14 +22,6 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 from lw_refinenet_ros.node.message_buffers import Memory, Message, MessageBuffers
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rclpy.node import Node
-    from rclpy.subscription import Subscription
-
-    from lw_refinenet_ros.inference.engine import Pixels
 
 __all__ = ['FollowingSubscription', 'quality']
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -15,21 +16,15 @@ from rclpy._rclpy_pybind11 import NodeNameNonExistentError
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 
 from lw_refinenet_ros.image.frame import CdrReader, FrameError
-from lw_refinenet_ros.node.diagnostics import read_status
+from lw_refinenet_ros.node.diagnostics import Status, read_status
 from lw_refinenet_ros.node.doctor.facts import Camera, Endpoint, Facts, Message, Stream
 from lw_refinenet_ros.node.doctor.nav2_parameters import layers
 from lw_refinenet_ros.node.process.fast_dds import free_bytes, segment_sizes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rclpy.topic_endpoint_info import TopicEndpointInfo
-
-    from lw_refinenet_ros.node.diagnostics import Status
 
 __all__ = ['collect']
 

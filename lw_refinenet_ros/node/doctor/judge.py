@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
+from lw_refinenet_ros.node.doctor.facts import Camera, Facts, Message, Stream
 from lw_refinenet_ros.node.doctor.finding import FAULT, WARNING, Finding, fault, ok, warning
 from lw_refinenet_ros.node.doctor.judge_nav2 import judge_costmaps
 from lw_refinenet_ros.node.process.middleware import is_unused, remedy
-
-if TYPE_CHECKING:
-    from lw_refinenet_ros.node.doctor.facts import Camera, Facts, Message, Stream
 
 __all__ = ['judge']
 

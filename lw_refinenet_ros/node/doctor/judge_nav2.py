@@ -5,14 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from lw_refinenet_ros.node.doctor.facts import Facts
 from lw_refinenet_ros.node.doctor.finding import Finding, fault, ok, warning
 from lw_refinenet_ros.node.doctor.nav2_parameters import check_costmap, layers, sources
 from lw_refinenet_ros.one_line import unknown
-
-if TYPE_CHECKING:
-    from lw_refinenet_ros.node.doctor.facts import Facts
 
 __all__ = ['judge_costmaps']
 

@@ -7,7 +7,7 @@ import heapq
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import rclpy
 from rclpy import get_rmw_implementation_identifier
@@ -15,26 +15,22 @@ from rclpy._rclpy_pybind11 import RCLError
 from rclpy.duration import Duration
 from rclpy.exceptions import NameValidationException
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy
 from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
 from lw_refinenet_ros.image.encodings import rgb
-from lw_refinenet_ros.image.frame import serialize_image
+from lw_refinenet_ros.image.frame import Frame, serialize_image
 from lw_refinenet_ros.node.message_buffers import publish_serialized
 from lw_refinenet_ros.node.outputs import fill_image, fill_jpeg, header_of, jpeg_message
 from lw_refinenet_ros.node.process.malloc import keep_large_allocations
 from lw_refinenet_ros.node.process.ros_context import ros_context
 from lw_refinenet_ros.node.replay.qos import profile_of
-
-if TYPE_CHECKING:
-    from rclpy.publisher import Publisher
-
-    from lw_refinenet_ros.image.frame import Frame
-    from lw_refinenet_ros.sources.bag_formats.storage import Message, Topic
-    from lw_refinenet_ros.sources.other_topics import OtherTopics
-    from lw_refinenet_ros.sources.source import Source, SourceFrame
+from lw_refinenet_ros.sources.bag_formats.storage import Message, Topic
+from lw_refinenet_ros.sources.other_topics import OtherTopics
+from lw_refinenet_ros.sources.source import Source, SourceFrame
 
 __all__ = ['Playing', 'Sent', 'Track', 'play']
 

@@ -12,17 +12,18 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rosbags.interfaces import Qos
 from sensor_msgs.msg import Image
 
-from lw_refinenet_ros.image.frame import parse_image
+from lw_refinenet_ros.image.frame import Frame, parse_image
 from lw_refinenet_ros.node.diagnostics import (
     LOST,
     RECEIVED,
@@ -38,13 +39,6 @@ from lw_refinenet_ros.node.process.ros_context import ros_context
 from lw_refinenet_ros.node.replay.qos import recorded
 from lw_refinenet_ros.sources.bag_writer import BagWriter
 from lw_refinenet_ros.sources.opening import open_source
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from rosbags.interfaces import Qos
-
-    from lw_refinenet_ros.image.frame import Frame
 
 __all__ = ['main']
 
