@@ -48,19 +48,22 @@ venv-release:
 demo: venv
 	@$(BIN)/lw_refinenet demo $(if $(SOURCE),--source "$(SOURCE)")
 
+# Two processes take a file of tests at a time: many tests wait more than they compute.
+IN_TWO := -n 2 --dist loadfile
+
 # Types are checked against the versions that are pinned, not against whatever a ROS brings.
 test: venv-dev
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(if $(ROS_DISTRO),,$(BIN)/mypy)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(IN_TWO) $(ARGS)
 
 # Another ROS changes little in these; they ran on Jazzy's wheels.
 NOT_ON_KILTED := cli/test_demo node/test_copies node/test_faults_node node/test_faults_ending node/test_security
 
 test-kilted:
 	@WHEELS=kilted requirements/install .venv-kilted dev
-	.venv-kilted/bin/python -m pytest -m ros $(NOT_ON_KILTED:%=--ignore=test/%.py) $(ARGS)
+	.venv-kilted/bin/python -m pytest $(IN_TWO) -m ros $(NOT_ON_KILTED:%=--ignore=test/%.py) $(ARGS)
 
 benchmark: venv-dev
 	@$(BIN)/python -m benchmark $(ARGS)

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from array import array
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,8 @@ ALONE = {'threads': 1}
 def dead_locks():
     """The locks of segments that no process holds."""
     for path in SHARED_MEMORY.glob('fast*_*_el'):
-        with path.open('rb') as file:
+        # Another node that starts may remove one meanwhile.
+        with suppress(FileNotFoundError), path.open('rb') as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
