@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line as a user types it, in a process of its own."""
+"""The command line as a user types it: once for each kind of outcome in a process of its own."""
 
 import json
 import os
@@ -12,12 +12,29 @@ import numpy as np
 import pytest
 
 from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
 
 
 def lw_refinenet(*arguments: object) -> subprocess.CompletedProcess:
+    """Run a command in a process of its own."""
     command = [sys.executable, '-m', 'lw_refinenet_ros.cli.main', *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+
+
+@pytest.fixture
+def here(capsys):
+    """Run a command in this process; return what `lw_refinenet` would."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess:
+        try:
+            status = main(list(map(str, arguments)))
+        except SystemExit as ended:
+            status = ended.code
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, status, said.out, said.err)
+
+    return run
 
 
 @pytest.fixture
@@ -40,24 +57,26 @@ def test_segment_writes_a_label_and_an_overlay_for_every_image(pictures, tmp_pat
         assert cv2.imread(str(tmp_path / 'out' / 'overlays' / f'{path.stem}.jpg')).shape == image.shape
 
 
-def test_evaluate_of_a_networks_own_labels_is_perfect_and_of_others_is_not(pictures, tmp_path, tiny_weights):
-    lw_refinenet('segment', pictures, '--output', tmp_path, '--weights', tiny_weights)
+def test_evaluate_of_a_networks_own_labels_is_perfect_and_of_others_is_not(
+    pictures, tmp_path, tiny_weights, here
+):
+    here('segment', pictures, '--output', tmp_path, '--weights', tiny_weights)
     arguments = ['evaluate', '--images', pictures, '--labels', tmp_path / 'labels', '--weights', tiny_weights]
-    done = lw_refinenet(*arguments, '--json', tmp_path / 'own.json')
+    done = here(*arguments, '--json', tmp_path / 'own.json')
     assert done.returncode == 0, done.stderr
     own = json.loads((tmp_path / 'own.json').read_text())
     assert own['miou'] == own['pixel_accuracy'] == 1.0
     assert own['frames'] == 3
     assert list(own['latency_ms']) == ['p50', 'p95', 'p99']
     write_label_png(tmp_path / 'labels' / 'frame1.png', np.zeros((96, 128), np.uint8))
-    lw_refinenet(*arguments, '--json', tmp_path / 'other.json')
+    here(*arguments, '--json', tmp_path / 'other.json')
     other = json.loads((tmp_path / 'other.json').read_text())
     assert other['pixel_accuracy'] < 1
     assert set(other['per_class_iou']) == {'sky', 'road', 'car'}
 
 
-def test_info_tells_what_a_file_holds_and_what_works_here(tiny_weights):
-    about_file = lw_refinenet('info', tiny_weights).stdout
+def test_info_tells_what_a_file_holds_and_what_works_here(tiny_weights, here):
+    about_file = here('info', tiny_weights).stdout
     for part in ('lw_refinenet_efficientnet_lite0', 'tiny', 'sky', 'road'):
         assert part in about_file
     about_here = lw_refinenet('info').stdout
@@ -78,8 +97,9 @@ def test_info_tells_what_a_file_holds_and_what_works_here(tiny_weights):
         (['sing'], 2, "unknown command 'sing': choose one of info, segment"),
     ],
 )
-def test_a_fault_is_one_line_and_an_exit_code(tmp_path, arguments, status, said):
-    done = lw_refinenet(*(str(tmp_path) if a == 'OUT' else a for a in arguments))
+def test_a_fault_is_one_line_and_an_exit_code(tmp_path, here, arguments, status, said):
+    run = lw_refinenet if arguments[0] in ('info', 'sing') else here
+    done = run(*(str(tmp_path) if a == 'OUT' else a for a in arguments))
     assert done.returncode == status, done.stderr
     assert said in done.stderr
     assert 'Traceback' not in done.stderr
