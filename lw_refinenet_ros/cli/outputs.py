@@ -125,7 +125,8 @@ def _check_place(output: Output) -> None:
     folder = next(each for each in path.absolute().parents if os.path.lexists(each))
     try:
         with tempfile.TemporaryFile(dir=folder) as file:  # unnamed where the system supports it
-            os.posix_fallocate(file.fileno(), 0, LEAST_FREE)
+            if hasattr(os, 'posix_fallocate'):  # not on macOS
+                os.posix_fallocate(file.fileno(), 0, LEAST_FREE)
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot reserve space
             return
