@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+
 from test.support.faults.lifecycle import go_round
 from test.support.long_run import LongRun
 from test.support.node_process import PATIENCE_S, NodeProcess

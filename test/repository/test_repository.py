@@ -2,6 +2,7 @@
 """What the repository's files say of each other: links, licences, dependencies, locks."""
 
 import ast
+import functools
 import json
 import re
 import subprocess
@@ -47,6 +48,25 @@ def test_every_test_module_that_needs_ros_is_marked():
     needs_ros = {name for name, text in tests.items() if "\npytest.importorskip('rclpy'" in text}
     assert needs_ros
     assert {name for name in needs_ros if '\npytestmark = pytest.mark.ros\n' not in tests[name]} == set()
+
+
+def test_every_test_module_that_imports_ros_skips_without_it():
+    texts = {'.'.join(file.relative_to(ROOT).with_suffix('').parts): file.read_text() for file in PYTHON}
+
+    @functools.cache
+    def imports_ros(name: str) -> bool:
+        for statement in ast.parse(texts[name]).body:
+            modules = [alias.name for alias in getattr(statement, 'names', [])]
+            if isinstance(statement, ast.ImportFrom):
+                modules = [statement.module, *(f'{statement.module}.{module}' for module in modules)]
+            for module in modules:
+                if OF_ROS.fullmatch(module.split('.')[0]) or (module in texts and imports_ros(module)):
+                    return True
+        return False
+
+    tests = {name for name in texts if name.split('.')[-1].startswith('test_') and imports_ros(name)}
+    assert 'test.node.test_node' in tests
+    assert {name for name in tests if "\npytest.importorskip('rclpy'" not in texts[name]} == set()
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
