@@ -176,9 +176,8 @@ def test_labels_and_confidence_come_from_logits_upsampled_bilinearly(kernels, cl
 
 @pytest.mark.parametrize('order', ['rgb', 'bgr'])
 @pytest.mark.parametrize('classes', [None, ('b',)])
+@pytest.mark.parametrize('kernels', ['triton'], indirect=True)  # without Triton the CPU paints
 def test_an_overlay_is_painted_to_the_byte_as_on_the_cpu(kernels, order, classes):
-    if kernels is torch_kernels:
-        pytest.skip('without Triton the CPU paints')
     labels = LabelSet('two', ('a', 'b'), ((255, 0, 30), (7, 130, 200)))
     torch.manual_seed(0)
     frame = torch.randint(0, 256, (37, 29, 3), dtype=torch.uint8)  # more bytes than one program paints

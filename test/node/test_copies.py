@@ -5,10 +5,12 @@ import time
 import tracemalloc
 from array import array
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.image.compressed import parse_compressed_image
@@ -232,6 +234,24 @@ def test_a_message_is_taken_without_a_copy_into_python():
         assert 3 <= new_bytes_per_pixel(lambda: send(buffers._take_by_rclpy)) < 3.1
     finally:
         rclpy.try_shutdown(context=context)
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+def test_messages_for_a_cuda_engine_come_into_page_locked_memory(monkeypatch, device):
+    """There nothing copies them: see `FrameBuffer` in test_cuda_failures.py."""
+    from lw_refinenet_ros.inference.cuda import pinned_memory
+    from lw_refinenet_ros.node.inference_thread import InferenceThread
+
+    locked = torch.zeros(100, dtype=torch.uint8)
+    monkeypatch.setattr(pinned_memory, 'page_locked', lambda size: locked[:size])
+    model = SimpleNamespace(segmenter=SimpleNamespace(engine=SimpleNamespace(device=device)))
+    allocate = InferenceThread(model, lambda: None, lambda _: None).allocate
+    if device == 'cpu':
+        assert allocate is None
+    else:
+        memory = allocate(70)
+        assert (memory.ctypes.data, memory.size) == (locked.data_ptr(), 70)
 
 
 @pytest.mark.ros
