@@ -58,3 +58,18 @@ def test_what_is_cleared_pairs_no_more():
     pairing.clear()
     assert not pairing.add_depth(0, 'depth')
     assert pairing.pop_pairs() == []
+
+
+def test_depths_of_another_rate_get_the_nearest_image_once_a_later_one_has_shown_which():
+    pairing, tolerance_ns = DepthPairing(), 50_000_000
+    pairing.add_depth(0, 'depth of 0')
+    pairing.add_result(-30_000_000, 'image of -30')
+    assert pairing.pop_pairs(tolerance_ns) == []
+    pairing.add_result(20_000_000, 'image of 20')
+    assert pairing.pop_pairs(tolerance_ns) == [('image of 20', 'depth of 0')]
+    assert pairing.pop_pairs(tolerance_ns) == []
+    pairing.add_depth(25_000_000, 'depth of 25')
+    assert pairing.pop_pairs(tolerance_ns) == [('image of 20', 'depth of 25')], 'of one exposure'
+    pairing.add_depth(130_000_000, 'depth of 130')
+    pairing.add_result(190_000_000, 'image of 190')
+    assert pairing.pop_pairs(tolerance_ns) == [], 'too far apart'
