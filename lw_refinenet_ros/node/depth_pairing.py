@@ -27,7 +27,8 @@ class DepthPairing(Generic[D, R]):
         self._depths: OrderedDict[int, D] = OrderedDict()  # by stamp, the latest last
         self._expected: deque[int] = deque(maxlen=KEPT)  # stamps of images in progress or waiting
         self._results: OrderedDict[int, R] = OrderedDict()
-        self._paired: set[int] = set()  # stamps of depths that were returned, and of their results
+        self._done: set[int] = set()  # stamps of depths that were returned
+        self._used: set[int] = set()  # and of results
 
     @property
     def has_depth(self) -> bool:
@@ -40,7 +41,8 @@ class DepthPairing(Generic[D, R]):
             self._depths.clear()
             self._expected.clear()
             self._results.clear()
-            self._paired.clear()
+            self._done.clear()
+            self._used.clear()
 
     def clear_depths(self) -> None:
         """Forget the depths; results go on waiting."""
@@ -60,7 +62,7 @@ class DepthPairing(Generic[D, R]):
             needed = {_nearest(stamp, self._depths) for stamp in self._expected}
             for spare in [stamp for stamp in self._depths if stamp not in needed][:-KEPT]:
                 del self._depths[spare]
-            self._paired &= {*self._depths, *self._results}
+            self._done &= self._depths.keys() - {stamp_ns}  # a stamp that comes again is another depth
             return bool(self._results)
 
     def add_result(self, stamp_ns: int, result: R) -> list[int | None]:
@@ -74,11 +76,15 @@ class DepthPairing(Generic[D, R]):
         distances = []
         with self._lock:
             self._results[stamp_ns] = result
+            self._used.discard(stamp_ns)
+            # An image that is sent again gets its depth again
+            self._done = {each for each in self._done if abs(each - stamp_ns) > TOLERANCE_NS}
             while len(self._results) > KEPT:
                 missed, _ = self._results.popitem(last=False)
-                if missed not in self._paired:
+                if missed not in self._used:
                     nearest = _nearest(missed, self._depths)
                     distances.append(None if nearest is None else abs(nearest - missed))
+            self._used &= self._results.keys()
         return distances
 
     def pop_pairs(self, tolerance_ns: int = TOLERANCE_NS) -> list[tuple[R, D]]:
@@ -91,14 +97,15 @@ class DepthPairing(Generic[D, R]):
         with self._lock:
             for stamp_ns, depth in self._depths.items():
                 nearest = _nearest(stamp_ns, self._results)
-                if nearest is None or stamp_ns in self._paired:
+                if nearest is None or stamp_ns in self._done:
                     continue
                 apart = abs(nearest - stamp_ns)
                 if apart <= TOLERANCE_NS or (apart <= tolerance_ns and max(self._results) >= stamp_ns):
                     pairs.append((self._results[nearest], depth))
-                    self._paired |= {stamp_ns, nearest}
+                    self._done.add(stamp_ns)
+                    self._used.add(nearest)
             if tolerance_ns <= TOLERANCE_NS:  # no other depth is as near
-                for stamp_ns in self._paired & set(self._results):
+                for stamp_ns in self._used & self._results.keys():
                     del self._results[stamp_ns]
         return pairs
 
