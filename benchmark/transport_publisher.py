@@ -10,7 +10,7 @@ from lw_refinenet_ros.node.replay import player
 from test.support.publisher import publish
 
 
-def main() -> None:
+def run() -> None:
     """Publish as `test.support.publisher` does, every second `BLOCK` of frames by rclpy."""
     count, fill = itertools.count(), player._Channel.fill
 
@@ -23,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run()
