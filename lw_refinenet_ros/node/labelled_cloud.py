@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ['CloudOutputs', 'Geometry', 'pinhole']
 
 LABEL_BYTE, CONFIDENCE_BYTE = 0, 2  # of what `pack_class` returns
+XYZ_BYTES = 12  # the least of a point
 UNKNOWN_VIEWPOINT_M = 0.1  # a cloud in the camera's frame may have been seen from elsewhere
 
 
@@ -63,8 +64,18 @@ class Geometry(NamedTuple):
 
     @classmethod
     def of_cloud(cls, cdr: bytes | memoryview) -> Geometry:
-        """View a serialized cloud."""
+        """Read a serialized cloud.
+
+        Raises:
+            ValueError: it has no points, or less data than so many need.
+
+        """
         cloud = deserialize_message(bytes(cdr), PointCloud2)
+        if not 0 < cloud.height * cloud.width * XYZ_BYTES <= len(cloud.data):  # before memory is taken
+            raise ValueError(
+                f'the cloud is {cloud.width}x{cloud.height} points in {len(cloud.data)} bytes of data: '
+                'x, y and z of each are needed'
+            )
         return cls(cloud.header, (cloud.height, cloud.width), None, lambda xyz: copy_xyz(cloud, xyz))
 
 

@@ -14,6 +14,7 @@ from lw_refinenet_ros.node.depth_pairing import DepthPairing
 from lw_refinenet_ros.node.frames import Frames
 from lw_refinenet_ros.node.labelled_cloud import Geometry, pinhole
 from lw_refinenet_ros.node.subscription import FollowingSubscription
+from lw_refinenet_ros.one_line import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,8 +194,9 @@ class PointsOutput:
 
                 self._outputs.publish(header, result, geometry, camera, pose)
                 self.published += 1
-            except ValueError as error:
-                self._complaint = f'no ~/points: {error}'
+            except Exception as error:  # whatever a message holds, the thread goes on
+                kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+                self._complaint = one_line(f'no ~/points: {kind}{error}')
 
     def _view(
         self, serialized: _Serialized, header: Header, result: Segmentation

@@ -10,10 +10,12 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 from array import array
 
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
 from lw_refinenet_ros.image.point_cloud import POINT, Pinhole, project
 from lw_refinenet_ros.node.cloud_message import FIELDS, CloudWriter
+from lw_refinenet_ros.node.labelled_cloud import Geometry
 from test.support.node_process import NodeProcess, pixels_of, stamp_of
 
 pytestmark = pytest.mark.ros
@@ -298,6 +300,13 @@ def test_points_of_a_lidar_of_another_rate_get_the_labels_of_the_nearest_image(n
     expected = labels_seen(segmenter.segment(street).label, places.T.astype(float))
     assert np.count_nonzero(expected != 255) > 50
     np.testing.assert_array_equal(points['label'], expected)
+
+
+@pytest.mark.parametrize(('height', 'width'), [(2**31, 2**31), (1, 5), (0, 7)])
+def test_a_cloud_of_more_points_than_it_has_data_for_is_refused_before_memory_is_taken(height, width):
+    cloud = PointCloud2(height=height, width=width, point_step=12, row_step=0, data=bytes(48))
+    with pytest.raises(ValueError, match=f'the cloud is {width}x{height} points in 48 bytes of data'):
+        Geometry.of_cloud(serialize_message(cloud))
 
 
 def test_a_pose_that_is_none_is_refused(node):
