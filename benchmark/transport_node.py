@@ -28,7 +28,7 @@ class NoNetwork:
     def close(self) -> None:
         """Release nothing."""
 
-    def run(self, job: Job, images: Sequence[Pixels], labels: Sequence[Pixels], confidences: object) -> None:
+    def run(self, job: Job, images: Sequence[Pixels], labels: Sequence[Pixels], *others: object) -> None:
         """Do nothing."""
 
 
