@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The longest gap between labels while the node changes its weights, at 25 Hz with the shipped network."""
+"""The longest gap between labels while the node changes its weights, at 25 Hz with the shipped network.
+
+`python -m benchmark.swap [ROUNDS]`.
+"""
 
 import shutil
 import subprocess
@@ -11,16 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.table import store
+from lw_refinenet_ros.cli.options import Progress
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from test.support.long_run import LongRun
 
-SIZE, RATE_HZ, ROUNDS = (360, 480), 25.0, 6
+SIZE, RATE_HZ, ROUNDS = (360, 480), 25.0, 200
 ALLOWED_PERIODS = 3
-SETTLE_S, QUIET_S = 3.0, 5.0
+SETTLE_S, QUIET_S = 1.0, 5.0
+SHOWN = {'the median': 0.5, 'the 95th percentile': 0.95, 'the worst': 1.0}  # by the longest gap
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Swap between two copies of the same weights, so that frames cost the same before and after."""
+    rounds = int(arguments[0]) if arguments else ROUNDS
     with tempfile.TemporaryDirectory() as folder:
         copies = [Path(folder) / f'{name}.safetensors' for name in ('one', 'other')]
         for copy in copies:
@@ -30,31 +36,33 @@ def main() -> None:
         command = ['-m', 'test.support.publisher', '--size', size, '--rate', str(RATE_HZ), '--wait']
         camera = subprocess.Popen([sys.executable, *command], cwd=Path(__file__).parents[1])
         try:
-            rows = measure(node, copies)
+            none, *swaps = measure(node, copies, rounds)
         finally:
             camera.terminate()
             camera.wait()
             node.close()
-    periods = max(row['longest gap (ms)'] for row in rows[1:]) * RATE_HZ / 1e3
-    verdict = 'within' if periods <= ALLOWED_PERIODS else 'NOT within'
+    swaps.sort(key=lambda swap: swap['longest gap (ms)'])
+    shown = [{**swaps[round(part * (rounds - 1))], 'swap': name} for name, part in SHOWN.items()]
+    allowed_ms = ALLOWED_PERIODS / RATE_HZ * 1e3
+    over = sum(swap['longest gap (ms)'] > allowed_ms for swap in swaps)
     result = (
-        f'The longest gap while the weights changed is {periods:.1f} frame periods: {verdict} '
-        f'{ALLOWED_PERIODS}, which is {ALLOWED_PERIODS / RATE_HZ * 1e3:.0f} ms.'
+        f'Of {rounds} swaps {over} had a gap longer than {ALLOWED_PERIODS} frame periods, which is '
+        f'{allowed_ms:.0f} ms.'
     )
     conditions = (
         f'{DEFAULT_WEIGHTS}, {size} rgb8 at {RATE_HZ:.0f} Hz through DDS; gaps are between arrivals of '
-        f'`~/label` at a subscriber, from the request to {SETTLE_S:.0f} s after the new weights served.'
+        f'`~/label` at a subscriber, from the request to {SETTLE_S:g} s after the new weights served.'
     )
     store(
         'swap',
         'Changing the weights of a node that serves',
-        rows,
+        [none, *shown],
         [result, conditions],
         ('torch', 'openvino'),
     )
 
 
-def measure(node: LongRun, copies: list[Path]) -> list[dict]:
+def measure(node: LongRun, copies: list[Path], rounds: int) -> list[dict]:
     """Return a row without a swap and one for each swap."""
     node.listen('label')
     labels = node.received['label']
@@ -70,15 +78,18 @@ def measure(node: LongRun, copies: list[Path]) -> list[dict]:
     arrivals.clear()
     node.spin_for(QUIET_S)
     rows = [row('none, for comparison', arrivals, 0.0)]
-    for turn in range(ROUNDS):
+    progress = Progress('swap: rounds', rounds)
+    for turn in range(rounds):
         weights = str(copies[(turn + 1) % 2])
-        arrivals.clear()
+        del arrivals[:-1]
         started = time.monotonic()
         assert node.set(weights=weights)[0].successful
         answered = time.monotonic() - started
         node.spin_until(lambda weights=weights: node.status[1]['weights'] == weights, 'new weights')
         node.spin_for(SETTLE_S)
         rows.append(row(f'{turn + 1}', arrivals, answered))
+        labels.clear()
+        progress.show(turn + 1)
     return rows
 
 
@@ -92,3 +103,7 @@ def row(name: str, arrivals: list[float], answered_s: float) -> dict:
         'longest gap (ms)': float(gaps_ms.max()),
         'request answered after (ms)': answered_s * 1e3,
     }
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])
