@@ -110,7 +110,7 @@ def _measure(size: tuple[int, int], profile: str, frames: int) -> dict:
                     node.spin_for(0.2)
                     del node.received['label'][:]
                 fates, sequence = node.fates(), read_sequence(node.status[1])
-                node.process.send_signal(signal.SIGINT)
+                node.process.send_signal(signal.SIGTERM)  # SIGINT is ignored in the background of a script
                 node.process.wait(60)
             finally:
                 node.close()

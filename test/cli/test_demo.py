@@ -65,6 +65,8 @@ def test_the_demo_of_a_bag_records_every_label_with_its_stamp(bag, tmp_path, enl
     metrics = json.loads((out / 'metrics.json').read_text())
     assert metrics['frames_published'] == FRAMES
     assert metrics['frames_lost'] == 0
+    assert metrics['frames_received'] == FRAMES
+    assert metrics['frames_refused'] == 0
     assert metrics['frames'] == metrics['frames_segmented'] >= FRAMES - 2
     assert 0 < metrics['age_ms']['p50'] <= metrics['age_ms']['p99']
     assert f'{metrics["frames_segmented"]} of {FRAMES} frames segmented' in done.stdout
