@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lw_refinenet_ros.bounded_yaml import read_yaml
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 from lw_refinenet_ros.one_line import unknown
-
-if TYPE_CHECKING:
-    import os
-
-    import numpy.typing as npt
 
 __all__ = ['ClassGroups', 'read_groups']
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import base64
 from array import array
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,9 +16,6 @@ from lw_refinenet_ros.evaluation.confusion import count_pairs
 from lw_refinenet_ros.evaluation.error_types import error_types
 from lw_refinenet_ros.evaluation.measure import Storable
 from lw_refinenet_ros.labels import UNLABELLED
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ['GRID', 'FrameFacts', 'Look']
 

@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from lw_refinenet_ros.image.label_png import read_label_png
 from lw_refinenet_ros.labels import UNLABELLED
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy.typing as npt
 
 __all__ = ['misfit', 'read_ignore_mask', 'unlabel']
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from lw_refinenet_ros.image.point_cloud import Pinhole
+from lw_refinenet_ros.image.point_cloud import Pinhole
 
 __all__ = ['Pose', 'locate', 'look_up']
 

@@ -3,20 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from lw_refinenet_ros.one_line import one_line
 from lw_refinenet_ros.sources.bag_formats.bag_files import BagFiles
+from lw_refinenet_ros.sources.bag_formats.storage import Message
 from lw_refinenet_ros.sources.bag_formats.unpacking import ZSTD_MAGIC, unpack
 from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
 from lw_refinenet_ros.sources.source import SourceError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from lw_refinenet_ros.sources.bag_formats.storage import Message
 
 __all__ = ['OtherTopics']
 

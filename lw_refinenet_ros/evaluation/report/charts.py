@@ -6,18 +6,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup, escape
 
-from lw_refinenet_ros.svg import Axis, Plot, readable, round_step
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lw_refinenet_ros.svg import Point
+from lw_refinenet_ros.svg import Axis, Plot, Point, readable, round_step
 
 __all__ = ['age_chart', 'age_histogram', 'change_chart', 'score_chart']
 

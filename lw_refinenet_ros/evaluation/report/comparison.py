@@ -4,22 +4,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from lw_refinenet_ros.evaluation.compare import points
+from lw_refinenet_ros.evaluation.compare import Comparison, points
 from lw_refinenet_ros.evaluation.provenance import provenance, shortened
 from lw_refinenet_ros.evaluation.report.charts import change_chart
 from lw_refinenet_ros.evaluation.report.pictures import colors, pictures_of_change
 from lw_refinenet_ros.evaluation.report.write import write_page
+from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
 from lw_refinenet_ros.evaluation.summary import percent
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from lw_refinenet_ros.evaluation.compare import Comparison
-    from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
-    from lw_refinenet_ros.labels import LabelSet
+from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['write_comparison_report']
 

@@ -6,27 +6,23 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from lw_refinenet_ros.evaluation.live import ages, misses
+from lw_refinenet_ros.evaluation.evaluation import Evaluation
+from lw_refinenet_ros.evaluation.frame_scores import FrameScore, WorstFrame
+from lw_refinenet_ros.evaluation.live import LiveRun, ages, misses
 from lw_refinenet_ros.evaluation.provenance import provenance
 from lw_refinenet_ros.evaluation.report.charts import age_chart, age_histogram, score_chart
 from lw_refinenet_ros.evaluation.report.frames import all_frames, error_shares, slices
 from lw_refinenet_ros.evaluation.report.pictures import colors, pictures_of_worst
 from lw_refinenet_ros.evaluation.report.write import FOLDER, write_page
 from lw_refinenet_ros.evaluation.summary import headline, rows
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from lw_refinenet_ros.evaluation.evaluation import Evaluation
-    from lw_refinenet_ros.evaluation.frame_scores import FrameScore, WorstFrame
-    from lw_refinenet_ros.evaluation.live import LiveRun
-    from lw_refinenet_ros.labels import LabelSet
+from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['write_evaluation_report']
 

@@ -4,18 +4,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from lw_refinenet_ros.evaluation.bootstrap import ious_of
 from lw_refinenet_ros.evaluation.confusion import mean_of_known
+from lw_refinenet_ros.evaluation.evaluation import Evaluation
 from lw_refinenet_ros.evaluation.frame_facts import GRID, Look
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lw_refinenet_ros.evaluation.evaluation import Evaluation
 
 __all__ = ['all_frames', 'error_shares', 'slices']
 

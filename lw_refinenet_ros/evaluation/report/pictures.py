@@ -4,19 +4,16 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from lw_refinenet_ros.evaluation.frame_scores import WorstFrame
+from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
 from lw_refinenet_ros.image.painting import paint_label
-from lw_refinenet_ros.labels import UNLABELLED
-
-if TYPE_CHECKING:
-    from lw_refinenet_ros.evaluation.frame_scores import WorstFrame
-    from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
-    from lw_refinenet_ros.labels import LabelSet
+from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 
 __all__ = ['Color', 'Picture', 'colors', 'pictures_of_change', 'pictures_of_worst']
 

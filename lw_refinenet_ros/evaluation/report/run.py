@@ -3,22 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.report.charts import age_chart, age_histogram
-from lw_refinenet_ros.evaluation.report.pictures import Picture
+from lw_refinenet_ros.evaluation.report.pictures import Color, Picture
 from lw_refinenet_ros.evaluation.report.write import write_page
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    import numpy as np
-    import numpy.typing as npt
-
-    from lw_refinenet_ros.evaluation.report.pictures import Color
 
 __all__ = ['LegendEntry', 'Sample', 'legend_entries', 'write_run_report']
 

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -13,9 +14,6 @@ from lw_refinenet_ros.evaluation.compare import points
 from lw_refinenet_ros.evaluation.provenance import shortened
 from lw_refinenet_ros.evaluation.summary import percent
 from lw_refinenet_ros.files import write_text
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 __all__ = ['FOLDER', 'write_page']
 
