@@ -82,7 +82,7 @@ def metres(frame: Frame) -> npt.NDArray[np.float32]:
         (frame.height, frame.width), dtype, frame.data.data, strides=(frame.step, dtype.itemsize)
     )
     depth: npt.NDArray[np.float32] = np.divide(raw, np.float32(units), dtype=np.float32)
-    depth[~((depth > 0) & (depth < np.inf))] = np.nan
+    np.putmask(depth, raw == 0 if dtype.kind == 'u' else ~((depth > 0) & (depth < np.inf)), np.nan)
     return depth
 
 
