@@ -72,7 +72,6 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             DIAGNOSTICS_PERIOD_S, self._supervise, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
         self.add_on_set_parameters_callback(self._set_parameters)
-        offer_enable(self)
 
     @property
     def autostart(self) -> bool:
@@ -326,6 +325,7 @@ def main(args: list[str] | None = None) -> None:
         for warning in [*warnings, what_was_done]:
             if warning:
                 node.get_logger().warning(warning)
+        offer_enable(node)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         try:
