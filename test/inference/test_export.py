@@ -102,7 +102,7 @@ def test_the_shape_that_is_printed_is_that_of_the_file(tiny_weights, tmp_path, c
     (image,) = onnx.load(output).graph.input
     height, width = (dimension.dim_value for dimension in image.type.tensor_type.shape.dim[2:])
     said, error = capsys.readouterr()
-    assert f'image (N, 3, {height}, {width}) float32' in said
+    assert f': (N, 3, {height}, {width}) float32' in said
     assert f'64x32 images have to be enlarged to {width}x{height}' in error
 
 
