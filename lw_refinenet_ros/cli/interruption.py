@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ['Interrupted', 'held', 'run_interruptible']
+__all__ = ['Interrupted', 'forget', 'held', 'run_interruptible']
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN_S = 0.2  # until a dropped signal is raised again
@@ -52,7 +52,7 @@ def run_interruptible(command: Callable[[], int]) -> int:
         command: returns its exit status.
 
     Returns:
-        Its status; always 130 after SIGINT and 143 after SIGTERM.
+        Its status; 130 after SIGINT and 143 after SIGTERM, unless the command called `forget`.
 
     """
     if threading.current_thread() is not threading.main_thread():
@@ -86,6 +86,11 @@ def held() -> Iterator[None]:
     finally:
         _State.holds -= 1
     _raise()
+
+
+def forget() -> None:
+    """Forget the signal that has ended the command's work, so that the command's own status counts."""
+    _State.came = None
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lw_refinenet_ros.cli.interruption import forget
 from lw_refinenet_ros.cli.options import Progress, UsageError, number
 from lw_refinenet_ros.cli.outputs import LOG, Declared, Output
 from lw_refinenet_ros.cli.terminal import control
@@ -77,7 +78,8 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         if not options.exit_zero:
             raise
-        status = INTERRUPTED
+        forget()
+        return 0
     return 0 if status == INTERRUPTED and options.exit_zero else status
 
 

@@ -312,9 +312,12 @@ def test_of_publishers_that_differed_every_subscriber_is_served_and_unknown_is_t
     assert profile_of([recorded(profile_of([latched]))]) == profile_of([latched])
 
 
-def test_a_loop_begins_where_it_was_asked_to_and_an_interrupt_ends_it(bag, listen, start):
+@pytest.mark.parametrize(('options', 'status'), [((), 130), (('--exit-zero',), 0)])
+def test_a_loop_begins_where_it_was_asked_to_and_an_interrupt_ends_it(bag, listen, start, options, status):
     listener = listen('/front/image')
-    player = start(bag, '--topic', '/front/image', '--start', '0.35', '--loop', '--wait-for-subscriber')
+    player = start(
+        *(bag, '--topic', '/front/image', '--start', '0.35', '--loop', '--wait-for-subscriber', *options)
+    )
     kept = listener.images['/front/image']
     listener.spin_until(lambda: len(kept) >= 6, 'third pass')
     found = [stamp_of(message) for message in kept]
@@ -322,7 +325,7 @@ def test_a_loop_begins_where_it_was_asked_to_and_an_interrupt_ends_it(bag, liste
     assert all(a != b for a, b in itertools.pairwise(found))
     player.send_signal(signal.SIGINT)
     listener.spin_until(lambda: player.poll() is not None, 'end')
-    assert player.returncode == 130
+    assert player.returncode == status
     assert 'Traceback' not in player.stderr.read()
 
 
