@@ -122,8 +122,8 @@ def test_what_cannot_be_written_is_refused_before_the_work(option, evaluate, ref
 
 
 def test_a_folder_that_may_not_be_written_is_refused_before_the_work(evaluate, refused):
-    # In the kernel's own folder not even root makes files.
-    assert '/sys/x.json cannot be written: /sys: ' in refused(*evaluate, '--json', '/sys/x.json')
+    # In a folder of the kernel's not even root makes files.
+    assert '/proc/x.json cannot be written: /proc: ' in refused(*evaluate, '--json', '/proc/x.json')
 
 
 def test_results_of_the_same_kind_are_replaced_and_missing_folders_are_made(evaluate, tmp_path, capsys):
