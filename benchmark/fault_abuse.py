@@ -42,6 +42,7 @@ TRANSITIONS = ('configure', 'activate', 'activate', 'deactivate', 'cleanup')
 ANSWER_S = 5.0  # before a client gives up on an answer
 FLAT = 1.05  # of the memory after the first half may be there after the second
 SERVED_S = 1.0  # to the first label afterwards
+GIVEN_UP_S = 25.0  # the middleware resends to peers that were killed until it gives them up, after 20 s
 IDLE_S, IDLE_CORES = 20.0, 0.01
 TICKS = os.sysconf('SC_CLK_TCK')
 
@@ -180,7 +181,7 @@ def abuse(
     for part in ('first half', 'second half'):
         done = _play(node, weights, seconds / 2, seed + len(rows), progress)
         label_s = _restore(node, good)
-        node.spin_for(5.0)  # what is under way ends
+        node.spin_for(GIVEN_UP_S)
         cores = _cores(node)
         row = {'part': part, 'memory (MB)': node.memory_mb(), 'threads': node.threads()}
         row |= {'descriptors': len(list(Path(f'/proc/{node.process.pid}/fd').iterdir()))}
