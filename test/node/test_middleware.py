@@ -66,13 +66,15 @@ print(describe(rclpy.get_rmw_implementation_identifier(), running=True))
 
 
 @pytest.mark.ros
-@pytest.mark.parametrize('given', ['ours', 'none', 'spoilt'])
+@pytest.mark.parametrize('given', ['ours', 'network', 'none', 'spoilt'])
 def test_a_running_process_tells_the_shared_memory_that_it_really_has(tmp_path, given):
     pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
     from lw_refinenet_ros.cli.live import ros_environment
 
     environment = ros_environment()
     (variable,) = middleware.environment(middleware.DEFAULT, CONFIG)
+    if given == 'network':
+        environment |= middleware.environment(middleware.DEFAULT, CONFIG)
     if given == 'none':
         del environment[variable]
     if given == 'spoilt':
@@ -85,7 +87,7 @@ def test_a_running_process_tells_the_shared_memory_that_it_really_has(tmp_path, 
     )
     described = done.stdout.strip().splitlines()[-1]
     default = 'shared memory of 0.5 MiB'
-    if given == 'ours':
+    if given in {'ours', 'network'}:
         found, _, size = described.rpartition(': shared memory of ')
         assert found == f'profile {environment[variable]}'
         assert 128 <= float(size.removesuffix(' MiB')) < 140
