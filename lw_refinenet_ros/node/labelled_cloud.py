@@ -126,9 +126,11 @@ class CloudOutputs:
         own = geometry.header
         if self._xyz.shape[1:] != geometry.size:
             self._xyz = np.empty((3, *geometry.size), np.float32)
-        color, classes = pack_color(result.image, result.order), pack_class(result.label, result.confidence)
+        # Whether points are wanted is asked once, since it may change meanwhile.
+        color = pack_color(result.image, result.order) if self._points.wanted else None
+        classes = pack_class(result.label, result.confidence)
         if is_aligned := _is_aligned(geometry, header, result, camera):
-            if self._points.wanted:
+            if color is not None:
                 geometry.write(self._xyz)
         else:
             height, width = result.label.shape
@@ -138,8 +140,9 @@ class CloudOutputs:
             geometry.write(self._xyz)
             baseline = UNKNOWN_VIEWPOINT_M if geometry.camera is None else 0.0
             index = locate(self._xyz, camera, pose(), baseline)
-            color, classes = look_up(color, index, 0), look_up(classes, index, UNLABELLED)
-        if self._points.wanted:
+            color = None if color is None else look_up(color, index, 0)
+            classes = look_up(classes, index, UNLABELLED)
+        if color is not None:
             write_points(self._points.points(*geometry.size), self._xyz, color, classes)
             self._points.publish(Header(stamp=header.stamp, frame_id=own.frame_id) if is_aligned else own)
         each = classes.view(np.uint8).reshape(*geometry.size, 4)
