@@ -9,8 +9,8 @@ import pytest
 # What no package registry has, or the machine has or has not.
 ALLOWED = re.compile(
     r'no CUDA device|there is a CUDA device|this GPU has no bf16|the kernels run in this process'
-    r'|no camera is attached'
-    r'|(cv_bridge|cyclonedds|launch_ros|sensor_msgs_py|vision_msgs) is not installed'
+    r'|no camera is attached|no wheel of cyclonedds for this Python'
+    r'|(cv_bridge|launch_ros|sensor_msgs_py|vision_msgs) is not installed'
     r'|this user may not mount'
 )
 # With an installed ROS what is optional comes from there, or not at all.
