@@ -18,7 +18,7 @@ from lw_refinenet_ros.model.network import enlarged
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, images_in
 from lw_refinenet_ros.training.config import TrainingConfig
 
-__all__ = ['DataError', 'LoadedPairs', 'Pairs', 'find_pairs', 'random_crop', 'read_pair']
+__all__ = ['DataError', 'LoadedPairs', 'Pairs', 'find_pairs', 'read_pair']
 
 KEPT_BYTES = 2 << 30  # of decoded images and masks: 3100 of 480x360
 Image = NDArray[np.uint8]
@@ -107,7 +107,7 @@ def find_pairs(
     try:
         labels = LabelSet.from_yaml(classes)
     except (OSError, ValueError) as error:
-        raise DataError(f'{classes}: {error}') from error
+        raise DataError(str(error)) from error
     images = images_in(folder / 'images')
     if not images:
         raise DataError(f'{folder}/images has no images ({", ".join(IMAGE_SUFFIXES)})')
@@ -135,7 +135,7 @@ def _count(image: Path, mask: Path, num_classes: int) -> NDArray[np.int64]:
     try:
         pixels, label = read_pair(image, mask)
     except (OSError, ValueError) as error:
-        raise DataError(f'{image.name}: {error}') from error
+        raise DataError(str(error)) from error  # names the file
     if pixels.shape[:2] != label.shape:
         sizes = [f'{array.shape[1]}x{array.shape[0]}' for array in (pixels, label)]
         raise DataError(f'{image.name} is {sizes[0]}, its mask {sizes[1]}')

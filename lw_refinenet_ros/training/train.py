@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -102,25 +103,21 @@ class Trainer:
         if self.epoch < self.config.epochs:
             self.files.check_space(sum(p.numel() for p in self.model.parameters()))
         self.files.remove_leftovers()
-        started = time.monotonic()
+        started = time.monotonic() - (self.log[-1]['seconds'] if self.log else 0)
         with ThreadPoolExecutor(self.config.workers) as pool:
             while self.epoch < self.config.epochs:
-                try:
-                    self._run_epoch(pool, started)
-                except (MemoryError, RuntimeError) as error:
-                    if not _is_out_of_memory(error):
-                        raise
-                    config = self.config
-                    raise ValueError(
-                        f'out of memory in epoch {self.epoch + 1}, with {config.batch_size} crops of '
-                        f'{config.crop_width}x{config.crop_height} a step: make batch_size, the crops or the '
-                        'width of the decoder smaller'
-                    ) from error
+                self._run_epoch(pool, started)
 
     def _run_epoch(self, pool: ThreadPoolExecutor, started: float) -> None:
-        loss = self._train_epoch(pool)
+        config = self.config
+        crops = f'{config.batch_size} crops of {config.crop_width}x{config.crop_height} a step'
+        remedy = 'make batch_size, the crops or the width of the decoder smaller'
+        with _naming_lack_of_memory(f'in epoch {self.epoch + 1}, with {crops}', remedy):
+            loss = self._train_epoch(pool)
         self.epoch += 1
-        metrics = self._validate()
+        remedy = 'make the images of --val smaller, which are segmented whole'
+        with _naming_lack_of_memory(f'in the validation after epoch {self.epoch}', remedy):
+            metrics = self._validate()
         row = {
             'epoch': self.epoch,
             'loss': round(loss, 4),
@@ -137,12 +134,11 @@ class Trainer:
 
     def _left(self, epoch: int, steps: int = 0) -> str:
         """Return the predicted remaining seconds after so many epochs and so many steps of the next."""
-        every = self.config.validate_every
-        validations = -(-self.config.epochs // every) - epoch // every
+        to_come = range(epoch + 1, self.config.epochs + 1)
         counts = {
-            'step': (self.config.epochs - epoch) * self.steps_per_epoch - steps,
-            'validation': validations if self.validate else 0,
-            'save': self.config.epochs - epoch,
+            'step': len(to_come) * self.steps_per_epoch - steps,
+            'validation': sum(map(self._validates_after, to_come)),
+            'save': len(to_come),
         }
         return shown_duration(self.pace.left_s(counts))
 
@@ -152,6 +148,11 @@ class Trainer:
             parameters = list(getattr(self.model, part).parameters())
             for decayed in (True, False):
                 chosen = [p for p in parameters if (p.ndim > 1) == decayed]
+    def _validates_after(self, epoch: int) -> bool:
+        """Return whether an epoch is validated; the first one too, which shows early what is amiss."""
+        chosen = epoch in (1, self.config.epochs) or epoch % self.config.validate_every == 0
+        return self.validate is not None and chosen
+
                 decay = self.config.weight_decay if decayed else 0.0
                 groups.append({'params': chosen, 'lr': rate, 'rate': rate, 'weight_decay': decay})
         return groups
@@ -238,8 +239,7 @@ class Trainer:
             self.model.load_state_dict(current)
 
     def _validate(self) -> dict[str, Any]:
-        last = self.epoch == self.config.epochs
-        if self.validate is None or not (last or self.epoch % self.config.validate_every == 0):
+        if self.validate is None or not self._validates_after(self.epoch):
             return {}
         with self.pace.measure('validation'):
             metrics: dict[str, Any] = self._averaged(self.validate)
@@ -308,7 +308,13 @@ def _save_weights(path: Path, card: Card, model: Network) -> None:
     save_model(path, model, card)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether memory ran out: on the CPU, PyTorch raises a plain RuntimeError."""
-    kinds = (MemoryError, torch.cuda.OutOfMemoryError)
-    return isinstance(error, kinds) or 'allocate memory' in str(error)
+@contextmanager
+def _naming_lack_of_memory(when: str, remedy: str) -> Iterator[None]:
+    """Raise a ValueError with the remedy if memory runs out; on the CPU, PyTorch has a plain RuntimeError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        kinds = (MemoryError, torch.cuda.OutOfMemoryError)
+        if not isinstance(error, kinds) and 'allocate memory' not in str(error):
+            raise
+        raise ValueError(f'out of memory {when}: {remedy}') from error

@@ -119,6 +119,10 @@ def test_a_network_that_recognizes_one_class_is_named(data, tmp_path):
 def test_folders_that_are_not_there_are_called_that(tmp_path, data, capsys):
     assert main(['train', '--data', str(tmp_path / 'nope'), '--output', str(tmp_path / 'run')]) == 1
     assert f'{tmp_path}/nope does not exist' in capsys.readouterr().err
+    (data / 'classes.yaml').write_text('classes: []')
+    with pytest.raises(DataError) as caught:
+        find_pairs(data)
+    assert str(caught.value).count('classes.yaml') == 1
     with pytest.raises(DataError, match='has no images/ folder'):
         find_pairs(data / 'labels')
 
@@ -134,7 +138,7 @@ def test_grey_and_16_bit_images_are_read_and_truncated_ones_are_not(data):
     (data / 'images' / '0.png').unlink()
     (data / 'images' / '0.jpg').write_bytes(jpeg[: len(jpeg) // 2])
     (data / 'images' / '._0.jpg').write_bytes(b'AppleDouble')
-    with pytest.raises(DataError, match=r'1 of 2 pairs .*\n  0\.jpg: .*truncated'):
+    with pytest.raises(DataError, match=r'1 of 2 pairs .*\n  .*images/0\.jpg: .*truncated'):
         find_pairs(data)
 
 
@@ -283,6 +287,17 @@ def test_too_little_memory_is_named_with_the_remedy(data, tmp_path, error):
         run.train()
 
 
+def test_too_little_memory_in_the_validation_is_told_apart(data, tmp_path):
+    def fails(_: object) -> None:
+        raise MemoryError
+
+    run = trainer(data, tmp_path / 'run', validate=fails)
+    with pytest.raises(
+        ValueError, match='out of memory in the validation after epoch 1: make the images of --val'
+    ):
+        run.train()
+
+
 def test_int8_ranges_of_the_weights_before_are_not_kept(data, tmp_path):
     run = trainer(data, tmp_path / 'run', replace(CONFIG, epochs=1))
     run.card = replace(run.card, quantization={'activations': [], 'weights': []})
@@ -361,3 +376,15 @@ def test_every_validation_that_is_to_come_counts(data, tmp_path):
             now += seconds
     assert run._left(4) == shown_duration(6 + 2 * 100)
     assert run._left(8, 1) == shown_duration(1 + 100)
+    assert run._left(0) == shown_duration(10 + 4 * 100), 'the first epoch is validated too'
+
+
+def test_the_first_epoch_is_validated_and_a_resumed_run_keeps_its_clock(data, tmp_path):
+    config = replace(CONFIG, epochs=3, validate_every=5)
+    run = trainer(data, tmp_path / 'run', config, validate=lambda _: {'miou': 0.5})
+    run.train()
+    assert [row['miou'] for row in run.log] == [0.5, None, 0.5]
+    resumed = trainer(data, tmp_path / 'run', config)
+    resumed.log[-1]['seconds'], resumed.epoch = 1000, 2
+    resumed.train()
+    assert resumed.log[-1]['seconds'] >= 1000
