@@ -265,9 +265,12 @@ def _validation(pairs: Pairs, card: Card, device: str) -> Validate:
     from lw_refinenet_ros.inference.torch_engine import TorchEngine
 
     def validate(model: Network) -> dict[str, Any]:
-        engine = TorchEngine(model, card, device=device, precision='bf16', threads=0)
+        engine = TorchEngine(model, card, device=device, precision=precision, threads=0)
         scores = score(Segmenter(engine, card), list(zip(pairs.images, pairs.masks)))
         del scores['latency_ms']  # of this machine at this moment, not of the weights
         return scores
 
     return validate
+    from lw_refinenet_ros.inference.choice import has_bf16
+    precision = 'bf16' if has_bf16(device) else 'fp32'
+

@@ -15,7 +15,15 @@ from lw_refinenet_ros.inference.measured import Choice, read_measured
 from lw_refinenet_ros.model.network import Network
 from lw_refinenet_ros.model.weights import Card
 
-__all__ = ['LEAST_AGREEMENT', 'Here', 'accuracy_of_int8', 'choose', 'machine_here', 'make_engine']
+__all__ = [
+    'LEAST_AGREEMENT',
+    'Here',
+    'accuracy_of_int8',
+    'choose',
+    'has_bf16',
+    'machine_here',
+    'make_engine',
+]
 
 LEAST_AGREEMENT = 0.98  # of int8's labels with those of float32, for 'auto' to take int8
 MOST_MIOU_LOST = 0.005  # likewise, where that was measured
@@ -175,6 +183,11 @@ def machine_here(architecture: str = '') -> Here:
         native = native_precisions()
     x86 = platform.machine() in ('x86_64', 'AMD64')
     return Here(torch.cuda.is_available(), native, read_measured(architecture), x86)
+
+
+def has_bf16(device: str) -> bool:
+    """Return whether 'cpu' or 'cuda' computes bf16 natively; emulated, it is slower than fp32."""
+    return device == 'cuda' or 'bf16' in machine_here().openvino
 
 
 def _create(network: Network, card: Card, choice: Choice, threads: int) -> Engine:

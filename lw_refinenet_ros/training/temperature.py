@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lw_refinenet_ros.inference.choice import has_bf16
 from lw_refinenet_ros.inference.passes import normalise, resize
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.model.network import Network
@@ -28,12 +29,13 @@ def sample_logits(
 ) -> tuple[Tensor, Tensor]:
     """Return the upsampled logits (N, C) and true classes (N,) of random labelled pixels."""
     random = np.random.default_rng(0)
+    bf16 = has_bf16('cpu')
     mean, std = (torch.tensor(v) * 255 for v in (card.mean, card.std))
     logits, classes = [], []
     for index, (image, label) in enumerate(read_pair(*pair) for pair in zip(pairs.images, pairs.masks)):
         frames, (height, width) = torch.from_numpy(image)[None], label.shape
         x = normalise(frames, (height, width), 'rgb', mean, std, torch.float32)
-        with torch.autocast('cpu', torch.bfloat16):
+        with torch.autocast('cpu', torch.bfloat16, enabled=bf16):
             small = network(x)
         whole = resize(small.float(), (height, width))
         known = np.flatnonzero(label != UNLABELLED)

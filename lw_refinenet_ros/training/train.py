@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lw_refinenet_ros.inference.choice import has_bf16
 from lw_refinenet_ros.model.network import Network
 from lw_refinenet_ros.model.weights import Card, save_model
 from lw_refinenet_ros.training.config import TrainingConfig
@@ -71,7 +72,8 @@ class Trainer:
         self.card = card
         torch.manual_seed(config.seed)
         self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.device.type == 'cpu':
+        self.bf16 = has_bf16(device)
+        if self.bf16 and device == 'cpu':
             speed_up_depthwise(self.model)
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.mean = torch.tensor(card.mean, device=self.device).view(1, 3, 1, 1) * 255
@@ -216,7 +218,7 @@ class Trainer:
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         x = ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.model.at_network_size(x)
         return segmentation_loss(logits, labels, self.weights, self.config)
 
