@@ -11,7 +11,7 @@ from dataclasses import Field, fields, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from lw_refinenet_ros.cli.options import Progress, number, one_of, path
+from lw_refinenet_ros.cli.options import Progress, UsageError, number, one_of, path, source
 from lw_refinenet_ros.cli.outputs import TRAINING, WEIGHTS, Declared, Output
 from lw_refinenet_ros.inference.engine import DEVICES
 from lw_refinenet_ros.training.config import TrainingConfig
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.model.network import Network
     from lw_refinenet_ros.model.pretrained import Normalisation
     from lw_refinenet_ros.model.weights import Card
+    from lw_refinenet_ros.sources.source import SourceError
     from lw_refinenet_ros.training.dataset import Pairs
     from lw_refinenet_ros.training.train import Validate
 
@@ -61,6 +62,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights to take only the encoder from: ours, or a MobileNet-v2 with torchvision's names",
     )
     parser.add_argument(
+        '--unlabelled',
+        type=source,
+        default=[],
+        action='append',
+        metavar='SOURCE',
+        help='bag, video or folder of images without masks, for --teacher to label; repeatable',
+    )
+    parser.add_argument('--teacher', metavar='NAME|FILE', help='weights with the same classes')
+    parser.add_argument(
+        '--different',
+        type=number(float, 0, 1),
+        metavar='D',
+        help='use only --unlabelled frames unlike all before, as `label --different`',
+    )
+    parser.add_argument(
         '--device', type=one_of('device', DEVICES), default='auto', help='auto, cuda or cpu (default: auto)'
     )
     parser.add_argument(
@@ -81,7 +97,8 @@ def outputs(options: argparse.Namespace) -> Declared:
     """Declare the outputs and inputs."""
     files = {'best.safetensors': WEIGHTS, 'last.safetensors': WEIGHTS, **TRAINING}
     written = [Output('--output', options.output / name, kind) for name, kind in files.items()]
-    return written, [*options.data, options.val, options.classes, options.init, options.encoder]
+    weights = (options.init, options.encoder, options.teacher)
+    return written, [*options.data, options.val, options.classes, *weights, *options.unlabelled]
 
 
 def _type(option: Field[Any]) -> Callable[[str], Any]:
@@ -101,6 +118,8 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.training.traps import find_traps
 
     config = TrainingConfig(**{o.name: getattr(options, o.name) for o in fields(TrainingConfig)})
+    if bool(options.unlabelled) != bool(options.teacher):
+        raise UsageError('--unlabelled and --teacher go together: give both')
     device = _device(options.device)
     least = [config.least_height, config.least_width]
     dials: dict[str, Any] = {'least_size': least} if all(least) else {}
@@ -136,10 +155,18 @@ def run(options: argparse.Namespace) -> None:
             dials=dials,
         )
         validate = _validation(held_out, card, device) if held_out else None
-        trainer = Trainer(
-            model, card, pairs, config, options.output, device=device, validate=validate, report=_report
-        )
-        trainer.train()
+        unlabelled = _label(options, pairs.labels, config, device)
+        Trainer(
+            model,
+            card,
+            pairs,
+            config,
+            options.output,
+            unlabelled=unlabelled,
+            device=device,
+            validate=validate,
+            report=_report,
+        ).train()
         result = options.output / ('best.safetensors' if held_out else 'last.safetensors')
         if held_out and result.is_file():
             _calibrate(result, held_out)
@@ -227,6 +254,34 @@ def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
     return reduce(operator.add, sets), held_out
 
 
+def _label(
+    options: argparse.Namespace, labels: LabelSet, config: TrainingConfig, device: str
+) -> Pairs | None:
+    """Label the frames of --unlabelled; None without."""
+    from lw_refinenet_ros.training.pseudo_labels import draft_pseudo_labels
+
+    sets: list[Pairs] = []
+    problems: list[SourceError] = []
+    for each in options.unlabelled:
+        drafted = draft_pseudo_labels(
+            each,
+            options.teacher,
+            labels,
+            options.output,
+            confidence=config.pseudo_confidence,
+            device=device,
+            different=options.different,
+            on_error=problems.append,
+            progress=Progress(f'labelled of {each}').show,
+        )
+        counted = drafted.counts[: len(labels.names)].sum() / drafted.counts.sum()
+        _report(f'{each}: {len(drafted)} frames, of whose pixels {counted:.0%} reach the confidence')
+        sets.append(drafted)
+    if problems:
+        print(f'warning: {len(problems)} frames cannot be used: {problems[0]}', file=sys.stderr)
+    return reduce(operator.add, sets) if sets else None
+
+
 def _initialise(model: Network, labels: LabelSet, weights: str) -> None:
     """Copy the weights of a file, and print which classes it knows."""
     from lw_refinenet_ros.model.weights import load_model
@@ -261,8 +316,11 @@ def _initialise_encoder(model: Network, weights: str | None, pairs: Pairs) -> No
 def _validation(pairs: Pairs, card: Card, device: str) -> Validate:
     """Return the validation function, which uses the same resizing and metrics as `evaluate`."""
     from lw_refinenet_ros.cli.evaluate import score
+    from lw_refinenet_ros.inference.choice import has_bf16
     from lw_refinenet_ros.inference.segmenter import Segmenter
     from lw_refinenet_ros.inference.torch_engine import TorchEngine
+
+    precision = 'bf16' if has_bf16(device) else 'fp32'
 
     def validate(model: Network) -> dict[str, Any]:
         engine = TorchEngine(model, card, device=device, precision=precision, threads=0)
@@ -271,6 +329,3 @@ def _validation(pairs: Pairs, card: Card, device: str) -> Validate:
         return scores
 
     return validate
-    from lw_refinenet_ros.inference.choice import has_bf16
-    precision = 'bf16' if has_bf16(device) else 'fp32'
-

@@ -49,6 +49,15 @@ class TrainingConfig:
         1,
     )
     jitter: float = _option(0.3, 'strength of random brightness, contrast, saturation and hue; 0: none', 0, 1)
+    illumination: float = _option(
+        0.0,
+        'strength of random exposure, colour temperature, gamma, blur and noise, at 1 down to dusk; 0: none',
+        0,
+        1,
+    )
+    class_mix: float = _option(
+        0.0, 'fraction of crops onto which the rare classes of another crop are pasted', 0, 1
+    )
     encoder_rate: float = _option(3e-4, "AdamW's peak learning rate for the encoder")
     decoder_rate: float = _option(1e-3, "AdamW's peak learning rate for the decoder")
     weight_decay: float = _option(1e-2, 'weight decay of convolutions; norms and biases have none')
@@ -62,6 +71,10 @@ class TrainingConfig:
     hard_fraction: float = _option(
         1.0, 'fraction of the pixels of a batch that count, those of highest loss; 1: all', 0.001, 1
     )
+    pseudo_confidence: float = _option(
+        0.9, 'pixels of --unlabelled frames that --teacher labels with less confidence do not count', 0, 1
+    )
+    pseudo_weight: float = _option(1.0, 'weight of the loss on --unlabelled frames')
     ema_decay: float = _option(0.997, 'decay of the averaged weights, which are validated and saved', 0, 1)
     validate_every: int = _option(5, 'epochs between validations', 1)
     seed: int = _option(0, 'random seed')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of images and masks, and random training crops."""
+"""A folder of images and masks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.label_png import read_label_png
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
-from lw_refinenet_ros.model.network import enlarged
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, images_in
-from lw_refinenet_ros.training.config import TrainingConfig
 
 __all__ = ['DataError', 'LoadedPairs', 'Pairs', 'find_pairs', 'read_pair']
 
@@ -160,56 +158,3 @@ def read_pair(image: Path, mask: Path) -> tuple[Image, Image]:
     except ValueError as error:
         raise ValueError(f'{image}: {error}') from error
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), read_label_png(mask)
-
-
-def random_crop(
-    image: Image, label: Image, config: TrainingConfig, random: np.random.Generator
-) -> tuple[Image, Image]:
-    """Resize, crop, flip and recolour at random; deterministic for a given generator state.
-
-    Returns:
-        uint8 (crop_height, crop_width, 3) and uint8 (crop_height, crop_width), padded with `UNLABELLED`.
-
-    """
-    seen = enlarged((image.shape[0], image.shape[1]), (config.least_height, config.least_width))
-    scale = seen[0] / image.shape[0]
-    scale *= float(np.exp(random.uniform(np.log(config.min_scale), np.log(config.max_scale))))
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    image = np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
-    label = np.asarray(cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
-    bottom, right = (max(0, c - s) for c, s in zip((config.crop_height, config.crop_width), label.shape))
-    if bottom or right:
-        image = np.pad(image, ((0, bottom), (0, right), (0, 0)), constant_values=127)
-        label = np.pad(label, ((0, bottom), (0, right)), constant_values=UNLABELLED)
-    top = int(random.integers(label.shape[0] - config.crop_height + 1))
-    left = int(random.integers(label.shape[1] - config.crop_width + 1))
-    present = np.setdiff1d(np.unique(label), [UNLABELLED])
-    if random.random() < config.class_uniform and present.size:
-        rows, columns = np.nonzero(label == random.choice(present))
-        chosen = int(random.integers(rows.size))
-        top, left = (
-            int(np.clip(pixel[chosen] - random.integers(crop), 0, size - crop))
-            for pixel, crop, size in zip(
-                (rows, columns), (config.crop_height, config.crop_width), label.shape
-            )
-        )
-    window = (slice(top, top + config.crop_height), slice(left, left + config.crop_width))
-    image, label = image[window], label[window]
-    if random.random() < 0.5:
-        image, label = image[:, ::-1], label[:, ::-1]
-    return _recolour(np.ascontiguousarray(image), config.jitter, random), np.ascontiguousarray(label)
-
-
-def _recolour(image: Image, strength: float, random: np.random.Generator) -> Image:
-    """Change brightness, contrast and saturation by up to `strength`, hue by a tenth of it."""
-    contrast, brightness, saturation, hue = random.uniform(-strength, strength, 4)
-    if strength == 0:
-        return image
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    hsv[..., 0] = (hsv[..., 0].astype(np.int16) + round(float(hue) * 18)) % 180
-    hsv[..., 1] = cv2.convertScaleAbs(hsv[..., 1], alpha=1 + float(saturation))
-    image = np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.uint8)
-    offset = 128 * float(brightness) - 128 * float(contrast)
-    table = np.clip(np.arange(256) * (1 + float(contrast)) + offset, 0, 255).astype(np.uint8)
-    return np.asarray(cv2.LUT(image, table), np.uint8)

@@ -57,7 +57,7 @@ def segmentation_loss(
 
 
 def _mean_of_hardest(losses: Tensor, fraction: float) -> Tensor:
-    """Return the mean of the largest losses; 0 if there are none."""
+    """Return the mean of the largest losses (bootstrapping: Wu et al., arXiv 2016); 0 if there are none."""
     if not losses.numel():
         return losses.sum()
     return losses.topk(max(1, round(fraction * losses.numel()))).values.mean()

@@ -13,15 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lw_refinenet_ros.inference.choice import has_bf16
+from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.model.network import Network
 from lw_refinenet_ros.model.weights import Card, save_model
+from lw_refinenet_ros.training.batches import Batches
 from lw_refinenet_ros.training.config import TrainingConfig
-from lw_refinenet_ros.training.dataset import LoadedPairs, Pairs, random_crop
+from lw_refinenet_ros.training.dataset import Pairs
 from lw_refinenet_ros.training.depthwise import speed_up_depthwise
 from lw_refinenet_ros.training.losses import class_weights, segmentation_loss
 from lw_refinenet_ros.training.pace import Pace, shown_duration
@@ -46,6 +47,7 @@ class Trainer:
         pairs: the training data.
         config: the options.
         run: the folder of the run; an unfinished run in it is resumed.
+        unlabelled: images with pseudo-labels, for self-training; see `draft_pseudo_labels`.
         device: 'cpu' or 'cuda'.
         validate: returns `{'miou': ..., ...}` of the averaged network; None without validation data.
         report: called with each progress line.
@@ -63,11 +65,13 @@ class Trainer:
         config: TrainingConfig,
         run: Path,
         *,
+        unlabelled: Pairs | None = None,
         device: str = 'cpu',
         validate: Validate | None = None,
         report: Callable[[str], None] = print,
     ) -> None:
-        self.config, self.pairs, self.files = config, pairs, RunFolder(run)
+        self.config, self.files = config, RunFolder(run)
+        self.pairs, self.unlabelled = pairs, unlabelled.images if unlabelled else ()
         self.device, self.validate, self.report = torch.device(device), validate, report
         self.card = card
         torch.manual_seed(config.seed)
@@ -78,10 +82,10 @@ class Trainer:
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.mean = torch.tensor(card.mean, device=self.device).view(1, 3, 1, 1) * 255
         self.std = torch.tensor(card.std, device=self.device).view(1, 3, 1, 1) * 255
-        self.steps_per_epoch = math.ceil(len(pairs) / config.batch_size)
+        self.batches = Batches(pairs, config, unlabelled)
+        self.steps_per_epoch = self.batches.steps
         self.epoch = 0
         self.log: list[dict[str, Any]] = []
-        self.data = LoadedPairs(pairs)
         self.pace = Pace()
         self.optimizer = torch.optim.AdamW(self._groups())
         counts = pairs.counts[: card.num_classes]
@@ -144,46 +148,26 @@ class Trainer:
         }
         return shown_duration(self.pace.left_s(counts))
 
+    def _validates_after(self, epoch: int) -> bool:
+        """Return whether an epoch is validated; the first one too, which shows early what is amiss."""
+        chosen = epoch in (1, self.config.epochs) or epoch % self.config.validate_every == 0
+        return self.validate is not None and chosen
+
     def _groups(self) -> list[dict[str, Any]]:
         groups = []
         for part, rate in (('encoder', self.config.encoder_rate), ('decoder', self.config.decoder_rate)):
             parameters = list(getattr(self.model, part).parameters())
             for decayed in (True, False):
                 chosen = [p for p in parameters if (p.ndim > 1) == decayed]
-    def _validates_after(self, epoch: int) -> bool:
-        """Return whether an epoch is validated; the first one too, which shows early what is amiss."""
-        chosen = epoch in (1, self.config.epochs) or epoch % self.config.validate_every == 0
-        return self.validate is not None and chosen
-
                 decay = self.config.weight_decay if decayed else 0.0
                 groups.append({'params': chosen, 'lr': rate, 'rate': rate, 'weight_decay': decay})
         return groups
-
-    def _batches(self, pool: ThreadPoolExecutor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches of one epoch, uint8 (N, 3, h, w) and int64 (N, h, w), by the pool's threads."""
-        size = self.config.batch_size
-        order = np.random.default_rng((self.config.seed, self.epoch)).permutation(len(self.data))
-        # Batch norm needs full batches, so some images occur twice in an epoch.
-        order = np.resize(order, -(-len(order) // size) * size)
-
-        def crop(position: int) -> tuple[Tensor, Tensor]:
-            random = np.random.default_rng((self.config.seed, self.epoch, position))
-            image, label = self.data[order[position]]
-            image, label = random_crop(image, label, self.config, random)
-            return torch.from_numpy(image), torch.from_numpy(label)
-
-        futures = [pool.submit(crop, i) for i in range(min(2 * size, len(order)))]
-        for start in range(0, len(order), size):
-            images, labels = zip(*(future.result() for future in futures[:size]))
-            ahead = range(start + 2 * size, min(start + 3 * size, len(order)))
-            futures = futures[size:] + [pool.submit(crop, i) for i in ahead]
-            yield torch.stack(images).permute(0, 3, 1, 2), torch.stack(labels).long()
 
     def _train_epoch(self, pool: ThreadPoolExecutor) -> float:
         self.model.train()
         torch.manual_seed(self.config.seed + self.epoch)
         losses = []
-        batches = self._batches(pool)
+        batches = self.batches.of_epoch(self.epoch, pool)
         reported = time.monotonic()
         for index in range(self.steps_per_epoch):
             with self.pace.measure('step'):
@@ -220,7 +204,13 @@ class Trainer:
         x = ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.model.at_network_size(x)
-        return segmentation_loss(logits, labels, self.weights, self.config)
+        size = self.config.batch_size
+        loss = segmentation_loss(logits[:size], labels[:size], self.weights, self.config)
+        if len(labels) == size:
+            return loss
+        confident = (labels[size:] != UNLABELLED).float().mean()  # their loss is a mean over all pixels
+        pseudo = segmentation_loss(logits[size:], labels[size:], self.weights, self.config)
+        return loss + self.config.pseudo_weight * confident * pseudo
 
     @torch.no_grad()
     def _update_average(self, step: int) -> None:
@@ -274,6 +264,8 @@ class Trainer:
             **asdict(self.config),
             'classes': self.card.labels.to_dict()['classes'],
             'images': [path.name for path in self.pairs.images],
+            # their folder is named after source, teacher and options
+            'unlabelled': [f'{path.parts[-3]}/{path.name}' for path in self.unlabelled],
         }
 
     def _resume(self) -> None:
@@ -281,7 +273,8 @@ class Trainer:
         if state is None:
             return
         meta, stored = state
-        theirs = meta['made_of']
+        # what the state of an earlier version lacks had these values
+        theirs = {**asdict(TrainingConfig()), 'unlabelled': [], **meta['made_of']}
         if changed := [name for name, value in self._made_of().items() if theirs.get(name) != value]:
             raise ValueError(
                 f'{self.files.path} holds a run with other {", ".join(changed)}: choose another folder; '

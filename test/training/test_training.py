@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from lw_refinenet_ros.image.label_png import write_label_png
+from lw_refinenet_ros.inference.choice import has_bf16
 from lw_refinenet_ros.model.network import build_model
 from lw_refinenet_ros.model.pretrained import (
     PACKAGES,
@@ -26,8 +27,9 @@ from lw_refinenet_ros.model.pretrained import (
     restore_statistics,
 )
 from lw_refinenet_ros.model.weights import Card, load_model, read_card
+from lw_refinenet_ros.training.augmentation import random_crop
 from lw_refinenet_ros.training.config import TrainingConfig
-from lw_refinenet_ros.training.dataset import DataError, find_pairs, random_crop
+from lw_refinenet_ros.training.dataset import DataError, find_pairs
 from lw_refinenet_ros.training.depthwise import speed_up_depthwise
 from lw_refinenet_ros.training.losses import soft_jaccard
 from lw_refinenet_ros.training.train import Trainer
@@ -96,6 +98,14 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(data, tmp_path):
     )
     for name, tensor in one.items():
         assert torch.equal(tensor, two[name]), name
+
+
+def test_bf16_is_used_only_where_it_is_native(data, tmp_path):
+    run = trainer(data, tmp_path / 'run', replace(CONFIG, epochs=1))
+    types = set()
+    run.model.decoder.classifier.register_forward_hook(lambda _, __, logits: types.add(logits.dtype))
+    run.train()
+    assert types == {torch.bfloat16 if has_bf16('cpu') else torch.float32}
 
 
 def test_the_loss_falls_and_the_log_says_so(data, tmp_path):

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames without masks join the training with the labels of a teacher that is confident."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.cli.main import main
+from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
+from lw_refinenet_ros.model.weights import read_card
+from lw_refinenet_ros.training.batches import Batches
+from lw_refinenet_ros.training.config import TrainingConfig
+from lw_refinenet_ros.training.dataset import find_pairs
+from lw_refinenet_ros.training.label_folder import LabelFolder
+from lw_refinenet_ros.training.pseudo_labels import draft_pseudo_labels
+from test.support.recordings import pictures, record, stamps
+
+TINY = ('--batch-size=2', '--crop-height=32', '--crop-width=64', '--epochs=1', '--warmup-epochs=0')
+CONFIDENCE = 0.5
+
+
+@pytest.fixture
+def data(tmp_path: Path, street: np.ndarray, tiny_weights: Path) -> Path:
+    """One picture with a mask, of the classes of the tiny weights."""
+    folder = LabelFolder(tmp_path / 'data', read_card(tiny_weights).labels)
+    cv2.imwrite(str(folder.path / 'images/0.png'), street)
+    write_label_png(folder.mask('0'), np.arange(96 * 128).reshape(96, 128).astype(np.uint8) % 3)
+    return folder.path
+
+
+@pytest.fixture
+def bag(tmp_path: Path, street: np.ndarray) -> Path:
+    return record(tmp_path / 'drive', {'/camera': ('rgb8', list(zip(stamps(5), pictures(street, 5))))})
+
+
+def test_pixels_below_the_confidence_do_not_count(bag, data, tmp_path, tiny_weights, street):
+    labels = read_card(tiny_weights).labels
+    drafted = draft_pseudo_labels(
+        str(bag), str(tiny_weights), labels, tmp_path / 'run', confidence=CONFIDENCE
+    )
+    assert [int(path.stem) for path in drafted.images] == stamps(5)
+    segmenter = Segmenter.load(tiny_weights)
+    result = segmenter.segment(pictures(street, 5)[2], confidence=True)
+    mask = read_label_png(drafted.masks[2])
+    sure = result.confidence >= CONFIDENCE * 255
+    assert 0 < sure.mean() < 1
+    np.testing.assert_array_equal(mask, np.where(sure, result.label, 255))
+
+
+def test_each_batch_has_as_many_frames_without_masks(bag, data, tmp_path, tiny_weights):
+    labels = read_card(tiny_weights).labels
+    drafted = draft_pseudo_labels(
+        str(bag), str(tiny_weights), labels, tmp_path / 'run', confidence=CONFIDENCE
+    )
+    config = TrainingConfig(batch_size=2, crop_height=32, crop_width=64, min_scale=1, max_scale=1)
+    batches = Batches(find_pairs(data), config, drafted)
+    with ThreadPoolExecutor(1) as pool:
+        ((images, masks),) = batches.of_epoch(0, pool)
+        ((again, _),) = batches.of_epoch(0, pool)
+    assert images.shape == (4, 3, 32, 64)
+    assert not (masks[:2] == 255).any()
+    assert (masks[2:] == 255).any()
+    assert images.equal(again)
+
+
+def test_the_command_trains_with_frames_of_a_bag_and_resumes(bag, data, tmp_path, tiny_weights, capsys):
+    run = tmp_path / 'run'
+    command = ['train', '--data', str(data), '--init', str(tiny_weights), '--output', str(run), *TINY]
+    command += ['--unlabelled', str(bag), '--teacher', str(tiny_weights), f'--pseudo-confidence={CONFIDENCE}']
+    assert main(command) == 0
+    assert f'{bag}: 5 frames, of whose pixels ' in capsys.readouterr().out
+    (folder,) = run.glob('unlabelled_*')
+    made = {path: path.stat().st_mtime_ns for path in folder.rglob('*.png')}
+    assert main(command) == 0
+    assert 'is finished after epoch 1' in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob('*.png')} == made
+    assert main([*command, '--different=0.9']) == 1
+    assert 'holds a run with other unlabelled' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('changes', 'status', 'words'),
+    [
+        (['--teacher', 'camvid', '--unlabelled', 'BAG'], 1, 'camvid has the classes sky, building, '),
+        (['--unlabelled', 'BAG'], 2, '--unlabelled and --teacher go together'),
+        (['--teacher', 'TINY', '--unlabelled', 'camera:0'], 1, 'camera:0 has no end: record it first'),
+        (
+            ['--teacher', 'TINY', '--unlabelled', 'BAG', '--pseudo-confidence=1'],
+            1,
+            'nothing to learn; is the confidence of 1.0 too high?',
+        ),
+    ],
+)
+def test_what_cannot_teach_is_refused(changes, status, words, bag, data, tmp_path, tiny_weights, capsys):
+    given = [{'BAG': str(bag), 'TINY': str(tiny_weights)}.get(each, each) for each in changes]
+    command = ['train', '--data', str(data), '--init', str(tiny_weights), '--output', str(tmp_path / 'run')]
+    assert main([*command, *TINY, *given]) == status
+    assert words in capsys.readouterr().err
