@@ -56,8 +56,8 @@ class Pinhole:
             )
 
 
-def metres(frame: Frame) -> npt.NDArray[np.float32]:
-    """Convert a depth image to float32 (H, W) in metres; NaN where it has no depth.
+def metres(frame: Frame, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
+    """Convert a depth image to float32 (H, W) in metres, in `out` if given; NaN where it has no depth.
 
     16UC1 and mono16 are millimetres, 0 is no depth; 32FC1 is metres, what is not positive and finite is none.
 
@@ -81,8 +81,8 @@ def metres(frame: Frame) -> npt.NDArray[np.float32]:
     raw = np.ndarray(
         (frame.height, frame.width), dtype, frame.data.data, strides=(frame.step, dtype.itemsize)
     )
-    depth: npt.NDArray[np.float32] = np.divide(raw, np.float32(units), dtype=np.float32)
-    np.putmask(depth, raw == 0 if dtype.kind == 'u' else ~((depth > 0) & (depth < np.inf)), np.nan)
+    depth: npt.NDArray[np.float32] = np.divide(raw, np.float32(units), out=out, dtype=np.float32)
+    depth[raw == 0 if dtype.kind == 'u' else ~((depth > 0) & (depth < np.inf))] = np.nan
     return depth
 
 
@@ -90,7 +90,8 @@ def project(depth: npt.NDArray[np.float32], camera: Pinhole, xyz: npt.NDArray[np
     """Write x, y and z of every pixel's point.
 
     Args:
-        depth: float32 (H, W), metres along the optical axis, NaN where unknown: then all three are NaN.
+        depth: float32 (H, W), metres along the optical axis, NaN where unknown: then all three are NaN. It is
+            not copied if it is the last plane of `xyz`.
         camera: that saw them.
         xyz: float32 (3, H, W).
 
@@ -107,7 +108,8 @@ def project(depth: npt.NDArray[np.float32], camera: Pinhole, xyz: npt.NDArray[np
     down = ((np.arange(height) - camera.cy) / camera.fy).astype(np.float32)
     np.multiply(depth, across, out=xyz[0])
     np.multiply(depth, down[:, None], out=xyz[1])
-    xyz[2] = depth
+    if not np.may_share_memory(depth, xyz[2]):
+        xyz[2] = depth
 
 
 def pack_color(image: npt.NDArray[np.uint8], order: Order) -> npt.NDArray[np.uint32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -73,33 +74,39 @@ def locate(
 
     """
     height, width = camera.height, camera.width
-    stride = width + 2
-    intrinsics = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
-    matrix, shift = ((intrinsics @ part).astype(np.float32) for part in (pose.rotation, pose.position))
-    projected = matrix @ xyz.reshape(3, -1)
-    projected += shift[:, None]
-    near = np.maximum(projected[2], 0)
+    intrinsics = np.array([[camera.fx, 0, camera.cx + 1], [0, camera.fy, camera.cy + 1], [0, 0, 1]])  # border
+    matrix, shift = intrinsics @ pose.rotation, intrinsics @ pose.position
+    x, y, z = xyz.reshape(3, 1, -1)
+
+    def project(axis: int) -> Any:
+        from_x, from_y, from_z = matrix[axis]
+        projected = cv2.addWeighted(x, from_x, y, from_y, shift[axis])
+        return cv2.scaleAdd(z, from_z, projected, projected)
+
+    near = project(2)
+    cv2.threshold(near, 0, 0, cv2.THRESH_TOZERO, near)
     np.reciprocal(near, out=near)  # inf behind the camera
-    for pixel, side in zip(projected, (width, height)):
-        pixel *= near
-        pixel += np.float32(1.5)  # the border, and half a pixel to round
-        # Floats are ordered as their bits are, NaN and below 0 come last: all that lie beside the image.
-        bits = pixel.view(np.uint32)
-        np.minimum(bits, np.float32(side + 1).view(np.uint32), out=bits)
-    column, row = projected[:2].astype(np.int32)
-    row *= stride
-    row += column
+
+    def pixel(axis: int, side: int) -> Any:
+        # Rounded to 16 bits; NaN becomes 0, and so does infinity, or the largest
+        pixels = cv2.multiply(project(axis), near, dtype=cv2.CV_16U)
+        return cv2.threshold(pixels, side + 1, 0, cv2.THRESH_TRUNC, pixels)[1][0]
+
+    row = pixel(1, height).astype(np.int32)
+    row *= width + 2
+    row += pixel(0, width)
     index: npt.NDArray[np.intp] = row.astype(np.intp)
 
     reach = _parallax(camera, pose, baseline)
     if reach:
-        nearest = np.zeros((height + 2, stride), np.float32)
-        np.maximum.at(nearest.reshape(-1), index, near)
+        nearest = np.zeros((height + 2, width + 2), np.float32)
+        np.maximum.at(nearest.reshape(-1), index, near[0])
         nearest[[0, -1]] = nearest[:, [0, -1]] = 0
         window = _spacing(nearest)
-        around = cv2.dilate(nearest, np.ones((2 * window + 1, 2 * window + 1), np.uint8)).reshape(-1)
+        square = np.ones((2 * window + 1, 2 * window + 1), np.uint8)
+        around = cv2.dilate(nearest, square, borderType=cv2.BORDER_REPLICATE).reshape(-1)
         np.subtract(around, STEEPEST * (window + 1) / reach, out=around)
-        index[around.take(index) > near] = 0
+        index[around.take(index, mode='clip') > near[0]] = 0  # clipping skips a check
     return index.reshape(xyz.shape[1:])
 
 
@@ -114,9 +121,9 @@ def look_up(
         outside: value of points that the image does not show.
 
     """
-    padded = np.full((image.shape[0] + 2, image.shape[1] + 2), outside, np.uint32)
-    padded[1:-1, 1:-1] = image
-    return padded.reshape(-1).take(index)
+    padded = cv2.copyMakeBorder(image.view(np.int32), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=outside)
+    found: npt.NDArray[np.uint32] = padded.view(np.uint32).reshape(-1).take(index, mode='clip')
+    return found
 
 
 def _parallax(camera: Pinhole, pose: Pose, baseline: float) -> float:

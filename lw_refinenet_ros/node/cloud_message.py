@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Point clouds as messages: written by sensor_msgs_py where it is installed, and read in place."""
+"""Point clouds as messages, written by sensor_msgs_py where it is installed."""
 
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from rclpy.publisher import Publisher
     from std_msgs.msg import Header
 
-__all__ = ['CloudWriter', 'Points', 'copy_xyz']
+__all__ = ['CloudWriter', 'Points']
 
 Points = npt.NDArray[np.void]  # of POINT
-TYPES = {PointField.FLOAT32: 'f4', PointField.FLOAT64: 'f8', PointField.UINT16: 'u2'}
-CODES = {np.dtype('<' + code): kind for kind, code in TYPES.items()}
+CODES = {np.dtype('<f4'): PointField.FLOAT32, np.dtype('<u2'): PointField.UINT16}
 FIELDS = [
     PointField(name=name, offset=field[1], datatype=CODES[field[0]], count=1)
     for name, field in (POINT.fields or {}).items()
@@ -69,33 +68,3 @@ class CloudWriter:
         cloud.height, cloud.width, cloud.row_step = height, width, width * POINT.itemsize
         cloud.is_dense = False
         return cloud
-
-
-def copy_xyz(cloud: PointCloud2, xyz: npt.NDArray[np.float32]) -> None:
-    """Copy the coordinates of a cloud's points; what is not finite becomes NaN.
-
-    Args:
-        cloud: with fields x, y and z, 32 or 64 bits wide, in any frame.
-        xyz: float32 (3, height, width), to be written.
-
-    Raises:
-        ValueError: it has other fields, or fewer bytes than its steps need.
-
-    """
-    height, width = cloud.height, cloud.width
-    order = '>' if cloud.is_bigendian else '<'
-    fields = {f.name: (order + TYPES.get(f.datatype, 'u2'), f.offset) for f in cloud.fields}
-    step, row_step = cloud.point_step, cloud.row_step or cloud.point_step * width
-    for axis, plane in zip('xyz', xyz):
-        dtype, offset = fields.get(axis, ('u2', 0))
-        if np.dtype(dtype).kind != 'f':
-            raise ValueError(
-                f'the cloud has fields {", ".join(fields)}: x, y and z of 32 or 64 bits are needed'
-            )
-        if offset + (height - 1) * row_step + (width - 1) * step + np.dtype(dtype).itemsize > len(cloud.data):
-            raise ValueError(
-                f'the cloud has {len(cloud.data)} bytes of data, its steps need more: send whole rows'
-            )
-        source: Any = np.ndarray((height, width), dtype, cloud.data, offset, (row_step, step))
-        plane[...] = source
-    xyz[:, ~np.isfinite(xyz.sum(0))] = np.nan

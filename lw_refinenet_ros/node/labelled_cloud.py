@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import CameraInfo, PointCloud2
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
+from lw_refinenet_ros.image.cloud import copy_xyz, parse_cloud
 from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.image.point_cloud import Pinhole, metres, pack_class, pack_color, project, write_points
 from lw_refinenet_ros.image.visibility import locate, look_up
 from lw_refinenet_ros.labels import UNLABELLED
-from lw_refinenet_ros.node.cloud_message import copy_xyz
 from lw_refinenet_ros.node.outputs import header_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ['CloudOutputs', 'Geometry', 'pinhole']
 
 LABEL_BYTE, CONFIDENCE_BYTE = 0, 2  # of what `pack_class` returns
-XYZ_BYTES = 12  # the least of a point
 UNKNOWN_VIEWPOINT_M = 0.1  # a cloud in the camera's frame may have been seen from elsewhere
 
 
@@ -58,25 +57,20 @@ class Geometry(NamedTuple):
 
         """
         frame = parse_image(cdr)
-
         size = (frame.height, frame.width)
-        return cls(header_of(frame), size, camera, lambda xyz: project(metres(frame), camera, xyz))
+        return cls(header_of(frame), size, camera, lambda xyz: project(metres(frame, xyz[2]), camera, xyz))
 
     @classmethod
     def of_cloud(cls, cdr: bytes | memoryview) -> Geometry:
-        """Read a serialized cloud.
+        """View a serialized cloud.
 
         Raises:
-            ValueError: it has no points, or less data than so many need.
+            ValueError: it has no points, no coordinates, or less data than so many need.
 
         """
-        cloud = deserialize_message(bytes(cdr), PointCloud2)
-        if not 0 < cloud.height * cloud.width * XYZ_BYTES <= len(cloud.data):  # before memory is taken
-            raise ValueError(
-                f'the cloud is {cloud.width}x{cloud.height} points in {len(cloud.data)} bytes of data: '
-                'x, y and z of each are needed'
-            )
-        return cls(cloud.header, (cloud.height, cloud.width), None, lambda xyz: copy_xyz(cloud, xyz))
+        cloud = parse_cloud(cdr)
+        _, height, width = cloud.xyz.shape
+        return cls(header_of(cloud), (height, width), None, lambda xyz: copy_xyz(cloud, xyz))
 
 
 class CloudOutputs:

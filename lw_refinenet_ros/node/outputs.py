@@ -11,6 +11,7 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from lw_refinenet_ros.image.cloud import Cloud
 from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.inference.engine import Pixels
 
@@ -20,8 +21,8 @@ CHANNELS = {'mono8': 1, 'rgb8': 3}
 JPEG_QUALITY = 90
 
 
-def header_of(frame: Frame) -> Header:
-    """Return a frame's header, unchanged."""
+def header_of(frame: Frame | Cloud) -> Header:
+    """Return the header of a frame or cloud, unchanged."""
     header = Header(frame_id=frame.frame_id)
     header.stamp.sec, header.stamp.nanosec = divmod(frame.stamp_ns, 1_000_000_000)
     return header

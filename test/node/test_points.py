@@ -13,6 +13,7 @@ from array import array
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
+from lw_refinenet_ros.image.cloud import copy_xyz, parse_cloud
 from lw_refinenet_ros.image.point_cloud import POINT, Pinhole, project
 from lw_refinenet_ros.node.cloud_message import FIELDS, CloudWriter
 from lw_refinenet_ros.node.labelled_cloud import Geometry
@@ -307,6 +308,52 @@ def test_a_cloud_of_more_points_than_it_has_data_for_is_refused_before_memory_is
     cloud = PointCloud2(height=height, width=width, point_step=12, row_step=0, data=bytes(48))
     with pytest.raises(ValueError, match=f'the cloud is {width}x{height} points in 48 bytes of data'):
         Geometry.of_cloud(serialize_message(cloud))
+
+
+def cloud_of(places, **fields):
+    """A serialized cloud of a structured array (H, W)."""
+    kinds = {'f4': PointField.FLOAT32, 'f8': PointField.FLOAT64}
+    named = [
+        PointField(name=name, offset=offset, datatype=kinds[dtype.str[1:]], count=1)
+        for name, (dtype, offset) in places.dtype.fields.items()
+    ]
+    height, width = places.shape
+    return serialize_message(
+        PointCloud2(
+            height=height,
+            width=width,
+            fields=named,
+            is_bigendian=places.dtype[0].byteorder == '>',
+            point_step=places.itemsize,
+            row_step=places.strides[0],
+            data=array('B', places.tobytes()),
+            **fields,
+        )
+    )
+
+
+@pytest.mark.parametrize('kind', ['<f4', '<f8', '>f4'])
+def test_a_cloud_is_read_where_it_lies_and_a_damaged_one_refused_wherever_it_ends(kind):
+    places = np.zeros((3, 5), [(axis, kind) for axis in 'zyx'])
+    for factor, axis in enumerate('xyz', 1):
+        places[axis] = np.arange(15).reshape(3, 5) * factor
+    places['y'][1, 2] = np.inf
+    cdr = cloud_of(places)
+    cloud, xyz = parse_cloud(cdr), np.empty((3, 3, 5), np.float32)
+    assert np.shares_memory(cloud.xyz, np.frombuffer(cdr, np.uint8))
+    copy_xyz(cloud, xyz)
+    expected = np.stack([places[axis] for axis in 'xyz']).astype(np.float32)
+    expected[:, 1, 2] = np.nan
+    np.testing.assert_array_equal(xyz, expected)
+    for end in range(len(cdr) - 4):  # the last four are is_dense and what fills up
+        with pytest.raises(ValueError, match=r'needs|encapsulation'):
+            parse_cloud(cdr[:end])
+    with pytest.raises(ValueError, match='the cloud has 65 fields, more than 64'):
+        parse_cloud(serialize_message(PointCloud2(height=1, width=1, fields=[PointField()] * 65)))
+    with pytest.raises(
+        ValueError, match='the cloud has fields x, y, w: x, y and z of 32 or 64 bits are needed'
+    ):
+        parse_cloud(cloud_of(places.astype([(axis, kind) for axis in 'xyw'])))
 
 
 def test_a_pose_that_is_none_is_refused(node):
