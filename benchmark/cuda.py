@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CUDA path against the published pipeline, eager PyTorch and the roofline of the GPU.
 
-On a machine with a GPU, run these to measure, and to check kernels and engine; each takes ten minutes.
+On a machine with a GPU, run these to measure, and to check kernels and engine; each takes ten minutes. Every
+way to run a network is timed on one frame of 640x480; the best ones are in all cases.
 
     PYTHONUNBUFFERED=1 python3 -m benchmark cuda
     python3 -m pytest test/inference/test_fused.py test/inference/test_cuda.py
@@ -11,14 +12,17 @@ read and write without any cache, relative to what a matrix product and a copy r
 """
 
 import sys
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 
 import cv2
 import numpy as np
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -37,9 +41,37 @@ from lw_refinenet_ros.model.rewrite import rewrite_for_inference
 from lw_refinenet_ros.model.weights import Card
 
 ARCHITECTURES = ('lw_refinenet_mobilenet_v2', 'lw_refinenet_resnet50')
-CLASSES, SIZE, ROUNDS = 21, (480, 640), 200
+CLASSES, DEVICE = 21, 'cuda'
 UPSTREAM, OURS = 'published pipeline', 'ours, fp16, graph'
+EAGER = 'eager, fp16 weights, channels last, rewritten'
 Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What comes in at once, and what is asked for."""
+
+    size: tuple[int, int] = (480, 640)
+    batch: int = 1
+    confidence: bool = False
+
+    def __str__(self) -> str:
+        height, width = self.size
+        return f'{self.batch} of {width}x{height}{", confidence" if self.confidence else ""}'
+
+    @property
+    def rounds(self) -> int:
+        """How often each way is timed: less often where frames are large, since the time is short."""
+        return max(40, 200 * 480 * 640 // (self.batch * self.size[0] * self.size[1]))
+
+
+FIRST = Case()
+CASES = [
+    Case(size, batch, confidence)
+    for size in (FIRST.size, (1080, 1920))
+    for batch in (1, 4)
+    for confidence in (False, True)
+]
 
 
 def main() -> None:
@@ -51,53 +83,64 @@ def main() -> None:
     torch.backends.cuda.matmul.allow_tf32 = True
     flops, bandwidth = peaks()
     rows, notes = [], [conditions(flops, bandwidth)]
-    for architecture in ARCHITECTURES:
-        times, failures = measure(architecture)
+    for architecture, case in product(ARCHITECTURES, CASES):
+        times, memory, failures = measure(architecture, case)
+        notes += failures
+        if not times:
+            continue
         p50 = {name: float(np.median(values)) for name, values in times.items()}
         rows += [
             {
                 'network': architecture,
+                'frames': str(case),
                 'what': name,
                 'p50 (ms)': round(p50[name], 3),
                 'p99 (ms)': round(float(np.percentile(values, 99)), 3),
                 'times faster': p50.get(UPSTREAM, float('nan')) / p50[name],
+                'memory (MB)': memory[name],
             }
             for name, values in times.items()
         ]
-        notes += failures
         eager = [name for name in times if 'eager' in name]
         if eager and {UPSTREAM, OURS} <= times.keys():
             best = min(eager, key=p50.__getitem__)
             tail = np.percentile(times[OURS], 99) / p50[OURS]
-            bound, multiply_adds, moved = roofline(architecture, flops, bandwidth)
+            bound, multiply_adds, moved = roofline(architecture, case, flops, bandwidth)
             share = 100 * bound * 1e3 / p50[OURS]
             notes.append(
-                f'{architecture}: {p50[UPSTREAM] / p50[OURS]:.1f} times the published pipeline, '
+                f'{architecture}, {case}: {p50[UPSTREAM] / p50[OURS]:.1f} times the published pipeline, '
                 f'{p50[best] / p50[OURS]:.1f} times the best eager one ({best}), p99/p50 {tail:.2f}. '
                 f'Roofline: {multiply_adds / 1e9:.1f} G multiply-adds and {moved / 1e6:.0f} MB take at least '
                 f'{bound * 1e3:.3f} ms, {share:.0f} % of what a frame takes with its copies.'
             )
-        if rows:  # what is measured is kept, whatever happens to the next network
-            store('cuda', 'From image to label on CUDA', rows, notes, ('torch',))
+        store('cuda', 'From image to label on CUDA', rows, notes, ('torch',))  # whatever happens to the next
 
 
 def conditions(flops: float, bandwidth: float) -> str:
     return (
         f'{torch.cuda.get_device_name()}: an fp16 matrix product reaches {flops / 1e12:.0f} TFLOP/s, a copy '
-        f'{bandwidth / 1e9:.0f} GB/s, read and written. Networks are untrained, {CLASSES} classes, '
-        f'{SIZE[1]}x{SIZE[0]}; {ROUNDS} interleaved rounds from an image to a label in host memory (the '
-        'published pipeline: also an overlay).'
+        f'{bandwidth / 1e9:.0f} GB/s, read and written. Networks are untrained, {CLASSES} classes; '
+        f'{FIRST.rounds} interleaved rounds (fewer of large frames, {min(c.rounds for c in CASES)} at least) '
+        'from images to labels in host memory; the published pipeline takes one image after the other, and '
+        'has no confidence but an overlay. Memory is what a way reserves on the device.'
     )
 
 
-def measure(architecture: str) -> tuple[dict[str, list[float]], list[str]]:
-    """Time every way to run a network, in milliseconds; say of those that fail why."""
+def measure(architecture: str, case: Case) -> tuple[dict[str, list[float]], dict[str, float], list[str]]:
+    """Time the ways to run a network.
+
+    Returns:
+        milliseconds of every round, and megabytes on the device, by way; and notes: the stages of ours, and
+        why a way failed.
+
+    """
     network = build_model(architecture, CLASSES).eval()
     colors = tuple((10 * i, 5 * i, 255 - 10 * i) for i in range(CLASSES))
     labels = LabelSet('numbers', tuple(map(str, range(CLASSES))), colors)
     card = Card(architecture, 256, labels, network.encoder.mean, network.encoder.std)
     noise = np.random.default_rng(0).integers(0, 255, (9, 12, 3), np.uint8)
-    image = cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(noise, case.size[::-1], interpolation=cv2.INTER_CUBIC)
+    images = [image] * case.batch
 
     def copied() -> nn.Module:
         copy = build_model(architecture, CLASSES).eval()
@@ -105,81 +148,117 @@ def measure(architecture: str) -> tuple[dict[str, list[float]], list[str]]:
         return copy
 
     def upstream() -> Call:
-        return partial(UpstreamOnCuda(copied().cuda(), card), image)
+        pipeline = UpstreamOnCuda(copied().to(DEVICE), card)
+        return lambda: [pipeline(image) for image in images]
 
     def eager(precision: str) -> Call:
-        engine = TorchEngine(network, card, device='cuda', precision=precision, threads=0)
-        return partial(Segmenter(engine, card).segment, image)
+        return segment(TorchEngine(network, card, device=DEVICE, precision=precision, threads=0))
+
+    def segment(engine: TorchEngine | CudaEngine) -> Call:
+        return partial(Segmenter(engine, card).segment_batch, images, confidence=case.confidence)
 
     def half(*, rewritten: bool) -> Call:
-        return partial(EagerHalf(rewrite_for_inference(network) if rewritten else copied(), card), image)
+        module = rewrite_for_inference(network) if rewritten else copied()
+        return partial(EagerHalf(module, card, case), images)
 
-    def ours(*, overlay: str = '', page_locked: bool = False, **options) -> Call:
-        segmenter = Segmenter(CudaEngine(network, card, **options), card)
-        segmenter.segment(image)
-        print(f'{architecture}: {segmenter.engine.description}')
-        if page_locked:
-            pixels = pinned_memory.page_locked(*image.shape).numpy()
-            np.copyto(pixels, image)
-            return partial(segmenter.segment, pixels)
-        if not overlay:
-            return partial(segmenter.segment, image)
+    def ours(**options) -> Call:
+        engine = CudaEngine(network, card, **options)
+        call = segment(engine)
+        call()
+        print(f'{architecture}, {case}: {engine.description}')
+        return call
+
+    def page_locked() -> Call:
+        pixels = pinned_memory.page_locked(*image.shape).numpy()
+        np.copyto(pixels, image)
+        return partial(Segmenter(CudaEngine(network, card), card).segment, pixels)
+
+    def overlaid(painter: str) -> Call:
+        segmenter = Segmenter(CudaEngine(network, card), card)
         out = np.empty_like(image)
         segmenter.segment(image).overlay(out=out)
         in_recorder(lambda: None)  # by when the device can paint
 
         def painted() -> None:
             result = segmenter.segment(image)
-            (replace(result, painting=None) if overlay == 'CPU' else result).overlay(out=out)
+            (replace(result, painting=None) if painter == 'CPU' else result).overlay(out=out)
 
         return painted
 
-    ways = {
-        UPSTREAM: upstream,
-        **{f'eager, autocast {p}, channels last': partial(eager, p) for p in ('fp32', 'fp16', 'bf16')},
-        'eager, fp16 weights, channels last': partial(half, rewritten=False),
-        'eager, fp16 weights, channels last, rewritten': partial(half, rewritten=True),
-        OURS: ours,
-        'ours, bf16, graph': partial(ours, precision='bf16'),
-        'ours, fp32, graph': partial(ours, precision='fp32'),
-        'ours, fp16, graph, PyTorch kernels': partial(ours, triton=False),
-        'ours, fp16, graph, frames in mapped memory': partial(ours, mapped=True),
-        'ours, fp16, graph, from page-locked memory': partial(ours, page_locked=True),
-        'ours, fp16, graph, and an overlay': partial(ours, overlay='device'),
-        'ours, fp16, graph, and an overlay by the CPU': partial(ours, overlay='CPU'),
-    }
+    ways = {UPSTREAM: upstream, EAGER: partial(half, rewritten=True), OURS: ours}
+    if case == FIRST:
+        ways |= {
+            **{f'eager, autocast {p}, channels last': partial(eager, p) for p in ('fp32', 'fp16', 'bf16')},
+            'eager, fp16 weights, channels last': partial(half, rewritten=False),
+            'ours, bf16, graph': partial(ours, precision='bf16'),
+            'ours, fp32, graph': partial(ours, precision='fp32'),
+            'ours, fp16, graph, PyTorch kernels': partial(ours, triton=False),
+            'ours, fp16, graph, frames in mapped memory': partial(ours, mapped=True),
+            'ours, fp16, graph, from page-locked memory': page_locked,
+            'ours, fp16, graph, and an overlay': partial(overlaid, 'device'),
+            'ours, fp16, graph, and an overlay by the CPU': partial(overlaid, 'CPU'),
+        }
     calls: dict[str, Call] = {}
-    failures = []
+    memory: dict[str, float] = {}
+    notes = []
     for name, make in ways.items():
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_reserved()
         try:
             call = make()
             call()
             calls[name] = call
         except Exception as error:  # this way only: the others are measured
-            failures.append(f'{architecture}, {name}: {type(error).__name__}: {error}')
-    return time_interleaved(calls, ROUNDS), failures
+            notes.append(f'{architecture}, {case}, {name}: {type(error).__name__}: {error}')
+        torch.cuda.empty_cache()
+        memory[name] = (torch.cuda.memory_reserved() - before) / 1e6
+    times = time_interleaved(calls, case.rounds)
+    if OURS in calls:
+        try:
+            spent = stages(calls[OURS])
+        except Exception as error:  # the times are measured
+            spent = f'no profile: {type(error).__name__}: {error}'
+        notes.append(f'{architecture}, {case}, {OURS}: {spent}')
+    return times, memory, notes
+
+
+def stages(call: Call, rounds: int = 10) -> str:
+    """Say what the device spends on each stage of a call, the copies over the bus included."""
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        for _ in range(rounds):
+            call()
+    spent = Counter()
+    for event in profiled.key_averages():
+        known = (stage for stage in ('Memcpy', 'normalise', 'label_pixels') if stage in event.key)
+        spent[next(known, 'network')] += event.self_device_time_total / 1e3 / rounds
+    return ', '.join(f'{stage} {milliseconds:.3f} ms' for stage, milliseconds in spent.most_common())
 
 
 class UpstreamOnCuda(UpstreamPipeline):
     """The published pipeline with its network on the device; the scores return at the network's stride."""
 
     def __init__(self, network, card):
-        super().__init__(lambda x: network(x.cuda()).cpu(), card)
+        super().__init__(lambda x: network(x.to(DEVICE)).cpu(), card)
 
 
 class EagerHalf:
     """The obvious eager version: half precision, channels last, everything on the device."""
 
-    def __init__(self, module, card):
-        self._network = module.to('cuda', torch.float16, memory_format=torch.channels_last)
-        self._mean, self._std = (torch.tensor(v, device='cuda') * 255 for v in (card.mean, card.std))
+    def __init__(self, module, card, case):
+        self._network = module.to(DEVICE, torch.float16, memory_format=torch.channels_last)
+        self._mean, self._std = (torch.tensor(v, device=DEVICE) * 255 for v in (card.mean, card.std))
+        self._case = case
 
     @torch.inference_mode()
-    def __call__(self, image):
-        frames = torch.from_numpy(image)[None].cuda()
-        x = passes.normalise(frames, SIZE, 'rgb', self._mean, self._std, torch.float16)
-        logits = torch.nn.functional.interpolate(self._network(x), size=SIZE, mode='bilinear')
-        return logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
+    def __call__(self, images):
+        size = self._case.size
+        frames = torch.from_numpy(np.stack(images)).to(DEVICE)
+        x = passes.normalise(frames, size, 'rgb', self._mean, self._std, torch.float16)
+        logits = torch.nn.functional.interpolate(self._network(x), size=size, mode='bilinear')
+        if not self._case.confidence:
+            return logits.argmax(1).to(torch.uint8).cpu().numpy()
+        confidences, labels = logits.softmax(1).max(1)
+        return labels.to(torch.uint8).cpu().numpy(), confidences.float().cpu().numpy()
 
 
 def peaks(size: int = 8192, rounds: int = 10) -> tuple[float, float]:
@@ -236,10 +315,10 @@ class CountedKernels:
         return torch.neg(x)
 
 
-def roofline(architecture: str, flops: float, bandwidth: float) -> tuple[float, int, int]:
+def roofline(architecture: str, case: Case, flops: float, bandwidth: float) -> tuple[float, int, int]:
     """Return the minimum seconds of a network, its multiply-adds and its bytes in half precision."""
     network = fuse(rewrite_for_inference(build_model(architecture, CLASSES)), CountedKernels)
     network = network.to('meta', torch.float16)
     with torch.no_grad(), Roofline(flops, bandwidth) as counted:
-        network(torch.empty(1, 3, *SIZE, device='meta', dtype=torch.float16))
+        network(torch.empty(case.batch, 3, *case.size, device='meta', dtype=torch.float16))
     return counted.seconds, counted.multiply_adds, counted.bytes
