@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lw_refinenet_ros.cli.options import Progress, add_weights_argument, image_size, number
 from lw_refinenet_ros.cli.outputs import JSON, Declared, Output
+from lw_refinenet_ros.cli.table import print_table
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -166,14 +167,14 @@ def _measure(
 
 def _show(size: tuple[int, int], rows: list[dict[str, Any]]) -> None:
     """Print the rows of one size."""
-    stages = ''.join(f'{stage:>9}' for stage in STAGES)
-    print(f'{f"{size[1]}x{size[0]}":<22}{"p50 ms":>9}{"p95 ms":>9}{"speed-up":>10}{"same label":>12}{stages}')
+    table = [[f'{size[1]}x{size[0]}', 'p50 ms', 'p95 ms', 'speed-up', 'same label', *STAGES]]
     for row in rows:
-        shown = f'{row["name"]:<22}{row["p50_ms"]:>9.1f}{row["p95_ms"]:>9.1f}{row["speedup"]:>9.1f}x'
+        own = ['', *('' for _ in STAGES)]
         if row['agreement'] is not None:
-            shown += f'{row["agreement"]:>12.2%}'
-            shown += ''.join(f'{row["stages_ms"][stage]:>9.1f}' for stage in STAGES)
-        print(shown)
+            own = [f'{row["agreement"]:.2%}', *(f'{row["stages_ms"][stage]:.1f}' for stage in STAGES)]
+        times = [f'{row["p50_ms"]:.1f}', f'{row["p95_ms"]:.1f}', f'{row["speedup"]:.1f}x']
+        table.append([row['name'], *times, *own])
+    print_table(table, '<>>>>>>')
 
 
 def _read(path: str) -> Pixels:

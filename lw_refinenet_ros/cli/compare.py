@@ -22,6 +22,7 @@ from lw_refinenet_ros.cli.options import (
     number,
 )
 from lw_refinenet_ros.cli.outputs import JSON, RANKING, REPORT, Declared, Output
+from lw_refinenet_ros.cli.table import print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +34,6 @@ __all__ = ['add_arguments', 'outputs', 'run']
 
 MOST_FRAMES = 5
 PICTURES = 8  # frames shown in the report
-MOST_COLUMNS = 6  # runs side by side that a terminal has room for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,22 +105,21 @@ def _rank(options: argparse.Namespace, evaluations: Sequence[Mapping[str, Any]])
         write_csv(options.csv, ranking.to_rows())
     if len(evaluations) == 2:
         return
-    width = max(len(run.name) for run in ranking.runs)
-    head = f'{"mIoU":>9}  {"95% interval":<18}{"points":>8}  {"95% interval":<18}{"latency":>10}'
-    print(f'     {"":<{width}}{head}')
+    table = [['', 'mIoU', '95% interval', 'points', 'interval of points', 'latency', '']]
     for place, run in enumerate(ranking.runs, 1):
         own = '' if run.low is None else f'{percent(run.low)} to {percent(run.high)}'
-        behind = f'{points(run.change.difference):>8}  {"" if run.low is None else run.change.interval:<18}'
+        behind = [points(run.change.difference), '' if run.low is None else run.change.interval]
         latency = '' if run.latency_ms is None else f'{run.latency_ms:.1f} ms'
         verdict = 'best' if place == 1 else '' if run.is_worse else 'no significant difference'
-        row = f'{percent(run.miou):>9}  {own:<18}{behind if place > 1 else "":<28}{latency:>10}  {verdict}'
-        print(f'{place:>3}. {run.name:<{width}}{row}'.rstrip())
-    shown = ranking.runs[:MOST_COLUMNS]
-    print(f'  {"IoU, * is the best":<20}' + ''.join(f'{f"{i}.":>8} ' for i in range(1, len(shown) + 1)))
+        row = [f'{place}. {run.name}', percent(run.miou), own]
+        table.append([*row, *(behind if place > 1 else ['', '']), latency, verdict])
+    print_table(table, '<><><><')
+    table = [['IoU, * is the best', *(f'{place}. ' for place in range(1, len(ranking.runs) + 1))]]
     for name in ranking.classes:
-        ious = [run.per_class_iou[name] for run in shown]
+        ious = [run.per_class_iou[name] for run in ranking.runs]
         best = max(iou or 0 for iou in ious)
-        print(f'  {name:<20}' + ''.join(f'{percent(iou):>8}{"*" if iou == best else " "}' for iou in ious))
+        table.append([name, *(f'{percent(iou)}{"*" if iou == best else " "}' for iou in ious)])
+    print_table(table, '<' + '>' * len(ranking.runs))
     left_out = sum(run.missing for run in ranking.runs)
     print(f'{ranking.frames} frames are in all runs; {left_out} that are not were left out')
     if options.json:
@@ -142,17 +141,16 @@ def _compare(
     before, after = evaluations
     names = options.before, options.after
     comparison = compare(before, after, block_s=options.block)
-    print(f'  {"":<16}{"before":>9}{"after":>9}{"points":>9}  {"95% interval":<16}')
+    table = [['class', 'before', 'after', 'points', '95% interval', '']]
     for change in comparison.classes:
-        values = f'{percent(change.before):>9}{percent(change.after):>9}'
         interval = '' if change.low is None else change.interval
-        print(f'  {change.name:<16}{values}{points(change.difference):>9}  {interval:<16}  {change.verdict}')
-    most_changed = comparison.most_changed(MOST_FRAMES)
-    width = max(map(len, ('changed most', *(frame.name for frame in most_changed))))
-    print(f'  {"changed most":<{width}}{"before":>9}{"after":>9}{"points":>9}')
-    for frame in most_changed:
-        values = f'{frame.before:9.1%}{frame.after:9.1%}{points(frame.difference):>9}'
-        print(f'  {frame.name:<{width}}{values}')
+        row = [change.name, percent(change.before), percent(change.after), points(change.difference)]
+        table.append([*row, interval, change.verdict])
+    print_table(table, '<>>><<')
+    table = [['changed most', 'before', 'after', 'points']]
+    for frame in comparison.most_changed(MOST_FRAMES):
+        table.append([frame.name, f'{frame.before:.1%}', f'{frame.after:.1%}', points(frame.difference)])
+    print_table(table, '<>>>')
     for name, only in zip(names, (comparison.only_before, comparison.only_after)):
         if only:
             print(f'only in {name}: {len(only)} frames, {", ".join(only[:3])}')

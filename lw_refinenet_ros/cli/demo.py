@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lw_refinenet_ros.cli.options import NODE, add_weights_argument, number, source
 from lw_refinenet_ros.cli.outputs import BAG, JSON, OVERLAY, REPORT, Declared, Output
+from lw_refinenet_ros.cli.table import print_table
 from lw_refinenet_ros.files import new_folders
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
@@ -98,10 +99,7 @@ def run(options: argparse.Namespace) -> None:
     samples = _samples(str(path), options.topic, bag)
     _write_report(options.output / 'report.html', live, summary, samples, labels, pixels)
     print(headline(summary))
-    shown = rows(summary)
-    width = max(len(name) for name, _, _ in shown)
-    for name, value, note in shown:
-        print(f'  {name:<{width}}  {value:>12}  {note}')
+    print_table(rows(summary), '<>w')
     print('look at:')
     for name in ('report.html', 'overlay.mp4', 'labels.mcap', 'metrics.json'):
         print(f'  {options.output / name}')

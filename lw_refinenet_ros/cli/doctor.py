@@ -7,7 +7,6 @@ The exit status is 1 if there is a fault.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.cli.options import NODE, UsageError, add_groups_argument, label_set, number
 from lw_refinenet_ros.cli.outputs import DIAGNOSIS, Declared, Output
-from lw_refinenet_ros.cli.terminal import color
+from lw_refinenet_ros.cli.table import Colored, print_table
 from lw_refinenet_ros.files import write_text
 from lw_refinenet_ros.labels import UNLABELLED_NAME
 from lw_refinenet_ros.node.doctor.finding import FAULT, OK, WARNING, Finding, fault
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ['add_arguments', 'outputs', 'run']
 
-COLUMN = 22  # characters of what is examined
 COLORS = {OK: 32, WARNING: 33, FAULT: 31}  # of a terminal
 
 
@@ -66,8 +64,7 @@ def run(options: argparse.Namespace) -> int:
         findings = list(_of_file(options.params, classes.names))
     else:
         findings = _of_graph('/' + options.node.strip('/'), options.seconds)
-    for finding in findings:
-        _print(finding)
+    print_table([row for finding in findings for row in _rows(finding)], '<<w')
     counts = {level: sum(finding.level == level for finding in findings) for level in (FAULT, WARNING, OK)}
     plural = {level: f'{count} {level}{"s" * (count != 1)}' for level, count in counts.items()}
     print(f'{plural[FAULT]}, {plural[WARNING]}, {counts[OK]} ok')
@@ -110,10 +107,7 @@ def _of_graph(node: str, seconds: float) -> list[Finding]:
     raise KeyboardInterrupt
 
 
-def _print(finding: Finding) -> None:
-    color(sys.stdout, COLORS[finding.level])
-    print(f'{finding.level:<8}', end='')
-    color(sys.stdout)
-    print(f'{finding.check:<{COLUMN}}  {finding.value}')
+def _rows(finding: Finding) -> Iterator[tuple[str, str, str]]:
+    yield Colored(finding.level, COLORS[finding.level]), finding.check, finding.value
     if finding.remedy:
-        print(f'{"":{8 + COLUMN}}  -> {finding.remedy}')
+        yield '', '', f'-> {finding.remedy}'

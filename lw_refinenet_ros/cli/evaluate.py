@@ -22,6 +22,7 @@ from lw_refinenet_ros.cli.options import (
     number,
 )
 from lw_refinenet_ros.cli.outputs import BAG, JSON, RECORDING, REPORT, Declared, Output
+from lw_refinenet_ros.cli.table import print_table
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -141,15 +142,13 @@ def run(options: argparse.Namespace) -> None:
             )
         made_with = {'source': evaluation.description, **made_with, **conditions()}
         summary = summarize(evaluation, made_with, live, parts)
-        for row in _class_rows(summary):
-            print(row)
-        for row in _robustness_rows(summary):
-            print(row)
-        for name, value, note in rows(summary):
-            print(f'  {name:<18}{value:>10}  {note}')
+        print_table(_class_rows(summary), '<>>>>')
+        if 'robustness' in summary:
+            print_table(_robustness_rows(summary), '<>>>>>>>')
+        print_table(rows(summary), '<>w')
         for name, figures in summary.get('bags', {}).items():
-            print(f'  {name}: {headline(figures)}')
-        print(f'  {provenance(summary["conditions"])}')
+            print(f'{name}: {headline(figures)}')
+        print(f'{provenance(summary["conditions"])}')
         print(headline(summary))
         if options.json:
             write_json(options.json, summary)
@@ -182,28 +181,22 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError('--jobs and --ray are for bags: a folder of images is evaluated by one process')
 
 
-def _class_rows(summary: dict[str, Any]) -> list[str]:
+def _class_rows(summary: dict[str, Any]) -> list[list[str]]:
     from lw_refinenet_ros.evaluation.summary import percent
 
     columns = ('per_class_iou', 'per_class_precision', 'per_class_recall', 'per_class_boundary_f_score')
-    rows = [f'  {"":<16}{"IoU":>10}{"precision":>10}{"recall":>10}{"boundary":>10}']
-    for name in summary['classes']:
-        shown = ''.join(f'{percent(summary[column][name]):>10}' for column in columns)
-        rows.append(f'  {name:<16}{shown}')
-    return rows
+    classes = ([name, *(percent(summary[column][name]) for column in columns)] for name in summary['classes'])
+    return [['class', 'IoU', 'precision', 'recall', 'boundary'], *classes]
 
 
-def _robustness_rows(summary: dict[str, Any]) -> list[str]:
+def _robustness_rows(summary: dict[str, Any]) -> list[list[str]]:
     """Return mIoU by corruption and strength, and what is left on average."""
     from lw_refinenet_ros.evaluation.summary import percent
 
-    if 'robustness' not in summary:
-        return []
-    rows = [f'  {"mIoU, corrupted":<16}' + ''.join(f'{name:>10}' for name in ('none', *'12345', 'mean'))]
+    rows = [['mIoU, corrupted', 'none', *'12345', 'mean']]
     for kind, figures in summary['robustness'].items():
         mious = figures['miou']
-        shown = (summary['miou'], *mious, sum(mious) / len(mious))
-        rows.append(f'  {kind:<16}' + ''.join(f'{percent(miou):>10}' for miou in shown))
+        rows.append([kind, *map(percent, (summary['miou'], *mious, sum(mious) / len(mious)))])
     return rows
 
 

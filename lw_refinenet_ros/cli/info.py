@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import os
 import platform
 import re
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 from lw_refinenet_ros import __version__
 from lw_refinenet_ros.cli.environment import machine
 from lw_refinenet_ros.cli.options import image_size
-from lw_refinenet_ros.cli.terminal import color, shows_color
+from lw_refinenet_ros.cli.table import Colored, print_table
+from lw_refinenet_ros.cli.terminal import shows_color
 from lw_refinenet_ros.node.process import middleware
 from lw_refinenet_ros.node.process.fast_dds import SHARED_MEMORY, free_bytes
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ['add_arguments', 'run']
 
 PACKAGES = ('torch', 'openvino', 'numpy', 'opencv-python-headless', 'rosbags', 'rclpy', 'safetensors', 'av')
-Row = tuple[str, str] | tuple[str, str, tuple[int, int, int]]  # name, value and a colour to show
+Row = tuple[str, ...]  # name, value; of classes also name and, on a terminal, colour
 VOC_CLASSES = 21  # as in the published parameter counts
 
 
@@ -52,15 +54,8 @@ def run(options: argparse.Namespace) -> None:
         rows = _about_architecture(options.weights, options.size)
     else:
         rows = _about_weights(options.weights, options.size)
-    width = max(len(row[0]) for row in rows)
-    for name, value, *swatch in rows:
-        print(f'{name:<{width}}  ', end='')
-        if swatch and shows_color(sys.stdout):
-            color(sys.stdout, 48, 2, *swatch[0])
-            print('   ', end='')
-            color(sys.stdout)
-            print(' ', end='')
-        print(value)
+    for cells, group in itertools.groupby(rows, len):
+        print_table(list(group), '<' * (cells - 1) + 'w')
 
 
 def _about_here() -> list[tuple[str, str]]:
@@ -143,7 +138,8 @@ def _about_weights(weights: str, size: tuple[int, int]) -> list[Row]:
     for index, (name, rgb) in enumerate(zip(card.labels.names, card.labels.colors)):
         value = iou.get(name)
         shown = f'  IoU {value:.1%}' if value is not None else ''
-        rows.append((f'  {index}', f'{name}  rgb{rgb}{shown}', rgb))
+        swatch = (Colored('   ', 48, 2, *rgb),) if shows_color(sys.stdout) else ()
+        rows.append((f'  {index}', *swatch, name, f'rgb{rgb}{shown}'))
     rows += [(name, f'{value:.1%}') for name, value in card.metrics.items() if isinstance(value, float)]
     rows += [(name, str(value)) for name, value in card.training.items() if not isinstance(value, dict)]
     if card.quantization:

@@ -38,17 +38,17 @@ WRONG_USAGE = 2
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors list all missing arguments and suggest the nearest known name."""
+    """A parser whose errors list all missing arguments and suggest the nearest known name, in one line."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.register('type', Path, path)
 
     def error(self, message: str) -> NoReturn:
-        """Print the usage and a message, and exit with 2."""
+        """Print a message in one line, and exit with 2."""
         if ' required' in message:
-            message += f'; {self.prog} needs {self._needed()}'
-        super().error(message)
+            message = f'it needs {self._needed()}'
+        self.exit(WRONG_USAGE, f'{self.prog}: {message}; see {self.prog} --help\n')
 
     def _needed(self) -> str:
         """List the required arguments, alternatives together."""

@@ -72,7 +72,8 @@ def run(options: argparse.Namespace) -> None:
         images, held_out = images[::2], [(image, None) for image in images[1::2]]
     if not held_out:
         raise ValueError(f'{options.data}: at least 2 frames are needed, one to measure and one to check')
-    quantization = find_quantization(network, card, images, options.keep_float)
+    progress = Progress('ranges from frame', len(images))
+    quantization = find_quantization(network, card, images, options.keep_float, progress.show)
     card = dataclasses.replace(card, quantization=quantization)
     exact, rounded = (
         Segmenter.build(network, card, device='cpu', engine='openvino', precision=precision)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from lw_refinenet_ros.cli.options import Progress, add_weights_argument, file_ending_in, image_size
 from lw_refinenet_ros.cli.outputs import PICTURE, Declared, Output
+from lw_refinenet_ros.cli.table import print_table
 from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
@@ -67,16 +68,16 @@ def run(options: argparse.Namespace) -> None:
             total[place] = total.get(place, torch.zeros(height, width)) + field / len(images)
         progress.show(index + 1)
     print('side in pixels of the square that contains 90 % of the influence')
-    print(f'{"stride":>6}' + ''.join(f'{title:>20}' for title in TITLES.values()))
-    rows = []
+    table, rows = [['stride', *TITLES.values()]], []
     for stride in reversed(network.decoder.strides):
         sides = {stage: side_of_influence(total[stage, stride]) for stage in TITLES}
-        print(f'{stride:>6}' + ''.join(f'{side:>20}' for side in sides.values()))
+        table.append([str(stride), *map(str, sides.values())])
         rows.append(
             cv2.hconcat(
                 [_panel(images[0], total[s, stride].numpy(), side, stride, s) for s, side in sides.items()]
             )
         )
+    print_table(table, '>>>>')
     _write(options.output, cast('Pixels', cv2.cvtColor(cv2.vconcat(rows), cv2.COLOR_BGR2RGB)))
     print(options.output)
 

@@ -6,23 +6,29 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any, TextIO
 
 from lw_refinenet_ros.one_line import printable
 
-__all__ = ['Harmless', 'Progress', 'color', 'control', 'shows_color']
+__all__ = ['Harmless', 'Progress', 'color', 'columns', 'control', 'shortened', 'shows_color']
 
 REDRAW_S = 0.2  # on a terminal
 LINE_S = 10.0  # in a log
+DEFAULT_COLUMNS = 80  # of a terminal that does not say
 
 
 class Harmless:
     """A text stream that replaces all but printable characters and line breaks by U+FFFD.
 
+    On a terminal, what is written takes the place of an unfinished line of progress.
+
     Args:
         stream: the stream to write to.
 
     """
+
+    in_progress = False  # a line of progress stands on the terminal
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -32,6 +38,9 @@ class Harmless:
 
     def write(self, text: str) -> int:
         """Write text; characters that the stream cannot encode become question marks."""
+        if Harmless.in_progress and self.isatty():
+            Harmless.in_progress = False
+            self.stream.write('\r\x1b[K')
         text = '\n'.join('\t'.join(map(printable, line.split('\t'))) for line in text.split('\n'))
         encoding = self.stream.encoding or 'utf-8'
         return self.stream.write(text.encode(encoding, 'replace').decode(encoding))
@@ -57,6 +66,22 @@ def color(stream: TextIO, *codes: int) -> None:
     """Set colours, or without codes the default ones, where colours are shown."""
     if shows_color(stream):
         control(stream, f'\x1b[{";".join(map(str, codes))}m')
+
+
+def columns(stream: TextIO) -> int:
+    """Return the width of a terminal; COLUMNS overrides it."""
+    given = os.environ.get('COLUMNS', '')
+    if given.isdecimal() and int(given):
+        return int(given)
+    with suppress(OSError):
+        return os.get_terminal_size(stream.fileno()).columns or DEFAULT_COLUMNS
+    return DEFAULT_COLUMNS
+
+
+def shortened(text: str, room: int) -> str:
+    """Return text of at most `room` characters, and 8 or more, without its middle if it is longer."""
+    room = max(room, 8)
+    return text if len(text) <= room else f'{text[: (room - 3) // 2]}...{text[len(text) - (room - 2) // 2 :]}'
 
 
 class Progress:
@@ -91,16 +116,8 @@ class Progress:
             left = f', {(now - self._started) / done * (self._total - done):.0f} s left'
         of = f'/{self._total}' if self._total is not None else ''
         figures = f' {done}{of}{left}{note}'
-        control(sys.stderr, '\r\x1b[K')
         end = '\n' if last or not self._terminal else ''
-        print(self._fitting(figures) + figures, end=end, file=sys.stderr)
+        what = shortened(self._what, columns(sys.stderr) - 1 - len(figures)) if self._terminal else self._what
+        print(what + figures, end=end, file=sys.stderr)
         sys.stderr.flush()
-
-    def _fitting(self, figures: str) -> str:
-        """Return the task's name, shortened in the middle to fit the terminal's width."""
-        if not self._terminal:
-            return self._what
-        room = max(os.get_terminal_size(sys.stderr.fileno()).columns - 1 - len(figures), 8)
-        if len(self._what) <= room:
-            return self._what
-        return f'{self._what[: (room - 3) // 2]}...{self._what[len(self._what) - (room - 2) // 2 :]}'
+        Harmless.in_progress = not end

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
+import itertools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import cv2
@@ -25,7 +28,11 @@ __all__ = ['find_quantization']
 
 
 def find_quantization(
-    network: Network, card: Card, images: Sequence[Pixels], keep_float: Sequence[str] = ()
+    network: Network,
+    card: Card,
+    images: Sequence[Pixels],
+    keep_float: Sequence[str] = (),
+    progress: Callable[[int], object] = id,
 ) -> dict[str, Any]:
     """Quantise a network after training with NNCF, without changing its weights.
 
@@ -37,6 +44,7 @@ def find_quantization(
         card: of its file.
         images: uint8 (H, W, 3) RGB, of what the network will see; all are resized to the first one's size.
         keep_float: 'first' and 'last' keep the first and the last convolution in float.
+        progress: called with the number of images that were read.
 
     Returns:
         what `Card.quantization` holds.
@@ -56,14 +64,21 @@ def find_quantization(
     size = enlarged((images[0].shape[0], images[0].shape[1]), network.least_size)
     parameter = ops.parameter([1, 3, *size], np.float32, name='image')
     model = ov.Model([add_network(rewritten, parameter.output(0))], [parameter])
-    quantized = nncf.quantize(
-        model,
-        nncf.Dataset(images, lambda image: _normalise(image, size, card)),
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(images),
-        ignored_scope=nncf.IgnoredScope(names=_in_float(model, keep_float)),
-        advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),
-    )
+    read = itertools.count(1)
+
+    def normalised(image: Pixels) -> np.ndarray:
+        progress(next(read))
+        return _normalise(image, size, card)
+
+    with redirect_stdout(io.StringIO()):  # NNCF draws a progress bar of its own
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset(images, normalised),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(images),
+            ignored_scope=nncf.IgnoredScope(names=_in_float(model, keep_float)),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),
+        )
     return _read(quantized, {node.name for node in rewritten.graph.nodes})
 
 

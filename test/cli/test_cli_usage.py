@@ -94,10 +94,12 @@ def test_names_from_files_reach_the_terminal_without_control_characters(tmp_path
     assert [line[:2] for line in said.splitlines() if not line.startswith('lw_refinenet')] == ['  ']
 
 
-def on_a_terminal(*arguments, **environment):
-    """What a command shows on a terminal."""
+def on_a_terminal(command, columns=80, **environment):
+    """What a process shows on a terminal."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen([*COMMAND, *arguments], stdout=theirs, env={**os.environ, **environment})
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('HHHH', 24, columns, 0, 0))
+    inherited = {name: value for name, value in os.environ.items() if name != 'COLUMNS'}
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=inherited | environment)
     os.close(theirs)
     shown = b''
     with contextlib.suppress(OSError):  # the end of a terminal
@@ -109,33 +111,47 @@ def on_a_terminal(*arguments, **environment):
 
 
 def test_colours_are_shown_on_a_terminal_unless_no_color_is_set(tiny_weights):
-    swatch = '\x1b[48;2;80;40;140m   \x1b[m '
-    assert swatch + 'road' in on_a_terminal('info', str(tiny_weights), NO_COLOR='')
-    plain = on_a_terminal('info', str(tiny_weights), NO_COLOR='1')
+    swatch = '\x1b[48;2;80;40;140m   \x1b[m  '
+    info = [*COMMAND, 'info', str(tiny_weights)]
+    assert swatch + 'road' in on_a_terminal(info, NO_COLOR='')
+    plain = on_a_terminal(info, NO_COLOR='1')
     assert 'road' in plain
     assert not {'\x1b', '\ufffd'} & set(plain)
 
 
+def test_a_table_is_no_wider_than_the_terminal(tiny_weights):
+    info = [*COMMAND, 'info', str(tiny_weights), '--size', '64x64']
+    lines = on_a_terminal(info, 60, NO_COLOR='1').splitlines()
+    assert max(len(line) for line in lines if '/' not in line) <= 60  # paths stay whole
+    start = next(i for i, line in enumerate(lines) if line.startswith('multiply-adds'))
+    assert lines[start + 1].startswith(' ' * len('encoder 0: stride 4')), 'the value goes on below itself'
+
+
 PROGRESS = """
-from lw_refinenet_ros.cli.terminal import Progress
+import sys
+from lw_refinenet_ros.cli.terminal import Harmless, Progress
+sys.stderr = Harmless(sys.stderr)
 progress = Progress('/a/very/long/path' * 10 + ':', 30)
-progress.show(30, ' of which none')
+for done in 7, 30:
+    progress._shown -= 60
+    progress.show(done, ' of which none')
+    print('something else', file=sys.stderr)
 """
 
 
-def test_a_progress_line_is_no_wider_than_the_terminal():
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 40, 0, 0))
-    subprocess.run([sys.executable, '-c', PROGRESS], stderr=theirs, check=True)
-    os.close(theirs)
-    shown = os.read(ours, 10_000).decode()
-    os.close(ours)
-    line = shown.removeprefix('\r\x1b[K').rstrip('\r\n')
-    assert len(line) < 40
-    assert line.startswith('/a/very')
-    assert line.endswith(' 30/30 of which none')
+def test_a_progress_line_is_no_wider_than_the_terminal_and_gives_way_to_other_lines():
+    shown = on_a_terminal([sys.executable, '-c', PROGRESS], columns=40)
+    first, rest = shown.split('\r\x1b[K')
+    other, last, _ = rest.split('\r\n', 2)
+    assert other == 'something else'
+    for line, figures in ((first, ' 7/30, 0 s left of which none'), (last, ' 30/30 of which none')):
+        assert len(line) < 40
+        assert line.startswith('/a')
+        assert line.endswith(figures)
 
 
 def test_a_progress_line_in_a_log_has_no_control_characters():
     done = subprocess.run([sys.executable, '-c', PROGRESS], capture_output=True, text=True, check=True)
-    assert done.stderr == '/a/very/long/path' * 10 + ': 30/30 of which none\n'
+    name = '/a/very/long/path' * 10 + ':'
+    of = f'{name} 7/30, 0 s left of which none\n', f'{name} 30/30 of which none\n'
+    assert done.stderr == f'{of[0]}something else\n{of[1]}something else\n'
