@@ -29,7 +29,7 @@ class TrainingConfig:
     architecture: str = _option(
         'lw_refinenet_efficientnet_lite0', 'DECODER_ENCODER; an unknown name lists all'
     )
-    width: int = _option(96, 'channels of the decoder', 1)
+    width: int = _option(96, 'channels of the decoder', 1, 4096)
     epochs: int = _option(60, 'passes over the training images', 1)
     batch_size: int = _option(8, 'crops per step; fewer need less memory', 1)
     crop_height: int = _option(
@@ -37,9 +37,9 @@ class TrainingConfig:
     )
     crop_width: int = _option(352, 'width of a crop in pixels', 1)
     least_height: int = _option(
-        0, 'images are enlarged until they have this height or the width below; 0: never'
+        0, 'images are enlarged until they have this height or the width below; 0: never', 0, 4096
     )
-    least_width: int = _option(0, 'see --least-height')
+    least_width: int = _option(0, 'see --least-height', 0, 4096)
     min_scale: float = _option(0.5, 'smallest factor of random resizing, log-uniform', 0.01, 100)
     max_scale: float = _option(2.0, 'largest factor of random resizing', 0.01, 100)
     class_uniform: float = _option(
@@ -90,6 +90,10 @@ class TrainingConfig:
             raise ValueError(f'architecture {self.architecture!r} must be one of {", ".join(ARCHITECTURES)}')
         if self.min_scale > self.max_scale:
             raise ValueError(f'min_scale={self.min_scale} must be at most max_scale={self.max_scale}')
+        if bool(self.least_height) != bool(self.least_width):
+            raise ValueError(
+                f'least_height={self.least_height} and least_width={self.least_width}: give both, or neither'
+            )
         if 0 < self.class_weight_offset <= 1:
             raise ValueError(f'class_weight_offset={self.class_weight_offset} must be 0 or above 1')
         rows, columns = (-(-size // STRIDE) for size in (self.crop_height, self.crop_width))

@@ -35,6 +35,7 @@ class Pairs:
         masks: their masks, in the same order.
         labels: the classes of the masks.
         counts: pixels of each id in all masks, int64 (256,).
+        brightest: the highest value of all images, 0 to 255.
 
     """
 
@@ -42,6 +43,7 @@ class Pairs:
     masks: tuple[Path, ...]
     labels: LabelSet
     counts: NDArray[np.int64]
+    brightest: int
 
     def __len__(self) -> int:
         return len(self.images)
@@ -49,7 +51,11 @@ class Pairs:
     def __add__(self, other: Pairs) -> Pairs:
         """Append pairs of the same classes."""
         return Pairs(
-            self.images + other.images, self.masks + other.masks, self.labels, self.counts + other.counts
+            self.images + other.images,
+            self.masks + other.masks,
+            self.labels,
+            self.counts + other.counts,
+            max(self.brightest, other.brightest),
         )
 
 
@@ -110,11 +116,13 @@ def find_pairs(
     if not images:
         raise DataError(f'{folder}/images has no images ({", ".join(IMAGE_SUFFIXES)})')
     masks = [folder / 'labels' / f'{path.stem}.png' for path in images]
-    counts = np.zeros(256, np.int64)
+    counts, brightest = np.zeros(256, np.int64), 0
     faults = []
     for index, pair in enumerate(zip(images, masks)):
         try:
-            counts += _count(*pair, len(labels.names))
+            pixels, label = _checked(*pair, len(labels.names))
+            counts += np.bincount(label.ravel(), minlength=256)
+            brightest = max(brightest, int(pixels.max()))
         except DataError as error:
             faults.append(str(error))
         progress(index + 1, len(images))
@@ -123,11 +131,11 @@ def find_pairs(
         raise DataError('\n  '.join([f'{count}:', *faults]))
     if not counts[:UNLABELLED].any():
         raise DataError(f'every pixel in {folder}/labels is {UNLABELLED}, unlabelled: nothing to learn')
-    return Pairs(tuple(images), tuple(masks), labels, counts)
+    return Pairs(tuple(images), tuple(masks), labels, counts, brightest)
 
 
-def _count(image: Path, mask: Path, num_classes: int) -> NDArray[np.int64]:
-    """Check a pair and count the pixels of each id in its mask, int64 (256,)."""
+def _checked(image: Path, mask: Path, num_classes: int) -> tuple[Image, Image]:
+    """Read a pair and check it."""
     if not mask.is_file():
         raise DataError(f'{image.name}: no mask {mask}')
     try:
@@ -137,10 +145,9 @@ def _count(image: Path, mask: Path, num_classes: int) -> NDArray[np.int64]:
     if pixels.shape[:2] != label.shape:
         sizes = [f'{array.shape[1]}x{array.shape[0]}' for array in (pixels, label)]
         raise DataError(f'{image.name} is {sizes[0]}, its mask {sizes[1]}')
-    counts = np.bincount(label.ravel(), minlength=256)
-    if unknown := (np.flatnonzero(counts[num_classes:UNLABELLED]) + num_classes).tolist():
+    if unknown := [i for i in np.unique(label).tolist() if num_classes <= i < UNLABELLED]:
         raise DataError(f'{mask.name} holds class ids {unknown}, not 0 to {num_classes - 1} or {UNLABELLED}')
-    return counts
+    return pixels, label
 
 
 def read_pair(image: Path, mask: Path) -> tuple[Image, Image]:

@@ -12,6 +12,8 @@ from lw_refinenet_ros.training.dataset import Pairs
 
 __all__ = ['find_traps', 'only_class']
 
+ALMOST_BLACK = 32  # of 255; of 12 bits saved as 16, values are below 16
+
 
 def find_traps(pairs: Pairs) -> list[str]:
     """Return one line for each probable mistake in the masks."""
@@ -20,6 +22,11 @@ def find_traps(pairs: Pairs) -> list[str]:
     if len(names) == 1:
         return [f'{names[0]!r} is the only class, so every pixel will get it; add one for everything else']
     traps = []
+    if pairs.brightest < ALMOST_BLACK:
+        traps.append(
+            f'no image has a value above {pairs.brightest} of 255: of 16 bits the upper 8 are read, so scale '
+            '10- and 12-bit images first, here as on the robot'
+        )
     if present == [0, UNLABELLED]:
         traps.append(
             f'the masks hold only 0 ({names[0]!r}) and {UNLABELLED}, which is unlabelled and ignored in '

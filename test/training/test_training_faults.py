@@ -93,6 +93,13 @@ def test_traps_in_masks_are_described(masks, classes, expected, tmp_path):
     assert find_traps(find_pairs(make_data(tmp_path / 'data', masks, classes))) == expected
 
 
+def test_images_of_12_bits_in_16_are_called_dark(data):
+    assert find_traps(find_pairs(data)) == []
+    for image in (data / 'images').iterdir():
+        cv2.imwrite(str(image), np.full((40, 64), 4000, np.uint16))
+    assert 'no image has a value above 15 of 255' in find_traps(find_pairs(data))[0]
+
+
 def test_masks_without_any_class_are_refused(tmp_path):
     with pytest.raises(DataError, match=r'every pixel .* is 255, unlabelled: nothing to learn'):
         find_pairs(make_data(tmp_path / 'data', [mask_of(255)]))
@@ -167,6 +174,7 @@ def test_few_images_and_many_classes_or_one_train(images, classes, tmp_path):
         ({'min_scale': 3.0}, 'min_scale=3.0 must be at most max_scale=2.0'),
         ({'hard_fraction': 0.0}, 'hard_fraction=0.0 must be from 0.001 to 1'),
         ({'class_weight_offset': 1.0}, 'class_weight_offset=1.0 must be 0 or above 1'),
+        ({'least_height': 480}, 'least_height=480 and least_width=0: give both, or neither'),
         ({'architecture': 'unet'}, "'unet' must be one of lw_refinenet_resnet50"),
         ({'batch_size': 1, 'crop_width': 32}, 'one crop of 32x32 is too small for batch normalization'),
     ],
