@@ -70,7 +70,7 @@ class Camera:
         topic = node.resolve_topic_name(f'{prefix}image') + ('/compressed' if compressed else '')
         kind = CompressedImage if compressed else Image
         self._type = f'sensor_msgs/msg/{kind.__name__}'
-        self._subscription = FollowingSubscription(node, kind, topic, self._receive)
+        self._subscription = FollowingSubscription(node, kind, topic, self._receive, self._is_idle)
         self.parse = parse_compressed_image if compressed else parse_image
         self.outputs = CameraOutputs(node, prefix, settings)
         self.statistics = Statistics()
@@ -78,6 +78,7 @@ class Camera:
         self._enqueue: Callable[[Camera, Arrival], str] | None = None
         self._logged = {''}  # warnings that the log has seen, each once, without their figures
         self._counted = (0, 0)  # received and lost a second ago
+        self._fate_passed = ''  # of frames that were not needed
         self._next_due = 0.0  # when max_rate lets the next frame in, monotonic seconds
 
     # In the executor's thread
@@ -178,10 +179,22 @@ class Camera:
 
     # In the subscription's thread
 
-    def _receive(self, cdr: bytes | memoryview, lost: int) -> None:
+    def _is_idle(self) -> bool:
+        """Return whether no frame is needed at present."""
+        if not self._settings().enabled:
+            self._fate_passed = 'disabled'
+        elif not self.outputs.wanted():
+            self._fate_passed = 'unwatched'
+        else:
+            return False
+        return True
+
+    def _receive(self, cdr: bytes | memoryview, lost: int, passed: int) -> None:
         """Enqueue the newest message, unless the parameters forbid it."""
         now = time.monotonic()
-        self.statistics.count(RECEIVED)
+        self.statistics.count(RECEIVED, 1 + passed)
+        if passed:
+            self.statistics.count(self._fate_passed, passed)
         if lost:
             self.statistics.count(LOST, lost)
         if self._enqueue is None:

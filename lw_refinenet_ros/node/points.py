@@ -63,15 +63,15 @@ class PointsOutput:
     ) -> None:
         self._node, self._settings, self._outputs = node, settings, outputs
 
-        def subscription(kind: type, name: str, receive: Callable[[bytes | memoryview, int], None]) -> Any:
+        def subscription(kind: type, name: str, receive: Callable[..., None]) -> Any:
             return FollowingSubscription(node, kind, node.resolve_topic_name(prefix + name), receive)
 
         def info(name: str) -> Any:
-            return subscription(CameraInfo, name, lambda cdr, _: self._infos.update({name: cdr}))
+            return subscription(CameraInfo, name, lambda cdr, *_: self._infos.update({name: cdr}))
 
-        self._depth = subscription(Image, 'depth', lambda cdr, _: self._receive(_Serialized(cdr, True)))
+        self._depth = subscription(Image, 'depth', lambda cdr, *_: self._receive(_Serialized(cdr, True)))
         self._cloud = subscription(
-            PointCloud2, 'points', lambda cdr, _: self._receive(_Serialized(cdr, False))
+            PointCloud2, 'points', lambda cdr, *_: self._receive(_Serialized(cdr, False))
         )
         self._info, self._depth_info = info(INFO), info(DEPTH_INFO)
         self._infos: dict[str, bytes | memoryview] = {}  # the last of each

@@ -25,6 +25,8 @@ from lw_refinenet_ros.node.message_buffers import Memory, Message, MessageBuffer
 
 __all__ = ['FollowingSubscription', 'quality']
 
+REST_S, LOOK_S = 0.5, 0.1  # while idle: between two messages, and between two looks whether it still is
+
 
 def quality(
     reliability: ReliabilityPolicy, durability: DurabilityPolicy = DurabilityPolicy.VOLATILE
@@ -58,9 +60,11 @@ class FollowingSubscription:
         node: that subscribes.
         kind: of the messages.
         topic: resolved.
-        receive: called with each message, and the number of messages of its publisher that were lost just
-            before it, in the subscription's own thread; must be brief. The memory of the message is not
-            written to again as long as anything refers to it.
+        receive: called with each message, and the numbers of messages of its publisher just before it that
+            were lost and that were passed over while idle, in the subscription's own thread; must be brief.
+            The memory of the message is not written to again as long as anything refers to it.
+        is_idle: whether no message is needed at present. The middleware then replaces messages that nobody
+            copies out of it, but for one every `REST_S`; the first one needed is taken within `LOOK_S`.
 
     Attributes:
         topic: as above.
@@ -70,9 +74,15 @@ class FollowingSubscription:
     """
 
     def __init__(
-        self, node: Node, kind: type, topic: str, receive: Callable[[bytes | memoryview, int], None]
+        self,
+        node: Node,
+        kind: type,
+        topic: str,
+        receive: Callable[[bytes | memoryview, int, int], None],
+        is_idle: Callable[[], bool] = lambda: False,
     ) -> None:
         self._node, self._type, self.topic, self._receive = node, kind, topic, receive
+        self._is_idle = is_idle
         self.since = 0.0
         self._memory: Memory | None = None
         self.span: tuple[int, int] | None = None
@@ -127,16 +137,20 @@ class FollowingSubscription:
             callback_group=_NotForTheExecutor(),
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
-        self._receiver = _Receiver(self._node, self._subscription, self._memory, self._hand_over)
+        self._receiver = _Receiver(
+            self._node, self._subscription, self._memory, self._hand_over, self._is_idle
+        )
 
-    def _hand_over(self, message: Message) -> None:
-        """Call `receive`; a gap in a publisher's sequence numbers, where there are any, is lost messages."""
-        lost, sequence = 0, message.sequence
+    def _hand_over(self, message: Message, rested: bool) -> None:
+        """Call `receive`; a gap in the sequence numbers is messages lost, or passed over in a rest."""
+        missing, sequence = 0, message.sequence
         if sequence is not None:
             first, last = self._spans.get(message.publisher, (sequence, sequence - 1))
-            lost = max(0, sequence - last - 1)
+            missing = max(0, sequence - last - 1)
+            if rested:
+                self._spans.clear()  # those of other publishers may have been passed over, too
             self._spans[message.publisher] = self.span = (first, sequence)
-        self._receive(message.cdr, lost)
+        self._receive(message.cdr, 0 if rested else missing, missing if rested else 0)
 
 
 class _Receiver:
@@ -147,9 +161,11 @@ class _Receiver:
         node: Node,
         subscription: Subscription,
         memory: Memory | None,
-        hand_over: Callable[[Message], None],
+        hand_over: Callable[[Message, bool], None],
+        is_idle: Callable[[], bool],
     ) -> None:
         self._node, self._subscription, self._hand_over = node, subscription, hand_over
+        self._is_idle = is_idle
         self._memory = memory
         self._stop = GuardCondition(None, None, context=node.context)
         self._stopping = False
@@ -168,19 +184,32 @@ class _Receiver:
         with subscription, stop, context:
             wait_set = WaitSet(1, 1, 0, 0, 0, 0, context)
             buffers = MessageBuffers(self._subscription, self._memory)
+            rested = False
             while not self._stopping:
                 wait_set.clear_entities()
                 wait_set.add_subscription(subscription)
                 wait_set.add_guard_condition(stop)
                 wait_set.wait(-1)  # for ever
                 if not self._stopping and wait_set.is_ready('subscription', 0):
-                    self._take(buffers)
+                    self._take(buffers, rested)
+                    rested = self._rest(wait_set)
 
-    def _take(self, buffers: MessageBuffers) -> None:
+    def _take(self, buffers: MessageBuffers, rested: bool) -> None:
         try:
             message = buffers.take()
         except (MemoryError, RCLError) as error:  # the next message may be taken
             self._node.get_logger().error(f'a message was lost: {error}', throttle_duration_sec=1.0)
             return
         if message is not None:
-            self._hand_over(message)
+            self._hand_over(message, rested)
+
+    def _rest(self, wait_set: WaitSet) -> bool:
+        """Leave messages to the middleware while they are not needed; return whether some were."""
+        end = time.monotonic() + REST_S
+        rested = False
+        while not self._stopping and time.monotonic() < end and self._is_idle():
+            rested = True
+            wait_set.clear_entities()
+            wait_set.add_guard_condition(self._stop.handle)
+            wait_set.wait(round(LOOK_S * 1e9))
+        return rested

@@ -31,6 +31,8 @@ def test_nothing_is_segmented_for_nobody(tiny_weights, street):
 
         node.spin_until(unwatched, 'unwatched frames from a best-effort publisher')
         assert node.status[2]['segmented'] == before == 0
+        node.listen('label')
+        node.answer('label', street, STAMP)
     finally:
         node.close()
 
