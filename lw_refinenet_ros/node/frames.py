@@ -44,15 +44,17 @@ class Frames:
     def follow(self) -> None:
         """Begin to listen to tf if that is needed."""
         if self._needed.is_set() and self._listener is None:
-            self._buffer = tf2_ros.Buffer(node=self._node)
+            if self._buffer is None:  # once: nothing takes its service off the node
+                self._buffer = tf2_ros.Buffer(node=self._node)
             self._listener = tf2_ros.TransformListener(self._buffer, self._node)
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, and forget what was heard."""
         self._needed.clear()
         if self._listener is not None:
             self._listener.unregister()
-        self._listener = self._buffer = None
+            self._listener = None
+            self._buffer.clear()
 
     # In the inference thread
 
@@ -76,7 +78,7 @@ class Frames:
         if tf2_ros is None:
             raise ValueError(f'{what}: set points_transform, since tf2_ros is not installed')
         self._needed.set()
-        if self._buffer is None:
+        if self._listener is None:
             raise ValueError(f'{what}: waiting for tf')
         try:
             found = self._buffer.lookup_transform(frame, of.frame_id, Time.from_msg(of.stamp)).transform

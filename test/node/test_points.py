@@ -203,13 +203,28 @@ def labels_seen(label, xyz, missing=255):
     return np.where(inside, label[rows, columns], missing)
 
 
-@pytest.mark.parametrize('rotate', [0, 90, 180, 270])
+def broadcast(node):
+    """Publish on tf where the depth camera is."""
+    tf2_ros = pytest.importorskip('tf2_ros', reason='tf2_ros is not installed')
+    geometry = pytest.importorskip('geometry_msgs.msg')
+    x, y, z, *turn = map(float, BESIDE.split())
+    transform = geometry.TransformStamped(child_frame_id='depth_optical')
+    transform.header.frame_id = 'camera_optical'
+    transform.transform.translation = geometry.Vector3(x=x, y=y, z=z)
+    transform.transform.rotation = geometry.Quaternion(**dict(zip('xyzw', turn)))
+    broadcaster = tf2_ros.StaticTransformBroadcaster(node.client)
+    broadcaster.sendTransform(transform)
+    return broadcaster
+
+
+@pytest.mark.parametrize(('rotate', 'by'), [*((turn, 'parameter') for turn in (0, 90, 180, 270)), (0, 'tf')])
 def test_depth_of_another_camera_is_labelled_where_the_image_shows_its_points(
-    node, segmenter, street, rotate
+    node, segmenter, street, rotate, by
 ):
+    tf = broadcast(node) if by == 'tf' else None
     receive_again(node, street)
     quarters = -rotate // 90 % 4
-    assert node.set_atomically(points_transform=BESIDE, rotate=rotate).successful
+    assert node.set_atomically(points_transform='' if tf else BESIDE, rotate=rotate).successful
     infos = node.client.create_publisher(CameraInfo, 'front/depth/camera_info', node.qos)
     node.spin_until(infos.get_subscription_count, 'subscription to depth/camera_info')
     settle(node, infos)

@@ -10,7 +10,7 @@ import pytest
 ALLOWED = re.compile(
     r'no CUDA device|there is a CUDA device|this GPU has no bf16|the kernels run in this process'
     r'|no camera is attached|no wheel of cyclonedds for this Python'
-    r'|(cv_bridge|launch_ros|sensor_msgs_py|vision_msgs) is not installed'
+    r'|(cv_bridge|launch_ros|sensor_msgs_py|tf2_ros|vision_msgs) is not installed'
     r'|this user may not mount'
 )
 # With an installed ROS what is optional comes from there, or not at all.
