@@ -6,7 +6,6 @@
 
 import json
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -153,7 +152,7 @@ def _measure(size: tuple[int, int], seconds: float) -> tuple[list[dict[str, floa
                         kept.clear()
                     progress.show(min(labels, wanted - SETTLING))
             engine = node.status[1]['engine']
-            node.process.send_signal(signal.SIGINT)
+            node.process.terminate()
             node.process.wait(60)
         finally:
             node.close()

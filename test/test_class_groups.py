@@ -11,6 +11,7 @@ from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
+from lw_refinenet_ros.labels import LabelSet
 from test.support.recordings import pictures
 
 GROUPS = {  # of the tiny weights' sky, road and car: the sky is in none
@@ -122,6 +123,27 @@ def test_groups_are_scored_against_groups_whatever_classes_the_masks_have(
     ignoring = evaluate('--ignore-mask', data / 'body.png')
     scored = [read_label_png(path)[:50] for path in (data / 'labels').iterdir()]
     assert np.sum(ignoring['confusion_matrix']) == sum(np.count_nonzero(truth < 2) for truth in scored)
+
+
+def test_two_weights_are_compared_by_groups_and_frames_labelled_and_shown_with_them(
+    data, tiny_weights, groups, segmenter, street, capsys
+):
+    grouped = ['--class-groups', groups]
+    both = ['--images', data / 'images', '--labels', data / 'labels', '--json', data / 'both.json', *grouped]
+    engine = ['--engine', 'torch', '--precision', 'fp32', '--threads', 1]
+    assert main([*map(str, ['compare', tiny_weights, tiny_weights, *both, *engine])]) == 0
+    compared = json.loads((data / 'both.json').read_text())
+    assert set(compared['per_class_iou']) == {'lethal', 'ground'}
+    assert compared['after']['conditions']['class_groups'] == 'lethal: car; ground: road'
+    assert main(['compare', 'a.json', 'b.json', '--class-groups', str(groups)]) == 2
+    drafts = ['--output', data / 'drafts', '--every', 1, *grouped]
+    assert run(tiny_weights, 'label', data / 'images', *drafts) == 0
+    for index, image in enumerate(pictures(street, 2)):
+        mask = read_label_png(data / 'drafts' / 'labels' / f'{index}.png')
+        np.testing.assert_array_equal(mask, IDS[segmenter.segment(image).label])
+    assert LabelSet.from_yaml(data / 'drafts' / 'classes.yaml').names == ('lethal', 'ground')
+    assert main(['view', '--node', '--class-groups', str(groups)]) == 2
+    assert '--node shows what the node publishes' in capsys.readouterr().err
 
 
 def test_segment_writes_groups_masks_of_them_and_leaves_out_the_robots_body(

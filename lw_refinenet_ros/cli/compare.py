@@ -14,6 +14,7 @@ from lw_refinenet_ros.cli.options import (
     Progress,
     UsageError,
     add_engine_arguments,
+    add_groups_argument,
     add_mask_arguments,
     check_mask_arguments,
     label_set,
@@ -62,13 +63,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--keep-going', action='store_true', help='exit with 0 even if some of the input could not be used'
     )
     add_engine_arguments(parser, weights=False)
+    add_groups_argument(parser)
 
 
 def outputs(options: argparse.Namespace) -> Declared:
     """Declare the outputs and inputs."""
     written = [Output('--json', options.json, JSON), Output('--report', options.report, REPORT)]
     written.append(Output('--csv', options.csv, RANKING))
-    return written, [*_runs(options), options.bag, options.images, options.labels, options.map]
+    read = (options.bag, options.images, options.labels, options.map, options.class_groups)
+    return written, [*_runs(options), *read]
 
 
 def run(options: argparse.Namespace) -> None:
@@ -180,7 +183,8 @@ def _check(options: argparse.Namespace) -> None:
     if len(runs) > 2 and (options.labels or options.report):
         what = '--report shows' if options.report else '--labels goes with'
         raise UsageError(f'{what} two runs, not {len(runs)}; --csv and --json take any number')
-    if bool(options.bag or options.images) != bool(options.labels) or (options.map and not options.labels):
+    of_weights = options.map or options.class_groups
+    if bool(options.bag or options.images) != bool(options.labels) or (of_weights and not options.labels):
         raise UsageError(
             'comparing two weights needs --bag or --images, and --labels; two JSON files need neither'
         )

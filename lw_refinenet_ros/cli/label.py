@@ -16,6 +16,7 @@ from lw_refinenet_ros.cli.options import (
     Progress,
     UsageError,
     add_engine_arguments,
+    add_groups_argument,
     add_selection_arguments,
     load_segmenter,
     number,
@@ -92,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     written.add_argument('--png', action='store_true', help='write PNG instead of JPEG of quality 95')
     add_engine_arguments(parser)
+    add_groups_argument(parser)
 
 
 def run(options: argparse.Namespace) -> None:

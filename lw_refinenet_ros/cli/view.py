@@ -20,6 +20,7 @@ from lw_refinenet_ros.cli.options import (
     Progress,
     UsageError,
     add_engine_arguments,
+    add_groups_argument,
     add_selection_arguments,
     file_ending_in,
     given_engine_options,
@@ -69,11 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--topic', help="the bag's image topic, if it has several")
     add_selection_arguments(parser, every='1')
     add_engine_arguments(parser)
+    add_groups_argument(parser)
 
 
 def outputs(options: argparse.Namespace) -> Declared:
     """Declare the outputs and inputs."""
-    return [Output('--save', options.save, RECORDING)], [options.source, options.weights]
+    read = [options.source, options.weights, options.class_groups]
+    return [Output('--save', options.save, RECORDING)], read
 
 
 def run(options: argparse.Namespace) -> None:
