@@ -18,6 +18,7 @@ except ModuleNotFoundError:  # Python 3.10, where pytest brings it
     import tomli as tomllib
 
 import lw_refinenet_ros
+from lw_refinenet_ros.model.weights import read_card
 
 ROOT = Path(lw_refinenet_ros.__file__).resolve().parent.parent
 PYTHON = [
@@ -97,8 +98,9 @@ def test_the_manifest_declares_every_ros_package_that_is_imported():
 
 def test_the_viewers_configurations_show_topics_of_the_node_the_overlay_first():
     layout = json.loads((ROOT / 'config/foxglove.json').read_text())
-    displays = yaml.safe_load((ROOT / 'config/segmentation.rviz').read_text())
-    displays = displays['Visualization Manager']['Displays']
+    rviz = yaml.safe_load((ROOT / 'config/segmentation.rviz').read_text())['Visualization Manager']
+    displays = rviz['Displays']
+    assert 'rviz_default_plugins/MoveCamera' in [tool['Class'] for tool in rviz['Tools']]
     shown = re.findall(r'"(/lw_refinenet/\w+)"', json.dumps(layout).replace('\\', ''))
     in_rviz = [display['Topic']['Value'] for display in displays]
     assert shown[0] == in_rviz[0] == '/lw_refinenet/overlay'
@@ -109,6 +111,12 @@ def test_the_viewers_configurations_show_topics_of_the_node_the_overlay_first():
     (script,) = layout['userNodes'].values()
     painted = re.search(r'output = "(.*?)"', script['sourceCode'])[1]
     assert painted in json.dumps(layout['configById'])
+    # Lichtblick runs no script of which an input is missing, and bags of results have no ~/label_names
+    assert re.search('inputs = (.*);', script['sourceCode'])[1] == '["/lw_refinenet/label"]'
+    colors = json.loads(re.search('= (\\[\\[.*\\]\\]);', script['sourceCode'])[1])
+    assert colors == [list(color) for color in read_card('camvid').labels.colors]
+    for panel in layout['configById'].values():
+        assert panel['foxglovePanelTitle'] == panel['lichtblickPanelTitle']
 
 
 def test_the_lock_has_the_versions_of_the_constraints_and_a_hash_for_each():
