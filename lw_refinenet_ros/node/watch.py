@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import SingleThreadedExecutor
+from rclpy._rclpy_pybind11 import RCLError
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
@@ -98,7 +99,11 @@ class Watch:
         for output in OUTPUTS:
             self._subscribe(output, f'{self._topics}/{output}', Image, parse_image)
         while rclpy.ok():
-            self._executor.spin_once(timeout_sec=0.1)
+            try:
+                self._executor.spin_once(timeout_sec=0.1)
+            except (ExternalShutdownException, RCLError):
+                if rclpy.ok():
+                    raise
             while self._ready:
                 frames = self._ready.pop(0)
                 label, confidence = (_values(frames[output]) for output in OUTPUTS)

@@ -3,6 +3,7 @@
 
 import itertools
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.node.process.ros_context import ros_context
 from lw_refinenet_ros.node.watch import Watch
+from test.cli.test_view import read
 from test.support.costmap_node import costmap_node
 from test.support.node_process import NodeProcess
 
@@ -158,6 +160,27 @@ def test_a_viewer_gets_image_label_and_confidence_of_the_same_frame(node, street
         assert frame['confidence'].shape == street.shape[:2]
         assert frame['labels'].colors == segmenter.labels.colors
     assert 'rate_hz' in second['figures']
+
+
+def test_the_command_records_what_the_running_node_publishes_until_it_is_interrupted(node, street, tmp_path):
+    pytest.importorskip('rerun', reason='rerun-sdk is not installed')
+    file = tmp_path / 'seen.rrd'
+    command = [sys.executable, '-m', 'lw_refinenet_ros.cli.main', 'view', '--node', '--save', str(file)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while sum(each.stat().st_size for each in tmp_path.glob('.seen.rrd.*')) < 200_000:
+        assert process.poll() is None, process.stderr.read()
+        send(node, street)
+        node.executor.spin_once(timeout_sec=PERIOD_S)
+    process.send_signal(signal.SIGINT)
+    assert 'Traceback' not in process.communicate()[1]
+    assert process.returncode == 130
+    entities, blueprints = read(file)
+    assert blueprints == 1
+    stamps = entities['/image/label']['time']
+    assert len(stamps) > 3
+    assert stamps == sorted(stamps) == entities['/image/confidence']['time'] == entities['/image']['time']
+    for entity in ('/share', '/rate_hz', '/latency_ms/inference'):
+        assert entities[entity]['time'][-1] == stamps[-1]
 
 
 def test_each_fault_of_a_running_system_is_found_in_one_run(node, street, costmap, tmp_path):
