@@ -80,7 +80,7 @@ def outputs(options: argparse.Namespace) -> Declared:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Show every readable frame; of what is interrupted, the file keeps what was seen."""
+    """Show every readable frame; after an interrupt or an error the file keeps what was seen."""
     from lw_refinenet_ros.evaluation.rerun_log import RerunLog
 
     _check(options)
@@ -107,9 +107,9 @@ def run(options: argparse.Namespace) -> None:
             if options.serve:
                 print('all frames are shown; Ctrl-C ends the server', file=sys.stderr)
                 signal.pause()
-        except KeyboardInterrupt:
-            file.close()
-            raise
+        finally:
+            if done:
+                file.close()
     if faults:
         more = f' (and {len(faults) - 1} more)' if len(faults) > 1 else ''
         raise ValueError(f'{faults[0]}{more}; {done} frames were shown')

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import cv2
 import numpy as np
 import pytest
 
@@ -107,6 +108,24 @@ def test_what_was_seen_until_an_interrupt_is_kept(tmp_path, street, tiny_weights
     assert b'Traceback' not in process.communicate()[1]
     assert process.returncode == 130
     assert 0 < len(read(file)[0]['/image']['frame']) < frames
+
+
+def test_a_camera_is_recorded_until_it_sends_no_more_frames(
+    tmp_path, street, tiny_weights, monkeypatch, capsys
+):
+    pytest.importorskip('rerun', reason='rerun-sdk is not installed')
+    video, file = tmp_path / 'camera.avi', tmp_path / 'seen.rrd'
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*'MJPG'), 10, (128, 96))
+    for picture in pictures(street, FRAMES):
+        writer.write(picture)
+    writer.release()
+    attached = cv2.VideoCapture
+    monkeypatch.setattr(cv2, 'VideoCapture', lambda index: attached([str(video)][index]))
+    assert main(['view', 'camera:0', '--weights', str(tiny_weights), *ENGINE, '--save', str(file)]) == 1
+    assert 'camera:0 stopped sending frames' in capsys.readouterr().err
+    stamps_ns = read(file)[0]['/image/label']['time']
+    assert stamps_ns == sorted(stamps_ns)
+    assert len(stamps_ns) == FRAMES
 
 
 @pytest.mark.parametrize(
