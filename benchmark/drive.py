@@ -2,12 +2,14 @@
 """A drive through a rendered street: the label clouds of the running node against truth, point by point.
 
 `python -m benchmark.drive [FRAMES]` writes build/drive.mcap: a camera and a depth camera beside it, their
-camera_info, tf, true labels of both; plays it to the node, and scores `evaluate --live` on it too.
+camera_info, tf, true labels of both; plays it to the node by `lw_refinenet play`, and scores `evaluate
+--live` on it too.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -15,7 +17,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from benchmark.table import store
@@ -34,6 +35,9 @@ BESIDE = np.array([-0.06, 0.01, -0.02])  # the depth camera in the frame of the 
 BAG = Path('build/drive.mcap')
 FARTHEST_M = 30.0  # of the depth camera
 FAR = 'hidden, parallax above 2 pixels'
+FIELDS = ('points/label', 'points/confidence')
+PLAY = 'play --topics /image /depth --others --rate 0.1 --wait-for-subscriber'
+SILENCE_S = 5.0  # after the last frame
 HEIGHT_M = 1.4  # of the camera above the road
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
 CLASSES = label_set(None).names
@@ -237,59 +241,44 @@ class Counts:
         true = true_label(planes, which, DEPTH).reshape(-1)
         self.add('visible, with their true class', visible & (found == true))
 
+    def update_fields(self, cloud, fields: dict[str, np.ndarray]) -> None:
+        """Compare the images of label and confidence at the cloud's size with the fields of its points."""
+        points = np.frombuffer(cloud.data, POINT).reshape(cloud.height, cloud.width)
+        for topic, image in fields.items():
+            self.add(f'`~/{topic}`', np.ones(points.shape))
+            self.add(f'`~/{topic}`, as the point', image == points[topic.removeprefix('points/')])
+
 
 def play(path: Path) -> tuple[Counts, str]:
-    """Play the bag to the node, one depth at a time, and compare each label cloud with its truth."""
-    from sensor_msgs.msg import CameraInfo, Image
+    """Play the bag to the node as a user would, and compare each of its clouds with its truth, once.
 
-    from test.support.long_run import LongRun, pixels_of, stamp_of
+    The first time the node prepares for the images' size, and frames go by.
+    """
+    from test.support.long_run import node_under_test, pixels_of, stamp_of
 
-    with Reader(path) as reader:
-        messages = [(c.topic, stamp_ns, bytes(cdr)) for c, stamp_ns, cdr in reader.messages()]
-    (placed,) = TYPES.deserialize_cdr(next(m[2] for m in messages if m[0] == '/tf_static'), TF).transforms
-    t, q = placed.transform.translation, placed.transform.rotation
-    node = LongRun(points_transform=f'{t.x} {t.y} {t.z} {q.x} {q.y} {q.z} {q.w}')
-    kinds = {'/depth': Image, '/camera_info': CameraInfo, '/depth/camera_info': CameraInfo}
-    counts, progress = Counts(), Progress('clouds compared')
-    try:
-        node.listen('label', 'points')
-        node.wait_active()
-        publishers = {'/image': node.images}
-        for topic, kind in kinds.items():
-            publishers[topic] = node.images = node.client.create_publisher(kind, topic, node.qos)
-            node.wait_active()
-        stamps = sorted({stamp_ns for topic, stamp_ns, _ in messages if topic == '/depth'})
-        for done, due_ns in enumerate(stamps):
-            label, cloud = _answers(node, publishers, messages, due_ns, stamp_of)
-            counts.update((due_ns - START_NS) // STEP_NS, cloud, pixels_of(label))
-            progress.show(done + 1)
+    counts, progress, done = Counts(), Progress('clouds compared'), set()
+    topics = ('label', 'points', *FIELDS)
+    player = [sys.executable, '-m', 'lw_refinenet_ros.cli.main', *PLAY.split(), str(path)]
+    with node_under_test(points_transform=' '.join(map(str, [*BESIDE, 0, 0, 0, 1]))) as node:
+        node.listen(*topics)
+        node.client.destroy_publisher(node.images)  # the player is the only camera
+        for _ in range(2):
+            playing, ended_s = subprocess.Popen(player), np.inf
+            try:
+                while time.monotonic() - ended_s < SILENCE_S:
+                    node.executor.spin_once(timeout_sec=0.1)
+                    if playing.poll() is not None:
+                        ended_s = min(ended_s, time.monotonic())
+                    there = [{stamp_of(m): m for m in node.received[topic]} for topic in topics]
+                    for stamp_ns in set.intersection(*map(set, there)) - done:
+                        label, cloud, *fields = (messages[stamp_ns] for messages in there)
+                        counts.update((stamp_ns - START_NS) // STEP_NS, cloud, pixels_of(label))
+                        counts.update_fields(cloud, dict(zip(FIELDS, map(pixels_of, fields))))
+                        done.add(stamp_ns)
+                        progress.show(len(done))
+            finally:
+                playing.terminate()
         return counts, node.status[1]['engine']
-    finally:
-        node.close()
-
-
-def _answers(node, publishers, messages, due_ns, stamp_of):
-    """Send what the bag has of a stamp until the label and the cloud of it are there."""
-
-    def there():
-        found = [
-            next((m for m in node.received[topic] if stamp_of(m) == due_ns), None)
-            for topic in ('label', 'points')
-        ]
-        return found if None not in found else None
-
-    while not there():
-        for topic in ('/camera_info', '/depth/camera_info', '/depth', '/image'):
-            for name, stamp_ns, cdr in messages:
-                if (name, stamp_ns) == (topic, due_ns):
-                    publishers[topic].publish(cdr)
-        end = time.monotonic() + 3
-        while not there() and time.monotonic() < end:
-            node.executor.spin_once(timeout_sec=0.05)
-    found = there()
-    for kept in node.received.values():
-        kept.clear()
-    return found
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -317,12 +306,15 @@ def main(arguments: list[str] | None = None) -> None:
             f'{FAR}, unlabelled': FAR,
             'beside the image': 'points',
             'beside the image, unlabelled': 'beside the image',
+            **{f'`~/{topic}`, as the point': f'`~/{topic}`' for topic in FIELDS},
         }.items()
     ]
     apart = np.linalg.norm(BESIDE) * 100
     cameras = (
-        f'{frames} images of {CAMERA.width}x{CAMERA.height} at 10 Hz; {counts.clouds} depth images of '
-        f'{DEPTH.width}x{DEPTH.height} in millimetres from a camera {apart:.1f} cm beside.'
+        f'{frames} images of {CAMERA.width}x{CAMERA.height} at 10 Hz; {(frames + 1) // 2} depth images of '
+        f'{DEPTH.width}x{DEPTH.height} in millimetres from a camera {apart:.1f} cm beside. '
+        f'`lw_refinenet play` publishes them with both camera_info; the running node answered '
+        f'{counts.clouds} depth images with label, cloud and both images of its fields.'
     )
     truth = (
         'What is visible follows from the rendered geometry; "their pixel" is that of `~/label` at the exact '
