@@ -86,13 +86,15 @@ def send(node, street, old_ns=0, depth_late_ns=0, depth_frame='camera_optical', 
     node.info.publish(info)
 
 
-def diagnose(node, street, report, *arguments, others=(), sends=True, **fault):
-    """Run the command meanwhile; return its status, and the findings by check."""
+def diagnose(node, street, report, *arguments, others=(), sends=None, **fault):
+    """Run the command while frames are sent, or `sends` called; return its status, and findings by check."""
     process = subprocess.Popen(
         [*COMMAND, '--json', str(report), *arguments], stdout=subprocess.PIPE, text=True
     )
     while process.poll() is None:
         if sends:
+            sends()
+        else:
             send(node, street, **fault)
         again = time.monotonic() + PERIOD_S
         while (left := again - time.monotonic()) > 0:
@@ -246,20 +248,65 @@ def test_each_fault_of_a_running_system_is_found_in_one_run(node, street, costma
         assert remedy in found[check]['remedy'], found[check]
 
 
-def test_a_node_that_is_not_active_and_a_silent_camera_are_faults(node, street, tmp_path):
+def test_faults_of_a_node_that_is_not_active_a_silent_camera_and_results_of_another(node, street, tmp_path):
     clock = node.client.create_publisher(Clock, '/clock', 1)
     assert node.transition('deactivate')
+    publishers = [
+        (node.client.create_publisher(kind, f'/lw_refinenet/{topic}', node.qos), kind(height=height, width=8))
+        for topic, kind, height in (('label', Image, 6), ('confidence', Image, 3), ('points', PointCloud2, 5))
+    ]
+    stamps = itertools.count(1)
+
+    def publish():
+        for publisher, message in publishers:
+            message.header.stamp.sec = next(stamps)  # none equals another
+            publisher.publish(message)
+
+    expected = (
+        ('node', 'fault', '/lw_refinenet is inactive', 'autostart'),
+        ('image: rate', 'fault', 'nothing came on /image', 'fastdds_large_images'),
+        ('use_sim_time', 'warning', 'false, though /clock is published', 'both sides'),
+        ('confidence: size', 'fault', '8x3, label 8x6', 'as many elements'),
+        ('points: size', 'fault', '8x5, label 8x6', 'as many elements'),
+        ('points: frame', 'fault', 'frame_id is empty', 'frame_id'),
+        ('confidence with label', 'fault', 'no stamp pairs; the nearest are 1000.0 ms apart', 'stamp both'),
+        ('points with label', 'fault', 'no stamp pairs; the nearest are 1000.0 ms apart', 'stamp both'),
+    )
     try:
-        status, found = diagnose(node, street, tmp_path / 'c.json', sends=False)
+        status, found = until(
+            node,
+            street,
+            tmp_path / 'c.json',
+            lambda found: {check for check, *_ in expected} <= set(found),
+            sends=publish,
+        )
     finally:
-        node.client.destroy_publisher(clock)
+        for publisher in (clock, *(publisher for publisher, _ in publishers)):
+            node.client.destroy_publisher(publisher)
         assert node.transition('activate')
     assert status == 1
-    assert found['node']['value'] == '/lw_refinenet is inactive'
-    assert 'autostart' in found['node']['remedy']
-    assert found['image: rate']['value'] == 'nothing came on /image'
-    assert 'fastdds_large_images' in found['image: rate']['remedy']
-    assert found['use_sim_time']['value'] == 'false, though /clock is published'
+    for check, level, value, remedy in expected:
+        assert (found[check]['level'], found[check]['value']) == (level, value), found[check]
+        assert remedy in found[check]['remedy'], found[check]
+
+
+def test_bad_frames_and_stamps_of_the_future_are_warnings(node, street, tmp_path):
+    turns = itertools.cycle((True, False))
+
+    def publish():
+        if next(turns):
+            send(node, street, old_ns=-(10**9))
+        else:
+            node.send(street, encoding='32FC1', stamp_ns=1)
+
+    def complete(found):
+        return 'age' in found and 'bad: encoding' in found['frames']['value']
+
+    _, found = until(node, street, tmp_path / 'e.json', complete, sends=publish)
+    assert found['age']['value'].endswith('ms: stamps lie in the future')
+    assert 'synchronise the clocks' in found['age']['remedy']
+    assert found['frames']['level'] == 'warning'
+    assert "encoding '32FC1' is not supported" in found['diagnostics']['value']
 
 
 def test_a_node_that_is_not_there_is_a_fault_that_names_those_that_are(node, street, tmp_path):
