@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 TABLES = sorted(f.stem for f in Path(__file__).parent.glob('[!_]*.py') if 'def main' in f.read_text())
-LONG = {'faults', 'network', 'self_training'}  # take hours, or ten minutes as root; run only when named
+# Take hours, or ten minutes as root; run only when named
+LONG = {'faults', 'labelling', 'network', 'self_training'}
 
 names = sys.argv[1:] or [name for name in TABLES if name not in LONG]
 if unknown := [name for name in names if name not in TABLES]:

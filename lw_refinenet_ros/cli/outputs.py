@@ -23,6 +23,7 @@ __all__ = [
     'RANKING',
     'RECORDING',
     'REPORT',
+    'REVIEW',
     'SEGMENTED',
     'TRAINING',
     'OVERLAY',
@@ -196,5 +197,6 @@ TRAINING = {
 }
 SEGMENTED = Kind('the list', _begins(b'{\n  "made_by": "lw_refinenet segment"'))
 COSTMAP = Kind('the layer', _begins(b"# Nav2's semantic segmentation layer"))
+REVIEW = Kind('a review', _begins(b'{\n  "reviewed": '))
 DIAGNOSIS = Kind('a diagnosis', _begins(b'{\n  "faults": '))
 LOG = Kind('a log', _begins(b'{"stamp_ns": '))

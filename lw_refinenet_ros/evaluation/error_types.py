@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lw_refinenet_ros.labels import UNLABELLED
 
-__all__ = ['ErrorTypes', 'error_types']
+__all__ = ['ErrorTypes', 'boundary_window', 'error_types']
 
 REACH = 0.0075  # of the image's diagonal: what is as near to an outline is at a boundary
 SMALL = 0.01  # of the image: an object of fewer pixels is small
@@ -54,8 +54,7 @@ def error_types(label: Ids, truth: Ids) -> ErrorTypes:
         truth: true ids, uint8 (H, W); 255 has no truth.
 
     """
-    side = 2 * max(1, round(REACH * math.hypot(*truth.shape))) + 1
-    window = np.ones((side, side), np.uint8)
+    window = boundary_window(truth.shape)
     pure = (cv2.erode(truth, window) == cv2.dilate(truth, window)).view(np.uint8)
     thin = cv2.dilate(pure, window) == 0  # no window of one class covers the pixel
     known, right = truth != UNLABELLED, label == truth
@@ -68,6 +67,12 @@ def error_types(label: Ids, truth: Ids) -> ErrorTypes:
     counts = (known, boundary, missed, invented, small, small & right, known & ~small, known & ~small & right)
     pixels, at_boundary, thin_missed, made_up, *objects = (int(np.count_nonzero(each)) for each in counts)
     return ErrorTypes(pixels, at_boundary, inside, thin_missed, made_up, *objects)
+
+
+def boundary_window(shape: tuple[int, ...]) -> Ids:
+    """Return a square of ones, uint8, as wide as a boundary in an image of this shape, (H, W)."""
+    side = 2 * max(1, round(REACH * math.hypot(*shape))) + 1
+    return np.ones((side, side), np.uint8)
 
 
 def _invented(label: Ids, truth: Ids, wrong: Mask) -> Mask:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from lw_refinenet_ros.evaluation.confusion import count_pairs
 from lw_refinenet_ros.evaluation.error_types import error_types
 from lw_refinenet_ros.evaluation.measure import Storable
+from lw_refinenet_ros.evaluation.suspects import sure_labels, suspected
 from lw_refinenet_ros.labels import UNLABELLED
 
 __all__ = ['GRID', 'FrameFacts', 'Look']
@@ -24,7 +25,6 @@ PICTURE_WIDTH = 128
 JPEG_QUALITY = 50
 MOST_PICTURES = 2000  # of more frames, every second is kept, then every fourth...
 MOST_CELLS = 12  # of the confusion matrix, for each frame
-SURE = 217  # of 255: a confidence of 85 %
 EXAMINED_WIDTH = 320  # at which types of errors are counted
 
 Pixels = npt.NDArray[np.uint8]
@@ -96,15 +96,15 @@ class FrameFacts(Storable):
         """
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
         ids, true = _resized(label, GRID), _resized(truth, GRID)
-        sure = ids if confidence is None else np.where(_resized(confidence, GRID) >= SURE, ids, UNLABELLED)
+        sure = sure_labels(ids, None if confidence is None else _resized(confidence, GRID))
         wrong = (ids != true) & (true != UNLABELLED)
-        suspicious = wrong & (sure == ids) & (sure != UNLABELLED)
+        suspicious = suspected(sure, true)
         after = consecutive and self.count > 0
         if after:
             suspicious &= self._sure == ids
         small_grey = np.asarray(cv2.resize(grey, GRID, interpolation=cv2.INTER_AREA), np.uint8)
         change = np.abs(small_grey.astype(np.int16) - self._grey).mean() / 255 if after else np.nan
-        self._grey, self._sure = small_grey, sure.astype(np.uint8)
+        self._grey, self._sure = small_grey, sure
         size = EXAMINED_WIDTH, max(1, round(EXAMINED_WIDTH * label.shape[0] / label.shape[1]))
         known, *errors = error_types(_resized(label, size), _resized(truth, size))
         sharpness = cv2.Laplacian(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), cv2.CV_32F).std()
