@@ -40,7 +40,7 @@ def main() -> None:
         f'({min(gains):+.1f} to {max(gains):+.1f}) over as many taken evenly.'
     )
     conditions = (
-        f'CamVid at {SIZE[0]}x{SIZE[1]}. The start is every {START_EVERY}th frame of train, other ones for seed '
+        f'CamVid at {SIZE[0]}x{SIZE[1]}. The start is every {START_EVERY}th frame of train, others for seed '
         f'1 than for 0 and 2 ({START_EPOCHS} epochs, ImageNet encoder). Then {MORE} of the other frames are '
         f'added, chosen by these weights or taken evenly, and training goes on alike for {EPOCHS} epochs. '
         f'mIoU of the last weights on every {VAL_EVERY}rd frame of val. `lw_refinenet train {SCHEDULE}`.'
