@@ -83,6 +83,9 @@ def _train(
 ) -> Path:
     """Train on some frames of a split, unless that is done; return the weights."""
     data, run = WORK / name, WORK / f'{name}_run'
+    log = run / 'log.csv'
+    if log.exists() and len(log.read_text().splitlines()) > epochs:  # after its heading
+        return run / 'last.safetensors'
     _reduce(data, split, frames)
     options = [*shlex.split(SCHEDULE), '--epochs', epochs, '--seed', seed, *init]
     _run('train', '--data', data, '--classes', split.parent / 'classes.yaml', '--output', run, *options)
@@ -93,8 +96,9 @@ def _miou(weights: Path, camvid: Path) -> float:
     """Return the mIoU of weights on frames of val, in percent."""
     data, result = WORK / 'val', weights.with_suffix('.json')
     _reduce(data, camvid / 'val', images_in(camvid / 'val' / 'images')[::VAL_EVERY])
-    pairs = ['--images', data / 'images', '--labels', data / 'labels']
-    _run('evaluate', *pairs, '--weights', weights, '--json', result)
+    if not result.exists():
+        pairs = ['--images', data / 'images', '--labels', data / 'labels']
+        _run('evaluate', *pairs, '--weights', weights, '--json', result)
     return 100 * json.loads(result.read_text())['miou']
 
 

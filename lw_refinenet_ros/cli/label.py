@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def outputs(options: argparse.Namespace) -> Declared:
     """Declare the outputs and inputs, besides the folder, which keeps itself in order."""
-    return [Output('--json', options.json, REVIEW)], [options.review, options.weights]
+    return [Output('--json', options.json, REVIEW)], [options.review, options.weights, options.class_groups]
 
 
 def run(options: argparse.Namespace) -> None:
