@@ -29,7 +29,6 @@ def read_yaml(path: Path | str, max_bytes: int = MAX_BYTES) -> Any:
     Raises:
         ValueError: the file is not a regular file, too large, or invalid; the message names it.
         OSError: it cannot be read.
-
     """
     content = read_regular(path, max_bytes)
     try:
@@ -46,7 +45,6 @@ def parse_yaml(content: bytes | str, max_bytes: int = MAX_BYTES) -> Any:
     Raises:
         ValueError: the text is not YAML, longer than `max_bytes`, nested more than `MAX_DEPTH` levels, or has
             an alias, a merge, a tag, or a number of more than `MAX_DIGITS` characters.
-
     """
     if len(content) > max_bytes:
         raise ValueError(f'{len(content)} bytes of YAML: at most {max_bytes} are possible')

@@ -25,7 +25,6 @@ class ClassGroups:
     Attributes:
         labels: names and colours of the groups; the id of a group is its index.
         members: names of the classes of each group.
-
     """
 
     labels: LabelSet
@@ -37,7 +36,6 @@ class ClassGroups:
 
         Raises:
             ValueError: it is not such a mapping, or a class is in two groups.
-
         """
         labels = LabelSet.from_dict(mapping)
         members = []
@@ -63,7 +61,6 @@ class ClassGroups:
 
         Raises:
             ValueError: a member is none of the classes.
-
         """
         ids = np.full(256, UNLABELLED, np.uint8)
         for group, names in enumerate(self.members):
@@ -81,7 +78,6 @@ def read_groups(path: str | os.PathLike[str] | None) -> ClassGroups | None:
 
     Raises:
         ValueError: it cannot be read, or is not as `ClassGroups.from_dict` takes it.
-
     """
     if not path:
         return None

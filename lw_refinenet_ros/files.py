@@ -51,7 +51,6 @@ def regular_file(path: Path | str) -> Path:
     Raises:
         ValueError: the path is not a regular file; names its type.
         OSError: the path does not exist or is not accessible.
-
     """
     path = Path(path)
     _refuse_others(path, path.stat().st_mode)
@@ -81,7 +80,6 @@ def read_regular(path: Path | str, max_bytes: int) -> bytes:
     Raises:
         ValueError: it is not a regular file, or larger.
         OSError: it cannot be read.
-
     """
     with open_regular(path) as file:
         content = file.read(max_bytes + 1)
@@ -147,7 +145,6 @@ def new_file(path: Path | str) -> Iterator[Path]:
 
     Raises:
         OSError: a disk error, naming `path`; also whatever the body raises.
-
     """
     path = Path(path)
     start = os.fsdecode(os.fsencode(path.name)[:LONGEST_PREFIX])
@@ -208,7 +205,6 @@ def lock_folder(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: another process holds it.
         OSError: the folder is missing or read-only, or its lock is a symbolic link.
-
     """
     path = folder / LOCK
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)

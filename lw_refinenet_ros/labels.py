@@ -33,7 +33,6 @@ class LabelSet:
 
     Raises:
         ValueError: one of these is not so.
-
     """
 
     name: str
@@ -68,7 +67,6 @@ class LabelSet:
         Raises:
             ValueError: it is not YAML that `read_yaml` takes, or not such a mapping; the message names it.
             OSError: it cannot be read.
-
         """
         mapping = read_yaml(path)
         try:
@@ -82,7 +80,6 @@ class LabelSet:
 
         Raises:
             ValueError: something is missing or of another type.
-
         """
         classes = mapping.get('classes') if isinstance(mapping, Mapping) else None
         if not (isinstance(classes, list) and 1 <= len(classes) <= UNLABELLED):

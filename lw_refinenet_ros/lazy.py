@@ -15,7 +15,6 @@ def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], ob
     Args:
         package: the package's `__name__`.
         modules: the module, by full name, of each exported name.
-
     """
 
     def get(name: str) -> object:

@@ -23,7 +23,6 @@ class Costs:
         max_cost: from `samples_to_max_cost` observations on, if their mean confidence is above
             `mark_confidence`, of 255.
         dominant_priority: whether one observation removes those of other classes.
-
     """
 
     base_cost: int
@@ -95,7 +94,6 @@ def assign_types(names: Sequence[str], chosen: Mapping[str, Sequence[str]]) -> d
 
     Raises:
         ValueError: a chosen name is of no class, or under two types.
-
     """
     every = tuple(dict.fromkeys((*names, UNLABELLED_NAME)))
     type_of: dict[str, str] = {}
@@ -122,7 +120,6 @@ def write_layer(
         weights: whose classes these are, for the comment.
         node: its fully qualified name, whose topics the layer subscribes to.
         cameras: of the node; '' is one without a name.
-
     """
     sources = {camera.replace('/', '_') or 'camera': f'{node}/{camera}'.rstrip('/') for camera in cameras}
     text = _LAYER.format(weights=one_line(weights), plugin=PLUGIN, sources=' '.join(sources))

@@ -31,7 +31,6 @@ def unknown(what: str, name: object, known: Collection[str]) -> str:
         what: the kind of name, such as 'engine'.
         name: the unknown name.
         known: the known names.
-
     """
     nearest = difflib.get_close_matches(str(name).casefold(), known, 1)
     hint = f'did you mean {nearest[0]!r}? ' if nearest else ''

@@ -20,7 +20,6 @@ def share_path(relative: str) -> Path:
 
     Raises:
         FileNotFoundError: the file does not exist; the message lists where it was looked for.
-
     """
     candidates = [folder / relative for folder in _share_folders()]
     for candidate in candidates:
@@ -36,7 +35,6 @@ def find_weights(weights: str | os.PathLike[str]) -> Path:
 
     Raises:
         ValueError: there are no shipped weights of that name, or a home directory does not exist.
-
     """
     weights = os.fspath(weights)
     try:

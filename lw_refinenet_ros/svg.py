@@ -172,7 +172,6 @@ def drawing(title: str, plots: Sequence[Plot], legend: Sequence[tuple[str, str]]
         title: above them.
         plots: of the same width.
         legend: kind and name of each line, if there are several.
-
     """
     height = len(plots) * (TOP + HEIGHT + BOTTOM)
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'

@@ -37,7 +37,6 @@ def sum_blocks(
 
     Returns:
         (evaluations, blocks, 2, classes).
-
     """
     if not block_s:
         return counts
@@ -61,7 +60,6 @@ def resample(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
     Returns:
         (resamples, evaluations, classes + 1): IoU of each class, NaN where it does not occur, and their mean.
-
     """
     random = np.random.default_rng(SEED)
     evaluations, drawn = counts.shape[:2]

@@ -33,7 +33,6 @@ class BoundaryScore(Measure):
 
     Attributes:
         counts: int64 (4, C): met and all outline pixels of the predictions, then of the truths.
-
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -83,7 +82,6 @@ class _Outline:
     Attributes:
         groups: classes 0 to 15, 16 to 31, and so on.
         pixels: of each class, (C,).
-
     """
 
     def __init__(self, label: npt.NDArray[np.uint8], reach: int, num_classes: int) -> None:

@@ -30,7 +30,6 @@ class Calibration(Measure):
 
     Attributes:
         counts: int64 (256, 2): wrong and right pixels of each confidence.
-
     """
 
     def __init__(self) -> None:

@@ -30,7 +30,6 @@ class Checkpoint:
     Args:
         path: of the file.
         key: what the evaluation depends on; it resumes only if all of it is unchanged.
-
     """
 
     def __init__(self, path: Path, key: Mapping[str, str]) -> None:
@@ -48,7 +47,6 @@ class Checkpoint:
         Args:
             evaluation: done or not.
             more: plain values that belong to it.
-
         """
         started = time.monotonic()
         about = json.dumps({'format': FORMAT, 'key': dict(self._key), 'more': more}).encode()
@@ -67,7 +65,6 @@ class Checkpoint:
 
         Raises:
             ValueError: the file is damaged, or of an evaluation of something else.
-
         """
         if not self._path.exists():
             return {}
@@ -85,7 +82,6 @@ def remove_damaged(path: Path, labels: LabelSet) -> str:
 
     Raises:
         ValueError: it is a link.
-
     """
     refuse_link(path)
     if path.is_file():

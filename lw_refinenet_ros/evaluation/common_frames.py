@@ -28,7 +28,6 @@ class CommonFrames:
         blocks: the same, summed over the frames that are resampled together.
         missing: of each evaluation, the names of its frames that are not in all.
         consecutive: whether the frames follow each other in time.
-
     """
 
     keys: Sequence[tuple[int, str]]
@@ -49,7 +48,6 @@ class CommonFrames:
         Raises:
             ValueError: the classes differ, no frame is common, or blocks are asked for of frames that do not
                 follow each other.
-
         """
         first, *others = evaluations
         for other in others:
@@ -81,7 +79,6 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: it is not that, or not there.
-
     """
     remedy = 'to compare weights give a --bag or --images, and --labels'
     if not path.is_file():

@@ -86,7 +86,6 @@ class Comparison:
         drawn: how many frames, or blocks of frames, the intervals were drawn from.
         block_s: length of these blocks in s; 0: single frames were drawn.
         consecutive: whether the frames follow each other in time.
-
     """
 
     miou: Change
@@ -166,7 +165,6 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], *, block_s: flo
     Raises:
         ValueError: the classes differ, no frame is in both, or blocks are asked for of frames that do not
             follow each other.
-
     """
     common = CommonFrames.of((before, after), block_s)
     totals = ious_of(common.counts.sum(axis=1))

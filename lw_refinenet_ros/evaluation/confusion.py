@@ -31,7 +31,6 @@ class Confusion(Measure):
 
     Attributes:
         counts: the matrix, int64 (C, C + 1).
-
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -48,7 +47,6 @@ class Confusion(Measure):
 
         Raises:
             ValueError: the shapes differ, or an id is neither a class nor 255.
-
         """
         if label.shape != truth.shape:
             raise ValueError(f'the label is {label.shape}, its truth {truth.shape}; they must have one shape')
@@ -147,7 +145,6 @@ def count_pairs(
         second: of the same.
         where: bool (H, W), which pixels count; None: all.
         seconds: how many values of `second` count, from 0 on; pixels of others do not.
-
     """
     pairs = np.zeros((256, seconds), np.int64)
     rows = max(1, MOST_COUNTED // max(1, first.shape[1]))

@@ -38,7 +38,6 @@ class Prediction:
         latency_ms: inference time without confidence; NaN if this frame was not timed, None if no frame is.
         confident_ms: inference time with confidence, while other frames are scored; None if not measured.
         corrupted: labels of the same frame in every corruption of `corrupt`, if they were requested.
-
     """
 
     label: npt.NDArray[np.uint8]
@@ -70,7 +69,6 @@ def segment_with(
         confidence: whether to compute the confidence.
         corruptions: whether frames with a mask are also segmented in every corruption of `corrupt`.
         ignored: of `read_ignore_mask`; these pixels are unlabelled.
-
     """
 
     def segment(example: Example) -> Prediction:
@@ -131,7 +129,6 @@ def evaluate(
         masks: maps masks with other classes to the classes of the labels.
         ignored: uint8 (H, W), 255 for pixels that are not scored.
         progress: called with the number of finished frames.
-
     """
     evaluation = begin(examples, labels, worst=worst)
     for _ in score_frames(evaluation, examples, segment, masks, ignored):
@@ -158,7 +155,6 @@ def score_frames(
         segment: returns the prediction for an example, or None.
         masks: maps masks with other classes to the classes of the labels.
         ignored: uint8 (H, W), 255 for pixels that are not scored.
-
     """
     quiet = Lock()
     with closing(prefetched(_segmented(examples, evaluation.position, segment, quiet))) as stream:

@@ -66,7 +66,6 @@ class Evaluation(Storable):
         stages_ms: time per frame of each stage; 'decode' and 'score' run in threads of their own.
         recordings: name, number of scored and number of segmented frames of each of several recordings; each
             starts at time 0.
-
     """
 
     NOT_STORED = ('labels', 'stages_ms')

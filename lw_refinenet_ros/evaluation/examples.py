@@ -38,7 +38,6 @@ class Example:
         truth: uint8 (H, W) ids; None if the frame has no mask that can be used.
         decode_ms: from the file to pixels.
         index: among the frames of its source, those that could not be used too.
-
     """
 
     name: str
@@ -60,7 +59,6 @@ class Examples(Protocol):
         frames_alone: names of frames without a mask.
         masks_alone: names of masks without a frame.
         offered: the quality of service of the frames' publishers, as it was recorded.
-
     """
 
     description: str
@@ -93,7 +91,6 @@ class FolderExamples(Examples):
 
         Raises:
             SourceError: there are no images, or none of them has a mask.
-
         """
         files = images_in(images)
         if not files:
@@ -139,7 +136,6 @@ class BagExamples(Examples):
 
     Raises:
         SourceError: there is no such bag or topic, no frame is chosen, or none of these has a mask.
-
     """
 
     def __init__(

@@ -50,7 +50,6 @@ class FrameScores(Sequence[FrameScore], Storable):
     Attributes:
         names, stamps_ns, times_s: of the frames.
         counts: intersection of every class, then union of every class, frame after frame.
-
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -116,7 +115,6 @@ class WorstFrames(list[WorstFrame], Storable):
         num_classes: C.
         most: maximum number of frames.
         one_a_second: keep only the worst frame of each second, because neighbouring frames look alike.
-
     """
 
     PICTURES = ('image', 'truth', 'label', 'confidence')

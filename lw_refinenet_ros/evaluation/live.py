@@ -46,7 +46,6 @@ class LiveRun:
         conditions: what the run was made with: weights, engine, precision, machine, versions…
         sequence: by the node, the sequence numbers of the first and the last frame that it received, where
             the middleware has them; the player's first is 1.
-
     """
 
     published: Sequence[Published]
@@ -86,7 +85,6 @@ def ages(run: LiveRun) -> list[tuple[float, float]]:
 
     Raises:
         ValueError: a result has a stamp that was never published.
-
     """
     return [
         (_time_s(run, index), (result.arrival_ns - run.published[index].due_ns) / 1e6)

@@ -37,7 +37,6 @@ class MaskMap:
             masks may not hold the id.
         file: where that is written.
         rules: what it says, in one line.
-
     """
 
     targets: tuple[int, ...]
@@ -64,7 +63,6 @@ class MaskMap:
             ValueError: the file is not such a mapping, names an unknown class, or leaves out a class of the
                 masks that the weights do not have.
             OSError: it cannot be read.
-
         """
         entries = read_yaml(path)
         if not (isinstance(entries, dict) and entries):
@@ -99,7 +97,6 @@ class MaskMap:
 
         Raises:
             ValueError: the mask holds ids that stand for nothing; names them.
-
         """
         targets = np.array(self.targets)
         present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
@@ -133,7 +130,6 @@ def map_for_masks(
     Raises:
         ValueError: the masks are of other classes and there is no mapping, or it does not fit.
         OSError: a file cannot be read.
-
     """
     path = next(filter(None, map(find_classes, folders)), None)
     theirs = LabelSet.from_yaml(path) if path else None

@@ -56,7 +56,6 @@ def find_masks(folder: Path) -> dict[int, Path]:
 
     Raises:
         SourceError: there are none, or a PNG has another name.
-
     """
     files = sorted(folder.glob('*.png'))
     strange = [path.name for path in files if not (path.stem.isascii() and path.stem.isdecimal())]

@@ -66,7 +66,6 @@ class Measure(Storable):
 
     Attributes:
         counts: int64, zeros at first.
-
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:

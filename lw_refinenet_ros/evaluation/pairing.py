@@ -19,7 +19,6 @@ class Pairing:
         partners: of each paired frame, its mask.
         frames_alone: frames without a mask, ascending.
         masks_alone: masks without a frame, ascending.
-
     """
 
     partners: dict[int, int]

@@ -32,7 +32,6 @@ def evaluate_in_processes(
 
     Raises:
         ValueError: what `evaluate_recording` raises, or a process died.
-
     """
     waiting = list(enumerate(recordings))[::-1]
     results: dict[int, Done | Failed] = {}
@@ -65,7 +64,6 @@ class _Worker:
     Attributes:
         pipe: to the process.
         at: the number of the recording it works at, if any.
-
     """
 
     def __init__(self, stack: ExitStack) -> None:

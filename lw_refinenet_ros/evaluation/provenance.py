@@ -22,7 +22,6 @@ def describe_weights(weights: str) -> dict[str, str]:
 
     Args:
         weights: the name of a shipped file, or a path.
-
     """
     path = find_weights(weights)
     return {

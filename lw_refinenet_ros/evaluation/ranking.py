@@ -29,7 +29,6 @@ class RankedRun:
         change: from the best run to this one, in mIoU.
         latency_ms: the median network latency, as it was measured.
         missing: number of its frames that are not in all runs.
-
     """
 
     name: str
@@ -69,7 +68,6 @@ class Ranking:
         frames: number of frames that all have.
         drawn: number of frames, or blocks of frames, that were resampled; of fewer than 10 there are no
             intervals.
-
     """
 
     runs: Sequence[RankedRun]
@@ -118,7 +116,6 @@ def rank(evaluations: Mapping[str, Mapping[str, Any]], *, block_s: float = 0.0) 
     Raises:
         ValueError: the classes differ, no frame is in all, no frame has a mask, or blocks are asked for of
             frames that do not follow each other.
-
     """
     common = CommonFrames.of(list(evaluations.values()), block_s)
     ious = ious_of(common.counts.sum(axis=1))

@@ -34,7 +34,6 @@ def evaluate_on_ray(
 
     Raises:
         ValueError: Ray is not installed, there is no such cluster, or what `evaluate_recording` raises.
-
     """
     try:
         ray = importlib.import_module('ray')

@@ -56,7 +56,6 @@ class Recording:
         corruptions: whether the frames are also scored in every corruption of `corrupt`.
         rerun: the file for the viewer Rerun to write, or None; not with a checkpoint.
         ignore_mask: the file of one, or None.
-
     """
 
     name: str
@@ -81,7 +80,6 @@ class Recording:
 
         Raises:
             SourceError: there are none.
-
         """
         if self.tolerance_ns is None:
             return FolderExamples.find(self.frames, Path(self.labels), self.selection.every)
@@ -128,7 +126,6 @@ def evaluate_recording(
     Raises:
         ValueError: the engine, the weights or the checkpoint cannot be used.
         OSError: the checkpoint or the results cannot be written.
-
     """
     ignored = read_ignore_mask(recording.ignore_mask)
     segmenter = segmenter or _segmenter(tuple(recording.engine.items()))

@@ -75,7 +75,6 @@ class ViewedFrame:
         truth: uint8 (H, W) true ids, if known.
         latency_ms: by stage.
         figures: further figures to plot: `rate_hz`, `miou`.
-
     """
 
     stamp_ns: int
@@ -97,7 +96,6 @@ class RerunLog:
 
     Raises:
         ValueError: Rerun is not installed.
-
     """
 
     def __init__(self, labels: LabelSet, *, truth: bool = False) -> None:
@@ -129,7 +127,6 @@ class RerunLog:
 
         Raises:
             ValueError: a port is taken.
-
         """
         try:
             data = self._stream.serve_grpc(grpc_port=port + 1, default_blueprint=self._blueprint)
@@ -144,7 +141,6 @@ class RerunLog:
 
         Raises:
             ValueError: it does not start.
-
         """
         try:
             self._stream.spawn(default_blueprint=self._blueprint)

@@ -37,7 +37,6 @@ class ResultBag:
         offered: the quality of service of the frames' publishers, which the results have as well.
         parts: the folder to keep parts in, see `parts_of`.
         done: parts that are kept; later ones are of a time that counts for nothing.
-
     """
 
     def __init__(

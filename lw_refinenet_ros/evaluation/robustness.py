@@ -72,7 +72,6 @@ def corrupt(image: Image, seed: int) -> list[Image]:
     Args:
         image: uint8 (H, W, 3) RGB.
         seed: of the noise and the fog; the same seed gives the same images.
-
     """
     return [
         function(image, strength, np.random.default_rng((seed, kind, step)))
@@ -89,7 +88,6 @@ class Robustness(Measure):
 
     Attributes:
         counts: int64 (corruptions, steps, 2, C).
-
     """
 
     def __init__(self, num_classes: int) -> None:

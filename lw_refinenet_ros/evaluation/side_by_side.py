@@ -32,7 +32,6 @@ class ChangedFrame:
         before_miou, after_miou: as a fraction of 1.
         image: uint8 (H, W, 3) RGB.
         truth, before, after: uint8 (H, W) ids.
-
     """
 
     name: str
@@ -67,7 +66,6 @@ def evaluate_both(
 
     Returns:
         both evaluations, and the frames that changed most, those first.
-
     """
     first = evaluate(examples, before, labels, progress=progress, masks=masks)
     mious = {(score.stamp_ns, score.name): score.miou for score in first.frames}

@@ -22,7 +22,6 @@ class Stability(Measure):
         counts: int64 (5,): pairs of consecutive frames; their pixels, and those with the same label in both;
             pixels of three consecutive frames, and those with another label in the middle one and the same in
             the others.
-
     """
 
     NOT_STORED = ('_before',)

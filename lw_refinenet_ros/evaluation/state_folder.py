@@ -49,7 +49,6 @@ def state_folder(above: Path, names: Sequence[str]) -> Iterator[Path]:
 
     Raises:
         ValueError: the folder is a link, was made by something else, or is in use.
-
     """
     folder = above / NAME
     refuse_link(folder)
@@ -92,7 +91,6 @@ def refuse_link(path: Path) -> None:
 
     Raises:
         ValueError: it is one.
-
     """
     if path.is_symlink():
         raise ValueError(
@@ -105,7 +103,6 @@ def clear_parts(parts: Path, done: int) -> None:
 
     Raises:
         ValueError: the folder or something in it is a link.
-
     """
     refuse_link(parts)
     if not parts.exists():

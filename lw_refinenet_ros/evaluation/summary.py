@@ -52,7 +52,6 @@ def summarize(
 
     Raises:
         ValueError: see `summarize_live`.
-
     """
     confusion, calibration, boundary = evaluation.confusion, evaluation.calibration, evaluation.boundary
     bins = calibration.bins
@@ -108,7 +107,6 @@ def summarize_live(run: LiveRun) -> dict[str, Any]:
 
     Raises:
         ValueError: a result has a stamp that was never published, or a count of the node's is missing.
-
     """
     return {
         'miou': None,

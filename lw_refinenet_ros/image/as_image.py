@@ -25,7 +25,6 @@ def as_image(image: Any, order: Order = 'rgb') -> npt.NDArray[np.uint8]:
 
     Raises:
         ValueError: it is none of these; the message shows how to convert it.
-
     """
     if hasattr(image, 'convert') and hasattr(image, 'mode'):  # Pillow's, without importing it
         rgb = np.asarray(image.convert('RGB'))

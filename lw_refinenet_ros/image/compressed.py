@@ -37,7 +37,6 @@ def parse_compressed_image(cdr: bytes | memoryview) -> Frame:
     Raises:
         FrameError: 'truncated' (the message, or the image within), 'encapsulation', 'stamp', 'size',
             'decode' (other formats too), 'encoding' or 'memory', as `decode_image`.
-
     """
     reader = CdrReader(cdr)
     stamp_ns, frame_id = reader.header()
@@ -76,7 +75,6 @@ def decode_image(content: bytes, flags: int = cv2.IMREAD_COLOR) -> npt.NDArray[n
     Raises:
         FrameError: 'truncated' (a JPEG, PNG or WebP that stops before its pixels' end), 'size' (more pixels
             than an image may have, or than its bytes can hold), 'memory' (there is not enough) or 'decode'.
-
     """
     return cast('npt.NDArray[np.uint8]', _decode(content, read_header(content), flags))
 

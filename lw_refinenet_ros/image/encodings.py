@@ -87,7 +87,6 @@ def color_image(frame: Frame) -> ColorImage:
     Raises:
         FrameError: 'encoding' (unknown), 'size' (none, too large, or odd where it cannot be), 'step'
             (smaller than a row) or 'length' (fewer bytes than the rows need).
-
     """
     encoding = ENCODINGS.get(frame.encoding)
     if encoding is None:

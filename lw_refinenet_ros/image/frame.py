@@ -111,7 +111,6 @@ def parse_stamp(cdr: bytes | memoryview) -> int:
 
     Raises:
         FrameError: 'truncated', 'encapsulation' or 'stamp'.
-
     """
     return CdrReader(cdr).header()[0]
 
@@ -129,7 +128,6 @@ def parse_image(cdr: bytes | memoryview) -> Frame:
     Raises:
         FrameError: 'truncated', 'encapsulation' (not plain CDR), 'stamp', 'size' (no pixels) or 'length'
             (fewer bytes than `step * height`).
-
     """
     reader = CdrReader(cdr)
     stamp_ns, frame_id = reader.header()

@@ -40,7 +40,6 @@ class Header(NamedTuple):
         one_scan: whether it is a JPEG that holds whole pixels in one scan, and whole segments before it.
         standard: whether it is a JPEG with other application segments than those that OpenCV writes: it
             comes from an encoder that knows its colours, not from `cv::imencode` of channels in any order.
-
     """
 
     kind: str = ''
@@ -58,7 +57,6 @@ def read_header(content: bytes) -> Header:
     Raises:
         FrameError: 'size' (more than `MAX_PIXELS`, or more than its bytes can hold) or 'decode' (more than
             `MAX_SEGMENTS` or `MAX_SCANS`).
-
     """
     density = None
     if content[:2] == b'\xff\xd8':

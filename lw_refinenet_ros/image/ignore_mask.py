@@ -19,7 +19,6 @@ def read_ignore_mask(path: Path | str | None) -> npt.NDArray[np.uint8] | None:
 
     Raises:
         ValueError: it cannot be read, or is not such a PNG as labels are.
-
     """
     if not path:
         return None
@@ -42,7 +41,6 @@ def unlabel(label: npt.NDArray[np.uint8], ignored: npt.NDArray[np.uint8] | None)
 
     Raises:
         ValueError: the mask is of another size.
-
     """
     if fault := misfit(ignored, label.shape):
         raise ValueError(fault)

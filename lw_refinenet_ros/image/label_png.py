@@ -33,7 +33,6 @@ def read_label_png(path: Path | str) -> npt.NDArray[np.uint8]:
     Raises:
         ValueError: the file is damaged, animated, has colours or 16 bits, or is larger than an image may be.
         OSError: it cannot be read.
-
     """
     content = read_regular(path, MAX_BYTES)
     try:
@@ -73,7 +72,6 @@ def write_label_png(path: Path | str, label: npt.NDArray[np.uint8], labels: Labe
     Raises:
         ValueError: the label is of another shape or type, or empty.
         OSError: the file cannot be written.
-
     """
     if label.dtype != np.uint8 or label.ndim != 2:
         raise ValueError(f'label is {label.dtype} {label.shape}: it must be uint8 (H, W)')

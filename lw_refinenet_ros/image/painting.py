@@ -31,7 +31,6 @@ def paint_label(
 
     Raises:
         ValueError: an array is of another shape or type.
-
     """
     _check('label', label, label.shape[:2])
     out = _output(out, (*label.shape, 3))
@@ -58,7 +57,6 @@ def paint_mask(
 
     Raises:
         ValueError: a class name, or an array's shape or type, is not as above.
-
     """
     _check('label', label, label.shape[:2])
     marks = _unpainted(labels, [name for name in classes if name != UNLABELLED_NAME])
@@ -94,7 +92,6 @@ def paint_overlay(
 
     Raises:
         ValueError: alpha, a class name, or an array's shape or type is not as above.
-
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f'alpha {alpha} must be from 0 to 1')

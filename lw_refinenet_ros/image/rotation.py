@@ -25,7 +25,6 @@ def rotate(
 
     Returns:
         The image itself for 0 degrees; else the rotated one, which is `out` if that was given.
-
     """
     if degrees == 0:
         return image

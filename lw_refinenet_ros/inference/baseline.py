@@ -52,7 +52,6 @@ def time_interleaved(
 
     Returns:
         milliseconds of every round, by name.
-
     """
     for call in calls.values():
         call()

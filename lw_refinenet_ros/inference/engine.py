@@ -48,7 +48,6 @@ class Job:
         order: of the image's channels.
         confidence: whether the confidence is computed too.
         batch: images that run together.
-
     """
 
     image_size: tuple[int, int]
@@ -72,7 +71,6 @@ class Painting(Protocol):
 
         Returns:
             whether that was done.
-
         """
 
 
@@ -81,7 +79,6 @@ class Engine(Protocol):
 
     Attributes:
         description: engine, device and precision, and why these.
-
     """
 
     name: str
@@ -114,5 +111,4 @@ class Engine(Protocol):
 
         Returns:
             what paints overlays on a device that has the images anyway, or None.
-
         """

@@ -38,7 +38,6 @@ def save_measured(architecture: str, choices: list[Choice]) -> Path:
 
     Raises:
         OSError: the user's cache cannot be written.
-
     """
     path = measured_path()
     fastest = _read(path)

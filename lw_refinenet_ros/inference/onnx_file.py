@@ -48,7 +48,6 @@ def write_onnx(network: Network, card: Card, path: Path, image_size: tuple[int, 
     Raises:
         ValueError: onnx is not installed.
         NotImplementedError: the network has an operation that nobody taught this writer.
-
     """
     if importlib.util.find_spec('onnx') is None:
         raise ValueError('exporting needs onnx, which is not installed: pip install onnx')

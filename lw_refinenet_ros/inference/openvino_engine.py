@@ -35,7 +35,6 @@ class OpenVINOEngine:
 
     Raises:
         EngineError: the CPU does not have the precision natively.
-
     """
 
     name = 'openvino'

@@ -35,7 +35,6 @@ def add_network(
     Raises:
         NotImplementedError: the network has an operation that nobody taught this builder.
         ValueError: the quantization names nodes that the network does not have.
-
     """
     with torch.no_grad():
         return _Builder(network, quantization or {}).run(image)
@@ -150,7 +149,6 @@ def _reach(weight: np.ndarray, inputs: int) -> np.ndarray:
     Args:
         weight: float32 (outputs, inputs, height, width), before them the groups if there are any.
         inputs: the axis of the input channels.
-
     """
     inner = tuple(range(inputs, weight.ndim))
     largest = np.maximum(np.abs(weight).max(inner, keepdims=True), np.float32(1e-6))

@@ -28,7 +28,6 @@ def normalise(
 
     Returns:
         (N, 3, h, w), channels last.
-
     """
     x = frames.permute(0, 3, 1, 2).float()
     if order == 'bgr':
@@ -53,7 +52,6 @@ def classify(logits: Tensor, temperature: float | None) -> tuple[Tensor, Tensor 
 
     Returns:
         uint8 (N, H, W) each: the argmax, and round(255 max softmax(logits / temperature)) or None.
-
     """
     label = logits.argmax(1).to(torch.uint8)
     if temperature is None:

@@ -51,7 +51,6 @@ def find_quantization(
 
     Raises:
         ValueError: NNCF is not installed, or there are no images.
-
     """
     if importlib.util.find_spec('nncf') is None:
         raise ValueError('quantizing needs NNCF, which is not installed: pip install nncf')

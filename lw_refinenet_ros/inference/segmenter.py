@@ -44,7 +44,6 @@ class Segmentation:
         labels: names and colours of the classes.
         painting: paints (label, table) into an array where the engine has the image, and returns whether it
             still had; None if it has none.
-
     """
 
     image: Pixels
@@ -79,7 +78,6 @@ class Segmentation:
             alpha: 0 shows the image, 1 the colours.
             classes: names of the classes to paint; None paints all.
             out: C-contiguous memory to write to.
-
         """
         if self.painting is not None:
             out = np.empty((*self.label.shape, 3), np.uint8) if out is None else out
@@ -97,7 +95,6 @@ class Segmenter:
         labels: names and colours of the classes, or of their groups.
         groups: of the classes, which take their place; None without.
         engine: what runs the network.
-
     """
 
     def __init__(self, engine: Engine, card: Card, groups: ClassGroups | None = None) -> None:
@@ -133,7 +130,6 @@ class Segmenter:
             WeightsError: the weights cannot be used.
             EngineError: this machine cannot do what was asked for.
             ValueError: the groups cannot be used.
-
         """
         groups = read_groups(class_groups)
         network, card = load_model(weights)
@@ -167,7 +163,6 @@ class Segmenter:
 
         Raises:
             EngineError: this machine cannot do what was asked for.
-
         """
         try:
             threads = operator.index(threads)
@@ -181,7 +176,6 @@ class Segmenter:
 
         Raises:
             ValueError: a member of a group is none of the classes.
-
         """
         return self if groups == self.groups else type(self)(self.engine, self.card, groups)
 
@@ -206,7 +200,6 @@ class Segmenter:
 
         Raises:
             ValueError: the network would see more than `MAX_SIDE` pixels a side, or `MAX_PIXELS` in all.
-
         """
         (height, width), (wanted_height, wanted_width) = image_size, network_size
         if not (wanted_height or wanted_width):
@@ -243,7 +236,6 @@ class Segmenter:
 
         Raises:
             ValueError: an image or an `out` has another type or shape than the job, or their number differs.
-
         """
         size = job.image_size
         if len(images) != job.batch or _size_of(images) != size:
@@ -287,7 +279,6 @@ class Segmenter:
 
         Raises:
             ValueError: the image or `out` has another type or shape, or `order` is unknown.
-
         """
         outs = None if out is None else [out]
         return self.segment_batch(
@@ -315,7 +306,6 @@ class Segmenter:
 
         Raises:
             ValueError: an image or an `out` has another type or shape, there are none, or `order` is unknown.
-
         """
         if order not in ORDERS:
             raise ValueError(unknown('order', order, ORDERS))

@@ -26,7 +26,6 @@ class TorchEngine:
 
     Raises:
         EngineError: the device does not have the precision.
-
     """
 
     name = 'torch'

@@ -35,7 +35,6 @@ class _Axis(NamedTuple):
         part: float32, of the same shape: each pixel's way from the one logit to the next.
         occupied: which cells have pixels at all.
         before, after: the logits of each cell.
-
     """
 
     cell: npt.NDArray[np.intp]
@@ -79,7 +78,6 @@ def upsample(
         confidence: the same for round(255 max softmax(logits / temperature)); None if it is not wanted.
         temperature: of the softmax.
         ids: uint8 (256,), what is written for each class.
-
     """
     rows, columns = (_axis(*sizes) for sizes in zip(label.shape, nearest.shape))
     padded = np.pad(nearest, 1, mode='edge')

@@ -22,7 +22,6 @@ def check_card(card: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: something is of another type or out of its range; the message names it.
-
     """
     _require(card, 'its', _CARD)
     dials, metrics, quantization = card['dials'], card['metrics'], card['quantization']

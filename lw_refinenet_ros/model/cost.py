@@ -22,7 +22,6 @@ class Cost:
     Attributes:
         multiply_adds: of every convolution, by its name in the network; nothing else multiplies much.
         maps: (channels, height, width) of the encoder's maps, of each stride's result and of the logits.
-
     """
 
     multiply_adds: dict[str, int]

@@ -28,7 +28,6 @@ class Fusion(nn.Module):
         width: channels here.
         coarser_width: channels of the coarser result; None at the coarsest stride.
         wide, kernel, rcus, crp_stages, clipped: as the decoder's.
-
     """
 
     def __init__(
@@ -89,7 +88,6 @@ class Decoder(nn.Module):
 
     Attributes:
         strides: of `fusions`, finest first; that of the logits is the first.
-
     """
 
     def __init__(

@@ -28,7 +28,6 @@ class Encoder(nn.Module):
     Attributes:
         features: its maps.
         mean, std: of the images it was trained on, per RGB channel, for values in [0, 1].
-
     """
 
     features: tuple[FeatureSpec, ...]

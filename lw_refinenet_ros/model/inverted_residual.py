@@ -110,7 +110,6 @@ class InvertedResidualEncoder(Encoder):
         same: whether strided layers are padded as in TensorFlow.
         eps: of the batch norms.
         expand_always: whether a block that expands by 1 has a layer for it.
-
     """
 
     def __init__(

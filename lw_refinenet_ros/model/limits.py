@@ -24,7 +24,6 @@ def check_file(path: Path) -> None:
     Raises:
         ValueError: it is not a regular file (reading a pipe might never end), or too large.
         OSError: it cannot be read.
-
     """
     with open_regular(path) as file:
         size, start = os.fstat(file.fileno()).st_size, file.read(8)
@@ -40,7 +39,6 @@ def parse_json(text: str) -> Any:
 
     Raises:
         ValueError: it is not.
-
     """
     try:
         parsed = json.loads(text, parse_constant=_refuse_constant)

@@ -63,7 +63,6 @@ def compare_shapes(shapes: Mapping[str, object], expected: Mapping[str, object])
     Args:
         shapes: by name.
         expected: the same of the network.
-
     """
     faults = {
         'missing': [name for name in expected if name not in shapes],
@@ -122,7 +121,6 @@ def build_model(
 
     Raises:
         ValueError: the architecture is unknown, or a number is out of its range.
-
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f'unknown architecture {architecture!r}: choose one of {", ".join(ARCHITECTURES)}')

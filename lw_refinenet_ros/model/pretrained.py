@@ -39,7 +39,6 @@ def load_imagenet_encoder(network: Network) -> None:
 
     Raises:
         ValueError: no package ships weights for this encoder, or the package is not installed.
-
     """
     encoder = network.encoder
     if not isinstance(encoder, EfficientNetLite0):  # the others are made of it
@@ -66,7 +65,6 @@ def load_encoder_file(network: Network, path: Path) -> Normalisation:
 
     Raises:
         ValueError: the file cannot be read, or does not fit the encoder.
-
     """
     encoder = network.encoder
     if is_weights_file(path):
@@ -106,7 +104,6 @@ def restore_statistics(encoder: nn.Module, images: Tensor) -> bool:
 
     Returns:
         whether there were such batch norms.
-
     """
     norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)]
     if any(bool(n.running_mean.any()) or bool((n.running_var != 1).any()) for n in norms):  # type: ignore[union-attr]

@@ -28,7 +28,6 @@ def influences(network: Network, image: Tensor) -> dict[tuple[str, int], Tensor]
     Returns:
         for each of `STAGES` and stride, the absolute gradient of the length of the unit's vector of channels,
         summed over the colours: float (H, W) that sums to 1; zero where nothing moves it.
-
     """
     units: dict[tuple[str, int], Tensor] = {}
 

@@ -51,7 +51,6 @@ def rewrite_for_inference(network: nn.Module) -> fx.GraphModule:
     Returns:
         a module with the same inputs and outputs, equal up to rounding; but it enlarges nothing to the
         network's `least_size`: whoever resizes images does that at once.
-
     """
     network = copy.deepcopy(network).eval()
     if isinstance(network, Network):

@@ -46,7 +46,6 @@ def cheapest_split(inputs: int, outputs: int, *, pooled: bool) -> Split:
 
     Returns:
         'none'; 'rows', computed apart and summed; or 'rows with pooling', which compute that convolution too.
-
     """
     pooling = inputs * _in_lanes(inputs) if pooled else 0
     rows, summing = 3 * inputs * _in_lanes(3 * outputs), 3 * 3 * outputs * _in_lanes(outputs)
@@ -69,7 +68,6 @@ def split_classifier(module: fx.GraphModule) -> None:
 
     Args:
         module: as `rewrite_for_inference` returns it; it is changed, but for rounding not its function.
-
     """
     (output,) = (node for node in module.graph.nodes if node.op == 'output')
     node = output.args[0]

@@ -37,7 +37,6 @@ def network_from_upstream(checkpoint: object, architecture: str | None = None) -
 
     Raises:
         ValueError: tensors are missing, surplus or misshapen: all are named.
-
     """
     if architecture not in (None, *PUBLISHED):
         raise ValueError(f'no checkpoints of {architecture!r} were published, only {", ".join(PUBLISHED)}')

@@ -54,7 +54,6 @@ class Card:
             are rounded, each output channel in a range of its own. `accuracy` is what that costs on frames
             that the ranges are not from: `frames`, `agreement` (the share of their pixels with the label of
             float32) and, if they had masks, `miou` and `float_miou`; fractions of 1.
-
     """
 
     architecture: str
@@ -86,7 +85,6 @@ class Card:
 
         Raises:
             ValueError, TypeError: something is missing, unknown, of another type or out of its range.
-
         """
         card = cls(**mapping)
         check_card(vars(card))
@@ -134,7 +132,6 @@ def read_card(weights: str | os.PathLike[str]) -> Card:
 
     Raises:
         WeightsError: the file is missing, not safetensors, truncated, or its card is unusable.
-
     """
     path = _find(weights)
     try:
@@ -168,7 +165,6 @@ def load_model(weights: str | os.PathLike[str]) -> tuple[Network, Card]:
 
     Raises:
         WeightsError: the file cannot be used, or its tensors do not fit the architecture it names.
-
     """
     path = _find(weights)
     card = read_card(path)

@@ -57,7 +57,6 @@ class BagSource(Source):
 
     Raises:
         SourceError: the bag cannot be read, or there is no such topic or more than one.
-
     """
 
     def __init__(

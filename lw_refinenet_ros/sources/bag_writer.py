@@ -50,7 +50,6 @@ class BagWriter:
 
     Raises:
         SourceError: the path is not such.
-
     """
 
     def __init__(self, path: Path | str, *, compress: bool = False) -> None:
@@ -127,7 +126,6 @@ class BagWriter:
 
         Raises:
             SourceError: the type is unknown.
-
         """
         connection = self._connections.get((topic, msgtype))
         if connection is None:

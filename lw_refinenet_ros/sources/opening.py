@@ -42,7 +42,6 @@ def open_source(
 
     Raises:
         SourceError: it does not exist, or is none of these, or cannot be opened.
-
     """
     text = os.fspath(source)
     if text.startswith('camera:'):

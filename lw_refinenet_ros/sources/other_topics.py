@@ -32,7 +32,6 @@ class OtherTopics:
 
     Raises:
         SourceError: it is no bag, or has no such topic.
-
     """
 
     def __init__(self, path: Path) -> None:

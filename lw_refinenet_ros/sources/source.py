@@ -40,7 +40,6 @@ class SourceFrame(Frame):
             stamp in ns; of a stamp that was there before, STAMP_INDEX, where the index counts the source's
             frames from 0, unreadable ones too. It is fit for a file name.
         where: source, topic and position, for messages: f'{frame.where}: {error}'.
-
     """
 
     log_ns: int = 0
@@ -90,7 +89,6 @@ class Source(ABC):
     Args:
         on_error: takes what cannot be read, a SourceError of one line that names source, topic and position;
             reading goes on with the next frame, if there can be one. Without it, the first is raised.
-
     """
 
     def __init__(self, description: str, *, topic: str = 'image', on_error: OnError | None = None) -> None:

@@ -47,7 +47,6 @@ class VideoSource(Source):
 
     Raises:
         SourceError: it cannot be opened.
-
     """
 
     def __init__(self, path: Path, start_ns: int = START_NS, on_error: OnError | None = None) -> None:
@@ -122,7 +121,6 @@ class CameraSource(Source):
 
     Raises:
         SourceError: there is no such camera, or another program has it.
-
     """
 
     def __init__(self, index: int) -> None:

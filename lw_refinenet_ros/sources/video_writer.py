@@ -35,7 +35,6 @@ class VideoWriter:
     Args:
         path: of the mp4 file.
         rate_hz: frames per second, nominally; each frame is shown at its own stamp.
-
     """
 
     def __init__(self, path: Path, rate_hz: float) -> None:

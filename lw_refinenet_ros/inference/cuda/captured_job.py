@@ -75,7 +75,6 @@ class CapturedJob:
 
     Raises:
         CaptureError: the work cannot be recorded.
-
     """
 
     def __init__(

@@ -65,7 +65,6 @@ class CudaEngine:
 
     Raises:
         EngineError: the device does not have the precision, is out of memory or lost.
-
     """
 
     name = 'torch'
@@ -135,7 +134,6 @@ class CudaEngine:
         Raises:
             EngineError: the device is out of memory or lost. What could be freed was: the next call tries
                 again.
-
         """
         with self._working:
             self._runs += 1

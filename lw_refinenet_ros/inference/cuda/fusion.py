@@ -30,7 +30,6 @@ def fuse(network: fx.GraphModule, kernels: Kernels) -> fx.GraphModule:
 
     Returns:
         the same network; its results are equal up to rounding.
-
     """
     for node in network.graph.nodes:
         if node.op == 'call_function' and node.target is functional.max_pool2d:

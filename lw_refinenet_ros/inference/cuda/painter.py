@@ -29,7 +29,6 @@ class Painter:
         paint: the kernel.
         stream: what it runs on, after the graph that the frames are for.
         mapped: whether the device uses page-locked memory in place.
-
     """
 
     def __init__(
@@ -54,7 +53,6 @@ class Painter:
             label: uint8 (H, W).
             table: uint8 (256, 256, 3), from `blend_table`.
             out: uint8 (H, W, 3); the RGB result is written there.
-
         """
         with torch.cuda.stream(self._stream):
             if table is not self._last_table:

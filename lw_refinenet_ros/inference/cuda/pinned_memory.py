@@ -25,7 +25,6 @@ class Frames(NamedTuple):
     Attributes:
         pixels: uint8 (N, H, W, 3); PyTorch's kernels read them here.
         addresses: int64 (N,), of each frame's first byte; Triton's kernels read them there.
-
     """
 
     pixels: Tensor
@@ -37,7 +36,6 @@ def page_locked(*shape: int) -> Tensor:
 
     Raises:
         RuntimeError: the system does not lock that much.
-
     """
     return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
 
@@ -57,7 +55,6 @@ class PinnedBuffer:
 
     Raises:
         EngineError: the device cannot use the host's memory in place.
-
     """
 
     def __init__(self, shape: tuple[int, ...], device: torch.device, *, mapped: bool) -> None:
@@ -91,7 +88,6 @@ class FrameBuffer(PinnedBuffer):
     Attributes:
         frames: what kernels take.
         addresses: int64 (N,), where the device finds each frame now.
-
     """
 
     def __init__(

@@ -60,7 +60,6 @@ def label_pixels(logits: Tensor, labels: Tensor, confidences: Tensor | None, tem
         labels: uint8 (N, H, W); the argmax is written there.
         confidences: the same for round(255 max softmax(logits / temperature)), or None.
         temperature: of the softmax.
-
     """
     height, width = labels.shape[1:]
     maps = logits.float()

@@ -92,7 +92,6 @@ def paint(address: Tensor, label: Tensor, table: Tensor, order: Order, out: Tens
         table: uint8 (256, 256, 3), from `blend_table`: the result for an id, a byte and an RGB channel.
         order: of the frame's channels.
         out: uint8 (H, W, 3); the RGB result is written there.
-
     """
     total, block = out.numel(), 1024
     kernels.paint[(triton.cdiv(total, block),)](address, label, table, out, total, order == 'bgr', block)

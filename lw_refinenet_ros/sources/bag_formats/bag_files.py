@@ -68,7 +68,6 @@ class BagFiles:
     Raises:
         ValueError: nothing is left of it.
         OSError: it cannot be read.
-
     """
 
     def __init__(self, path: Path) -> None:

@@ -25,7 +25,6 @@ class Metadata(NamedTuple):
     Attributes:
         files: their names, in the order of the recording.
         types: of the topics, by name.
-
     """
 
     files: list[str]
@@ -44,7 +43,6 @@ def read_metadata(folder: Path) -> Metadata:
     Raises:
         ValueError: it is damaged, too large, or not of a bag.
         OSError: it cannot be read.
-
     """
     path = folder / METADATA
     content = read_yaml(path, MAX_METADATA_BYTES)

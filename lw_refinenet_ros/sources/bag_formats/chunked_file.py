@@ -29,7 +29,6 @@ class Record(NamedTuple):
         fields: of its header, if it has one.
         body: as far as it is there.
         whole: whether that is all.
-
     """
 
     offset: int
@@ -65,7 +64,6 @@ class ChunkedFile(ABC):
 
     Attributes:
         topics: by channel, as far as the file was read.
-
     """
 
     MAGIC: ClassVar[bytes]
@@ -87,7 +85,6 @@ class ChunkedFile(ABC):
 
         Raises:
             ValueError: it is no such file.
-
         """
         with open_regular(path) as file:
             if file.read(len(cls.MAGIC)) != cls.MAGIC:
@@ -130,7 +127,6 @@ class ChunkedFile(ABC):
 
         Raises:
             ValueError: something else is there.
-
         """
 
     @abstractmethod

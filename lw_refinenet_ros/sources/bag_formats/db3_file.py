@@ -32,7 +32,6 @@ def summarize_db3(path: Path) -> Summary:
 
     Raises:
         ValueError: it is no such database.
-
     """
     counts: Counter[int] = Counter()
     first_ns, last_ns = 2**63, 0
@@ -109,7 +108,6 @@ class _Database:
         topics: by their numbers.
         cut: whether the end of the file is missing.
         fault: what is damaged, or ''.
-
     """
 
     def __init__(self, path: Path) -> None:

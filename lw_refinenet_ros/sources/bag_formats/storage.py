@@ -19,7 +19,6 @@ class Topic(NamedTuple):
         msgtype: such as 'sensor_msgs/msg/Image'; '' if it is not in the file.
         serialization: 'cdr', 'ros1', or whatever else a recorder wrote.
         offered: what its publishers offered, as far as it is known.
-
     """
 
     name: str
@@ -48,7 +47,6 @@ class Summary(NamedTuple):
         first_ns: the log time of the first message, of any topic; if there are none, later than `last_ns`.
         last_ns: of the last one.
         fault: the damage, or ''; more may be found when the messages are read.
-
     """
 
     counts: dict[Topic, int]

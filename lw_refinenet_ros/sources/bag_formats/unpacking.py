@@ -42,7 +42,6 @@ def unpack(packed: bytes, compression: str, limit: int) -> bytes:
 
     Raises:
         ValueError: it has more, or is damaged.
-
     """
     content = unpack_part(packed, compression, limit, whole=True)
     if len(content) > limit:
@@ -75,7 +74,6 @@ def unpack_file(packed: Path, plain: Path) -> str:
     Raises:
         ValueError: it is no regular file.
         OSError: of the disk.
-
     """
     with open_regular(packed) as source, plain.open('wb') as target:
         limit = min(MAX_FILE_BYTES, max(MIN_FILE_BYTES, MAX_FILE_RATIO * packed.stat().st_size))
