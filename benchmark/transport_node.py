@@ -3,12 +3,11 @@
 
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from lw_refinenet_ros.image.frame import parse_stamp
 from lw_refinenet_ros.inference import segmenter
-from lw_refinenet_ros.inference.engine import Job, Pixels
+from lw_refinenet_ros.inference.engine import Batch, Job
 from lw_refinenet_ros.node import camera, segmentation_node
 from lw_refinenet_ros.node.message_buffers import Message, MessageBuffers
 from lw_refinenet_ros.node.process.malloc import keep_large_allocations
@@ -28,7 +27,7 @@ class NoNetwork:
     def close(self) -> None:
         """Release nothing."""
 
-    def run(self, job: Job, images: Sequence[Pixels], labels: Sequence[Pixels], *others: object) -> None:
+    def run(self, job: Job, batch: Batch) -> None:
         """Do nothing."""
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ __all__ = [
     'DEVICES',
     'ENGINES',
     'PRECISIONS',
+    'Batch',
     'Engine',
     'EngineError',
     'Job',
@@ -57,6 +58,28 @@ class Job:
     batch: int = 1
 
 
+class Batch(NamedTuple):
+    """The images of a job, and where their results go.
+
+    Attributes:
+        images: uint8 (H, W, 3) each, C-contiguous and writable, though never written.
+        labels: uint8 (H, W) each, C-contiguous; the class ids are written into them.
+        confidences: the same for the confidence, or None if the job asks for none.
+        ids: uint8 (256,), what is written for each class.
+    """
+
+    images: Sequence[Pixels]
+    labels: Sequence[Pixels]
+    confidences: Sequence[Pixels] | None = None
+    ids: Pixels = CLASSES
+
+    def one(self, index: int) -> Batch:
+        """Return one of the images as a batch."""
+        part = slice(index, index + 1)
+        confidences = self.confidences[part] if self.confidences else None
+        return Batch(self.images[part], self.labels[part], confidences, self.ids)
+
+
 class Painting(Protocol):
     """Paints images of a run where the engine has them, until its next run."""
 
@@ -92,22 +115,8 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the engine's memory; it is not used again."""
 
-    def run(
-        self,
-        job: Job,
-        images: Sequence[Pixels],
-        labels: Sequence[Pixels],
-        confidences: Sequence[Pixels] | None,
-        ids: Pixels = CLASSES,
-    ) -> Painting | None:
-        """Segment a batch of images, `job.batch` of each array.
-
-        Args:
-            job: what was prepared; it is prepared now if it was not.
-            images: uint8 (H, W, 3), C-contiguous and writable, though never written.
-            labels: uint8 (H, W), C-contiguous; the class ids are written into them.
-            confidences: the same for the confidence, or None if the job asks for none.
-            ids: uint8 (256,), what is written for each class.
+    def run(self, job: Job, batch: Batch) -> Painting | None:
+        """Segment a batch of `job.batch` images; prepare the job now if that was not done.
 
         Returns:
             what paints overlays on a device that has the images anyway, or None.

@@ -12,7 +12,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from lw_refinenet_ros.inference.engine import CLASSES, PRECISIONS, EngineError, Job, Pixels
+from lw_refinenet_ros.inference.engine import PRECISIONS, Batch, EngineError, Job, Pixels
 from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.inference.upsample import upsample
 from lw_refinenet_ros.model.network import Network, drop_tensors
@@ -59,7 +59,7 @@ class OpenVINOEngine:
         counted = f'{threads} thread{"s" * (threads > 1)}' if threads else 'all threads'
         self.description = f'OpenVINO {version} on CPU, {precision}, {counted}'
         self._compiled: OrderedDict[Job, ov.InferRequest] = OrderedDict()
-        self._batch = np.empty((0, 0, 0, 3), np.uint8)  # images that were resized, or that lay apart
+        self._copies = np.empty((0, 0, 0, 3), np.uint8)  # of images that are resized, or lie apart
 
     def prepare(self, job: Job) -> None:
         """Compile the graph of a job and run it once."""
@@ -82,22 +82,15 @@ class OpenVINOEngine:
             self._compiled.popitem(last=False)
         return request
 
-    def run(
-        self,
-        job: Job,
-        images: Sequence[Pixels],
-        labels: Sequence[Pixels],
-        confidences: Sequence[Pixels] | None,
-        ids: Pixels = CLASSES,
-    ) -> None:
+    def run(self, job: Job, batch: Batch) -> None:
         """Segment a batch: one image is read where it lies and its results are written in place."""
         request = self._request(job)
-        request.set_tensor('image', _share(self._input(job, images)))
+        request.set_tensor('image', _share(self._input(job, batch.images)))
         request.infer()
         logits, nearest = (request.get_tensor(name).data for name in ('logits', 'nearest'))
-        for index, label in enumerate(labels):
-            confidence = confidences[index] if confidences else None
-            upsample(logits[index], nearest[index], label, confidence, self._card.temperature, ids)
+        for index, label in enumerate(batch.labels):
+            confidence = batch.confidences[index] if batch.confidences else None
+            upsample(logits[index], nearest[index], label, confidence, self._card.temperature, batch.ids)
 
     def _input(self, job: Job, images: Sequence[Pixels]) -> Pixels:
         """Return the graph's input: the image itself, if it is one and of the network's size."""
@@ -105,14 +98,14 @@ class OpenVINOEngine:
         if job.batch == 1 and not resized:
             return images[0][None]
         shape = (job.batch, *job.network_size, 3)
-        if self._batch.shape != shape:
-            self._batch = np.empty(shape, np.uint8)
-        for row, image in zip(self._batch, images):
+        if self._copies.shape != shape:
+            self._copies = np.empty(shape, np.uint8)
+        for row, image in zip(self._copies, images):
             if resized:
                 cv2.resize(image, job.network_size[::-1], dst=row, interpolation=cv2.INTER_LINEAR)
             else:
                 np.copyto(row, image)
-        return self._batch
+        return self._copies
 
     def _graph(self, job: Job) -> ov.Model:
         """Build the graph of a job.

@@ -18,7 +18,7 @@ from lw_refinenet_ros.image.as_image import as_image
 from lw_refinenet_ros.image.encodings import ORDERS, Order
 from lw_refinenet_ros.image.painting import blend_table, paint_label, paint_mask, paint_overlay
 from lw_refinenet_ros.inference.choice import make_engine
-from lw_refinenet_ros.inference.engine import CLASSES, Engine, EngineError, Job, Pixels
+from lw_refinenet_ros.inference.engine import CLASSES, Batch, Engine, EngineError, Job, Pixels
 from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 from lw_refinenet_ros.model.network import Network, enlarged
@@ -249,7 +249,8 @@ class Segmenter:
             if label.shape != size or label.dtype != np.uint8 or not label.flags.c_contiguous:
                 raise ValueError(f'out is {label.dtype} {label.shape}; contiguous uint8 {size} is needed')
         confidences = [np.empty(size, np.uint8) for _ in images] if job.confidence else None
-        painting = self.engine.run(job, [_packed(image) for image in images], labels, confidences, self._ids)
+        batch = Batch([_packed(image) for image in images], labels, confidences, self._ids)
+        painting = self.engine.run(job, batch)
         return [
             Segmentation(
                 *(image, job.order, label, confidences[index] if confidences else None, self.labels),

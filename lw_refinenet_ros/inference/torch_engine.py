@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 
 import cv2
 import torch
 from torch import Tensor
 
-from lw_refinenet_ros.inference.engine import CLASSES, EngineError, Job, Pixels
+from lw_refinenet_ros.inference.engine import Batch, EngineError, Job
 from lw_refinenet_ros.inference.passes import classify, normalise, resize
 from lw_refinenet_ros.model.network import Network, drop_tensors
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference, tracing
@@ -55,20 +54,13 @@ class TorchEngine:
         """Free the weights."""
         drop_tensors(self._network)
 
-    def run(
-        self,
-        job: Job,
-        images: Sequence[Pixels],
-        labels: Sequence[Pixels],
-        confidences: Sequence[Pixels] | None,
-        ids: Pixels = CLASSES,
-    ) -> None:
+    def run(self, job: Job, batch: Batch) -> None:
         """Segment a batch; only what was asked for comes back from the device."""
-        classes, certainties = self._infer(job, _stack([torch.from_numpy(image) for image in images]))
-        for label, row in zip(labels, classes):
-            cv2.LUT(row.cpu().numpy(), ids, dst=label)
-        if confidences is not None and certainties is not None:
-            for confidence, row in zip(confidences, certainties):
+        classes, certainties = self._infer(job, _stack([torch.from_numpy(image) for image in batch.images]))
+        for label, row in zip(batch.labels, classes):
+            cv2.LUT(row.cpu().numpy(), batch.ids, dst=label)
+        if batch.confidences is not None and certainties is not None:
+            for confidence, row in zip(batch.confidences, certainties):
                 torch.from_numpy(confidence).copy_(row)
 
     @torch.inference_mode()

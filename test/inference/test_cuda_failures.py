@@ -38,10 +38,10 @@ class Replaying(CapturedJob):
         self.work = job, compute
         super().__init__(job, compute, *args, **options)
 
-    def run(self, images, *outputs):
-        self.frames.load(images)
+    def run(self, batch):
+        self.frames.load(batch.images)
         self._pass(*self.work)
-        super().run(images, *outputs)
+        super().run(batch)
 
 
 @pytest.fixture

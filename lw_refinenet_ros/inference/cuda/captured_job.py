@@ -12,17 +12,17 @@ import numpy as np
 import torch
 
 from lw_refinenet_ros.inference.cuda.pinned_memory import FrameBuffer, PinnedBuffer, page_locked
-from lw_refinenet_ros.inference.engine import CLASSES
+from lw_refinenet_ros.inference.engine import CLASSES, Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from torch import Tensor
 
     from lw_refinenet_ros.inference.cuda.painter import Painter
     from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
-    from lw_refinenet_ros.inference.engine import Job, Pixels
+    from lw_refinenet_ros.inference.engine import Job
 
 __all__ = ['CaptureError', 'CapturedJob', 'Compute', 'in_background', 'in_recorder']
 
@@ -124,35 +124,30 @@ class CapturedJob:
     def _results(self) -> list[PinnedBuffer]:
         return [buffer for buffer in (self.labels, self.confidences) if buffer]
 
-    def run(
-        self,
-        images: Sequence[Pixels],
-        labels: Sequence[Pixels],
-        confidences: Sequence[Pixels] | None,
-        ids: Pixels = CLASSES,
-    ) -> None:
+    def run(self, batch: Batch) -> None:
         """Segment a batch, as `Engine.run` does."""
         with torch.cuda.stream(self._stream):
-            self.frames.load(images)
+            self.frames.load(batch.images)
             self._graph.replay()
             self._done.record()
         self._done.synchronize()
-        for label, buffer in zip(labels, self.labels.host):
-            if ids is CLASSES:
+        for label, buffer in zip(batch.labels, self.labels.host):
+            if batch.ids is CLASSES:
                 np.copyto(label, buffer)
             else:
-                cv2.LUT(buffer, ids, dst=label)
-        if self.confidences and confidences:
-            for confidence, buffer in zip(confidences, self.confidences.host):
+                cv2.LUT(buffer, batch.ids, dst=label)
+        if self.confidences and batch.confidences:
+            for confidence, buffer in zip(batch.confidences, self.confidences.host):
                 np.copyto(confidence, buffer)
 
     def median_ms(self, frames: int) -> float:
         """Return the median time of a run from page-locked memory, over so many frames."""
         images = page_locked(*self.frames.host.shape).numpy()
-        outputs = [np.zeros_like(results.host) for results in self._results]
+        labels, *confidences = (list(np.zeros_like(results.host)) for results in self._results)
+        batch = Batch(list(images), labels, confidences[0] if confidences else None)
         times = []
         for _ in range(frames):
             started = time.perf_counter()
-            self.run(list(images), list(outputs[0]), list(outputs[1]) if len(outputs) > 1 else None)
+            self.run(batch)
             times.append(time.perf_counter() - started)
         return float(np.median(times)) * 1e3

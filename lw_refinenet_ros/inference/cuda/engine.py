@@ -25,18 +25,18 @@ from lw_refinenet_ros.inference.cuda.failures import (
 from lw_refinenet_ros.inference.cuda.fusion import fuse, replace_kernels
 from lw_refinenet_ros.inference.cuda.kernels import choose_kernels
 from lw_refinenet_ros.inference.cuda.painter import Painter
-from lw_refinenet_ros.inference.engine import CLASSES, EngineError
+from lw_refinenet_ros.inference.engine import EngineError
 from lw_refinenet_ros.model.network import drop_tensors
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference, tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from torch import Tensor
 
     from lw_refinenet_ros.inference.cuda.kernels import Paint
     from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
-    from lw_refinenet_ros.inference.engine import Job, Painting, Pixels
+    from lw_refinenet_ros.inference.engine import Batch, Job, Painting, Pixels
     from lw_refinenet_ros.model.network import Network
     from lw_refinenet_ros.model.weights import Card
 
@@ -121,14 +121,7 @@ class CudaEngine:
                 raise
             self._too_large.add(job)
 
-    def run(
-        self,
-        job: Job,
-        images: Sequence[Pixels],
-        labels: Sequence[Pixels],
-        confidences: Sequence[Pixels] | None,
-        ids: Pixels = CLASSES,
-    ) -> Painting | None:
+    def run(self, job: Job, batch: Batch) -> Painting | None:
         """Segment a batch, or its images one by one where the device has no memory for all at once.
 
         Raises:
@@ -137,21 +130,14 @@ class CudaEngine:
         """
         with self._working:
             self._runs += 1
-            whole = self._run(job, images, labels, confidences, ids)
+            whole = self._run(job, batch)
             return partial(_paint, weakref.ref(self), job, self._runs) if whole else None
 
-    def _run(
-        self,
-        job: Job,
-        images: Sequence[Pixels],
-        labels: Sequence[Pixels],
-        confidences: Sequence[Pixels] | None,
-        ids: Pixels,
-    ) -> bool:
+    def _run(self, job: Job, batch: Batch) -> bool:
         """Do as `run` does; return whether the batch was segmented as one."""
         if job not in self._too_large:
             try:
-                self._attempt(_what(job), lambda: self._prepare(job).run(images, labels, confidences, ids))
+                self._attempt(_what(job), lambda: self._prepare(job).run(batch))
             except _OutOfMemoryError:
                 if job.batch == 1:
                     raise
@@ -160,8 +146,7 @@ class CudaEngine:
                 return True
         single = replace(job, batch=1)
         for index in range(job.batch):
-            one = slice(index, index + 1)
-            self._run(single, images[one], labels[one], confidences[one] if confidences else None, ids)
+            self._run(single, batch.one(index))
         return False
 
     def paint(self, job: Job, run: int, index: int, label: Pixels, table: Pixels, out: Pixels) -> bool:
