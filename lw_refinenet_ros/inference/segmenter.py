@@ -59,11 +59,8 @@ class Segmentation:
 
     def color(self, out: Pixels | None = None) -> Pixels:
         """Paint the classes in their colours: uint8 (H, W, 3) RGB, into `out` if given."""
-        if self.painting is not None:
-            out = np.empty((*self.label.shape, 3), np.uint8) if out is None else out
-            if self.painting(self.label, blend_table(self.labels), out):
-                return out
-        return paint_label(self.label, self.labels, out)
+        painted = self._paint(out)
+        return paint_label(self.label, self.labels, out) if painted is None else painted
 
     def mask(self, classes: Collection[str], out: Pixels | None = None) -> Pixels:
         """Paint the pixels of the named classes: uint8 (H, W), 255 for them, else 0, into `out` if given."""
@@ -79,12 +76,17 @@ class Segmentation:
             classes: names of the classes to paint; None paints all.
             out: C-contiguous memory to write to.
         """
-        if self.painting is not None:
-            out = np.empty((*self.label.shape, 3), np.uint8) if out is None else out
-            table = blend_table(self.labels, alpha, None if classes is None else tuple(classes))
-            if self.painting(self.label, table, out):
-                return out
+        painted = self._paint(out, alpha, None if classes is None else tuple(classes))
+        if painted is not None:
+            return painted
         return paint_overlay(self.image, self.label, self.labels, alpha, classes, self.order, out)
+
+    def _paint(self, out: Pixels | None, *blend: Any) -> Pixels | None:
+        """Paint by the `blend_table` of these arguments where the engine has the image, else return None."""
+        if self.painting is None:
+            return None
+        out = np.empty((*self.label.shape, 3), np.uint8) if out is None else out
+        return out if self.painting(self.label, blend_table(self.labels, *blend), out) else None
 
 
 class Segmenter:
@@ -135,10 +137,8 @@ class Segmenter:
         network, card = load_model(weights)
         if groups is not None:
             groups.ids(card.labels)  # before an engine is made for nothing
-        segmenter = cls.build(
-            network, card, device=device, engine=engine, precision=precision, threads=threads
-        )
-        return segmenter.grouped(groups)
+        options = {'device': device, 'engine': engine, 'precision': precision}
+        return cls.build(network, card, **options, threads=threads).grouped(groups)
 
     @classmethod
     def build(
@@ -151,15 +151,7 @@ class Segmenter:
         precision: str = 'auto',
         threads: int = 0,
     ) -> Segmenter:
-        """Choose an engine for a network.
-
-        Args:
-            network: from `load_model`.
-            card: from `load_model`.
-            device: see `load`.
-            engine: see `load`.
-            precision: see `load`.
-            threads: see `load`.
+        """Choose an engine for a network and its card from `load_model`; the options are those of `load`.
 
         Raises:
             EngineError: this machine cannot do what was asked for.
