@@ -6,17 +6,15 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 __all__ = ['Arrays', 'Measure', 'Storable', 'below']
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+Same = TypeVar('Same', bound='Measure')
 
 
 class Storable:
@@ -71,7 +69,7 @@ class Measure(Storable):
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.counts: npt.NDArray[np.int64] = np.zeros(shape, np.int64)
 
-    def __iadd__(self, other: Self) -> Self:
+    def __iadd__(self: Same, other: Same) -> Same:
         self.counts += other.counts
         return self
 

@@ -9,23 +9,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from lw_refinenet_ros.evaluation.evaluate import Prediction
+from lw_refinenet_ros.evaluation.evaluation import Evaluation
+from lw_refinenet_ros.evaluation.examples import Example
+from lw_refinenet_ros.evaluation.mask_map import MaskMap
 from lw_refinenet_ros.files import new_file
 from lw_refinenet_ros.image.encodings import to_rgb
-from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAME
-
-if TYPE_CHECKING:
-    from lw_refinenet_ros.evaluation.evaluate import Prediction
-    from lw_refinenet_ros.evaluation.evaluation import Evaluation
-    from lw_refinenet_ros.evaluation.examples import Example
-    from lw_refinenet_ros.evaluation.mask_map import MaskMap
-    from lw_refinenet_ros.labels import LabelSet
+from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAME, LabelSet
 
 __all__ = ['APPLICATION', 'RerunLog', 'ViewedFrame', 'viewed']
 

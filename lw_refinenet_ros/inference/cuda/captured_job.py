@@ -4,25 +4,18 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
-from lw_refinenet_ros.inference.cuda.pinned_memory import FrameBuffer, PinnedBuffer, page_locked
-from lw_refinenet_ros.inference.engine import CLASSES, Batch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Future
-
-    from torch import Tensor
-
-    from lw_refinenet_ros.inference.cuda.painter import Painter
-    from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
-    from lw_refinenet_ros.inference.engine import Job
+from lw_refinenet_ros.inference.cuda.painter import Painter
+from lw_refinenet_ros.inference.cuda.pinned_memory import FrameBuffer, Frames, PinnedBuffer, page_locked
+from lw_refinenet_ros.inference.engine import CLASSES, Batch, Job
 
 __all__ = ['CaptureError', 'CapturedJob', 'Compute', 'in_background', 'in_recorder']
 

@@ -7,12 +7,13 @@ import gc
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from lw_refinenet_ros.inference.cuda import torch_kernels
 from lw_refinenet_ros.inference.cuda.captured_job import CapturedJob, CaptureError, in_background, in_recorder
@@ -23,22 +24,13 @@ from lw_refinenet_ros.inference.cuda.failures import (
     is_out_of_memory,
 )
 from lw_refinenet_ros.inference.cuda.fusion import fuse, replace_kernels
-from lw_refinenet_ros.inference.cuda.kernels import choose_kernels
+from lw_refinenet_ros.inference.cuda.kernels import Paint, choose_kernels
 from lw_refinenet_ros.inference.cuda.painter import Painter
-from lw_refinenet_ros.inference.engine import EngineError
-from lw_refinenet_ros.model.network import drop_tensors
+from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
+from lw_refinenet_ros.inference.engine import Batch, EngineError, Job, Painting, Pixels
+from lw_refinenet_ros.model.network import Network, drop_tensors
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference, tracing
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from lw_refinenet_ros.inference.cuda.kernels import Paint
-    from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
-    from lw_refinenet_ros.inference.engine import Batch, Job, Painting, Pixels
-    from lw_refinenet_ros.model.network import Network
-    from lw_refinenet_ros.model.weights import Card
+from lw_refinenet_ros.model.weights import Card
 
 __all__ = ['CudaEngine']
 

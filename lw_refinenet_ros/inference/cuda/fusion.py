@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lw_refinenet_ros.inference.cuda.kernels import Kernels
+from lw_refinenet_ros.inference.cuda.kernels import Kernels
 
 __all__ = ['fuse', 'replace_kernels']
 

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
+from lw_refinenet_ros.image.encodings import Order
 from lw_refinenet_ros.inference.cuda import torch_kernels
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lw_refinenet_ros.image.encodings import Order
-    from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
+from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
 
 __all__ = ['Kernels', 'Paint', 'choose_kernels']
 

@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
+from lw_refinenet_ros.image.encodings import Order
+from lw_refinenet_ros.inference.cuda.kernels import Paint
 from lw_refinenet_ros.inference.cuda.pinned_memory import PinnedBuffer
-
-if TYPE_CHECKING:
-    from lw_refinenet_ros.image.encodings import Order
-    from lw_refinenet_ros.inference.cuda.kernels import Paint
-    from lw_refinenet_ros.inference.engine import Pixels
+from lw_refinenet_ros.inference.engine import Pixels
 
 __all__ = ['Painter']
 

@@ -3,18 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lw_refinenet_ros.inference.engine import EngineError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lw_refinenet_ros.inference.engine import Pixels
+from lw_refinenet_ros.inference.engine import EngineError, Pixels
 
 __all__ = ['FrameBuffer', 'Frames', 'PinnedBuffer', 'page_locked']
 

@@ -6,17 +6,13 @@ A CUDA graph can record all of them: nothing here waits for the device, or moves
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lw_refinenet_ros.image.encodings import Order
 from lw_refinenet_ros.inference import passes
-
-if TYPE_CHECKING:
-    from lw_refinenet_ros.image.encodings import Order
-    from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
+from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
 
 __all__ = ['finish', 'label_pixels', 'max_pool', 'normalise']
 

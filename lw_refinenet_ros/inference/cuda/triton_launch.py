@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import triton
 from torch import Tensor
 
+from lw_refinenet_ros.image.encodings import Order
 from lw_refinenet_ros.inference.cuda import triton_kernels as kernels
-
-if TYPE_CHECKING:
-    from lw_refinenet_ros.image.encodings import Order
-    from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
+from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
 
 __all__ = ['finish', 'label_pixels', 'max_pool', 'normalise', 'paint']
 
