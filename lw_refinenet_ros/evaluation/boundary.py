@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.confusion import mean_of_known, ratio
 from lw_refinenet_ros.evaluation.measure import Measure
+from lw_refinenet_ros.image.frame import Pixels
 from lw_refinenet_ros.labels import UNLABELLED
 
 __all__ = ['BoundaryScore']
@@ -38,7 +39,7 @@ class BoundaryScore(Measure):
     def __init__(self, num_classes: int) -> None:
         super().__init__((4, num_classes))
 
-    def update(self, label: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> None:
+    def update(self, label: Pixels, truth: Pixels) -> None:
         """Count one image: predicted and true ids, uint8 (H, W)."""
         reach = max(1, round(TOLERANCE * math.hypot(*truth.shape)))
         known = label | -(truth == UNLABELLED).view(np.uint8)  # -1 is 255: no truth, no prediction
@@ -69,7 +70,7 @@ class _Group(NamedTuple):
     """Outline pixels of up to 16 classes: where they are, their ids, and a bit for each class."""
 
     places: npt.NDArray[np.intp]
-    ids: npt.NDArray[np.uint8]
+    ids: Pixels
     bits: npt.NDArray[np.uint16]
 
 
@@ -84,7 +85,7 @@ class _Outline:
         pixels: of each class, (C,).
     """
 
-    def __init__(self, label: npt.NDArray[np.uint8], reach: int, num_classes: int) -> None:
+    def __init__(self, label: Pixels, reach: int, num_classes: int) -> None:
         padded = cv2.copyMakeBorder(label, reach, reach, 0, reach, cv2.BORDER_CONSTANT, value=UNLABELLED)
         self._size, self._width, self._reach = padded.size, padded.shape[1], reach
         rows = np.asarray(padded, np.uint8).reshape(-1)
@@ -148,7 +149,7 @@ def _squares(marks: npt.NDArray[np.uint16], width: int, side: int) -> npt.NDArra
     return marks
 
 
-def _touches_another(label: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.bool_]:
+def _touches_another(label: Pixels, width: int) -> npt.NDArray[np.bool_]:
     """Return which pixels of a class touch another class; rows of this width lie one after the other."""
     known = label != UNLABELLED
     outline = np.zeros(label.shape, bool)

@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.confusion import count_pairs
 from lw_refinenet_ros.evaluation.measure import Measure
+from lw_refinenet_ros.image.frame import Pixels
 from lw_refinenet_ros.labels import UNLABELLED
 
 __all__ = ['Bin', 'Calibration']
@@ -35,12 +35,7 @@ class Calibration(Measure):
     def __init__(self) -> None:
         super().__init__((256, 2))
 
-    def update(
-        self,
-        label: npt.NDArray[np.uint8],
-        truth: npt.NDArray[np.uint8],
-        confidence: npt.NDArray[np.uint8],
-    ) -> None:
+    def update(self, label: Pixels, truth: Pixels, confidence: Pixels) -> None:
         """Count one image: predicted and true ids and confidence (255 is certain), uint8 (H, W)."""
         known = (truth != UNLABELLED) & (label != UNLABELLED)
         self.counts += count_pairs(confidence, (label == truth).view(np.uint8), known, seconds=2)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.measure import Measure
+from lw_refinenet_ros.image.frame import Pixels
 from lw_refinenet_ros.labels import UNLABELLED
 
 __all__ = ['Confusion', 'count_pairs', 'id_list', 'mean_of_known', 'ratio']
@@ -38,7 +39,7 @@ class Confusion(Measure):
             raise ValueError(f'num_classes is {num_classes}; labels of 8 bits allow 1 to {UNLABELLED}')
         super().__init__((num_classes, num_classes + 1))
 
-    def update(self, label: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> Confusion:
+    def update(self, label: Pixels, truth: Pixels) -> Confusion:
         """Count one image and return its own counts; on a ValueError nothing of it is counted.
 
         Args:
@@ -132,11 +133,7 @@ def id_list(ids: Sequence[int]) -> str:
 
 
 def count_pairs(
-    first: npt.NDArray[np.uint8],
-    second: npt.NDArray[np.uint8],
-    where: npt.NDArray[np.bool_] | None = None,
-    *,
-    seconds: int = 256,
+    first: Pixels, second: Pixels, where: npt.NDArray[np.bool_] | None = None, *, seconds: int = 256
 ) -> npt.NDArray[np.int64]:
     """Count the pixels of two images by their values in both, (256, seconds).
 

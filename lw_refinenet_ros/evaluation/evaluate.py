@@ -9,9 +9,6 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from threading import Lock
 
-import numpy as np
-import numpy.typing as npt
-
 from lw_refinenet_ros.evaluation.evaluation import Evaluation
 from lw_refinenet_ros.evaluation.examples import Example, Examples
 from lw_refinenet_ros.evaluation.frame_scores import FrameScore, WorstFrame, thumbnail
@@ -19,6 +16,7 @@ from lw_refinenet_ros.evaluation.mask_map import MaskMap
 from lw_refinenet_ros.evaluation.prefetch import prefetched
 from lw_refinenet_ros.evaluation.robustness import corrupt
 from lw_refinenet_ros.image.encodings import to_rgb
+from lw_refinenet_ros.image.frame import Pixels
 from lw_refinenet_ros.image.ignore_mask import unlabel
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.labels import LabelSet
@@ -40,11 +38,11 @@ class Prediction:
         corrupted: labels of the same frame in every corruption of `corrupt`, if they were requested.
     """
 
-    label: npt.NDArray[np.uint8]
-    confidence: npt.NDArray[np.uint8] | None
+    label: Pixels
+    confidence: Pixels | None
     latency_ms: float | None
     confident_ms: float | None = None
-    corrupted: Sequence[npt.NDArray[np.uint8]] = ()
+    corrupted: Sequence[Pixels] = ()
 
 
 Segment = Callable[[Example], 'Prediction | None']
@@ -53,11 +51,7 @@ _Segmented = tuple[tuple[str, ...], 'Example | None', 'Prediction | None']
 
 
 def segment_with(
-    segmenter: Segmenter,
-    *,
-    confidence: bool = True,
-    corruptions: bool = False,
-    ignored: npt.NDArray[np.uint8] | None = None,
+    segmenter: Segmenter, *, confidence: bool = True, corruptions: bool = False, ignored: Pixels | None = None
 ) -> Segment:
     """Return a function that segments an example as the node does; warm-up is not timed.
 
@@ -116,7 +110,7 @@ def evaluate(
     *,
     worst: int = 0,
     masks: MaskMap | None = None,
-    ignored: npt.NDArray[np.uint8] | None = None,
+    ignored: Pixels | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Segment every frame and score those that have a mask.
@@ -142,7 +136,7 @@ def score_frames(
     examples: Examples,
     segment: Segment,
     masks: MaskMap | None = None,
-    ignored: npt.NDArray[np.uint8] | None = None,
+    ignored: Pixels | None = None,
 ) -> Generator[tuple[Example, Prediction | None], None, None]:
     """Resume an evaluation; yield each frame with its prediction once it is counted.
 
@@ -201,7 +195,7 @@ def _count(
     example: Example,
     result: Prediction,
     masks: MaskMap | None,
-    ignored: npt.NDArray[np.uint8] | None,
+    ignored: Pixels | None,
 ) -> None:
     """Count one frame, and score it if it has a mask that can be used."""
     if evaluation.first_ns is None:
@@ -251,9 +245,7 @@ def _count(
         evaluation.worst.keep(frame)
 
 
-def _score(
-    evaluation: Evaluation, example: Example, result: Prediction, truth: npt.NDArray[np.uint8]
-) -> FrameScore:
+def _score(evaluation: Evaluation, example: Example, result: Prediction, truth: Pixels) -> FrameScore:
     """Score a frame; an unknown id raises a ValueError, and nothing of the frame is counted."""
     counts = evaluation.confusion.update(result.label, truth)
     evaluation.boundary.update(result.label, truth)

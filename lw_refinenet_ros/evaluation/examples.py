@@ -12,12 +12,12 @@ from typing import Protocol
 
 from rosbags.interfaces import Qos
 
-from lw_refinenet_ros.evaluation.masks import Mask, MaskStream, Problem, find_masks, read_mask
+from lw_refinenet_ros.evaluation.masks import MaskStream, Problem, find_masks, read_mask
 from lw_refinenet_ros.evaluation.pairing import pair_stamps
 from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import ColorImage, color_image
-from lw_refinenet_ros.image.frame import Frame, FrameError
+from lw_refinenet_ros.image.frame import Frame, FrameError, Pixels
 from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.images import ImageSource, images_in
 from lw_refinenet_ros.sources.opening import open_source
@@ -44,7 +44,7 @@ class Example:
     stamp_ns: int
     frame_id: str
     image: ColorImage
-    truth: Mask | None
+    truth: Pixels | None
     decode_ms: float
     index: int
 
@@ -221,7 +221,7 @@ class BagExamples(Examples):
     def _example(
         self,
         frame: Frame,
-        truth: Mask | None,
+        truth: Pixels | None,
         partner: int | None,
         index: int,
         started: float,

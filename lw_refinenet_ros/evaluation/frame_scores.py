@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.measure import Arrays, Storable
+from lw_refinenet_ros.image.frame import Pixels
 
 __all__ = ['FrameScore', 'FrameScores', 'WorstFrame', 'WorstFrames', 'thumbnail']
 
@@ -97,10 +97,10 @@ class WorstFrame:
 
     score: FrameScore
     place: int
-    image: npt.NDArray[np.uint8]
-    truth: npt.NDArray[np.uint8]
-    label: npt.NDArray[np.uint8]
-    confidence: npt.NDArray[np.uint8] | None
+    image: Pixels
+    truth: Pixels
+    label: Pixels
+    confidence: Pixels | None
 
     @property
     def key(self) -> tuple[float, int]:
@@ -178,7 +178,7 @@ class WorstFrames(list[WorstFrame], Storable):
         ]
 
 
-def thumbnail(picture: npt.NDArray[np.uint8], *, is_label: bool = False) -> npt.NDArray[np.uint8]:
+def thumbnail(picture: Pixels, *, is_label: bool = False) -> Pixels:
     """Copy a picture or label, uint8 (H, W, ...), reduced to the width of a picture in a report."""
     height, width = picture.shape[:2]
     scale = min(1.0, WIDEST / width)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lw_refinenet_ros.bounded_yaml import read_yaml
 from lw_refinenet_ros.class_groups import ClassGroups
 from lw_refinenet_ros.evaluation.confusion import id_list
+from lw_refinenet_ros.image.frame import Pixels
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
 
 __all__ = ['MaskMap', 'map_for_masks']
@@ -21,8 +21,6 @@ __all__ = ['MaskMap', 'map_for_masks']
 NO_CLASS = -1  # of an id that the masks may not hold
 MOST_LISTED = 12  # classes of a label set that are named in an error
 NAMED_UNLABELLED = ('unlabelled', 'unlabeled')
-
-Ids = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class MaskMap:
         targets = tuple(target if target < 0 else int(ids[target]) for target in self.targets)
         return replace(self, targets=targets, rules=f'{self.rules} in {groups.description}')
 
-    def truth(self, mask: Ids) -> Ids:
+    def truth(self, mask: Pixels) -> Pixels:
         """Return the ids of the weights' classes, uint8 (H, W).
 
         Raises:
@@ -105,7 +103,7 @@ class MaskMap:
             raise ValueError(f'the truth holds {id_list(strays.tolist())}, which {self.file} does not map')
         return targets.astype(np.uint8)[mask]
 
-    def prediction(self, label: Ids) -> Ids:
+    def prediction(self, label: Pixels) -> Pixels:
         """Return a predicted label with 255 where its class is none that the masks can hold, uint8 (H, W)."""
         ids = np.full(256, UNLABELLED, np.uint8)
         reached = sorted({target for target in self.targets if target >= 0})

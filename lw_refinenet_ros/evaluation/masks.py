@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from lw_refinenet_ros.image.frame import Frame
+from lw_refinenet_ros.image.frame import Frame, Pixels
 from lw_refinenet_ros.image.label_png import read_label_png
 from lw_refinenet_ros.sources.source import SourceError
 
-__all__ = ['Mask', 'MaskStream', 'Problem', 'find_masks', 'read_mask']
+__all__ = ['MaskStream', 'Problem', 'find_masks', 'read_mask']
 
-Mask = npt.NDArray[np.uint8]
 Problem = Callable[[str], None]
 MONO = ('mono8', '8UC1')
 
@@ -28,9 +26,9 @@ class MaskStream:
 
     def __init__(self, frames: Iterable[Frame], wanted: set[int], problem: Problem) -> None:
         self._frames, self._wanted, self._problem = iter(frames), wanted, problem
-        self._held: dict[int, Mask | None] = {}
+        self._held: dict[int, Pixels | None] = {}
 
-    def take(self, stamp_ns: int) -> Mask | None:
+    def take(self, stamp_ns: int) -> Pixels | None:
         """Return the label image of a wanted stamp, uint8 (H, W), once; None if there is none."""
         while stamp_ns not in self._held and stamp_ns in self._wanted:
             frame = next(self._frames, None)
@@ -41,7 +39,7 @@ class MaskStream:
                 self._held[frame.stamp_ns] = self._label(frame)
         return self._held.pop(stamp_ns, None)
 
-    def _label(self, frame: Frame) -> Mask | None:
+    def _label(self, frame: Frame) -> Pixels | None:
         if frame.encoding not in MONO or frame.step < frame.width:
             self._problem(
                 f'mask of stamp {frame.stamp_ns} is {frame.encoding!r} of step {frame.step} and width '
@@ -65,7 +63,7 @@ def find_masks(folder: Path) -> dict[int, Path]:
     return {int(path.stem): path for path in files}
 
 
-def read_mask(path: Path, problem: Problem) -> Mask | None:
+def read_mask(path: Path, problem: Problem) -> Pixels | None:
     """Read a PNG of class ids, uint8 (H, W); tell what is wrong with one that cannot be used."""
     try:
         return read_label_png(path)

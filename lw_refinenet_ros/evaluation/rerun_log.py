@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.evaluate import Prediction
 from lw_refinenet_ros.evaluation.evaluation import Evaluation
@@ -22,6 +21,7 @@ from lw_refinenet_ros.evaluation.examples import Example
 from lw_refinenet_ros.evaluation.mask_map import MaskMap
 from lw_refinenet_ros.files import new_file
 from lw_refinenet_ros.image.encodings import to_rgb
+from lw_refinenet_ros.image.frame import Pixels
 from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAME, LabelSet
 
 __all__ = ['APPLICATION', 'RerunLog', 'ViewedFrame', 'viewed']
@@ -35,8 +35,6 @@ DIFFERENCE = (
     (WRONG, 'wrong', (226, 74, 51)),
     (NO_TRUTH, 'no truth', (120,) * 3),
 )
-
-Pixels = npt.NDArray[np.uint8]
 
 
 def viewed(

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.evaluate import Prediction, Segment, begin, evaluate, score_frames
 from lw_refinenet_ros.evaluation.evaluation import Evaluation
@@ -16,11 +15,10 @@ from lw_refinenet_ros.evaluation.examples import Example, Examples
 from lw_refinenet_ros.evaluation.frame_scores import thumbnail
 from lw_refinenet_ros.evaluation.mask_map import MaskMap
 from lw_refinenet_ros.image.encodings import to_rgb
+from lw_refinenet_ros.image.frame import Pixels
 from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['ChangedFrame', 'evaluate_both']
-
-Picture = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +35,10 @@ class ChangedFrame:
     name: str
     before_miou: float
     after_miou: float
-    image: Picture
-    truth: Picture
-    before: Picture
-    after: Picture
+    image: Pixels
+    truth: Pixels
+    before: Pixels
+    after: Pixels
 
 
 def evaluate_both(

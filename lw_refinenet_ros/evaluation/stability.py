@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.measure import Arrays, Measure
+from lw_refinenet_ros.image.frame import Pixels
 
 __all__ = ['Stability']
 
@@ -28,11 +28,9 @@ class Stability(Measure):
 
     def __init__(self) -> None:
         super().__init__((5,))
-        self._before: list[
-            tuple[int, npt.NDArray[np.uint8]]
-        ] = []  # stamp (ns) and ids of the last two frames
+        self._before: list[tuple[int, Pixels]] = []  # stamp (ns) and ids of the last two frames
 
-    def update(self, stamp_ns: int, label: npt.NDArray[np.uint8]) -> None:
+    def update(self, stamp_ns: int, label: Pixels) -> None:
         """Count the next frame: its ids, uint8 (H, W)."""
         if self._before:
             stamp_before, last = self._before[-1]

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lw_refinenet_ros.image.encodings import Order
+from lw_refinenet_ros.image.frame import Pixels
 
 __all__ = ['as_image']
 
 NEEDED = 'uint8 (H, W, 3) is needed'
 
 
-def as_image(image: Any, order: Order = 'rgb') -> npt.NDArray[np.uint8]:
+def as_image(image: Any, order: Order = 'rgb') -> Pixels:
     """Return an image as uint8 (H, W, 3); without a copy where it is one, or has an alpha channel.
 
     Args:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lw_refinenet_ros.image.frame import CdrReader, Frame, FrameError
+from lw_refinenet_ros.image.frame import CdrReader, Frame, FrameError, Pixels
 from lw_refinenet_ros.image.header import Header, read_header
 
 __all__ = ['decode_image', 'parse_compressed_image']
@@ -66,7 +66,7 @@ def parse_compressed_image(cdr: bytes | memoryview) -> Frame:
     return Frame.from_array(array, stamp_ns=stamp_ns, frame_id=frame_id, encoding=encoding)
 
 
-def decode_image(content: bytes, flags: int = cv2.IMREAD_COLOR) -> npt.NDArray[np.uint8]:
+def decode_image(content: bytes, flags: int = cv2.IMREAD_COLOR) -> Pixels:
     """Decode an image file's content with OpenCV, which alone would fill what is missing with grey.
 
     Returns:
@@ -76,7 +76,7 @@ def decode_image(content: bytes, flags: int = cv2.IMREAD_COLOR) -> npt.NDArray[n
         FrameError: 'truncated' (a JPEG, PNG or WebP that stops before its pixels' end), 'size' (more pixels
             than an image may have, or than its bytes can hold), 'memory' (there is not enough) or 'decode'.
     """
-    return cast('npt.NDArray[np.uint8]', _decode(content, read_header(content), flags))
+    return cast('Pixels', _decode(content, read_header(content), flags))
 
 
 def _decode(content: bytes, header: Header, flags: int) -> npt.NDArray[Any]:

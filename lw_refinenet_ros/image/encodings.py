@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lw_refinenet_ros.image.frame import Frame, FrameError
+from lw_refinenet_ros.image.frame import Frame, FrameError, Pixels
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 
 __all__ = ['ENCODINGS', 'MAX_SIDE', 'ORDERS', 'Order', 'ColorImage', 'color_image', 'rgb', 'to_rgb']
@@ -26,7 +26,7 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 class ColorImage(NamedTuple):
     """An image and the order of its channels."""
 
-    array: npt.NDArray[np.uint8]  # (H, W, 3), of any strides, possibly read-only
+    array: Pixels  # (H, W, 3), of any strides, possibly read-only
     order: Order
 
 
@@ -120,7 +120,7 @@ def color_image(frame: Frame) -> ColorImage:
     if convert is not None:
         raw = np.ascontiguousarray(raw, raw.dtype.newbyteorder('='))
         colors = convert(raw, encoding.cv_bridge, 'rgb8')
-        return ColorImage(cast('npt.NDArray[np.uint8]', colors), 'rgb')
+        return ColorImage(cast('Pixels', colors), 'rgb')
     mosaic = encoding.depth == 16 and frame.encoding.startswith('bayer')
     if mosaic:  # interpolated in 16 bits, and scaled then
         raw = raw.astype(np.uint16)
@@ -132,7 +132,7 @@ def color_image(frame: Frame) -> ColorImage:
         raw = _eight_bits(raw)
     if frame.encoding == 'nv24':
         raw = raw[:, ::2]
-    return ColorImage(cast('npt.NDArray[np.uint8]', raw[..., :3]), encoding.order)
+    return ColorImage(cast('Pixels', raw[..., :3]), encoding.order)
 
 
 def _view(frame: Frame, encoding: Encoding, rows: int) -> npt.NDArray[Any]:
@@ -143,7 +143,7 @@ def _view(frame: Frame, encoding: Encoding, rows: int) -> npt.NDArray[Any]:
     return np.ndarray((rows, frame.width, encoding.channels), dtype, frame.data, strides=strides)
 
 
-def _eight_bits(words: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def _eight_bits(words: npt.NDArray[Any]) -> Pixels:
     """Scale 16 bits to 8 by 255 / 65535, some rows at a time: in between there is no image of 16 bits."""
     out = np.empty(words.shape, np.uint8)
     for first in range(0, len(words), ROWS):
@@ -152,7 +152,7 @@ def _eight_bits(words: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return out
 
 
-def _pack_nv24(frame: Frame) -> npt.NDArray[np.uint8]:
+def _pack_nv24(frame: Frame) -> Pixels:
     """Pack NV24 as UYVY of twice the width, each pixel's colour with its brightness twice: (H, 2 W, 2).
 
     The colours' rows are twice as long as the brightness', and so is their step.
@@ -187,7 +187,7 @@ def _cv_bridge() -> Callable[[npt.NDArray[Any], str, str], object] | None:
     return cast('Callable[[npt.NDArray[Any], str, str], object]', cvtColor2)
 
 
-def to_rgb(image: ColorImage) -> npt.NDArray[np.uint8]:
+def to_rgb(image: ColorImage) -> Pixels:
     """Convert an image to uint8 (H, W, 3) RGB, C-contiguous; one that is so already is not copied."""
     array, swap = image.array, image.order == 'bgr'
     if array.strides[1:] == (4, 1) and array.strides[0] >= 4 * array.shape[1]:
@@ -200,11 +200,11 @@ def to_rgb(image: ColorImage) -> npt.NDArray[np.uint8]:
         out[-1] = array[-1, :, ::-1] if swap else array[-1]
         return out
     if swap:
-        return cast('npt.NDArray[np.uint8]', cv2.cvtColor(array, cv2.COLOR_BGR2RGB))
+        return cast('Pixels', cv2.cvtColor(array, cv2.COLOR_BGR2RGB))
     return np.ascontiguousarray(array)
 
 
-def rgb(frame: Frame) -> npt.NDArray[np.uint8]:
+def rgb(frame: Frame) -> Pixels:
     """Convert a frame to uint8 (H, W, 3) RGB, C-contiguous.
 
     Tight rgb8 is a view of the frame's bytes. Raises `FrameError` as `color_image` does.

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['CdrReader', 'Frame', 'FrameError', 'parse_image', 'parse_stamp', 'serialize_image']
+__all__ = ['CdrReader', 'Frame', 'FrameError', 'Pixels', 'parse_image', 'parse_stamp', 'serialize_image']
+
+Pixels = npt.NDArray[np.uint8]  # images, labels or bytes
 
 _BYTE_ORDERS = {b'\x00\x01': '<', b'\x00\x00': '>'}  # plain CDR, by its encapsulation identifier
 _STAMPS_S = range(-(1 << 31), 1 << 31)  # what the header of an answer can say
@@ -44,7 +46,7 @@ class Frame:
     width: int
     encoding: str
     step: int
-    data: npt.NDArray[np.uint8]
+    data: Pixels
     is_bigendian: bool = False
 
     @classmethod
@@ -71,7 +73,7 @@ class CdrReader:
         self.u32_format = _BYTE_ORDERS[kind] + 'I'
         self.offset = 4
 
-    def take(self, size: int, what: str) -> npt.NDArray[np.uint8]:
+    def take(self, size: int, what: str) -> Pixels:
         """View the next `size` bytes."""
         end = self.offset + size
         if end > (there := self.message.size):
@@ -86,7 +88,7 @@ class CdrReader:
         value: int = struct.unpack(self.u32_format, self.take(4, what).data)[0]
         return value
 
-    def sequence(self, what: str) -> npt.NDArray[np.uint8]:
+    def sequence(self, what: str) -> Pixels:
         """View a length-prefixed sequence of bytes."""
         return self.take(self.u32(what), what)
 

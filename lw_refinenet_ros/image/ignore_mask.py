@@ -6,15 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from lw_refinenet_ros.image.frame import Pixels
 from lw_refinenet_ros.image.label_png import read_label_png
 from lw_refinenet_ros.labels import UNLABELLED
 
 __all__ = ['misfit', 'read_ignore_mask', 'unlabel']
 
 
-def read_ignore_mask(path: Path | str | None) -> npt.NDArray[np.uint8] | None:
+def read_ignore_mask(path: Path | str | None) -> Pixels | None:
     """Read an `ignore_mask`: uint8 (H, W), 255 where it is not 0, else 0; None without a path.
 
     Raises:
@@ -28,7 +28,7 @@ def read_ignore_mask(path: Path | str | None) -> npt.NDArray[np.uint8] | None:
         raise ValueError(f'ignore_mask: {error}; use a greyscale PNG') from error
 
 
-def misfit(ignored: npt.NDArray[np.uint8] | None, size: tuple[int, int]) -> str:
+def misfit(ignored: Pixels | None, size: tuple[int, int]) -> str:
     """Return in one line why an ignore mask does not fit images of (height, width), or an empty string."""
     if ignored is None or ignored.shape == size:
         return ''
@@ -36,7 +36,7 @@ def misfit(ignored: npt.NDArray[np.uint8] | None, size: tuple[int, int]) -> str:
     return f'ignore_mask is {columns}x{rows}, the image {width}x{height}: give one of its size'
 
 
-def unlabel(label: npt.NDArray[np.uint8], ignored: npt.NDArray[np.uint8] | None) -> None:
+def unlabel(label: Pixels, ignored: Pixels | None) -> None:
     """Set the ignored pixels of a label, uint8 (H, W), to unlabelled.
 
     Raises:

@@ -9,10 +9,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from lw_refinenet_ros.files import read_regular, write_bytes
+from lw_refinenet_ros.image.frame import Pixels
 from lw_refinenet_ros.image.header import read_header
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 from lw_refinenet_ros.limits import MAX_PIXELS
@@ -24,7 +24,7 @@ GREYSCALE, PALETTE = 0, 3  # colour types of a PNG
 UNLABELLED_COLOR = (255, 255, 255)  # other unused ids are black; this one stands out in a painting program
 
 
-def read_label_png(path: Path | str) -> npt.NDArray[np.uint8]:
+def read_label_png(path: Path | str) -> Pixels:
     """Read class ids from a greyscale or palette PNG of up to 8 bits.
 
     Returns:
@@ -42,7 +42,7 @@ def read_label_png(path: Path | str) -> npt.NDArray[np.uint8]:
         raise ValueError(f'{path}: {fault}') from error
 
 
-def _decode(content: bytes) -> npt.NDArray[np.uint8]:
+def _decode(content: bytes) -> Pixels:
     header = read_header(content)
     if header.kind != 'png' or content[12:16] != b'IHDR':
         raise ValueError('not a PNG file: label images are 8-bit greyscale or palette PNGs')
@@ -60,7 +60,7 @@ def _decode(content: bytes) -> npt.NDArray[np.uint8]:
     return np.asarray(image, np.uint8) // np.uint8(stretch)
 
 
-def write_label_png(path: Path | str, label: npt.NDArray[np.uint8], labels: LabelSet | None = None) -> None:
+def write_label_png(path: Path | str, label: Pixels, labels: LabelSet | None = None) -> None:
     """Write class ids as an 8-bit PNG; the file appears whole or not at all.
 
     Args:

@@ -8,17 +8,15 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from lw_refinenet_ros.image.encodings import ColorImage, Order, to_rgb
+from lw_refinenet_ros.image.frame import Pixels
 from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAME, LabelSet
 
 __all__ = ['blend_table', 'paint_label', 'paint_mask', 'paint_overlay']
 
 
-def paint_label(
-    label: npt.NDArray[np.uint8], labels: LabelSet, out: npt.NDArray[np.uint8] | None = None
-) -> npt.NDArray[np.uint8]:
+def paint_label(label: Pixels, labels: LabelSet, out: Pixels | None = None) -> Pixels:
     """Paint every pixel in the colour of its class.
 
     Args:
@@ -39,11 +37,8 @@ def paint_label(
 
 
 def paint_mask(
-    label: npt.NDArray[np.uint8],
-    labels: LabelSet,
-    classes: Collection[str],
-    out: npt.NDArray[np.uint8] | None = None,
-) -> npt.NDArray[np.uint8]:
+    label: Pixels, labels: LabelSet, classes: Collection[str], out: Pixels | None = None
+) -> Pixels:
     """Mark the pixels of some classes.
 
     Args:
@@ -68,14 +63,14 @@ def paint_mask(
 
 
 def paint_overlay(
-    image: npt.NDArray[np.uint8],
-    label: npt.NDArray[np.uint8],
+    image: Pixels,
+    label: Pixels,
     labels: LabelSet,
     alpha: float = 0.5,
     classes: Collection[str] | None = None,
     order: Order = 'rgb',
-    out: npt.NDArray[np.uint8] | None = None,
-) -> npt.NDArray[np.uint8]:
+    out: Pixels | None = None,
+) -> Pixels:
     """Blend the classes' colours into an image: (1 - alpha) * image + alpha * color.
 
     Args:
@@ -110,7 +105,7 @@ def paint_overlay(
 @lru_cache(maxsize=8)
 def blend_table(
     labels: LabelSet, alpha: float | None = None, classes: tuple[str, ...] | None = None
-) -> npt.NDArray[np.uint8]:
+) -> Pixels:
     """Return what `paint_overlay` makes of each id and byte, uint8 (256 ids, 256 bytes, 3 RGB), read-only.
 
     Without `alpha`, it is what `paint_label` makes of the id.
@@ -124,7 +119,7 @@ def blend_table(
     return table
 
 
-def _unpainted(labels: LabelSet, classes: Collection[str] | None) -> npt.NDArray[np.uint8]:
+def _unpainted(labels: LabelSet, classes: Collection[str] | None) -> Pixels:
     """Mark the ids that are not painted: uint8 (256,), 255 or 0."""
     painted = set(labels.names if classes is None else classes)
     if unknown := sorted(painted.difference(labels.names)):
@@ -135,7 +130,7 @@ def _unpainted(labels: LabelSet, classes: Collection[str] | None) -> npt.NDArray
     return marks
 
 
-def _output(out: npt.NDArray[np.uint8] | None, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+def _output(out: Pixels | None, shape: tuple[int, ...]) -> Pixels:
     """Return the array that OpenCV can write into."""
     if out is None:
         return np.empty(shape, np.uint8)
@@ -145,7 +140,7 @@ def _output(out: npt.NDArray[np.uint8] | None, shape: tuple[int, ...]) -> npt.ND
     return out
 
 
-def _check(what: str, array: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> None:
+def _check(what: str, array: Pixels, shape: tuple[int, ...]) -> None:
     """Refuse an array that is not uint8 of this shape."""
     if array.dtype != np.uint8 or array.shape != shape:
         raise ValueError(f'{what} is {array.dtype} {array.shape}: it must be uint8 {shape}')

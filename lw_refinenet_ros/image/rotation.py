@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
+
+from lw_refinenet_ros.image.frame import Pixels
 
 __all__ = ['ROTATIONS', 'rotate']
 
@@ -13,9 +14,7 @@ _CODES = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_C
 ROTATIONS = (0, *_CODES)  # degrees clockwise
 
 
-def rotate(
-    image: npt.NDArray[np.uint8], degrees: int, out: npt.NDArray[np.uint8] | None = None
-) -> npt.NDArray[np.uint8]:
+def rotate(image: Pixels, degrees: int, out: Pixels | None = None) -> Pixels:
     """Rotate an image clockwise.
 
     Args:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+
+from lw_refinenet_ros.image.frame import Pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,6 @@ DEVICES = ('auto', 'cuda', 'cpu')
 ENGINES = ('auto', 'torch', 'openvino')
 PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16', 'int8')
 
-Pixels = NDArray[np.uint8]
 CLASSES: Pixels = np.arange(256, dtype=np.uint8)  # each class as itself
 
 

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from lw_refinenet_ros.image.frame import Pixels
 from lw_refinenet_ros.inference.engine import CLASSES
 
 __all__ = ['upsample']
@@ -63,11 +64,11 @@ def _axis(pixels: int, logits: int) -> _Axis:
 
 def upsample(
     logits: npt.NDArray[np.float32],
-    nearest: npt.NDArray[np.uint8],
-    label: npt.NDArray[np.uint8],
-    confidence: npt.NDArray[np.uint8] | None = None,
+    nearest: Pixels,
+    label: Pixels,
+    confidence: Pixels | None = None,
     temperature: float = 1.0,
-    ids: npt.NDArray[np.uint8] = CLASSES,
+    ids: Pixels = CLASSES,
 ) -> None:
     """Write argmax and confidence of the bilinearly upsampled logits (half-pixel centres).
 
@@ -111,9 +112,9 @@ def _blend(
     columns: _Axis,
     i: npt.NDArray[np.intp],
     j: npt.NDArray[np.intp],
-    label: npt.NDArray[np.uint8],
-    confidence: npt.NDArray[np.uint8] | None,
-    ids: npt.NDArray[np.uint8],
+    label: Pixels,
+    confidence: Pixels | None,
+    ids: Pixels,
 ) -> None:
     """Write the pixels of the cells (i, j), blending their corners."""
     classes, _, width = logits.shape

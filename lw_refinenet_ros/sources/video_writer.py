@@ -10,9 +10,9 @@ from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
 
 from lw_refinenet_ros.files import new_file
+from lw_refinenet_ros.image.frame import Pixels
 
 __all__ = ['VideoWriter', 'is_overlay']
 
@@ -55,7 +55,7 @@ class VideoWriter:
             self._stack = stack.pop_all()
         return self
 
-    def write(self, image: npt.NDArray[np.uint8], stamp_ns: int) -> None:
+    def write(self, image: Pixels, stamp_ns: int) -> None:
         """Append a frame, uint8 (H, W, 3) RGB; an odd last row or column is left out, as H.264 needs it."""
         image = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
         if self._stream is None:
