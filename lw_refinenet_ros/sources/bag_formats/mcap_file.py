@@ -59,7 +59,7 @@ class McapFile(ChunkedFile):
             for record in cls._records(file, end, (_SCHEMA, _CHANNEL, _CHUNK_INDEX, _STATISTICS)):
                 body = record.body
                 if record.kind == _SCHEMA:
-                    types[u16(body, 0)] = _string(body, 2)
+                    types[u16(body, 0)] = _string(body, 2)[0]
                 elif record.kind == _CHANNEL:
                     topics[u16(body, 0)] = _topic(body, types)
                 elif record.kind == _CHUNK_INDEX:
@@ -94,8 +94,8 @@ class McapFile(ChunkedFile):
 
     def _unpacked(self, chunk: Record) -> bytes:
         size, crc = struct.unpack_from('<QI', chunk.body, 16)
-        compression = _string(chunk.body, 28)
-        packed = chunk.body[40 + len(compression) :]
+        compression, end = _string(chunk.body, 28)
+        packed = chunk.body[end + 8 :]  # after its length
         limit = min(size, MAX_CHUNK_BYTES)
         if not chunk.whole:
             return unpack_part(packed, compression, limit)
@@ -109,7 +109,7 @@ class McapFile(ChunkedFile):
     def _take(self, record: Record) -> Message | None:
         body = record.body
         if record.kind == _SCHEMA:
-            self._types[u16(body, 0)] = _string(body, 2)
+            self._types[u16(body, 0)] = _string(body, 2)[0]
         elif record.kind == _CHANNEL:
             self._define(u16(body, 0), _topic(body, self._types))
         elif record.kind == _MESSAGE and (u16(body, 0) in self._chosen or u16(body, 0) not in self.topics):
@@ -123,22 +123,18 @@ class McapFile(ChunkedFile):
 
 def _topic(channel: bytes, types: dict[int, str]) -> Topic:
     """Read a channel. One without a schema has no type here; the schema's encoding does not matter to us."""
-    name = _string(channel, 4)
-    at = 8 + len(name.encode())
-    serialization = _string(channel, at)
-    at += 4 + len(serialization.encode())
-    end, at = at + 4 + u32(channel, at), at + 4
-    offered = ''
+    name, at = _string(channel, 4)
+    serialization, at = _string(channel, at)
+    end, at = min(at + 4 + u32(channel, at), len(channel)), at + 4
+    metadata: dict[str, str] = {}
     while at < end:
-        key = _string(channel, at)
-        at += 4 + len(key.encode())
-        value = _string(channel, at)
-        at += 4 + len(value.encode())
-        if key == 'offered_qos_profiles':
-            offered = value
-    return Topic(name, normal_type(types.get(u16(channel, 2), '')), serialization, offered_qos(offered))
+        key, at = _string(channel, at)
+        metadata[key], at = _string(channel, at)
+    offered = offered_qos(metadata.get('offered_qos_profiles', ''))
+    return Topic(name, normal_type(types.get(u16(channel, 2), '')), serialization, offered)
 
 
-def _string(body: bytes, offset: int) -> str:
-    start = offset + 4
-    return body[start : start + u32(body, offset)].decode()
+def _string(body: bytes, start: int) -> tuple[str, int]:
+    """Read a string, and where it ends."""
+    end = start + 4 + u32(body, start)
+    return body[start + 4 : end].decode(), end
