@@ -66,17 +66,17 @@ def parse_compressed_image(cdr: bytes | memoryview) -> Frame:
     return Frame.from_array(array, stamp_ns=stamp_ns, frame_id=frame_id, encoding=encoding)
 
 
-def decode_image(content: bytes, flags: int = cv2.IMREAD_COLOR) -> Pixels:
+def decode_image(content: bytes) -> Pixels:
     """Decode an image file's content with OpenCV, which alone would fill what is missing with grey.
 
     Returns:
-        uint8 (H, W, 3) BGR, or (H, W) with `cv2.IMREAD_GRAYSCALE`.
+        uint8 (H, W, 3) BGR.
 
     Raises:
         FrameError: 'truncated' (a JPEG, PNG or WebP that stops before its pixels' end), 'size' (more pixels
             than an image may have, or than its bytes can hold), 'memory' (there is not enough) or 'decode'.
     """
-    return cast('Pixels', _decode(content, read_header(content), flags))
+    return cast('Pixels', _decode(content, read_header(content), cv2.IMREAD_COLOR))
 
 
 def _decode(content: bytes, header: Header, flags: int) -> npt.NDArray[Any]:

@@ -15,11 +15,10 @@ from lw_refinenet_ros.image.frame import FrameError, parse_image, parse_stamp
 from lw_refinenet_ros.one_line import one_line
 from lw_refinenet_ros.sources.bag_formats.bag_files import BagFiles
 from lw_refinenet_ros.sources.bag_formats.storage import Messages, Topic
-from lw_refinenet_ros.sources.bag_formats.unpacking import ZSTD_MAGIC, unpack
-from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
+from lw_refinenet_ros.sources.bag_formats.unpacking import unpack_message
 from lw_refinenet_ros.sources.source import OnError, Source, SourceError, SourceFrame, StampNames
 
-__all__ = ['BagSource']
+__all__ = ['BagSource', 'open_bag']
 
 _PARSERS = {
     'sensor_msgs/msg/Image': parse_image,
@@ -31,6 +30,18 @@ _RESULTS = ('/label', '/confidence', '/color', '/overlay')
 _INFOS = ('/label_names', '/label_info')
 _NODE = 'lw_refinenet'
 _DEPTH = '/compressedDepth'  # no image that OpenCV decodes
+
+
+def open_bag(path: Path) -> BagFiles:
+    """Open the files of a bag, of any format.
+
+    Raises:
+        SourceError: nothing of it can be read.
+    """
+    try:
+        return BagFiles(path)
+    except (ValueError, OSError) as error:
+        raise SourceError(f'{path} cannot be read as a bag: {one_line(str(error))}') from error
 
 
 class _Message(NamedTuple):
@@ -68,14 +79,11 @@ class BagSource(Source):
         *,
         results: bool = False,
     ) -> None:
-        super().__init__(f'bag {path}', on_error=on_error)
+        super().__init__(f'bag {path}', on_error)
         self._path = path
         # ROS 1 messages are rewritten as CDR by the ROS 2 definitions, whose header has no sequence number.
         self._ros1 = get_typestore(Stores.ROS2_HUMBLE)
-        try:
-            self._bag = BagFiles(path)
-        except (ValueError, OSError) as error:
-            raise SourceError(f'{path} cannot be read as a bag: {one_line(str(error))}') from error
+        self._bag = open_bag(path)
         self._stack.callback(self._bag.close)
         counts = self._bag.counts
         images = [t for t in counts if t.msgtype in _PARSERS and t.serialization in _SERIALIZATIONS]
@@ -175,8 +183,7 @@ class BagSource(Source):
         """Return the CDR of a message that may be compressed, or serialized by ROS 1."""
         if topic.serialization == 'ros1':
             return self._ros1.ros1_to_cdr(raw, topic.msgtype)
-        # Only metadata.yaml would say that messages are compressed.
-        return unpack(raw, 'zstd' if raw[:4] == ZSTD_MAGIC else '', MAX_MESSAGE_BYTES)
+        return unpack_message(raw)
 
 
 def _results(names: Collection[str]) -> set[str]:

@@ -11,9 +11,8 @@ import cv2
 
 from lw_refinenet_ros.files import read_regular
 from lw_refinenet_ros.image.compressed import decode_image
-from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
-from lw_refinenet_ros.sources.source import FRAME_ID, START_NS, OnError, Source, SourceError, SourceFrame
+from lw_refinenet_ros.sources.source import START_NS, OnError, Source, SourceError, SourceFrame
 
 __all__ = ['IMAGE_SUFFIXES', 'ImageSource', 'images_in']
 
@@ -47,7 +46,7 @@ class ImageSource(Source):
     """
 
     def __init__(self, description: str, paths: Sequence[Path], on_error: OnError | None = None) -> None:
-        super().__init__(description, on_error=on_error)
+        super().__init__(description, on_error)
         self.length = len(paths)
         stems = [path.stem for path in paths]
         if all(re.fullmatch(r'[0-9]{16,19}', stem) and int(stem) < _END_OF_TIME_NS for stem in stems):
@@ -68,12 +67,11 @@ class ImageSource(Source):
     def __iter__(self) -> Iterator[SourceFrame]:
         for (stamp_ns, path), name in zip(self.files, self._names):
             try:
-                array = decode_image(read_regular(path, MAX_MESSAGE_BYTES))
+                image = decode_image(read_regular(path, MAX_MESSAGE_BYTES))
             except (ValueError, OSError, MemoryError) as error:
                 self._report(SourceError(f'{path}: {error}'), error)
                 continue
-            frame = Frame.from_array(array, stamp_ns=stamp_ns, frame_id=FRAME_ID, encoding='bgr8')
-            yield SourceFrame.of(frame, log_ns=stamp_ns, name=name, where=str(path))
+            yield SourceFrame.of_image(image, stamp_ns, name, str(path))
 
 
 def _unique(stems: Sequence[str]) -> list[str]:

@@ -50,21 +50,17 @@ def open_source(
             raise SourceError(f'{text!r} does not name a camera: write camera:0 for the first')
         _refuse_topic(text, topic)
         return CameraSource(int(number))
-
     path = Path(source)
     if not path.exists():
         raise SourceError(f'{text} does not exist')
     if path.name == METADATA:
         path = path.parent
-    if path.is_dir():
-        return _open_folder(path, topic, on_error, leave_out, results=results)
-    try:
-        regular_file(path)
-    except ValueError as error:
-        raise SourceError(str(error)) from error
-    if bag_suffix(path):
+    if _is_bag(path):
         return BagSource(path, topic, on_error, leave_out, results=results)
+    images = _images_of(path) if path.is_dir() else []
     _refuse_topic(text, topic)
+    if images:
+        return ImageSource(f'folder {path}', images, on_error)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageSource(f'image {text}', [path], on_error)
     if path.suffix.lower() in VIDEO_SUFFIXES:
@@ -73,26 +69,25 @@ def open_source(
     raise SourceError(f'{text} is not a bag, video, folder of images or image: use one of {known}')
 
 
-def _open_folder(
-    folder: Path,
-    topic: str | None,
-    on_error: OnError | None,
-    leave_out: Collection[str],
-    *,
-    results: bool,
-) -> Source:
-    """Open a bag of any number of files, or a folder of images."""
-    bags = bags_in(folder)
-    if (folder / METADATA).exists() or _are_one(bags):
-        return BagSource(folder, topic, on_error, leave_out, results=results)
+def _is_bag(path: Path) -> bool:
+    """Return whether a path is a file of a bag, or a folder of one recording."""
+    if path.is_dir():
+        return (path / METADATA).exists() or _are_one(bags_in(path))
+    try:
+        return bool(bag_suffix(regular_file(path)))
+    except ValueError as error:
+        raise SourceError(str(error)) from error
+
+
+def _images_of(folder: Path) -> list[Path]:
+    """List the images of a folder that is no bag; refuse one without."""
     images = images_in(folder)
-    if images:
-        _refuse_topic(str(folder), topic)
-        return ImageSource(f'folder {folder}', images, on_error)
-    if bags:
+    if not images and (bags := bags_in(folder)):
         names = ', '.join(path.name for path in bags)
         raise SourceError(f'{folder} has no metadata.yaml and several recordings, choose one: {names}')
-    raise SourceError(f'{folder} has no images and no bag')
+    if not images:
+        raise SourceError(f'{folder} has no images and no bag')
+    return images
 
 
 def _are_one(bags: Sequence[Path]) -> bool:

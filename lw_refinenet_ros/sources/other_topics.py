@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from lw_refinenet_ros.one_line import one_line
-from lw_refinenet_ros.sources.bag_formats.bag_files import BagFiles
+from lw_refinenet_ros.sources.bag import open_bag
 from lw_refinenet_ros.sources.bag_formats.storage import Message
-from lw_refinenet_ros.sources.bag_formats.unpacking import ZSTD_MAGIC, unpack
-from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
+from lw_refinenet_ros.sources.bag_formats.unpacking import unpack_message
 from lw_refinenet_ros.sources.source import SourceError
 
 __all__ = ['OtherTopics']
@@ -35,10 +33,7 @@ class OtherTopics:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._bag = BagFiles(path)
-        except (ValueError, OSError) as error:
-            raise SourceError(f'{path} cannot be read as a bag: {one_line(str(error))}') from error
+        self._bag = open_bag(path)
         self.topics = [t for t in self._bag.counts if t.msgtype in TYPES and t.serialization == 'cdr']
         self.length = sum(self._bag.counts[topic] for topic in self.topics)
         if not self.topics:
@@ -54,5 +49,4 @@ class OtherTopics:
     def __iter__(self) -> Iterator[Message]:
         with suppress(ValueError, OSError, MemoryError):
             for message in self._bag.messages(self.topics):
-                packing = 'zstd' if message.data[:4] == ZSTD_MAGIC else ''
-                yield message._replace(data=bytes(unpack(message.data, packing, MAX_MESSAGE_BYTES)))
+                yield message._replace(data=unpack_message(message.data))

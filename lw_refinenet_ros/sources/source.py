@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields
 
 from rosbags.interfaces import Qos
 
-from lw_refinenet_ros.image.frame import Frame
+from lw_refinenet_ros.image.frame import Frame, Pixels
 
-__all__ = ['FRAME_ID', 'START_NS', 'OnError', 'Source', 'SourceError', 'SourceFrame', 'StampNames']
+__all__ = ['START_NS', 'OnError', 'Source', 'SourceError', 'SourceFrame', 'StampNames']
 
 START_NS = 1_000_000_000  # the first stamp of what has no stamps: zero means "not set" in ROS
 FRAME_ID = 'camera'  # of what has none
@@ -51,6 +51,12 @@ class SourceFrame(Frame):
         """Return a frame with these, sharing its data."""
         values = {field.name: getattr(frame, field.name) for field in fields(Frame)}
         return cls(**values, log_ns=log_ns, name=name, where=where)
+
+    @classmethod
+    def of_image(cls, bgr: Pixels, stamp_ns: int, name: str, where: str) -> SourceFrame:
+        """Return uint8 (H, W, 3) BGR of a source that has neither headers nor a log."""
+        frame = Frame.from_array(bgr, stamp_ns=stamp_ns, frame_id=FRAME_ID, encoding='bgr8')
+        return cls.of(frame, log_ns=stamp_ns, name=name, where=where)
 
 
 class StampNames:
@@ -91,9 +97,9 @@ class Source(ABC):
             reading goes on with the next frame, if there can be one. Without it, the first is raised.
     """
 
-    def __init__(self, description: str, *, topic: str = 'image', on_error: OnError | None = None) -> None:
+    def __init__(self, description: str, on_error: OnError | None = None) -> None:
         self.description = description
-        self.topic = topic
+        self.topic = 'image'
         self.length: int | None = None
         self.rate_hz: float | None = None
         self.offered: tuple[Qos, ...] = ()

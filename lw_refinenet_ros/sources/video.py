@@ -17,17 +17,8 @@ from av.container import InputContainer
 from av.video import VideoStream
 
 from lw_refinenet_ros.files import open_regular
-from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.one_line import one_line
-from lw_refinenet_ros.sources.source import (
-    FRAME_ID,
-    START_NS,
-    OnError,
-    Source,
-    SourceError,
-    SourceFrame,
-    StampNames,
-)
+from lw_refinenet_ros.sources.source import START_NS, OnError, Source, SourceError, SourceFrame, StampNames
 
 __all__ = ['VIDEO_SUFFIXES', 'CameraSource', 'VideoSource']
 
@@ -38,21 +29,19 @@ _NO_OTHERS = {'protocol_whitelist': 'none'}
 
 
 class VideoSource(Source):
-    """A video file: bgr8 frames, upright, at their own times in the file, the first of them at `start_ns`.
+    """A video file: bgr8 frames, upright, at their own times in the file, the first of them at `START_NS`.
 
     Args:
         path: of the file.
-        start_ns: stamp of the first frame.
         on_error: see `Source`.
 
     Raises:
         SourceError: it cannot be opened.
     """
 
-    def __init__(self, path: Path, start_ns: int = START_NS, on_error: OnError | None = None) -> None:
-        super().__init__(f'video {path}', on_error=on_error)
+    def __init__(self, path: Path, on_error: OnError | None = None) -> None:
+        super().__init__(f'video {path}', on_error)
         self._path = path
-        self._start_ns = start_ns
         with ExitStack() as stack:
             _, stream = self._open(stack)
             self.length = stream.frames or None
@@ -80,21 +69,23 @@ class VideoSource(Source):
             stream.thread_type = 'AUTO'
             step_ns = round(1e9 / (self.rate_hz or 25))
             first_ns: int | None = None
-            stamp_ns = self._start_ns - step_ns
+            stamp_ns = START_NS - step_ns
             for frame in self._decoded(container, stream):
                 if frame.pts is None or frame.time_base is None:
                     next_ns = stamp_ns + step_ns
                 else:
                     time_ns = _ns(frame.pts, frame.time_base)
                     first_ns = time_ns if first_ns is None else first_ns
-                    next_ns = self._start_ns + time_ns - first_ns
+                    next_ns = START_NS + time_ns - first_ns
                 longest_ns, stamp_ns = max(longest_ns, next_ns - stamp_ns), next_ns
-                image = np.rot90(frame.to_ndarray(format='bgr24'), round(frame.rotation / 90))
-                yield _frame(image, stamp_ns, names.name(stamp_ns, count), f'{self._path}: frame {count}')
+                bgr = frame.to_ndarray(format='bgr24').astype(np.uint8, copy=False)
+                image = np.rot90(bgr, round(frame.rotation / 90))
+                where = f'{self._path}: frame {count}'
+                yield SourceFrame.of_image(image, stamp_ns, names.name(stamp_ns, count), where)
                 count += 1
         # Containers often announce a frame or two more than there are, and count gaps as frames.
         announced = self.length or 1
-        left_ns = self._start_ns + end_ns - stamp_ns
+        left_ns = START_NS + end_ns - stamp_ns
         few = count < announced - max(2, announced // 50)
         if not count or (few and left_ns > max(2 * longest_ns, end_ns // 50)):
             msg = f'{self._path} ends after frame {count} of {announced}: it is truncated or damaged there'
@@ -140,15 +131,11 @@ class CameraSource(Source):
             good, image = self._capture.retrieve() if grabbed else (False, None)
             if not good or image is None:
                 raise SourceError(f'{self.description} stopped sending frames')
-            yield _frame(image, stamp_ns, names.name(stamp_ns, index), f'{self.description}: frame {index}')
+            where = f'{self.description}: frame {index}'
+            bgr = np.asarray(image, np.uint8)
+            yield SourceFrame.of_image(bgr, stamp_ns, names.name(stamp_ns, index), where)
 
 
 def _ns(count: int | None, time_base: Fraction | None) -> int:
     """Return a time of a stream in ns; 0 where it is not known."""
     return round(count * time_base * 1_000_000_000) if count is not None and time_base is not None else 0
-
-
-def _frame(image: np.ndarray, stamp_ns: int, name: str, where: str) -> SourceFrame:
-    bgr = image.astype(np.uint8, copy=False)
-    frame = Frame.from_array(bgr, stamp_ns=stamp_ns, frame_id=FRAME_ID, encoding='bgr8')
-    return SourceFrame.of(frame, log_ns=stamp_ns, name=name, where=where)

@@ -2,6 +2,7 @@
 """What is read of a hostile bag is bounded, and what is no file is not read: see sources/limits.py."""
 
 import bz2
+import itertools
 import json
 import os
 import sqlite3
@@ -13,7 +14,7 @@ from contextlib import closing
 import lz4.frame
 import pytest
 
-from lw_refinenet_ros.sources.bag_formats import db3_file, unpacking
+from lw_refinenet_ros.sources.bag_formats import db3_file, mcap_file, unpacking
 from lw_refinenet_ros.sources.bag_formats.unpacking import unpack, unpack_part, zstd
 from lw_refinenet_ros.sources.opening import open_source
 from lw_refinenet_ros.sources.source import SourceError
@@ -99,7 +100,7 @@ def test_a_chunk_that_is_a_bomb_costs_only_itself(compression, stated, tmp_path)
 
 
 def test_a_message_that_is_a_bomb_costs_only_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr('lw_refinenet_ros.sources.bag.MAX_MESSAGE_BYTES', 10_000)
+    monkeypatch.setattr(unpacking, 'MAX_MESSAGE_BYTES', 10_000)
     rows = [(1, *image) for image in IMAGES]
     rows.insert(2, (1, IMAGES[1][0], zstd.compress(BOMB)))
     for path in (write_db3(tmp_path / 'x.db3', messages=rows), write_mcap(tmp_path / 'x.mcap', ONE, [rows])):
@@ -107,6 +108,19 @@ def test_a_message_that_is_a_bomb_costs_only_itself(tmp_path, monkeypatch):
         assert frames == list(range(FRAMES))
         assert f'message 2 of {TOPIC}' in line
         assert 'larger than 10000 bytes' in line
+
+
+def test_the_metadata_of_a_channel_end_with_its_record(tmp_path, monkeypatch):
+    strings, reads = mcap_file._string, itertools.count()
+
+    def counted(body, start):
+        assert next(reads) < 1000  # not a thousand million
+        return strings(body, start)
+
+    monkeypatch.setattr(mcap_file, '_string', counted)
+    boundless = mcap_record(4, struct.pack('<HH', 1, 1) + text(TOPIC) + text('cdr') + b'\xff' * 4)
+    path = write_mcap(tmp_path / 'x.mcap', schema(1, IMAGE) + boundless, [[(1, *image) for image in IMAGES]])
+    assert read(path) == (list(range(FRAMES)), [])
 
 
 def test_a_file_that_is_a_bomb_is_unpacked_up_to_the_bound(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from typing import Any
 from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]
 
 from lw_refinenet_ros.files import open_regular
-from lw_refinenet_ros.sources.limits import MAX_FILE_BYTES, MAX_FILE_RATIO, MIN_FILE_BYTES
+from lw_refinenet_ros.sources.limits import MAX_FILE_BYTES, MAX_FILE_RATIO, MAX_MESSAGE_BYTES, MIN_FILE_BYTES
 
 # Part of Python from 3.14 on, before that a package that rosbags brings.
 if sys.version_info >= (3, 14):
@@ -19,9 +19,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ['ZSTD_MAGIC', 'unpack', 'unpack_file', 'unpack_part', 'zstd']
+__all__ = ['unpack', 'unpack_file', 'unpack_message', 'unpack_part', 'zstd']
 
-ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'  # begins whatever is compressed, and no CDR
+_ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'  # begins whatever is compressed, and no CDR
 
 _PIECE = 1 << 20
 _UNPACKERS: dict[str, Any] = {
@@ -47,6 +47,11 @@ def unpack(packed: bytes, compression: str, limit: int) -> bytes:
     if len(content) > limit:
         raise ValueError(f'it is larger than {limit} bytes')
     return content
+
+
+def unpack_message(data: bytes) -> bytes:
+    """Decompress a message that may be compressed, which only metadata.yaml would say; see `unpack`."""
+    return unpack(data, 'zstd' if data[:4] == _ZSTD_MAGIC else '', MAX_MESSAGE_BYTES)
 
 
 def unpack_part(packed: bytes, compression: str, limit: int, *, whole: bool = False) -> bytes:
