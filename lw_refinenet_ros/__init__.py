@@ -18,10 +18,9 @@ __version__ = '0.1.0'
 __getattr__ = lazy_exports(
     __name__,
     {
-        'EngineError': 'lw_refinenet_ros.inference.engine',
-        'LabelSet': 'lw_refinenet_ros.labels',
-        'Segmentation': 'lw_refinenet_ros.inference.segmenter',
-        'Segmenter': 'lw_refinenet_ros.inference.segmenter',
-        'WeightsError': 'lw_refinenet_ros.model.weights',
+        'inference.engine': ['EngineError'],
+        'inference.segmenter': ['Segmentation', 'Segmenter'],
+        'labels': ['LabelSet'],
+        'model.weights': ['WeightsError'],
     },
 )

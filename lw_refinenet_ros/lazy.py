@@ -4,22 +4,23 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 __all__ = ['lazy_exports']
 
 
-def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:
+def lazy_exports(package: str, modules: Mapping[str, Collection[str]]) -> Callable[[str], object]:
     """Return a package's `__getattr__`: importing the package alone loads no torch and no OpenCV.
 
     Args:
         package: the package's `__name__`.
-        modules: the module, by full name, of each exported name.
+        modules: the exported names of each module, by its name in the package.
     """
 
     def get(name: str) -> object:
-        if name in modules:
-            return getattr(importlib.import_module(modules[name]), name)
+        for module, names in modules.items():
+            if name in names:
+                return getattr(importlib.import_module(f'{package}.{module}'), name)
         raise AttributeError(f'module {package!r} has no attribute {name!r}')
 
     return get

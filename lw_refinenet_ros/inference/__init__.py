@@ -12,14 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ['EngineError', 'Segmentation', 'Segmenter']
 
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        'EngineError': 'lw_refinenet_ros.inference.engine',
-        'Segmentation': 'lw_refinenet_ros.inference.segmenter',
-        'Segmenter': 'lw_refinenet_ros.inference.segmenter',
-    },
-)
+__getattr__ = lazy_exports(__name__, {'engine': ['EngineError'], 'segmenter': ['Segmentation', 'Segmenter']})
 
 # With this package, OpenVINO and NNCF report every import to a server, from a process forked of ours: a node
 # must not fork beside its middleware. Without it they report nothing.

@@ -14,12 +14,7 @@ __all__ = ['ARCHITECTURES', 'Card', 'WeightsError', 'build_model', 'load_model',
 __getattr__ = lazy_exports(
     __name__,
     {
-        'ARCHITECTURES': 'lw_refinenet_ros.model.network',
-        'Card': 'lw_refinenet_ros.model.weights',
-        'WeightsError': 'lw_refinenet_ros.model.weights',
-        'build_model': 'lw_refinenet_ros.model.network',
-        'load_model': 'lw_refinenet_ros.model.weights',
-        'read_card': 'lw_refinenet_ros.model.weights',
-        'save_model': 'lw_refinenet_ros.model.weights',
+        'network': ['ARCHITECTURES', 'build_model'],
+        'weights': ['Card', 'WeightsError', 'load_model', 'read_card', 'save_model'],
     },
 )

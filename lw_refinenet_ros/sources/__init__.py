@@ -11,10 +11,4 @@ if TYPE_CHECKING:
 
 __all__ = ['SourceError', 'open_source']
 
-__getattr__ = lazy_exports(
-    __name__,
-    {
-        'SourceError': 'lw_refinenet_ros.sources.source',
-        'open_source': 'lw_refinenet_ros.sources.opening',
-    },
-)
+__getattr__ = lazy_exports(__name__, {'opening': ['open_source'], 'source': ['SourceError']})
