@@ -13,7 +13,7 @@ import numpy as np
 
 from lw_refinenet_ros.evaluation.evaluation import Evaluation
 from lw_refinenet_ros.evaluation.state_folder import refuse_link
-from lw_refinenet_ros.files import write_atomically
+from lw_refinenet_ros.files import new_file
 from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.one_line import one_line
 
@@ -51,12 +51,8 @@ class Checkpoint:
         started = time.monotonic()
         about = json.dumps({'format': FORMAT, 'key': dict(self._key), 'more': more}).encode()
         arrays = {'about': np.frombuffer(about, np.uint8), **evaluation.to_arrays()}
-
-        def write(temporary: Path) -> None:
-            with temporary.open('wb') as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-
-        write_atomically(self._path, write)
+        with new_file(self._path) as temporary, temporary.open('wb') as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         now = time.monotonic()
         self._next = now + max(LEAST_S, (now - started) / MOST_COST)
 

@@ -76,18 +76,15 @@ class Confusion(Measure):
     @property
     def union(self) -> npt.NDArray[np.int64]:
         """Pixels of each class in truth or prediction, (C,)."""
-        union: npt.NDArray[np.int64] = self._true + self._predicted - self.intersection
-        return union
+        return np.asarray(self._true + self._predicted - self.intersection)
 
     @property
     def _true(self) -> npt.NDArray[np.int64]:
-        true: npt.NDArray[np.int64] = self.counts.sum(axis=1)
-        return true
+        return np.asarray(self.counts.sum(axis=1))
 
     @property
     def _predicted(self) -> npt.NDArray[np.int64]:
-        predicted: npt.NDArray[np.int64] = self.counts[:, :-1].sum(axis=0)
-        return predicted
+        return np.asarray(self.counts[:, :-1].sum(axis=0))
 
     @property
     def iou(self) -> npt.NDArray[np.float64]:
@@ -156,8 +153,7 @@ def count_pairs(
 def ratio(part: npt.NDArray[Any], whole: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Divide element by element; 0 / 0 is NaN."""
     with np.errstate(invalid='ignore'):
-        quotient: npt.NDArray[np.float64] = np.divide(part, whole, dtype=np.float64)
-    return quotient
+        return np.asarray(np.divide(part, whole, dtype=np.float64))
 
 
 def mean_of_known(values: npt.NDArray[np.float64]) -> float:

@@ -138,17 +138,10 @@ def score_frames(
     masks: MaskMap | None = None,
     ignored: Pixels | None = None,
 ) -> Generator[tuple[Example, Prediction | None], None, None]:
-    """Resume an evaluation; yield each frame with its prediction once it is counted.
+    """Resume an evaluation at its `position`; yield each frame with its prediction once it is counted.
 
     Reading, segmenting and scoring overlap, one thread each. While a frame is timed, nothing is scored, and
-    no frame is yielded.
-
-    Args:
-        evaluation: resumed at its `position`.
-        examples: frames and masks.
-        segment: returns the prediction for an example, or None.
-        masks: maps masks with other classes to the classes of the labels.
-        ignored: uint8 (H, W), 255 for pixels that are not scored.
+    no frame is yielded. The arguments are those of `evaluate`.
     """
     quiet = Lock()
     with closing(prefetched(_segmented(examples, evaluation.position, segment, quiet))) as stream:

@@ -122,18 +122,15 @@ def rank(evaluations: Mapping[str, Mapping[str, Any]], *, block_s: float = 0.0) 
     mious = np.array([mean_of_known(row) for row in ious])
     if np.isnan(mious).any():
         raise ValueError('no pixel of the common frames has a class: there is nothing to compare')
-    order = np.argsort(-mious, kind='stable').tolist()
     drawn = common.blocks.shape[1]
     resampled = resample(common.blocks)[..., -1] if drawn >= LEAST_DRAWN else np.empty((0, len(mious)))
-    classes = next(iter(evaluations.values()))['classes']
+    best = int(mious.argmax())
     runs = []
-    for index, (name, evaluation) in ((i, list(evaluations.items())[i]) for i in order):
-        best, own = resampled[:, order[0]], resampled[:, index]
-        change = Change('mIoU', mious[order[0]].item(), mious[index].item(), *interval(own - best))
+    for index, (name, evaluation) in enumerate(evaluations.items()):
+        miou, own = float(mious[index]), resampled[:, index]
+        change = Change('mIoU', float(mious[best]), miou, *interval(own - resampled[:, best]))
         known = [None if np.isnan(value) else value for value in ious[index].tolist()]
         latency_ms = evaluation.get('latency_ms', {}).get('p50')
-        missing = len(common.missing[index])
-        of_class = dict(zip(classes, known))
-        miou = mious[index].item()
+        of_class, missing = dict(zip(evaluation['classes'], known)), len(common.missing[index])
         runs.append(RankedRun(name, miou, *interval(own), of_class, change, latency_ms, missing))
-    return Ranking(runs, len(common.keys), drawn)
+    return Ranking(sorted(runs, key=lambda run: -run.miou), len(common.keys), drawn)

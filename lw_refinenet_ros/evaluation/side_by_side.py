@@ -51,16 +51,10 @@ def evaluate_both(
     progress: Callable[[int], None] = lambda _: None,
     masks: MaskMap | None = None,
 ) -> tuple[Evaluation, Evaluation, list[ChangedFrame]]:
-    """Evaluate one after the other, as `evaluate` does; the frames are read twice.
+    """Evaluate two networks of the same classes one after the other, as `evaluate` does.
 
-    Args:
-        examples: frames and masks.
-        before: labels an example.
-        after: the same of the other network.
-        labels: the classes of both.
-        pictures: number of most changed frames to keep in memory.
-        progress: called with the number of finished frames, of twice the frames.
-        masks: maps masks with other classes to the classes of the labels.
+    The frames are read twice, and `progress` counts them so. The `pictures` frames that changed most are kept
+    in memory.
 
     Returns:
         both evaluations, and the frames that changed most, those first.

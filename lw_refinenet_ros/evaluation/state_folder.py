@@ -80,7 +80,7 @@ def _mark(folder: Path, text: str) -> None:
     marker = folder / MARKER
     refuse_link(marker)
     names = {path.name for path in folder.iterdir() if path.suffix != '.lock'}
-    if not any(not TEMPORARY.fullmatch(name) for name in names):
+    if all(TEMPORARY.fullmatch(name) for name in names):
         write_text(marker, text)
     elif not (marker.is_file() and marker.read_text(errors='replace').startswith(MADE)):
         raise ValueError(f'{folder} was not made by an evaluation: give --resume another folder')
