@@ -12,17 +12,14 @@ __all__ = ['EfficientNetLite0', 'EfficientNetLite1', 'EfficientNetLite2']
 
 EPS = 1e-3
 # (expansion, channels, blocks, stride, kernel) of each stage of Lite0
-STAGES = tuple(
-    Stage(*row)
-    for row in (
-        (1, 16, 1, 1, 3),
-        (6, 24, 2, 2, 3),
-        (6, 40, 2, 2, 5),
-        (6, 80, 3, 2, 3),
-        (6, 112, 3, 1, 5),
-        (6, 192, 4, 2, 5),
-        (6, 320, 1, 1, 3),
-    )
+STAGES = (
+    Stage(1, 16, 1, 1, 3),
+    Stage(6, 24, 2, 2, 3),
+    Stage(6, 40, 2, 2, 5),
+    Stage(6, 80, 3, 2, 3),
+    Stage(6, 112, 3, 1, 5),
+    Stage(6, 192, 4, 2, 5),
+    Stage(6, 320, 1, 1, 3),
 )
 
 
@@ -45,7 +42,7 @@ def _features(stages: tuple[Stage, ...]) -> tuple[FeatureSpec, ...]:
 class EfficientNetLite0(InvertedResidualEncoder):
     """EfficientNet-Lite0 without its classifier, padded as in TensorFlow, where it was trained."""
 
-    stages_of = STAGES
+    stages_of: tuple[Stage, ...] = STAGES
     features = _features(STAGES)
     mean = (127 / 255,) * 3
     std = (128 / 255,) * 3

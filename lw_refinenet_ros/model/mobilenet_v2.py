@@ -9,17 +9,14 @@ from lw_refinenet_ros.model.inverted_residual import InvertedResidualEncoder, St
 __all__ = ['MobileNetV2']
 
 # (expansion, channels, blocks, stride, kernel) of each stage, Table 2 of the paper
-STAGES = tuple(
-    Stage(*row)
-    for row in (
-        (1, 16, 1, 1, 3),
-        (6, 24, 2, 2, 3),
-        (6, 32, 3, 2, 3),
-        (6, 64, 4, 2, 3),
-        (6, 96, 3, 1, 3),
-        (6, 160, 3, 2, 3),
-        (6, 320, 1, 1, 3),
-    )
+STAGES = (
+    Stage(1, 16, 1, 1, 3),
+    Stage(6, 24, 2, 2, 3),
+    Stage(6, 32, 3, 2, 3),
+    Stage(6, 64, 4, 2, 3),
+    Stage(6, 96, 3, 1, 3),
+    Stage(6, 160, 3, 2, 3),
+    Stage(6, 320, 1, 1, 3),
 )
 
 
