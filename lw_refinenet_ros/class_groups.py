@@ -20,15 +20,10 @@ __all__ = ['ClassGroups', 'read_groups']
 
 @dataclass(frozen=True)
 class ClassGroups:
-    """Classes made of other classes.
+    """Classes made of other classes."""
 
-    Attributes:
-        labels: names and colours of the groups; the id of a group is its index.
-        members: names of the classes of each group.
-    """
-
-    labels: LabelSet
-    members: tuple[tuple[str, ...], ...]
+    labels: LabelSet  # names and colours of the groups; the id of a group is its index
+    members: tuple[tuple[str, ...], ...]  # names of the classes of each group
 
     @classmethod
     def from_dict(cls, mapping: dict[str, Any]) -> ClassGroups:

@@ -16,20 +16,14 @@ PLUGIN = 'semantic_segmentation_layer::SemanticSegmentationLayer'
 
 @dataclass(frozen=True)
 class Costs:
-    """What the layer makes of the observations on a tile; the fields are its parameters, 0 their default.
+    """What the layer makes of the observations on a tile; the fields are its parameters, 0 their default."""
 
-    Attributes:
-        base_cost: from the first observation on, 0 to 254.
-        max_cost: from `samples_to_max_cost` observations on, if their mean confidence is above
-            `mark_confidence`, of 255.
-        dominant_priority: whether one observation removes those of other classes.
-    """
-
-    base_cost: int
+    base_cost: int  # from the first observation on, 0 to 254
+    # From `samples_to_max_cost` observations on, if their mean confidence is above `mark_confidence`, of 255
     max_cost: int
     mark_confidence: int = 0
     samples_to_max_cost: int = 0
-    dominant_priority: bool = False
+    dominant_priority: bool = False  # whether one observation removes those of other classes
 
 
 TYPES = {

@@ -34,25 +34,20 @@ class Arrival:
 
 @dataclass(frozen=True)
 class LiveRun:
-    """The records of a replay, each written by the process in which it happened.
+    """The records of a replay, each written by the process in which it happened."""
 
-    Attributes:
-        published: by the player, in the order of sending.
-        results: by the recorder, one per label.
-        counters: by the node, frames by fate: 'received', 'segmented', 'superseded', 'lost',
-            and whatever else it counts ('warming up', 'skipped', 'bad: …').
-        stages_ms: by the node, percentiles 'p50', 'p95', 'p99' of each stage's latency; 'total'
-            runs from the frame's callback to the publishing of its label.
-        conditions: what the run was made with: weights, engine, precision, machine, versions…
-        sequence: by the node, the sequence numbers of the first and the last frame that it received, where
-            the middleware has them; the player's first is 1.
-    """
-
-    published: Sequence[Published]
-    results: Sequence[Arrival]
+    published: Sequence[Published]  # by the player, in the order of sending
+    results: Sequence[Arrival]  # by the recorder, one per label
+    # By the node, frames by fate: 'received', 'segmented', 'superseded', 'lost', and whatever else it counts
+    # ('warming up', 'skipped', 'bad: …')
     counters: Mapping[str, int]
+    # By the node, percentiles 'p50', 'p95', 'p99' of each stage's latency; 'total' runs from the frame's
+    # callback to the publishing of its label
     stages_ms: Mapping[str, Mapping[str, float]]
+    # What the run was made with: weights, engine, precision, machine, versions…
     conditions: Mapping[str, str]
+    # By the node, the sequence numbers of the first and the last frame that it received, where the middleware
+    # has them; the player's first is 1
     sequence: tuple[int, int] | None = None
 
 

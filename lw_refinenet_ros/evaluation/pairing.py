@@ -13,17 +13,11 @@ __all__ = ['Pairing', 'pair_stamps']
 
 @dataclass(frozen=True)
 class Pairing:
-    """Which mask belongs to which frame, all by stamp in ns.
+    """Which mask belongs to which frame, all by stamp in ns."""
 
-    Attributes:
-        partners: of each paired frame, its mask.
-        frames_alone: frames without a mask, ascending.
-        masks_alone: masks without a frame, ascending.
-    """
-
-    partners: dict[int, int]
-    frames_alone: tuple[int, ...]
-    masks_alone: tuple[int, ...]
+    partners: dict[int, int]  # of each paired frame, its mask
+    frames_alone: tuple[int, ...]  # frames without a mask, ascending
+    masks_alone: tuple[int, ...]  # masks without a frame, ascending
 
     def among(self, frames: Collection[int]) -> Pairing:
         """Return the pairing of some of the frames, and of the masks from the first to the last of them."""

@@ -37,43 +37,24 @@ Progress = Callable[[int, 'int | None'], None]  # frames that are done, and all,
 
 @dataclass(frozen=True)
 class Recording:
-    """What to evaluate and how; every path is absolute.
+    """What to evaluate and how; every path is absolute."""
 
-    Attributes:
-        name: of the recording.
-        frames: a bag, or a folder of images.
-        topic: of the bag's images, or None.
-        labels: the bag's topic of masks, or a folder of masks.
-        tolerance_ns: between the stamps of a frame and its mask; None for a folder of images.
-        engine: what `Segmenter.load` takes.
-        worst: number of worst frames to keep.
-        output: the bag to write results to, or None.
-        node: the name that its topics begin with.
-        state: a folder of `state_folder` for the checkpoint, or None: no checkpoints.
-        versions: of what the figures depend on: the state of another version is refused.
-        masks: maps masks with other classes to the classes of the weights.
-        selection: which frames.
-        corruptions: whether the frames are also scored in every corruption of `corrupt`.
-        rerun: the file for the viewer Rerun to write, or None; not with a checkpoint.
-        ignore_mask: the file of one, or None.
-    """
-
-    name: str
-    frames: Path
-    topic: str | None
-    labels: str | Path
-    tolerance_ns: int | None
-    engine: Mapping[str, Any]
-    worst: int
-    output: Path | None
-    node: str
-    state: Path | None
-    versions: str
-    masks: MaskMap | None = None
-    selection: Selection = ALL
-    corruptions: bool = False
-    rerun: Path | None = None
-    ignore_mask: Path | None = None
+    name: str  # of the recording
+    frames: Path  # a bag, or a folder of images
+    topic: str | None  # of the bag's images, or None
+    labels: str | Path  # the bag's topic of masks, or a folder of masks
+    tolerance_ns: int | None  # between the stamps of a frame and its mask; None for a folder of images
+    engine: Mapping[str, Any]  # what `Segmenter.load` takes
+    worst: int  # number of worst frames to keep
+    output: Path | None  # the bag to write results to, or None
+    node: str  # the name that its topics begin with
+    state: Path | None  # a folder of `state_folder` for the checkpoint, or None: no checkpoints
+    versions: str  # of what the figures depend on: the state of another version is refused
+    masks: MaskMap | None = None  # maps masks with other classes to the classes of the weights
+    selection: Selection = ALL  # which frames
+    corruptions: bool = False  # whether the frames are also scored in every corruption of `corrupt`
+    rerun: Path | None = None  # the file for the viewer Rerun to write, or None; not with a checkpoint
+    ignore_mask: Path | None = None  # the file of one, or None
 
     def open(self) -> BagExamples | FolderExamples:
         """Find the frames and their masks.

@@ -12,17 +12,11 @@ __all__ = ['ALL', 'Selection']
 
 @dataclass(frozen=True)
 class Selection:
-    """Frames by their time and number.
+    """Frames by their time and number."""
 
-    Attributes:
-        every: the first of as many frames is taken.
-        start_s, end_s: of the frames from `start_s` on, and before `end_s`, in seconds after the first.
-
-    """
-
-    every: int = 1
-    start_s: float = 0.0
-    end_s: float = math.inf
+    every: int = 1  # the first of as many frames is taken
+    start_s: float = 0.0  # seconds after the first frame; earlier ones are left out
+    end_s: float = math.inf  # and those from here on
 
     def choose(self, stamps_ns: Sequence[int]) -> list[int]:
         """Return the indices of the selected frames, ascending; stamps are in the order of the frames."""

@@ -23,20 +23,13 @@ __all__ = ['ChangedFrame', 'evaluate_both']
 
 @dataclass(frozen=True, eq=False)
 class ChangedFrame:
-    """A frame that two networks see differently, as a report shows it.
+    """A frame that two networks see differently, as a report shows it."""
 
-    Attributes:
-        name: of the frame.
-        before_miou, after_miou: as a fraction of 1.
-        image: uint8 (H, W, 3) RGB.
-        truth, before, after: uint8 (H, W) ids.
-    """
-
-    name: str
-    before_miou: float
+    name: str  # of the frame
+    before_miou: float  # as a fraction of 1
     after_miou: float
-    image: Pixels
-    truth: Pixels
+    image: Pixels  # uint8 (H, W, 3) RGB
+    truth: Pixels  # uint8 (H, W) ids, as the two predictions
     before: Pixels
     after: Pixels
 

@@ -30,24 +30,17 @@ _TIFF_BYTES = {1: 1, 6: 1, 3: 2, 8: 2, 4: 4, 9: 4, 16: 8, 17: 8}  # of the integ
 
 
 class Header(NamedTuple):
-    """The header of a compressed image.
+    """The header of a compressed image."""
 
-    Attributes:
-        kind: 'jpeg', 'png', 'webp', 'tiff', or '' of another format, of which nothing else is known.
-        height, width: in pixels.
-        end: index of the byte at which the pixels end; None if that is missing.
-        grey: whether it has one channel.
-        one_scan: whether it is a JPEG that holds whole pixels in one scan, and whole segments before it.
-        standard: whether it is a JPEG with other application segments than those that OpenCV writes: it
-            comes from an encoder that knows its colours, not from `cv::imencode` of channels in any order.
-    """
-
-    kind: str = ''
-    height: int = 0
+    kind: str = ''  # 'jpeg', 'png', 'webp', 'tiff', or '' of another format, of which nothing else is known
+    height: int = 0  # in pixels
     width: int = 0
-    end: int | None = None
-    grey: bool = False
+    end: int | None = None  # index of the byte at which the pixels end; None if that is missing
+    grey: bool = False  # whether it has one channel
+    # Whether it is a JPEG that holds whole pixels in one scan, and whole segments before it
     one_scan: bool = False
+    # Whether it is a JPEG with other application segments than those that OpenCV writes: it comes from an
+    # encoder that knows its colours, not from `cv::imencode` of channels in any order
     standard: bool = False
 
 

@@ -41,37 +41,22 @@ class EngineError(ValueError):
 
 @dataclass(frozen=True)
 class Job:
-    """The shape of a frame's work: engines compile once per job.
+    """The shape of a frame's work: engines compile once per job."""
 
-    Attributes:
-        image_size: (height, width) of the images and of the labels.
-        network_size: (height, width) the network sees.
-        order: of the image's channels.
-        confidence: whether the confidence is computed too.
-        batch: images that run together.
-    """
-
-    image_size: tuple[int, int]
-    network_size: tuple[int, int]
-    order: Order = 'rgb'
-    confidence: bool = False
-    batch: int = 1
+    image_size: tuple[int, int]  # (height, width) of the images and of the labels
+    network_size: tuple[int, int]  # (height, width) the network sees
+    order: Order = 'rgb'  # of the image's channels
+    confidence: bool = False  # whether the confidence is computed too
+    batch: int = 1  # images that run together
 
 
 class Batch(NamedTuple):
-    """The images of a job, and where their results go.
+    """The images of a job, and where their results go."""
 
-    Attributes:
-        images: uint8 (H, W, 3) each, C-contiguous and writable, though never written.
-        labels: uint8 (H, W) each, C-contiguous; the class ids are written into them.
-        confidences: the same for the confidence, or None if the job asks for none.
-        ids: uint8 (256,), what is written for each class.
-    """
-
-    images: Sequence[Pixels]
-    labels: Sequence[Pixels]
-    confidences: Sequence[Pixels] | None = None
-    ids: Pixels = CLASSES
+    images: Sequence[Pixels]  # uint8 (H, W, 3) each, C-contiguous and writable, though never written
+    labels: Sequence[Pixels]  # uint8 (H, W) each, C-contiguous; the class ids are written into them
+    confidences: Sequence[Pixels] | None = None  # the same, or None if the job asks for none
+    ids: Pixels = CLASSES  # uint8 (256,), what is written for each class
 
     def one(self, index: int) -> Batch:
         """Return one of the images as a batch."""

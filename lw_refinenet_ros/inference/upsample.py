@@ -29,21 +29,14 @@ class _Axis(NamedTuple):
     """How the pixels of one axis lie between the logits of the same axis.
 
     Cell c lies between the logits c - 1 and c; beyond the border the nearest logit stands for both.
-
-    Attributes:
-        cell: of each pixel.
-        pixels: (most pixels per cell, cells), the pixels of each cell; in shorter ones the last repeats.
-        part: float32, of the same shape: each pixel's way from the one logit to the next.
-        occupied: which cells have pixels at all.
-        before, after: the logits of each cell.
     """
 
-    cell: npt.NDArray[np.intp]
-    pixels: npt.NDArray[np.intp]
-    part: npt.NDArray[np.float32]
-    occupied: npt.NDArray[np.bool_]
-    before: npt.NDArray[np.intp]
-    after: npt.NDArray[np.intp]
+    cell: npt.NDArray[np.intp]  # of each pixel
+    pixels: npt.NDArray[np.intp]  # (most per cell, cells), of each cell; in shorter ones the last repeats
+    part: npt.NDArray[np.float32]  # of the same shape: each pixel's way from the one logit to the next
+    occupied: npt.NDArray[np.bool_]  # which cells have pixels at all
+    before: npt.NDArray[np.intp]  # the logit of each cell that lies before it
+    after: npt.NDArray[np.intp]  # and behind it
 
 
 @lru_cache(maxsize=64)

@@ -17,14 +17,11 @@ __all__ = ['Cost', 'measure_cost']
 
 @dataclass(frozen=True)
 class Cost:
-    """What one image costs.
+    """What one image costs."""
 
-    Attributes:
-        multiply_adds: of every convolution, by its name in the network; nothing else multiplies much.
-        maps: (channels, height, width) of the encoder's maps, of each stride's result and of the logits.
-    """
-
+    # Of every convolution, by its name in the network; nothing else multiplies much
     multiply_adds: dict[str, int]
+    # (channels, height, width) of the encoder's maps, of each stride's result and of the logits
     maps: dict[str, tuple[int, ...]]
 
     def total(self, part: str = '') -> int:

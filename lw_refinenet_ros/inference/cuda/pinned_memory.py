@@ -16,15 +16,10 @@ __all__ = ['FrameBuffer', 'Frames', 'PinnedBuffer', 'page_locked']
 
 
 class Frames(NamedTuple):
-    """Frames as kernels take them.
+    """Frames as kernels take them."""
 
-    Attributes:
-        pixels: uint8 (N, H, W, 3); PyTorch's kernels read them here.
-        addresses: int64 (N,), of each frame's first byte; Triton's kernels read them there.
-    """
-
-    pixels: Tensor
-    addresses: Tensor
+    pixels: Tensor  # uint8 (N, H, W, 3); PyTorch's kernels read them here
+    addresses: Tensor  # int64 (N,), of each frame's first byte; Triton's kernels read them there
 
 
 def page_locked(*shape: int) -> Tensor:

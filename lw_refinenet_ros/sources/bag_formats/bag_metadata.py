@@ -20,15 +20,10 @@ _Policy = TypeVar('_Policy', bound=Enum)
 
 
 class Metadata(NamedTuple):
-    """The part of metadata.yaml that is not in the files.
+    """The part of metadata.yaml that is not in the files."""
 
-    Attributes:
-        files: their names, in the order of the recording.
-        types: of the topics, by name.
-    """
-
-    files: list[str]
-    types: dict[str, str]
+    files: list[str]  # their names, in the order of the recording
+    types: dict[str, str]  # of the topics, by name
 
 
 def normal_type(name: str) -> str:

@@ -21,21 +21,13 @@ __all__ = ['Chunk', 'ChunkedFile', 'Index', 'Record', 'u16', 'u32', 'u64']
 
 
 class Record(NamedTuple):
-    """A record.
+    """A record."""
 
-    Attributes:
-        offset: where it begins.
-        kind: the format's number of its kind.
-        fields: of its header, if it has one.
-        body: as far as it is there.
-        whole: whether that is all.
-    """
-
-    offset: int
-    kind: int
-    fields: Mapping[bytes, bytes]
-    body: bytes
-    whole: bool
+    offset: int  # where it begins
+    kind: int  # the format's number of its kind
+    fields: Mapping[bytes, bytes]  # of its header, if it has one
+    body: bytes  # as far as it is there
+    whole: bool  # whether that is all
 
 
 class Chunk(NamedTuple):

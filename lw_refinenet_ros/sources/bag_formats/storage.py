@@ -12,19 +12,12 @@ __all__ = ['Message', 'Messages', 'Summary', 'Topic', 'Wanted']
 
 
 class Topic(NamedTuple):
-    """A topic of a bag.
+    """A topic of a bag."""
 
-    Attributes:
-        name: such as '/camera/image_raw'.
-        msgtype: such as 'sensor_msgs/msg/Image'; '' if it is not in the file.
-        serialization: 'cdr', 'ros1', or whatever else a recorder wrote.
-        offered: what its publishers offered, as far as it is known.
-    """
-
-    name: str
-    msgtype: str
-    serialization: str = 'cdr'
-    offered: tuple[Qos, ...] = ()
+    name: str  # such as '/camera/image_raw'
+    msgtype: str  # such as 'sensor_msgs/msg/Image'; '' if it is not in the file
+    serialization: str = 'cdr'  # 'cdr', 'ros1', or whatever else a recorder wrote
+    offered: tuple[Qos, ...] = ()  # what its publishers offered, as far as it is known
 
 
 class Message(NamedTuple):
@@ -40,16 +33,9 @@ Wanted = Callable[[Topic], bool]
 
 
 class Summary(NamedTuple):
-    """What is in a file.
+    """What is in a file."""
 
-    Attributes:
-        counts: of the messages of each topic.
-        first_ns: the log time of the first message, of any topic; if there are none, later than `last_ns`.
-        last_ns: of the last one.
-        fault: the damage, or ''; more may be found when the messages are read.
-    """
-
-    counts: dict[Topic, int]
-    first_ns: int
-    last_ns: int
-    fault: str = ''
+    counts: dict[Topic, int]  # of the messages of each topic
+    first_ns: int  # the log time of the first message, of any topic; if there are none, later than `last_ns`
+    last_ns: int  # of the last one
+    fault: str = ''  # the damage, or ''; more may be found when the messages are read
