@@ -19,23 +19,14 @@ __all__ = ['CommonFrames', 'read_evaluation']
 
 @dataclass(frozen=True, eq=False)
 class CommonFrames:
-    """The frames of the same stamp and name in two or more evaluations.
+    """The frames of the same stamp and name in two or more evaluations."""
 
-    Attributes:
-        keys: stamp in ns and name of each, in the order of the first evaluation.
-        recordings: of each the recording; '' where there is only one.
-        counts: int64 (evaluations, frames, 2, classes), intersection and union.
-        blocks: the same, summed over the frames that are resampled together.
-        missing: of each evaluation, the names of its frames that are not in all.
-        consecutive: whether the frames follow each other in time.
-    """
-
-    keys: Sequence[tuple[int, str]]
-    recordings: Sequence[str]
-    counts: npt.NDArray[np.int64]
-    blocks: npt.NDArray[np.int64]
-    missing: Sequence[Sequence[str]]
-    consecutive: bool
+    keys: Sequence[tuple[int, str]]  #: stamp in ns and name of each, in the order of the first evaluation
+    recordings: Sequence[str]  #: of each the recording; '' where there is only one
+    counts: npt.NDArray[np.int64]  #: int64 (evaluations, frames, 2, classes), intersection and union
+    blocks: npt.NDArray[np.int64]  #: the same, summed over the frames that are resampled together
+    missing: Sequence[Sequence[str]]  #: of each evaluation, the names of its frames that are not in all
+    consecutive: bool  #: whether the frames follow each other in time
 
     @classmethod
     def of(cls, evaluations: Sequence[Mapping[str, Any]], block_s: float) -> CommonFrames:

@@ -76,26 +76,16 @@ class FrameChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed between two evaluations.
+    """What changed between two evaluations."""
 
-    Attributes:
-        miou: over the frames of both.
-        classes: IoU of each class.
-        frames: every frame of both, in order of time.
-        only_before, only_after: names of frames that only one of them has.
-        drawn: how many frames, or blocks of frames, the intervals were drawn from.
-        block_s: length of these blocks in s; 0: single frames were drawn.
-        consecutive: whether the frames follow each other in time.
-    """
-
-    miou: Change
-    classes: Sequence[Change]
-    frames: Sequence[FrameChange]
-    only_before: Sequence[str]
-    only_after: Sequence[str]
-    drawn: int
-    block_s: float
-    consecutive: bool
+    miou: Change  #: over the frames of both
+    classes: Sequence[Change]  #: IoU of each class
+    frames: Sequence[FrameChange]  #: every frame of both, in order of time
+    only_before: Sequence[str]  #: names of frames that only the first has
+    only_after: Sequence[str]  #: and of those that only the second has
+    drawn: int  #: how many frames, or blocks of frames, the intervals were drawn from
+    block_s: float  #: length of these blocks in s; where it is 0, single frames were drawn
+    consecutive: bool  #: whether the frames follow each other in time
 
     @property
     def too_few(self) -> str:

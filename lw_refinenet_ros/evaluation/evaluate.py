@@ -28,20 +28,15 @@ TIMED = 10
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The labels of a frame.
+    """The labels of a frame."""
 
-    Attributes:
-        label: uint8 (H, W) ids.
-        confidence: uint8 (H, W), if it was requested.
-        latency_ms: inference time without confidence; NaN if this frame was not timed, None if no frame is.
-        confident_ms: inference time with confidence, while other frames are scored; None if not measured.
-        corrupted: labels of the same frame in every corruption of `corrupt`, if they were requested.
-    """
-
-    label: Pixels
-    confidence: Pixels | None
+    label: Pixels  #: uint8 (H, W) ids
+    confidence: Pixels | None  #: uint8 (H, W), if it was requested
+    #: Inference time without confidence; NaN if this frame was not timed, None if no frame is
     latency_ms: float | None
+    #: Inference time with confidence, while other frames are scored; None if not measured
     confident_ms: float | None = None
+    #: Labels of the same frame in every corruption of `corrupt`, if they were requested
     corrupted: Sequence[Pixels] = ()
 
 

@@ -28,45 +28,26 @@ __all__ = ['BagExamples', 'Example', 'Examples', 'FolderExamples']
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A frame, its mask, and how long both took to read and decode.
+    """A frame, its mask, and how long both took to read and decode."""
 
-    Attributes:
-        name: of the image file, or the stamp in ns.
-        stamp_ns: the frame's.
-        frame_id: the frame's.
-        image: the pixels.
-        truth: uint8 (H, W) ids; None if the frame has no mask that can be used.
-        decode_ms: from the file to pixels.
-        index: among the frames of its source, those that could not be used too.
-    """
-
-    name: str
-    stamp_ns: int
-    frame_id: str
-    image: ColorImage
-    truth: Pixels | None
-    decode_ms: float
-    index: int
+    name: str  #: of the image file, or the stamp in ns
+    stamp_ns: int  #: of the frame
+    frame_id: str  #: of the frame
+    image: ColorImage  #: the pixels
+    truth: Pixels | None  #: uint8 (H, W) ids; None if the frame has no mask that can be used
+    decode_ms: float  #: from the file to pixels
+    index: int  #: among the frames of its source, those that could not be used too
 
 
 class Examples(Protocol):
-    """A stream of examples that can be read repeatedly.
+    """A stream of examples that can be read repeatedly."""
 
-    Attributes:
-        description: what they are.
-        length: frames, as far as is known beforehand.
-        consecutive: whether they are consecutive in time.
-        frames_alone: names of frames without a mask.
-        masks_alone: names of masks without a frame.
-        offered: the quality of service of the frames' publishers, as it was recorded.
-    """
-
-    description: str
-    length: int | None
-    consecutive: bool
-    frames_alone: Sequence[str] = ()
-    masks_alone: Sequence[str] = ()
-    offered: Sequence[Qos] = ()
+    description: str  #: what they are
+    length: int | None  #: frames, as far as is known beforehand
+    consecutive: bool  #: whether they are consecutive in time
+    frames_alone: Sequence[str] = ()  #: names of frames without a mask
+    masks_alone: Sequence[str] = ()  #: names of masks without a frame
+    offered: Sequence[Qos] = ()  #: the quality of service of the frames' publishers, as it was recorded
 
     def read(self, problem: Problem, start: int = 0) -> Iterator[Example]:
         """Read all, or those whose index is at least `start`.

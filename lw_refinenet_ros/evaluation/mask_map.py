@@ -29,17 +29,13 @@ class MaskMap:
 
     Several ids may stand for one class. A class of the weights that no id stands for cannot be scored: where
     it is predicted, the prediction is 255, which misses the true class and is no class's false positive.
-
-    Attributes:
-        targets: of each mask id from 0 to 255, the id of the weights' class, 255 for unlabelled, or -1 where
-            masks may not hold the id.
-        file: where that is written.
-        rules: what it says, in one line.
     """
 
+    #: Of each mask id from 0 to 255, the id of the weights' class, 255 for unlabelled, or -1 where masks may
+    #: not hold the id
     targets: tuple[int, ...]
-    file: str
-    rules: str
+    file: str  #: where that is written
+    rules: str  #: what it says, in one line
 
     @property
     def description(self) -> str:

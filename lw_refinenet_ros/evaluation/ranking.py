@@ -19,26 +19,16 @@ __all__ = ['RankedRun', 'Ranking', 'rank']
 
 @dataclass(frozen=True)
 class RankedRun:
-    """An evaluation among others; ratios are fractions of 1.
+    """An evaluation among others; ratios are fractions of 1."""
 
-    Attributes:
-        name: of the run.
-        miou: over the frames that all runs have.
-        low, high: the 95 % interval of the mIoU; None where there are too few frames.
-        per_class_iou: by class; None for a class that does not occur.
-        change: from the best run to this one, in mIoU.
-        latency_ms: the median network latency, as it was measured.
-        missing: number of its frames that are not in all runs.
-    """
-
-    name: str
-    miou: float
-    low: float | None
-    high: float | None
-    per_class_iou: Mapping[str, float | None]
-    change: Change
-    latency_ms: float | None
-    missing: int
+    name: str  #: of the run
+    miou: float  #: over the frames that all runs have
+    low: float | None  #: of the 95 % interval of the mIoU; None where there are too few frames
+    high: float | None  #: as `low`
+    per_class_iou: Mapping[str, float | None]  #: by class; None for a class that does not occur
+    change: Change  #: from the best run to this one, in mIoU
+    latency_ms: float | None  #: the median network latency, as it was measured
+    missing: int  #: number of its frames that are not in all runs
 
     @property
     def is_worse(self) -> bool:
@@ -61,17 +51,11 @@ class RankedRun:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Evaluations of the same frames, best first.
+    """Evaluations of the same frames, best first."""
 
-    Attributes:
-        runs: the best first.
-        frames: number of frames that all have.
-        drawn: number of frames, or blocks of frames, that were resampled; of fewer than 10 there are no
-            intervals.
-    """
-
-    runs: Sequence[RankedRun]
-    frames: int
+    runs: Sequence[RankedRun]  #: the best first
+    frames: int  #: number of frames that all have
+    #: Number of frames, or blocks of frames, that were resampled; of fewer than 10 there are no intervals
     drawn: int
 
     @property

@@ -59,27 +59,16 @@ def viewed(
 
 @dataclass(frozen=True, eq=False)
 class ViewedFrame:
-    """A frame to look at.
+    """A frame to look at."""
 
-    Attributes:
-        stamp_ns: its own time.
-        image: uint8 (H, W, 3) RGB.
-        label: uint8 (H, W) class ids; 255 is unlabelled.
-        labels: the classes.
-        confidence: uint8 (H, W), if known.
-        truth: uint8 (H, W) true ids, if known.
-        latency_ms: by stage.
-        figures: further figures to plot: `rate_hz`, `miou`.
-    """
-
-    stamp_ns: int
-    image: Pixels
-    label: Pixels
-    labels: LabelSet
-    confidence: Pixels | None = None
-    truth: Pixels | None = None
-    latency_ms: Mapping[str, float] = field(default_factory=dict)
-    figures: Mapping[str, float] = field(default_factory=dict)
+    stamp_ns: int  #: its own time
+    image: Pixels  #: uint8 (H, W, 3) RGB
+    label: Pixels  #: uint8 (H, W) class ids; 255 is unlabelled
+    labels: LabelSet  #: the classes
+    confidence: Pixels | None = None  #: uint8 (H, W), if known
+    truth: Pixels | None = None  #: uint8 (H, W) true ids, if known
+    latency_ms: Mapping[str, float] = field(default_factory=dict)  #: by stage
+    figures: Mapping[str, float] = field(default_factory=dict)  #: more to plot, such as `rate_hz` and `miou`
 
 
 class RerunLog:
