@@ -46,12 +46,6 @@ class NamedCount(Storable):
 class Evaluation(Storable):
     """Everything that is counted; per frame, memory grows by one row of counts and a few times.
 
-    Args:
-        labels: the classes.
-        description: what was evaluated.
-        consecutive: whether its frames are consecutive in time.
-        most_worst: number of worst frames to keep for a report.
-
     Attributes:
         confusion, boundary, calibration, stability, robustness: the measures.
         frames: scores of the frames, in order.
@@ -59,26 +53,22 @@ class Evaluation(Storable):
         worst: the worst frames, worst first.
         frames_alone, masks_alone: those without a partner.
         problems: what could not be used.
-        position: frames of the source that were processed, usable or not.
-        segmented: frames with labels, with or without a mask.
-        first_ns: stamp of the first segmented frame.
-        times_s: stamp of each segmented frame, relative to the first.
-        stages_ms: time per frame of each stage; 'decode' and 'score' run in threads of their own.
-        recordings: name, number of scored and number of segmented frames of each of several recordings; each
-            starts at time 0.
     """
 
     NOT_STORED = ('labels', 'stages_ms')
 
-    labels: LabelSet
-    description: str
-    consecutive: bool
-    most_worst: int = 0
-    position: int = 0
-    segmented: int = 0
-    first_ns: int | None = None
+    labels: LabelSet  #: the classes
+    description: str  #: what was evaluated
+    consecutive: bool  #: whether its frames are consecutive in time
+    most_worst: int = 0  #: number of worst frames to keep for a report
+    position: int = 0  #: frames of the source that were processed, usable or not
+    segmented: int = 0  #: frames with labels, with or without a mask
+    first_ns: int | None = None  #: stamp of the first segmented frame
+    #: Stamp of each segmented frame, relative to the first
     times_s: array[float] = field(default_factory=lambda: array('d'))
+    #: Time per frame of each stage; 'decode' and 'score' run in threads of their own
     stages_ms: dict[str, array[float]] = field(default_factory=dict)
+    #: Name, scored and segmented frames of each of several recordings, which all start at time 0
     recordings: list[tuple[str, int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
