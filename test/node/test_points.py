@@ -265,6 +265,9 @@ def test_depth_of_another_camera_is_labelled_where_the_image_shows_its_points(
     np.testing.assert_array_equal(pixels_of(confidence), sure)
     points = points_of(cloud)
     np.testing.assert_array_equal(points['label'], expected)
+    colors = labels_seen(street.astype(np.uint32) @ np.uint32([1 << 16, 1 << 8, 1]), seen, 0)
+    colors[5:9, 7:20] = 0
+    np.testing.assert_array_equal(np.ascontiguousarray(points['rgb']).view(np.uint32), colors)
     for axis, plane in zip('xyz', xyz):
         np.testing.assert_allclose(points[axis], np.where(np.isnan(depth), np.nan, plane), rtol=1e-5)
 
