@@ -35,6 +35,10 @@ class Pace:
         yield
         self._taken_s[kind].append(self._clock() - started)
 
+    def knows(self, kind: str) -> bool:
+        """Return whether a part of this kind was measured."""
+        return bool(self._taken_s[kind])
+
     def left_s(self, counts: Mapping[str, int]) -> float:
         """Return the predicted seconds of the given numbers of parts; kinds not yet measured count as 0."""
         return sum(count * self._mean_s(kind) for kind, count in counts.items())

@@ -146,7 +146,8 @@ class Trainer:
             'validation': sum(map(self._validates_after, to_come)),
             'save': len(to_come),
         }
-        return shown_duration(self.pace.left_s(counts))
+        more = 'more than ' if counts['validation'] and not self.pace.knows('validation') else ''
+        return more + shown_duration(self.pace.left_s(counts))
 
     def _validates_after(self, epoch: int) -> bool:
         """Return whether an epoch is validated; the first one too, which shows early what is amiss."""

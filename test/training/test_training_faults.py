@@ -379,6 +379,7 @@ def test_every_validation_that_is_to_come_counts(data, tmp_path):
     run = trainer(data, tmp_path / 'run', replace(CONFIG, epochs=10, validate_every=4), validate=lambda _: {})
     now = 0.0
     run.pace = Pace(lambda: now)
+    assert run._left(0) == 'more than 0 s'
     for kind, seconds in (('step', 1), ('validation', 100)):
         with run.pace.measure(kind):
             now += seconds
