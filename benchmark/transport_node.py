@@ -41,9 +41,9 @@ def run(arrivals: str) -> None:
     arrived: list[tuple[int, int, bool]] = []
     receive, take = camera.Camera._receive, MessageBuffers.take
 
-    def timed(self: camera.Camera, cdr: bytes | memoryview, lost: int) -> None:
+    def timed(self: camera.Camera, cdr: bytes | memoryview, *missing: int) -> None:
         now_ns = time.monotonic_ns()
-        receive(self, cdr, lost)
+        receive(self, cdr, *missing)
         arrived.append((parse_stamp(cdr), now_ns, isinstance(cdr, bytes)))
 
     def in_turn(self: MessageBuffers) -> Message | None:
