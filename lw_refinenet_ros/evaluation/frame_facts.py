@@ -24,7 +24,7 @@ GRID = (48, 36)  # width and height at which errors are located and neighbouring
 PICTURE_WIDTH = 128
 JPEG_QUALITY = 50
 MOST_PICTURES = 2000  # of more frames, every second is kept, then every fourth...
-MOST_CELLS = 12  # of the confusion matrix, for each frame
+MOST_CELLS = 40  # of the confusion matrix, for each frame
 EXAMINED_WIDTH = 320  # at which types of errors are counted
 
 Pixels = npt.NDArray[np.uint8]
@@ -61,7 +61,7 @@ class Look(NamedTuple):
 
 
 class FrameFacts(Storable):
-    """Facts about scored frames, in order; only for reports, as a frame takes up to 5 kB.
+    """Facts about scored frames, in order; only for reports, as a frame takes up to 6 kB.
 
     Attributes:
         looks: the figures of all frames, one after the other.

@@ -121,6 +121,26 @@ def test_frames_are_listed_with_what_is_wrong_in_them_and_those_of_several_bags_
     assert [name for name, *_ in slices(found)] == ['blurred', 'sharp', 'slow', 'fast']
 
 
+def test_every_cell_of_the_confusion_matrix_that_opens_has_frames(tmp_path, street, monkeypatch):
+    labels = LabelSet('eight', tuple('abcdefgh'), tuple((32 * index, 0, 0) for index in range(8)))
+    monkeypatch.setattr(Made, 'length', 1)
+
+    def confuse(example):
+        """Mistake each class for each other one, in the fewer pixels the later it comes."""
+        example.truth[:] = np.arange(example.truth.shape[1]) % 8
+        label = example.truth.copy()
+        for number, row in enumerate(label):
+            row[8 * (number % 12) :] = (row[8 * (number % 12) :] + number % 8) % 8
+        return Prediction(label, np.full_like(label, 200), 40.0)
+
+    found = evaluate(Made(street), confuse, labels, worst=1)
+    kept = found.facts.cells[1::4], found.facts.cells[2::4]
+    assert len(set(zip(*kept))) == 40  # of 56
+    page = Checker(write(tmp_path / 'report.html', found))
+    cells = [each['data-cell'] for each in page.all('button') if 'data-cell' in each]
+    assert {tuple(map(int, cell.split())) for cell in cells} == set(zip(*kept))
+
+
 def test_a_wrong_mask_is_suspected_where_the_network_is_sure_and_was_in_the_frame_before(street):
     truth = np.zeros(street.shape[:2], np.uint8)
     wrong = truth.copy()

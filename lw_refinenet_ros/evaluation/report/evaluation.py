@@ -137,6 +137,7 @@ def _frames(evaluation: Evaluation) -> dict[str, Any]:
     errors, objects = error_shares(evaluation)
     return {
         'data': Markup(json.dumps(content, separators=(',', ':')).replace('<', '\\u003c')),
+        'opens': {pair for cells in content['cells'] for pair in zip(cells[::3], cells[1::3])},
         'slices': slices(evaluation),
         'error_types': errors,
         'objects': objects,
