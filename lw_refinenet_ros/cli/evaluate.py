@@ -216,7 +216,6 @@ def score(segmenter: Segmenter, pairs: list[tuple[Path, Path]]) -> dict[str, Any
 
     Raises:
         ValueError: an image or a mask cannot be read, or they differ in size.
-
     """
     from lw_refinenet_ros.evaluation.evaluate import evaluate, segment_with
     from lw_refinenet_ros.evaluation.examples import FolderExamples

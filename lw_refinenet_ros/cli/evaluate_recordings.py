@@ -59,7 +59,6 @@ def evaluate_recordings(
 
     Returns:
         One evaluation of all; its conditions; and, for several bags, the evaluation of each by name.
-
     """
     bags = [path.absolute() for path in options.bag or ()]
     at_once = max(1, min(options.jobs or 1, len(bags)))

@@ -75,7 +75,6 @@ def read_checkpoint(path: Path) -> Any:
 
     Raises:
         ValueError: the file is damaged, or holds anything else, which might run code.
-
     """
     import numpy as np
     import torch

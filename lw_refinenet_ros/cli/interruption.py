@@ -27,7 +27,6 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
         number: the number of the signal.
-
     """
 
     def __init__(self, number: int) -> None:
@@ -53,7 +52,6 @@ def run_interruptible(command: Callable[[], int]) -> int:
 
     Returns:
         Its status; 130 after SIGINT and 143 after SIGTERM, unless the command called `forget`.
-
     """
     if threading.current_thread() is not threading.main_thread():
         return command()

@@ -130,7 +130,6 @@ def run_live(
 
     Raises:
         LiveError: a process died or did not start.
-
     """
     environment = ros_environment()
     with ExitStack() as stack:

@@ -22,7 +22,6 @@ def main(arguments: list[str] | None = None) -> int:
 
     Args:
         arguments: None takes those of this process and also handles its signals.
-
     """
     return run_interruptible(_run) if arguments is None else _run(arguments)
 

@@ -119,7 +119,6 @@ def check_mask_arguments(options: argparse.Namespace) -> None:
     Raises:
         UsageError: the options cannot be combined.
         ValueError: the masks do not exist.
-
     """
     masks = Path(options.labels)
     if options.images and options.topic:
@@ -140,7 +139,6 @@ def add_selection_arguments(parser: argparse._ActionsContainer, *, every: str) -
     Args:
         parser: the parser, or one of its argument groups.
         every: the default of --every, for its help text; the parsed default is None.
-
     """
     parser.add_argument(
         '--every', type=number(int, 1), metavar='N', help=f'take every N-th frame (default: {every})'
@@ -245,7 +243,6 @@ def mask_map(options: argparse.Namespace, classes: LabelSet, masks: str | Path) 
 
     Raises:
         ValueError: the classes differ, and --map does not map them.
-
     """
     from lw_refinenet_ros.class_groups import read_groups
     from lw_refinenet_ros.evaluation.mask_map import map_for_masks

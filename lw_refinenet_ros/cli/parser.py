@@ -85,7 +85,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
     Raises:
         SystemExit: with 2 after wrong usage; with 0 after --help and --version.
-
     """
     parser, commands = _parsers()
     if not arguments:

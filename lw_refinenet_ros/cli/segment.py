@@ -97,7 +97,6 @@ def _open(options: argparse.Namespace, stack: ExitStack, faults: list[ValueError
 
     Raises:
         SourceError: one does not exist, or none can be opened.
-
     """
     from lw_refinenet_ros.sources.opening import open_source
     from lw_refinenet_ros.sources.source import SourceError

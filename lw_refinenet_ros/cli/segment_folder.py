@@ -61,7 +61,6 @@ def places(sources: Sequence[str]) -> list[str]:
 
     Raises:
         ValueError: a source is given twice.
-
     """
     if len(sources) == 1:
         return ['{}']
@@ -92,7 +91,6 @@ class SegmentFolder:
 
     Raises:
         ValueError: results would replace other files or mix with those of other sources.
-
     """
 
     def __init__(self, path: Path, sources: Sequence[str], mask_classes: Sequence[str] = ()) -> None:

@@ -35,7 +35,6 @@ def print_table(rows: Sequence[Sequence[str]], align: str) -> None:
     Args:
         rows: of equal length; the first cell names the row.
         align: for each column '<' left or '>' right; 'w' for the last: text that is wrapped.
-
     """
     for line in layout(rows, align, columns(sys.stdout) if sys.stdout.isatty() else None):
         for piece in line:

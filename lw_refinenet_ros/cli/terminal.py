@@ -25,7 +25,6 @@ class Harmless:
 
     Args:
         stream: the stream to write to.
-
     """
 
     in_progress = False  # a line of progress stands on the terminal

@@ -27,7 +27,6 @@ class Cloud:
         stamp_ns, frame_id: of its header.
         xyz: float32 or float64 (3, height, width) of either byte order; a view of the message where x, y and
             z are of one type and at equal distances.
-
     """
 
     stamp_ns: int
@@ -41,7 +40,6 @@ def parse_cloud(cdr: bytes | memoryview) -> Cloud:
     Raises:
         FrameError: 'truncated', 'encapsulation' or 'stamp', as of an image.
         ValueError: it has no points, no x, y and z of 32 or 64 bits, or less data than its steps need.
-
     """
     reader = CdrReader(cdr)
     stamp_ns, frame_id = reader.header()

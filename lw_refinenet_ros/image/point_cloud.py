@@ -39,7 +39,6 @@ class Pinhole:
 
     Raises:
         ValueError: a focal length is not a positive number.
-
     """
 
     height: int
@@ -63,7 +62,6 @@ def metres(frame: Frame, out: npt.NDArray[np.float32] | None = None) -> npt.NDAr
 
     Raises:
         FrameError: 'encoding' (another one) or 'step' (smaller than a row).
-
     """
     if frame.encoding not in DEPTH_ENCODINGS:
         raise FrameError(
@@ -97,7 +95,6 @@ def project(depth: npt.NDArray[np.float32], camera: Pinhole, xyz: npt.NDArray[np
 
     Raises:
         ValueError: the depths are of another size than the camera's images.
-
     """
     height, width = depth.shape
     if (height, width) != (camera.height, camera.width):
@@ -142,7 +139,6 @@ def write_points(
         xyz: float32 (3, H, W).
         color: uint32 (H, W), of `pack_color`.
         classes: uint32 (H, W), of `pack_class`.
-
     """
     fields = points.view('<f4').reshape(*points.shape, POINT.itemsize // 4)
     cv2.merge([*xyz, color.view('<f4'), classes.view('<f4')], fields)

@@ -26,7 +26,6 @@ class Pose:
     Attributes:
         position: float64 (3,), in metres.
         rotation: float64 (3, 3).
-
     """
 
     position: npt.NDArray[np.float64]
@@ -38,7 +37,6 @@ class Pose:
 
         Raises:
             ValueError: these are not seven finite numbers, or the quaternion is zero.
-
         """
         numbers = np.array(values, float)
         if numbers.shape != (7,) or not np.isfinite(numbers).all() or not numbers[3:].any():
@@ -71,7 +69,6 @@ def locate(
     Returns:
         An index into the image with a border of one pixel, (H, W); points that the image does not show have
         one in the border.
-
     """
     height, width = camera.height, camera.width
     intrinsics = np.array([[camera.fx, 0, camera.cx + 1], [0, camera.fy, camera.cy + 1], [0, 0, 1]])  # border
@@ -119,7 +116,6 @@ def look_up(
         image: uint32 (H, W).
         index: from `locate`, for this size.
         outside: value of points that the image does not show.
-
     """
     padded = cv2.copyMakeBorder(image.view(np.int32), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=outside)
     found: npt.NDArray[np.uint32] = padded.view(np.uint32).reshape(-1).take(index, mode='clip')

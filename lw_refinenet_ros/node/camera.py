@@ -56,7 +56,6 @@ class Camera:
         parse: views a serialized image as a frame.
         outputs: its publishers.
         statistics: of its frames since the node was configured.
-
     """
 
     def __init__(
@@ -100,7 +99,6 @@ class Camera:
             enqueue: takes the newest message and returns the fate of one that waited, or an empty string.
             call: runs a task in the inference thread.
             allocate: returns memory for raw images that the engine reads without a copy, if there is a kind.
-
         """
         self._enqueue = enqueue
         self._subscription.open(allocate if self.parse is parse_image else None)

@@ -44,7 +44,6 @@ class CameraOutputs:
 
     Attributes:
         points: the labelled point cloud, with its own inputs.
-
     """
 
     def __init__(self, node: LifecycleNode, prefix: str, settings: Callable[[], Settings]) -> None:

@@ -39,7 +39,6 @@ class Weights(NamedTuple):
 
         Raises:
             ValueError: it does not exist.
-
         """
         path = find_weights(name)
         try:
@@ -63,7 +62,6 @@ def load_candidate(weights: str) -> Candidate:
 
     Raises:
         ValueError: it cannot be used.
-
     """
     return in_background(_load_candidate, weights)
 
@@ -73,7 +71,6 @@ def make_segmenter(candidate: Candidate, engine: dict[str, Any]) -> Segmenter:
 
     Raises:
         EngineError: this machine cannot run the requested engine.
-
     """
     with _one_thread(engine['threads']):
         return Segmenter.build(candidate.network, candidate.card, **engine)
@@ -96,7 +93,6 @@ def _one_thread(afterwards: int = 0) -> Iterator[None]:
 
     Args:
         afterwards: PyTorch's threads; 0 is as before.
-
     """
     afterwards = afterwards or torch.get_num_threads()
     torch.set_num_threads(1)

@@ -71,7 +71,6 @@ class DepthPairing(Generic[D, R]):
         Returns:
             For each older result that is given up since too many wait, the distance in ns to the nearest
             depth; None if there is no depth.
-
         """
         distances = []
         with self._lock:

@@ -55,7 +55,6 @@ def build_status(
         message: one line: what is going on, or what is wrong and the remedy.
         statistics: of the frames so far.
         extra: further values: device, model, topic.
-
     """
     fates = dict.fromkeys(FATES, 0) | statistics.fates()
     values = {'rate_hz': f'{statistics.rate_hz():.2f}'}

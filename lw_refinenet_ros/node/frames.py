@@ -30,7 +30,6 @@ class Frames:
 
     Args:
         node: that listens.
-
     """
 
     def __init__(self, node: Node) -> None:
@@ -68,7 +67,6 @@ class Frames:
 
         Raises:
             ValueError: the frames differ, and neither parameter nor tf connects them.
-
         """
         if of.frame_id == frame:
             return SAME

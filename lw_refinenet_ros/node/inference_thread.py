@@ -77,7 +77,6 @@ class InferenceThread:
         model: the one to begin with.
         settings: returns the present values of the parameters.
         announce: is told of each model before its first frame.
-
     """
 
     def __init__(

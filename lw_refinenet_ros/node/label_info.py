@@ -20,7 +20,6 @@ class LabelPublishers:
 
     Attributes:
         all: the publishers, to be destroyed by their node.
-
     """
 
     def __init__(self, node: Node, latched: QoSProfile) -> None:

@@ -40,7 +40,6 @@ class Geometry(NamedTuple):
         size: (height, width) of it; a cloud that is not organised has one row.
         camera: of the depth image; None for a cloud.
         write: writes x, y and z of every point into float32 (3, height, width).
-
     """
 
     header: Header
@@ -54,7 +53,6 @@ class Geometry(NamedTuple):
 
         Raises:
             FrameError: it is none.
-
         """
         frame = parse_image(cdr)
         size = (frame.height, frame.width)
@@ -66,7 +64,6 @@ class Geometry(NamedTuple):
 
         Raises:
             ValueError: it has no points, no coordinates, or less data than so many need.
-
         """
         cloud = parse_cloud(cdr)
         _, height, width = cloud.xyz.shape
@@ -80,7 +77,6 @@ class CloudOutputs:
         points: writes the clouds.
         label: publishes the labels.
         confidence: publishes the confidences.
-
     """
 
     def __init__(self, points: CloudWriter, label: ImageOutput, confidence: ImageOutput) -> None:
@@ -114,7 +110,6 @@ class CloudOutputs:
 
         Raises:
             ValueError: they do not fit together.
-
         """
         assert result.confidence is not None
         own = geometry.header
@@ -156,7 +151,6 @@ def pinhole(cdr: bytes | memoryview) -> Pinhole:
 
     Raises:
         ValueError: it is not calibrated.
-
     """
     info = deserialize_message(bytes(cdr), CameraInfo)
     fx, cx, fy, cy = info.p[0], info.p[2], info.p[5], info.p[6]

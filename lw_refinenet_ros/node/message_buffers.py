@@ -59,7 +59,6 @@ class Memory:
 
     Attributes:
         allocator: an rcutils_allocator_t; this object must outlive what came from it.
-
     """
 
     def __init__(self, allocate: Callable[[int], Pixels], warn: Callable[[str], None]) -> None:
@@ -172,7 +171,6 @@ def publish_serialized(publisher: Publisher, cdr: bytes) -> None:
 
     Raises:
         RCLError: the middleware did not take it.
-
     """
     library = rcl()
     if library is None:
@@ -223,7 +221,6 @@ class MessageBuffers:
     Args:
         subscription: to serialized messages.
         memory: where they come into; None is that of rcl.
-
     """
 
     def __init__(self, subscription: Subscription, memory: Memory | None = None) -> None:
@@ -238,7 +235,6 @@ class MessageBuffers:
 
         Raises:
             RCLError: the middleware could not hand it over.
-
         """
         return self._take_by_rclpy() if self._library is None else self._take_by_rcl(self._library)
 

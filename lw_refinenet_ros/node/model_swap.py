@@ -29,7 +29,6 @@ class Model:
         segmenter: used by the inference thread only, but for its constants.
         warming_up: whether a graph is being compiled before it can serve.
         failure: what went wrong at the last attempt; empty once it succeeds again.
-
     """
 
     weights: Weights
@@ -47,7 +46,6 @@ class Request:
         engine: the arguments of `Segmenter.build`: device, engine, precision, threads.
         settings: returns the settings, for the size that the network sees.
         jobs: returns the jobs to compile. Both are called just before that begins.
-
     """
 
     candidate: Candidate
@@ -82,7 +80,6 @@ class ModelSwap:
         state: see `State`.
         serving: the model that was configured or swapped in last; None before that.
         fault: why the last change failed; empty once another one begins.
-
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -108,7 +105,6 @@ class ModelSwap:
             request: the model.
             parameters: those to roll back to if that fails; kept from the first of several requests, since
                 only before that do they name the model that serves.
-
         """
         with self._lock:
             if self.state is State.IDLE:

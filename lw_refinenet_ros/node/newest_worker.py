@@ -19,7 +19,6 @@ class NewestWorker(Generic[K, T]):
 
     Args:
         work: takes keys and their items, the longest waiting key first; must not raise.
-
     """
 
     def __init__(self, work: Callable[[list[tuple[K, T]]], None]) -> None:

@@ -156,7 +156,6 @@ def read_files(values: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         ValueError: one cannot be read or used.
-
     """
     read = {'ignore_mask': read_ignore_mask, 'class_groups': read_groups}
     return {FILES[name]: read[name](values[name]) for name in FILES if name in values}
@@ -167,7 +166,6 @@ def _pose(text: str) -> Pose | None:
 
     Raises:
         ValueError: it is no pose.
-
     """
     try:
         return Pose.build(tuple(map(float, text.split()))) if text else None
@@ -187,7 +185,6 @@ def declare(node: Node) -> dict[str, Any]:
     Raises:
         rclpy.exceptions.ParameterException: one was given that is of another type or out of range.
         ValueError: one was given as an empty list.
-
     """
     for parameter in PARAMETERS:
         descriptor = ParameterDescriptor(description=parameter.explanation, read_only=parameter.read_only)
@@ -212,7 +209,6 @@ def refusal(values: dict[str, Any], classes: LabelSet | None) -> str:
     Args:
         values: of all parameters, as they would be, with `FILES` as read.
         classes: of the weights in use; None while there are none.
-
     """
     for parameter in PARAMETERS:
         if values[parameter.name] == []:

@@ -55,7 +55,6 @@ class PointsOutput:
     Attributes:
         published: number of clouds.
         unpaired: number of segmented images whose depth never came.
-
     """
 
     def __init__(

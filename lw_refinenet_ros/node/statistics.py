@@ -24,7 +24,6 @@ class Statistics:
         batch: how many cameras' frames the last one was segmented with, itself included; 0 before the first.
         age_ms: of the last result when it was published, by its stamp and the node's clock; None before the
             first.
-
     """
 
     def __init__(self) -> None:
@@ -51,7 +50,6 @@ class Statistics:
                 to be compiled first, since that is no latency of the node.
             batch: frames that it was segmented with, itself included.
             age_ms: of the result when it was published, by its stamp.
-
         """
         with self._lock:
             self._fates['segmented'] += 1

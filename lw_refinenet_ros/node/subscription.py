@@ -70,7 +70,6 @@ class FollowingSubscription:
         topic: as above.
         span: first and last sequence number of the publisher that was heard last; None without numbers.
         since: when it was opened, in seconds of the monotonic clock.
-
     """
 
     def __init__(
@@ -96,7 +95,6 @@ class FollowingSubscription:
         Args:
             allocate: returns so many bytes of memory for a message, or raises RuntimeError; None leaves that
                 to rcl.
-
         """
         if self._subscription is None:
             warn = self._node.get_logger().warning

@@ -47,7 +47,6 @@ class Watch:
 
     Args:
         node: its fully qualified name; with several cameras NODE/CAMERA.
-
     """
 
     def __init__(self, node: str) -> None:
@@ -81,7 +80,6 @@ class Watch:
 
         Raises:
             ValueError: it does not run.
-
         """
         self._spin(lambda: bool(self._labels and self._image_topic))
         if self._labels is None or not self._image_topic:

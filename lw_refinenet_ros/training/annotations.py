@@ -42,7 +42,6 @@ class Shape:
     Attributes:
         class_name: its class, or one of `UNLABELLED_NAMES`.
         mark: returns its pixels, bool (H, W), in an image of that size.
-
     """
 
     class_name: str
@@ -57,7 +56,6 @@ class AnnotatedImage:
         file: name of the image file, without folders.
         size: (height, width) that the shapes were drawn for; None if the tool did not store it.
         shapes: in the order to paint them; later ones cover earlier ones.
-
     """
 
     file: str
@@ -70,7 +68,6 @@ class AnnotatedImage:
         Args:
             size: of the image; `self.size` unless that is None.
             ids: ids of the classes and of the `UNLABELLED_NAMES`.
-
         """
         mask = np.full(size, UNLABELLED, np.uint8)
         for shape in self.shapes:
@@ -88,7 +85,6 @@ class Annotations:
             `UNLABELLED_NAMES`.
         images: all images of the file, including those without shapes.
         without_area: descriptions of the skipped shapes with fewer than three corners.
-
     """
 
     description: str
@@ -103,7 +99,6 @@ def read_json(path: Path) -> Any:
     Raises:
         ValueError: the content is not JSON.
         OSError: it cannot be read.
-
     """
     try:
         return json.loads(path.read_bytes())
@@ -122,7 +117,6 @@ def file_name(path: object) -> str:
 
     Raises:
         ValueError: there is none.
-
     """
     name = PureWindowsPath(path).name if isinstance(path, str) else ''  # handles both kinds of slash
     if not name:
@@ -135,7 +129,6 @@ def stated_size(height: object, width: object) -> Size | None:
 
     Raises:
         ValueError: the values are not sizes.
-
     """
     if not (height and width):
         return None
@@ -153,7 +146,6 @@ def points_of(coordinates: object) -> NDArray[np.float64]:
 
     Raises:
         ValueError: the value is neither, or not finite.
-
     """
     try:
         points = np.array(coordinates, float).reshape(-1, 2)

@@ -27,7 +27,6 @@ def random_crop(image: Image, label: Image, config: TrainingConfig, random: Rand
 
     Returns:
         uint8 (crop_height, crop_width, 3) and uint8 (crop_height, crop_width), padded with `UNLABELLED`.
-
     """
     seen = enlarged((image.shape[0], image.shape[1]), (config.least_height, config.least_width))
     scale = seen[0] / image.shape[0]
@@ -111,7 +110,6 @@ def rare_classes(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
 
     Args:
         counts: pixels of each id, (256,).
-
     """
     present = np.flatnonzero(counts[:UNLABELLED])
     rare = np.zeros(256, np.bool_)
@@ -130,7 +128,6 @@ def mix_classes(
         rare: from `rare_classes`.
         fraction: probability of each crop.
         random: the generator.
-
     """
     _paste(images, labels, rare[np.roll(labels, -1, 0)], fraction, random)
 

@@ -41,7 +41,6 @@ class Batches:
 
     Attributes:
         steps: batches of an epoch.
-
     """
 
     def __init__(self, pairs: Pairs, config: TrainingConfig, unlabelled: Pairs | None = None) -> None:

@@ -41,7 +41,6 @@ def write_coco(path: Path, masks: Iterable[tuple[str, Mask]], labels: LabelSet, 
         masks: image file names and uint8 (H, W) class ids; unlabelled pixels are not annotated.
         labels: the classes; category ids are class ids plus 1, because many tools use 0 for the background.
         tolerance: see `find_regions`.
-
     """
     from pycocotools import mask as codes
 
@@ -80,7 +79,6 @@ def read_coco(path: Path) -> Annotations:
     Raises:
         ValueError: the file is not a COCO file, or has invalid entries; lists all faults at once.
         OSError: it cannot be read.
-
     """
     try:
         content = read_json(path)

@@ -23,7 +23,6 @@ class TrainingConfig:
 
     Raises:
         ValueError: a value is out of range, or batch normalisation would get single values.
-
     """
 
     architecture: str = _option(

@@ -36,7 +36,6 @@ class Pairs:
         labels: the classes of the masks.
         counts: pixels of each id in all masks, int64 (256,).
         brightest: the highest value of all images, 0 to 255.
-
     """
 
     images: tuple[Path, ...]
@@ -65,7 +64,6 @@ class LoadedPairs:
     Args:
         pairs: the image and mask files.
         most_bytes: maximum bytes of pixels to keep.
-
     """
 
     def __init__(self, pairs: Pairs, most_bytes: int = KEPT_BYTES) -> None:
@@ -100,7 +98,6 @@ def find_pairs(
 
     Raises:
         DataError: a file is missing, has another size or an unknown class id; lists all faults at once.
-
     """
     if not (folder / 'images').is_dir():
         raise DataError(f'{folder} {"has no images/ folder" if folder.exists() else "does not exist"}')
@@ -158,7 +155,6 @@ def read_pair(image: Path, mask: Path) -> tuple[Image, Image]:
     Raises:
         ValueError: one of them cannot be decoded.
         OSError: one of them cannot be read.
-
     """
     try:
         bgr = decode_image(image.read_bytes())

@@ -27,7 +27,6 @@ class Drafts:
         names: frames that got a mask.
         kept: frames that already had one.
         counts: pixels of each id in the new masks, int64 (256,).
-
     """
 
     names: list[str] = field(default_factory=list)
@@ -61,7 +60,6 @@ def draft_masks(
         limit: maximum number of frames to write.
         write_shapes: called with the path of each written image and its mask.
         progress: takes the number of frames written.
-
     """
     ids = translate_ids(segmenter.labels, folder.labels)
     drafts = Drafts()

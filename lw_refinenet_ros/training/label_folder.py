@@ -35,7 +35,6 @@ class LabelFolder:
 
     Raises:
         ValueError: the folder has masks of other classes.
-
     """
 
     def __init__(self, path: Path, labels: LabelSet) -> None:

@@ -51,7 +51,6 @@ def write_labelme(path: Path, image_name: str, label: Mask, labels: LabelSet, to
         label: uint8 (H, W) class ids.
         labels: the classes.
         tolerance: see `find_regions`.
-
     """
     shapes: list[dict[str, Any]] = [
         {
@@ -87,7 +86,6 @@ def read_labelme(folder: Path) -> Annotations:
         ValueError: there are none, or some cannot be read or have shapes without an area, such as lines;
             all faults at once.
         OSError: a file cannot be read.
-
     """
     if not folder.is_dir():
         raise ValueError(f'{folder} is not a folder' if folder.exists() else f'{folder} does not exist')

@@ -21,7 +21,6 @@ def class_weights(counts: NDArray[np.int64], offset: float) -> Tensor | None:
     Args:
         counts: pixels of each class, (C,).
         offset: see `TrainingConfig.class_weight_offset`.
-
     """
     if offset == 0:
         return None
@@ -39,7 +38,6 @@ def segmentation_loss(
         labels: int64 (N, H, W) class ids; `UNLABELLED` does not count.
         weights: class weights, (C,), or None.
         config: `hard_fraction` and `jaccard`.
-
     """
     size = labels.shape[-2:]
     logits = functional.interpolate(logits.float(), size=size, mode='bilinear', align_corners=False)
@@ -70,7 +68,6 @@ def soft_jaccard(scores: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
         scores: log-softmax (N, C, H, W).
         labels: int64 (N, H, W).
         counted: bool (N, H, W), False where there is no label.
-
     """
     probability = scores.exp() * counted[:, None]
     classes = scores.shape[1]

@@ -35,7 +35,6 @@ def require_polygon_libraries() -> None:
 
     Raises:
         ValueError: shapely or pycocotools is not installed.
-
     """
     missing = [name for name in ('shapely', 'pycocotools') if importlib.util.find_spec(name) is None]
     if missing:
@@ -50,7 +49,6 @@ def find_regions(label: Mask, tolerance: float) -> list[Region]:
         tolerance: shared outlines are simplified consistently by removing corners (Visvalingam and
             Whyatt, 1993) whose triangle with their neighbours is at most `tolerance` squared in area;
             in pixels; 0 keeps all.
-
     """
     import shapely
 

@@ -55,7 +55,6 @@ def draft_pseudo_labels(
 
     Raises:
         ValueError: the teacher has other classes, or no pixel reaches the confidence.
-
     """
     if source.startswith('camera:'):
         raise ValueError(f'{source} has no end: record it first')

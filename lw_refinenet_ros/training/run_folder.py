@@ -31,7 +31,6 @@ class RunFolder:
 
     Args:
         path: the folder.
-
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,7 +44,6 @@ class RunFolder:
 
         Raises:
             ValueError: the disk has too little free space.
-
         """
         # 4 bytes each for values, average and two moments, old and new; 2 bytes for last, best, new
         needed = values * (2 * 4 * 4 + 3 * 2)
@@ -70,7 +68,6 @@ class RunFolder:
         Args:
             meta: plain values of the state; `log` is rows of `COLUMNS`.
             tensors: tensors of the state.
-
         """
         log = meta['log']
         stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -86,7 +83,6 @@ class RunFolder:
 
         Raises:
             ValueError: the file is damaged or not a state.
-
         """
         path = self.path / STATE
         if not path.is_file():

@@ -23,7 +23,6 @@ class CarriedOver:
         kept: classes of both, by name; their classifier rows are copied.
         new: classes of the network only; their rows stay random.
         dropped: classes of the trained network only.
-
     """
 
     kept: tuple[str, ...]
@@ -48,7 +47,6 @@ def carry_over(network: Network, labels: LabelSet, trained: Network, trained_lab
         labels: its classes.
         trained: the same architecture as `network`, except for the number of classes.
         trained_labels: its classes.
-
     """
     ours, theirs = network.state_dict(), trained.state_dict()
     network.load_state_dict({k: (ours if k.startswith(HEAD) else theirs)[k] for k in ours})

@@ -45,7 +45,6 @@ def only_class(per_class_iou: Mapping[str, float | None]) -> str | None:
 
     Args:
         per_class_iou: None for classes that are neither in the masks nor predicted.
-
     """
     recognized = [name for name, iou in per_class_iou.items() if iou]
     scored = [name for name, iou in per_class_iou.items() if iou is not None]

@@ -50,7 +50,6 @@ class _Tracks:
         starts: where each of several recordings starts.
         all: the points of each recording, in the order given.
         drawn: those of them that are drawn, from left to right.
-
     """
 
     def __init__(self, points: Sequence[Point], recordings: Recordings) -> None:
@@ -103,7 +102,6 @@ def age_chart(
         what: 'age' or 'latency'.
         recordings: name and number of results of each of several recordings, each starting at time 0.
         by_time: whether places are times, not numbers of frames.
-
     """
     if not ages and not misses:
         return _empty('No frame was published.')
@@ -167,7 +165,6 @@ def score_chart(
         marked: by index in `scores`, the id in the page that the mark leads to, and the frame's name.
         recordings: name and number of frames of each of several recordings, each starting at place 0.
         by_time: whether places are times, not numbers of frames.
-
     """
     if not scores:
         return _empty('No frame was scored.')
@@ -197,7 +194,6 @@ def change_chart(changes: Sequence[Point], recordings: Recordings = (), *, by_ti
         changes: place of a frame (s, or its number) and the difference of a ratio.
         recordings: name and number of frames of each of several recordings, each starting at place 0.
         by_time: whether places are times, not numbers of frames.
-
     """
     if not changes:
         return _empty('No frame is in both.')

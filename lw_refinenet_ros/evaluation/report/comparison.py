@@ -38,7 +38,6 @@ def write_comparison_report(
         conditions: of the two evaluations; those that differ are shown side by side.
         pictures: frames to show, where there are pictures of them.
         labels: the classes and their colours, for the pictures.
-
     """
     miou = comparison.miou
     before, after = (provenance(of) or name for of, name in zip(conditions, names))

@@ -42,7 +42,6 @@ def legend_entries(labels: LabelSet, pixels: npt.NDArray[np.int64]) -> list[Lege
     Args:
         labels: names and colours.
         pixels: number of pixels by id, (256,), as np.bincount(label.ravel(), minlength=256) counts them.
-
     """
     shares = (pixels / max(int(pixels.sum()), 1)).tolist()
     entries = [LegendEntry(*entry) for entry in zip(labels.names, labels.colors, shares)]
@@ -75,7 +74,6 @@ def write_run_report(
         legend: classes; shown by share, those that were not seen by name only.
         ages: time in s and age in ms of each result.
         misses: time in s and fate of each frame that got no result.
-
     """
     write_page(
         path,

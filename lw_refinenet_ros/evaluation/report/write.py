@@ -42,7 +42,6 @@ def write_page(
         conditions: what the result was made with.
         made_with: the same in short.
         values: what else the template takes.
-
     """
     environment = Environment(
         loader=FileSystemLoader(FOLDER),

@@ -46,7 +46,6 @@ def collect(node: str, seconds: float) -> Facts:
     Args:
         node: its fully qualified name.
         seconds: how long to watch the messages.
-
     """
     watch = _Watch(node)
     try:
@@ -65,7 +64,6 @@ class _Watch:
 
     Attributes:
         statuses: the last diagnostics of each camera of the node, by name: level, message, values, fates.
-
     """
 
     def __init__(self, node: str) -> None:

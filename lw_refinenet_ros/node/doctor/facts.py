@@ -63,7 +63,6 @@ class Camera:
         values: of that status.
         counted: frames by fate while the doctor watched.
         streams: topics by role: image, label, confidence, points, and the inputs of the points.
-
     """
 
     name: str
@@ -93,7 +92,6 @@ class Facts:
         parents: frame by its child frame in tf; None where tf2_msgs is not installed.
         free_bytes: of shared memory.
         segments: sizes of Fast DDS' shared memory segments on this machine, in bytes.
-
     """
 
     node: str

@@ -19,7 +19,6 @@ class Finding:
         check: what was examined.
         value: what was found.
         remedy: what to do; empty where nothing has to be done.
-
     """
 
     level: str

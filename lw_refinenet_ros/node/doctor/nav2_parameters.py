@@ -57,7 +57,6 @@ def check_costmap(parameters: Mapping[str, Any], names: Sequence[str]) -> Iterat
     Args:
         parameters: of the costmap, by their names with dots.
         names: of all classes in the label images, the unlabelled included.
-
     """
     for layer in layers(parameters):
         yield from _check_loading(parameters, layer)

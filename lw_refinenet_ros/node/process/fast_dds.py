@@ -66,7 +66,6 @@ def _open_regular(path: Path) -> BinaryIO:
 
     Raises:
         OSError: it is something else.
-
     """
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), 'rb')
     if not _is_ours(os.fstat(file.fileno())):
@@ -105,7 +104,6 @@ def require_shared_memory(shared_memory: Path = SHARED_MEMORY) -> None:
 
     Raises:
         OSError: it is full.
-
     """
     free = free_bytes(shared_memory) if shared_memory.is_dir() else SMALLEST
     if free < SMALLEST:
@@ -134,7 +132,6 @@ def fitting_profile(shared_memory: Path = SHARED_MEMORY) -> Iterator[str]:
 
     Yields:
         The change and its remedy, to be logged; empty if the profile is used as it is, or there is none.
-
     """
     variable = next((name for name in VARIABLES if os.environ.get(name)), '')
     profile = Path(os.environ.get(variable, ''))
@@ -174,7 +171,6 @@ def shrink_segments(profile: str, limit: int, size: int) -> tuple[str, int]:
     Returns:
         The profile, and the size that the largest segment had, in bytes; 0 if none was too large or the
         profile is no XML.
-
     """
     try:
         root = ET.fromstring(profile)

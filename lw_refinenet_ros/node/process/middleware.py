@@ -46,7 +46,6 @@ def environment(middleware: str, config: Path, *, local: bool = False) -> dict[s
         middleware: identifier of the RMW implementation, as in RMW_IMPLEMENTATION.
         config: the folder of the package's configuration.
         local: whether to stay on this machine, where the middleware's settings decide that.
-
     """
     if 'fastrtps' in middleware:
         return {_profile_variables()[0]: str(config / (LOCAL if local else NETWORK))}
@@ -65,7 +64,6 @@ def describe(middleware: str, values: Mapping[str, str] = os.environ, *, running
         middleware: identifier of the RMW implementation.
         values: the environment variables.
         running: whether this process has a node: what it really uses can be seen then.
-
     """
     if 'fastrtps' in middleware:
         return _describe_fast_dds(values, running=running)

@@ -26,7 +26,6 @@ class ParameterFiles:
 
     Raises:
         ValueError: a file cannot be read, is not a regular file, too large, nested too deeply or not YAML.
-
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
@@ -55,7 +54,6 @@ class ParameterFiles:
 
         Raises:
             ValueError: a section that names the node has unknown parameters.
-
         """
         warnings = []
 
@@ -90,7 +88,6 @@ def read_sections(file: str) -> list[tuple[str, dict[str, Any]]]:
 
     Raises:
         ValueError: it cannot be read, is not a regular file, too large, nested too deeply or not YAML.
-
     """
     return list(_sections(_read(file)))
 

@@ -35,7 +35,6 @@ def ros_context(args: list[str] | None) -> Iterator[Callable[[], None]]:
 
     Raises:
         ValueError: rclpy refuses the command line.
-
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}

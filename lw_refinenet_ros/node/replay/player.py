@@ -66,7 +66,6 @@ class Playing(NamedTuple):
         compressed: whether images go out as JPEG, on TOPIC/compressed.
         clock: whether to publish each frame's stamp on /clock before it.
         wait_for_subscriber: whether to begin only when every topic has a subscriber.
-
     """
 
     rate: float = 1.0
@@ -95,7 +94,6 @@ def play(
 
     Raises:
         ValueError: there is no frame to play.
-
     """
     keep_large_allocations()
     finished = False
@@ -138,7 +136,6 @@ class _Channel:
 
         Raises:
             RCLError: the middleware had no room for it in time.
-
         """
         if isinstance(self.message, bytes):
             publish_serialized(self.publisher, self.message)
@@ -233,7 +230,6 @@ class Player(Node):  # type: ignore[misc]
 
         Raises:
             ValueError: there is none, or none so late.
-
         """
         begin_ns: int | None = None  # the log time that is due at `start_ns`
         start_ns, log_ns, played = 0, 0, False

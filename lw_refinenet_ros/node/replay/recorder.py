@@ -53,7 +53,6 @@ class Recorder(Node):  # type: ignore[misc]
         arrivals: stamp and arrival (monotonic), both in ns, of every label.
         status: the node's last diagnostics, None before the first.
         recording: whether results are written; earlier ones are ignored.
-
     """
 
     def __init__(self, node: str, bag: BagWriter, outputs: Sequence[str]) -> None:
