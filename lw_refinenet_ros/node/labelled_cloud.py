@@ -33,18 +33,12 @@ UNKNOWN_VIEWPOINT_M = 0.1  # a cloud in the camera's frame may have been seen fr
 
 
 class Geometry(NamedTuple):
-    """Points of any number.
+    """Points of any number."""
 
-    Attributes:
-        header: of the depth image or cloud.
-        size: (height, width) of it; a cloud that is not organised has one row.
-        camera: of the depth image; None for a cloud.
-        write: writes x, y and z of every point into float32 (3, height, width).
-    """
-
-    header: Header
-    size: tuple[int, int]
-    camera: Pinhole | None
+    header: Header  # of the depth image or cloud
+    size: tuple[int, int]  # (height, width) of it; a cloud that is not organised has one row
+    camera: Pinhole | None  # of the depth image; None for a cloud
+    # Writes x, y and z of every point into float32 (3, height, width)
     write: Callable[[npt.NDArray[np.float32]], None]
 
     @classmethod

@@ -22,36 +22,22 @@ END_S = 0.5  # that the end of the node waits for a compilation, which nothing c
 
 @dataclass(eq=False)
 class Model:
-    """A model and its condition.
+    """A model and its condition."""
 
-    Attributes:
-        weights: its file.
-        segmenter: used by the inference thread only, but for its constants.
-        warming_up: whether a graph is being compiled before it can serve.
-        failure: what went wrong at the last attempt; empty once it succeeds again.
-    """
-
-    weights: Weights
-    segmenter: Segmenter
-    warming_up: bool = False
-    failure: str = ''
+    weights: Weights  # its file
+    segmenter: Segmenter  # used by the inference thread only, but for its constants
+    warming_up: bool = False  # whether a graph is being compiled before it can serve
+    failure: str = ''  # what went wrong at the last attempt; empty once it succeeds again
 
 
 @dataclass(frozen=True)
 class Request:
-    """Describes the model to make ready.
+    """Describes the model to make ready."""
 
-    Attributes:
-        candidate: the weights.
-        engine: the arguments of `Segmenter.build`: device, engine, precision, threads.
-        settings: returns the settings, for the size that the network sees.
-        jobs: returns the jobs to compile. Both are called just before that begins.
-    """
-
-    candidate: Candidate
-    engine: dict[str, Any]
-    settings: Callable[[], Settings]
-    jobs: Callable[[], Sequence[Job]]
+    candidate: Candidate  # the weights
+    engine: dict[str, Any]  # the arguments of `Segmenter.build`: device, engine, precision, threads
+    settings: Callable[[], Settings]  # returns the settings, for the size that the network sees
+    jobs: Callable[[], Sequence[Job]]  # returns the jobs to compile; called, as `settings`, just before
 
 
 class State(Enum):

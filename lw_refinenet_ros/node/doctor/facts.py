@@ -54,57 +54,37 @@ class Stream:
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera of the node.
+    """A camera of the node."""
 
-    Attributes:
-        name: empty for the only camera.
-        level: of its last diagnostic status: 0 OK, 1 WARN, 2 ERROR.
-        message: of that status.
-        values: of that status.
-        counted: frames by fate while the doctor watched.
-        streams: topics by role: image, label, confidence, points, and the inputs of the points.
-    """
-
-    name: str
-    level: int
-    message: str
-    values: Mapping[str, str]
-    counted: Mapping[str, int]
+    name: str  # empty for the only camera
+    level: int  # of its last diagnostic status: 0 OK, 1 WARN, 2 ERROR
+    message: str  # of that status
+    values: Mapping[str, str]  # of that status
+    counted: Mapping[str, int]  # frames by fate while the doctor watched
+    # Topics by role: image, label, confidence, points, and the inputs of the points
     streams: Mapping[str, Stream]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All that was seen.
+    """All that was seen."""
 
-    Attributes:
-        node: the segmentation node's full name.
-        middleware: identifier of the RMW implementation in use.
-        cameras: of the node; none if the node was not found.
-        running: the segmentation nodes that publish diagnostics.
-        topics: types of every topic that is published.
-        sim_time: `use_sim_time` of the node and the costmaps, by node.
-        clock: whether somebody publishes /clock.
-        names: class names by id as latched on `~/label_names`; None if nothing came.
-        label_info: the same of `~/label_info`.
-        latched: these two topics, by their last part.
-        costmaps: parameters of the costmaps with a semantic layer, by node.
-        parents: frame by its child frame in tf; None where tf2_msgs is not installed.
-        free_bytes: of shared memory.
-        segments: sizes of Fast DDS' shared memory segments on this machine, in bytes.
-    """
-
-    node: str
-    middleware: str
-    cameras: tuple[Camera, ...] = ()
-    running: tuple[str, ...] = ()
+    node: str  # the segmentation node's full name
+    middleware: str  # identifier of the RMW implementation in use
+    cameras: tuple[Camera, ...] = ()  # of the node; none if the node was not found
+    running: tuple[str, ...] = ()  # the segmentation nodes that publish diagnostics
+    # Types of every topic that is published
     topics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # `use_sim_time` of the node and the costmaps, by node
     sim_time: Mapping[str, bool] = field(default_factory=dict)
-    clock: bool = False
+    clock: bool = False  # whether somebody publishes /clock
+    # Class names by id as latched on `~/label_names`; None if nothing came
     names: Mapping[int, str] | None = None
-    label_info: Mapping[int, str] | None = None
-    latched: Mapping[str, Stream] = field(default_factory=dict)
+    label_info: Mapping[int, str] | None = None  # the same of `~/label_info`
+    latched: Mapping[str, Stream] = field(default_factory=dict)  # these two topics, by their last part
+    # Parameters of the costmaps with a semantic layer, by node
     costmaps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    # Frame by its child frame in tf; None where tf2_msgs is not installed
     parents: Mapping[str, str] | None = None
-    free_bytes: int = 2**40
-    segments: tuple[int, ...] = ()
+    free_bytes: int = 2**40  # of shared memory
+    segments: tuple[int, ...] = ()  # sizes of Fast DDS' shared memory segments on this machine, in bytes

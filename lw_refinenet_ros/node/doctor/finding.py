@@ -12,19 +12,12 @@ OK, WARNING, FAULT = 'ok', 'warning', 'fault'
 
 @dataclass(frozen=True)
 class Finding:
-    """What was examined, what was found, and what to do about it.
+    """What was examined, what was found, and what to do about it."""
 
-    Attributes:
-        level: OK, WARNING or FAULT.
-        check: what was examined.
-        value: what was found.
-        remedy: what to do; empty where nothing has to be done.
-    """
-
-    level: str
-    check: str
-    value: str
-    remedy: str = ''
+    level: str  # OK, WARNING or FAULT
+    check: str  # what was examined
+    value: str  # what was found
+    remedy: str = ''  # what to do; empty where nothing has to be done
 
 
 def ok(check: str, value: str) -> Finding:

@@ -57,23 +57,14 @@ class Sent(NamedTuple):
 
 
 class Playing(NamedTuple):
-    """Options of a replay.
+    """Options of a replay."""
 
-    Attributes:
-        rate: speed; 2 is twice as fast.
-        start_s: seconds to skip at the beginning.
-        loop: whether to begin again at the end.
-        compressed: whether images go out as JPEG, on TOPIC/compressed.
-        clock: whether to publish each frame's stamp on /clock before it.
-        wait_for_subscriber: whether to begin only when every topic has a subscriber.
-    """
-
-    rate: float = 1.0
-    start_s: float = 0.0
-    loop: bool = False
-    clock: bool = False
-    wait_for_subscriber: bool = False
-    compressed: bool = False
+    rate: float = 1.0  # speed; 2 is twice as fast
+    start_s: float = 0.0  # seconds to skip at the beginning
+    loop: bool = False  # whether to begin again at the end
+    clock: bool = False  # whether to publish each frame's stamp on /clock before it
+    wait_for_subscriber: bool = False  # whether to begin only when every topic has a subscriber
+    compressed: bool = False  # whether images go out as JPEG, on TOPIC/compressed
 
 
 def play(
