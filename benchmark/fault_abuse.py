@@ -40,7 +40,6 @@ TOPICS = dict.fromkeys(('label', 'confidence', 'color', 'overlay'), Image)
 TOPICS |= {'overlay/compressed': CompressedImage, 'points': PointCloud2}
 TRANSITIONS = ('configure', 'activate', 'activate', 'deactivate', 'cleanup')
 ANSWER_S = 5.0  # before a client gives up on an answer
-WARM_UP = 1 / 3  # of the time, abused before: pools grow to the largest message and the most peers
 FLAT = 1.05  # of the memory after the warm-up may be there afterwards
 SERVED_S = 1.0  # to the first label afterwards
 GIVEN_UP_S = 25.0  # the middleware resends to peers that were killed until it gives them up, after 20 s
@@ -169,20 +168,19 @@ def stop(process: subprocess.Popen[str]) -> Counter:
 def abuse(
     node: LongRun, weights: list[str], seconds: float, seed: int, progress: Callable[[int], None]
 ) -> list[dict]:
-    """Abuse a node for a while to warm it up, then for the seconds given.
+    """Abuse a node for the seconds given to warm it up, and again.
 
     Returns:
         A row for each: what was done, and the state of the node afterwards.
 
     Raises:
         AssertionError: the node died or does not serve again.
-
     """
     names = [p.name for p in PARAMETERS if not p.read_only]
     good = {name: parameter_value_to_python(value) for name, value in zip(names, node.get(*names))}
     rows = []
-    for part, part_s in (('warm-up', seconds * WARM_UP), ('abuse', seconds)):
-        done = _play(node, weights, part_s, seed + len(rows), progress)
+    for part in ('warm-up', 'abuse'):  # pools grow to the largest message and the most peers
+        done = _play(node, weights, seconds, seed + len(rows), progress)
         label_s = _restore(node, good)
         node.spin_for(GIVEN_UP_S)
         cores = _cores(node)

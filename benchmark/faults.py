@@ -192,7 +192,7 @@ def abuse(count: float, progress: Callable[[int], None]) -> tuple[list[dict], li
         f'{count:g} s of {fault_abuse.PUBLISHERS} publishers of all sizes and of bad messages, '
         f'{fault_abuse.SUBSCRIBERS} subscribers that come and go, {fault_abuse.LIFECYCLE_CLIENTS} lifecycle '
         'clients, floods of parameters and other weights; the peers freeze (SIGSTOP) one after the other. '
-        f'Before it, {count * fault_abuse.WARM_UP:g} s of the same as a warm-up.'
+        'Before it, as long of the same as a warm-up.'
     )
     names = [name for name in rows[0] if name != 'part']
     return [{'quantity': name, **{row['part']: row[name] for row in rows}} for name in names], [note]
