@@ -132,7 +132,6 @@ def measure(architecture: str, case: Case) -> tuple[dict[str, list[float]], dict
     Returns:
         milliseconds of every round, and megabytes on the device, by way; and notes: the stages of ours, and
         why a way failed.
-
     """
     network = build_model(architecture, CLASSES).eval()
     colors = tuple((10 * i, 5 * i, 255 - 10 * i) for i in range(CLASSES))

@@ -35,7 +35,6 @@ def end_commands_at_random(weights: Path, folder: Path, times: int, seed: int, p
 
     Raises:
         AssertionError: it ended with another status, left a process behind, or printed a traceback.
-
     """
     series = [
         (name, command, number) for name, command in _commands(weights, folder).items() for number in SIGNALS

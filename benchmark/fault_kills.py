@@ -28,7 +28,6 @@ def kill_while_writing(
 
     Raises:
         AssertionError: a file is not whole.
-
     """
     rng = random.Random(seed)
     images, out = folder / 'images', folder / 'out'

@@ -21,7 +21,6 @@ def end_at_random(weights: str, times: int, seed: int, progress=lambda done: Non
     Raises:
         AssertionError: it did not end, or complained: a status other than 0 and its signal's, or a traceback
             other than that of Python itself, interrupted while it imports.
-
     """
     rng = random.Random(seed)
     seconds: dict[str, list[float]] = {number.name: [] for number in SIGNALS}

@@ -49,7 +49,6 @@ def swap_flood(folder: Path, count: int, seed: int, progress=lambda done: None) 
 
     Raises:
         AssertionError: threads or memory grew, or a node did not end in time or not by itself.
-
     """
     weights, rng, rows = copies(folder), random.Random(seed), []
     node = LongRun(weights=weights[0])

@@ -24,7 +24,6 @@ def write_plot(
         title: the title above the plot.
         names: of the axes x and y, with units.
         curves: the curves by name.
-
     """
     points = [point for curve in curves.values() for point in curve]
     plot = Plot(

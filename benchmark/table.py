@@ -26,7 +26,6 @@ def store(name: str, title: str, rows: list[dict], notes: list[str], packages: t
             or three decimals below 1.
         notes: sentences on what was measured and what it shows.
         packages: packages whose versions affect the figures.
-
     """
     environment = {
         'machine': machine(),

@@ -83,7 +83,6 @@ def check(names):
 
     Raises:
         RuntimeError: a name cannot be part of a topic.
-
     """
     for name in names:
         if not re.fullmatch(r'[\w/~]+', name, re.ASCII):

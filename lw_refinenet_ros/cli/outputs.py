@@ -49,7 +49,6 @@ class Kind(NamedTuple):
     Attributes:
         name: with its article, for 'x.json is not NAME'.
         is_ours: whether a file is of this type and was written by a command, so that it may be replaced.
-
     """
 
     name: str
@@ -63,7 +62,6 @@ class Output(NamedTuple):
         option: the option that names it, for messages.
         path: the file; None if it was not requested.
         kind: the type of file.
-
     """
 
     option: str
@@ -84,7 +82,6 @@ def check_outputs(outputs: Sequence[Output], inputs: Sequence[str | Path | None]
 
     Raises:
         ValueError: names the output and what it would replace.
-
     """
     places: dict[str, Output] = {}
     found: dict[tuple[int, int], Output] = {}

@@ -32,7 +32,6 @@ class ErrorTypes(NamedTuple):
         invented: wrong, in predicted objects that meet nothing of their class.
         small, small_right: of small objects of the truth, and those of them that are right.
         large, large_right: of all others.
-
     """
 
     known: int
@@ -52,7 +51,6 @@ def error_types(label: Ids, truth: Ids) -> ErrorTypes:
     Args:
         label: predicted ids, uint8 (H, W).
         truth: true ids, uint8 (H, W); 255 has no truth.
-
     """
     window = boundary_window(truth.shape)
     pure = (cv2.erode(truth, window) == cv2.dilate(truth, window)).view(np.uint8)

@@ -42,7 +42,6 @@ class Look(NamedTuple):
         change: mean difference to the grey values of the frame before, as a fraction of white.
         boundary, inside, missed, invented: shares of the pixels with truth, see `ErrorTypes`.
         small, small_right, large, large_right: the same.
-
     """
 
     suspicion: float
@@ -69,7 +68,6 @@ class FrameFacts(Storable):
         pictures: JPEGs of 128 pixels in width, in Base64, by the number of the frame.
         errors: of frames with pictures, the grid row by row as runs: 0 (right) or 1 + 256 * truth + label,
             and length.
-
     """
 
     def __init__(self) -> None:
@@ -92,7 +90,6 @@ class FrameFacts(Storable):
             truth: true ids, uint8 (H, W).
             confidence: uint8 (H, W), if known.
             consecutive: whether the frame follows the one before in time.
-
         """
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
         ids, true = _resized(label, GRID), _resized(truth, GRID)

@@ -29,7 +29,6 @@ class Suspect:
         confidence: mean, as a fraction of 1.
         pixels: of the region.
         centre: (x, y) of its mean, in pixels.
-
     """
 
     labelled: int
@@ -61,7 +60,6 @@ def find_suspects(label: Ids, truth: Ids, confidence: Ids) -> list[Suspect]:
         label: predicted ids, uint8 (H, W).
         truth: ids in the mask, uint8 (H, W).
         confidence: of the labels, uint8 (H, W).
-
     """
     sure = sure_labels(label, confidence)
     pairs = np.where(suspected(sure, truth), truth.astype(np.int32) * 256 + sure, -1)

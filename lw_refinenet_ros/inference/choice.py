@@ -40,7 +40,6 @@ class Here:
         openvino: the precisions that OpenVINO computes natively on this CPU; none where it is not installed.
         measured: what `benchmark --save` measured for the network's architecture, fastest first.
         x86: whether the CPU is one of those on which int8 is known to be faster than fp32.
-
     """
 
     cuda: bool
@@ -56,7 +55,6 @@ def make_engine(
 
     Raises:
         EngineError: this machine cannot do what was asked for.
-
     """
     if threads < 0:
         raise EngineError(f'threads={threads} must be 0 (all cores) or more')
@@ -80,7 +78,6 @@ def choose(wanted: Choice, card: Card, here: Here) -> tuple[Choice, str]:
 
     Raises:
         EngineError: the machine cannot do what is wanted.
-
     """
     _check(wanted, card, here)
     if 'auto' not in wanted:

@@ -32,7 +32,6 @@ def difference(thumbnails: Thumbnail, other: Thumbnail) -> NDArray[np.float64]:
     Args:
         thumbnails: uint8 (768,) or (N, 768).
         other: uint8 (768,), to compare each with.
-
     """
     apart = np.maximum(thumbnails, other) - np.minimum(thumbnails, other)
     return np.asarray(apart.mean(-1) / 255)
@@ -43,7 +42,6 @@ class Novelty:
 
     Args:
         threshold: a frame that differs by more than this is new.
-
     """
 
     def __init__(self, threshold: float) -> None:
@@ -74,7 +72,6 @@ def farthest_first(
 
     Yields:
         the index of a frame, and its least difference.
-
     """
     least = np.ones(len(thumbnails))
     for other in known:
@@ -107,7 +104,6 @@ def select(
         end_s: leave out those that are not.
         names: of the frames to take; None takes all.
         on_error: takes frames whose pixels cannot be read; without it the first is raised.
-
     """
     novelty = Novelty(different) if different is not None else None
     first_ns: int | None = None

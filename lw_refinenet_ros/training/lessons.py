@@ -35,7 +35,6 @@ class Lesson:
         classes: in which most of the doubt is, the most first.
         difference: from the most similar frame that is labelled or was chosen before, of 1; see `difference`.
         others: number of these frames.
-
     """
 
     name: str
@@ -75,7 +74,6 @@ def choose_lessons(
         count: maximum number of frames.
         known: thumbnails of what is labelled.
         progress: takes the number of frames looked at.
-
     """
     names: list[str] = []
     thumbnails: list[NDArray[np.uint8]] = []
@@ -118,7 +116,6 @@ def labelled_thumbnails(folder: Path) -> list[NDArray[np.uint8]]:
     Raises:
         ValueError: an image cannot be decoded.
         OSError: the folder has no `images/`, or an image cannot be read.
-
     """
     return [
         thumbnail(ColorImage(decode_image(path.read_bytes()), 'bgr'))

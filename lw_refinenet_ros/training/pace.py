@@ -21,7 +21,6 @@ class Pace:
 
     Args:
         clock: returns the time in seconds.
-
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

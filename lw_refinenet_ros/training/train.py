@@ -54,7 +54,6 @@ class Trainer:
 
     Raises:
         ValueError: the folder has a run with other options, classes or images, or a damaged state.
-
     """
 
     def __init__(
@@ -104,7 +103,6 @@ class Trainer:
         Raises:
             ValueError: the loss is not finite, or memory is exhausted.
             OSError: the disk is full; earlier files are kept.
-
         """
         if self.epoch < self.config.epochs:
             self.files.check_space(sum(p.numel() for p in self.model.parameters()))

@@ -39,7 +39,6 @@ def write_evaluation_report(
         evaluation: what was counted.
         summary: its figures, as `summarize` returns them.
         live: of a live run, the records of its processes.
-
     """
     conditions, calibration = summary['conditions'], summary['calibration']
     short = (provenance(conditions), *(conditions.get(name) for name in ('machine', 'commit', 'date')))

@@ -109,7 +109,6 @@ def load_damaged(weights: Path, count: int, seed: int, folder: Path, progress=la
 
     Raises:
         AssertionError: one was neither taken with sound values nor refused in one clear line.
-
     """
     rng, content = random.Random(seed), weights.read_bytes()
     path = folder / 'damaged.safetensors'

@@ -15,7 +15,6 @@ def go_round(node: LongRun, count: int, progress=lambda done: None) -> list[dict
 
     Raises:
         AssertionError: a transition failed, no label came, or a round left something behind.
-
     """
     rounds = []
     with publisher('--size', '320x240'):

@@ -125,7 +125,6 @@ def view_damaged(count: int, seed: int, progress=lambda done: None) -> Counter:
 
     Raises:
         AssertionError: one was viewed outside its bytes, or refused without a fitting reason.
-
     """
     rng, good = random.Random(seed), originals()
     memory = GuardedMemory(1 << 16)

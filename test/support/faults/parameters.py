@@ -50,7 +50,6 @@ def set_odd_parameters(node: LongRun, count: int, seed: int, progress=lambda don
 
     Raises:
         AssertionError: no answer, no reason, or none in one clear line; or no frame is served afterwards.
-
     """
     rng, fates = random.Random(seed), Counter()
     settable = [p.name for p in PARAMETERS if not p.read_only] + ['use_sim_time']
