@@ -37,6 +37,7 @@ NO_TYPE = 'an empty list has no type in ROS; write [""]'
 BY_IMAGE = '0 keeps the aspect ratio; both 0 keep the size, enlarged if smaller than the training images.'
 FILES = {'ignore_mask': 'ignored', 'class_groups': 'groups'}  # and the name of what is read from them
 OF_CLASSES = {'overlay_classes': 'all', 'mask_classes': 'none'}  # and what [""] stands for
+MAX_TEXT = 8192  # characters of a value: every publisher keeps memory for the longest messages it has sent
 CAMERA_NAME = re.compile(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', re.ASCII)
 
 
@@ -211,11 +212,14 @@ def refusal(values: dict[str, Any], classes: LabelSet | None) -> str:
         classes: of the weights in use; None while there are none.
     """
     for parameter in PARAMETERS:
-        if values[parameter.name] == []:
+        value = values[parameter.name]
+        if value == []:
             return f'{parameter.name}: {NO_TYPE}'
-        if parameter.choices and values[parameter.name] not in parameter.choices:
+        if isinstance(value, (str, list)) and sum(map(len, value)) > MAX_TEXT:
+            return f'{parameter.name} has {sum(map(len, value))} characters: at most {MAX_TEXT} are possible'
+        if parameter.choices and value not in parameter.choices:
             choices = ', '.join(map(str, parameter.choices))
-            return f'{parameter.name} {values[parameter.name]!r} is unknown: choose one of {choices}'
+            return f'{parameter.name} {value!r} is unknown: choose one of {choices}'
     _pose(values['points_transform'])
     height, width = values['network_height'], values['network_width']
     if height * width > MAX_PIXELS:

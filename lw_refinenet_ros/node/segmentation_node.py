@@ -96,6 +96,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         except Exception as error:  # rclpy would swallow it
             self._fault = f'{type(error).__name__}: {error}'
         if self._fault:
+            self._fault = one_line(self._fault)
             self.get_logger().error(f'not configured: {self._fault}')
             return FAILURE
         self._swap.serving = Model(candidate.weights, segmenter)
