@@ -63,9 +63,11 @@ class NodeProcess:
         self.images = self.client.create_publisher(Image, 'image', self.qos)
         self.received: dict[str, list] = {}
         self.level, self.status, self.camera_status = b'', None, {}
+        self.status_s = 0  # the node's clock when it said so
         self.client.create_subscription(DiagnosticArray, '/diagnostics', self._read_status, 10)
 
     def _read_status(self, message: DiagnosticArray) -> None:
+        self.status_s = message.header.stamp.sec
         for status in message.status:
             if status.name.startswith('/lw_refinenet: '):
                 read = read_status(message, status.name)
