@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 
-__all__ = ['one_line', 'printable', 'unknown']
+__all__ = ['first_of', 'one_line', 'printable', 'unknown']
 
 LONGEST = 500  # characters
 
@@ -17,6 +17,12 @@ def one_line(text: str) -> str:
     line = printable(words)
     half = LONGEST // 2
     return line if len(line) <= LONGEST else f'{line[:half]} ... {line[-half:]}'
+
+
+def first_of(problems: Collection[object]) -> str:
+    """Return the first problem, and how many more there are."""
+    more = f' (and {len(problems) - 1} more)' if len(problems) > 1 else ''
+    return f'{next(iter(problems))}{more}'
 
 
 def printable(text: str) -> str:

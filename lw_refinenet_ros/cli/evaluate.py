@@ -148,7 +148,7 @@ def run(options: argparse.Namespace) -> None:
         print_table(rows(summary), '<>w')
         for name, figures in summary.get('bags', {}).items():
             print(f'{name}: {headline(figures)}')
-        print(f'{provenance(summary["conditions"])}')
+        print(provenance(summary['conditions']))
         print(headline(summary))
         if options.json:
             write_json(options.json, summary)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.options import Progress, load_segmenter
+from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ def draft(options: argparse.Namespace) -> None:
     for line in (*_summary(folder, drafts), *_next_steps(options, folder)):
         print(line)
     if problems:
-        more = f' (and {len(problems) - 1} more)' if len(problems) > 1 else ''
-        raise ValueError(f'{next(iter(problems))}{more}; the readable frames were taken')
+        raise ValueError(f'{first_of(problems)}; the readable frames were taken')
 
 
 def _choose(
@@ -131,7 +131,7 @@ def _write_coco(folder: LabelFolder, tolerance: float) -> None:
 
 
 def _summary(folder: LabelFolder, drafts: Drafts) -> Sequence[str]:
-    """Print what was written, with the share of each class."""
+    """Return lines on what was written, with the share of each class."""
     from lw_refinenet_ros.labels import UNLABELLED
 
     counts = drafts.counts
@@ -145,7 +145,7 @@ def _summary(folder: LabelFolder, drafts: Drafts) -> Sequence[str]:
 
 
 def _next_steps(options: argparse.Namespace, folder: LabelFolder) -> Sequence[str]:
-    """Print the next steps as commands to paste."""
+    """Return the next steps as commands to paste."""
     out, images = str(folder.path), f'{folder.path}/images'
     correct = [f'correct: {out}/labels/*.png; palette indices are class ids, 255 is unlabelled']
     if options.format == 'labelme':

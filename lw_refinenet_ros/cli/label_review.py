@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.options import Progress, load_segmenter
 from lw_refinenet_ros.cli.table import print_table
+from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ def review(options: argparse.Namespace) -> None:
         about = {'reviewed': reviewed, 'weights': options.weights or DEFAULT_WEIGHTS}
         write_json(options.json, {**about, 'suspects': rows})
     if problems:
-        more = f' (and {len(problems) - 1} more)' if len(problems) > 1 else ''
-        raise ValueError(f'{problems[0]}{more}; the rest was reviewed')
+        raise ValueError(f'{first_of(problems)}; the rest was reviewed')
 
 
 def _row(suspect: Suspect, labels: LabelSet) -> dict[str, object]:

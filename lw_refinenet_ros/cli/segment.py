@@ -24,6 +24,7 @@ from lw_refinenet_ros.cli.options import (
     number,
     source,
 )
+from lw_refinenet_ros.one_line import first_of
 
 if TYPE_CHECKING:
     import argparse
@@ -86,8 +87,7 @@ def run(options: argparse.Namespace) -> None:
             if opened is not None:
                 done += _segment(options, segmenter, name, opened, folder, place, ignored, faults)
     if faults:
-        more = f' (and {len(faults) - 1} more)' if len(faults) > 1 else ''
-        raise ValueError(f'{faults[0]}{more}; {done} frames were segmented')
+        raise ValueError(f'{first_of(faults)}; {done} frames were segmented')
     if not done:
         raise ValueError('there is no frame between --start and --end')
 

@@ -29,6 +29,7 @@ from lw_refinenet_ros.cli.options import (
     source,
 )
 from lw_refinenet_ros.cli.outputs import RECORDING, Declared, Output
+from lw_refinenet_ros.one_line import first_of
 
 if TYPE_CHECKING:
     import argparse
@@ -111,8 +112,7 @@ def run(options: argparse.Namespace) -> None:
             if done:
                 file.close()
     if faults:
-        more = f' (and {len(faults) - 1} more)' if len(faults) > 1 else ''
-        raise ValueError(f'{faults[0]}{more}; {done} frames were shown')
+        raise ValueError(f'{first_of(faults)}; {done} frames were shown')
     if not done:
         raise ValueError('there is no frame between --start and --end')
 
