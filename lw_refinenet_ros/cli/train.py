@@ -155,7 +155,7 @@ def run(options: argparse.Namespace) -> None:
             dials=dials,
         )
         validate = _validation(held_out, card, device) if held_out else None
-        unlabelled = _label(options, pairs.labels, config, device)
+        unlabelled = _label(options, pairs.labels, config, device) if options.unlabelled else None
         Trainer(
             model,
             card,
@@ -254,10 +254,8 @@ def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
     return reduce(operator.add, sets), held_out
 
 
-def _label(
-    options: argparse.Namespace, labels: LabelSet, config: TrainingConfig, device: str
-) -> Pairs | None:
-    """Label the frames of --unlabelled; None without."""
+def _label(options: argparse.Namespace, labels: LabelSet, config: TrainingConfig, device: str) -> Pairs:
+    """Label the frames of --unlabelled."""
     from lw_refinenet_ros.training.pseudo_labels import draft_pseudo_labels
 
     sets: list[Pairs] = []
@@ -279,7 +277,7 @@ def _label(
         sets.append(drafted)
     if problems:
         print(f'warning: {len(problems)} frames cannot be used: {problems[0]}', file=sys.stderr)
-    return reduce(operator.add, sets) if sets else None
+    return reduce(operator.add, sets)
 
 
 def _initialise(model: Network, labels: LabelSet, weights: str) -> None:

@@ -9,10 +9,12 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
-
-from rosbags.interfaces import Qos
+from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.image.frame import Frame, Pixels
+
+if TYPE_CHECKING:
+    from rosbags.interfaces import Qos
 
 __all__ = ['START_NS', 'OnError', 'Source', 'SourceError', 'SourceFrame', 'StampNames']
 

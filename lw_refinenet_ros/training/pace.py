@@ -40,9 +40,10 @@ class Pace:
 
     def left_s(self, counts: Mapping[str, int]) -> float:
         """Return the predicted seconds of the given numbers of parts; kinds not yet measured count as 0."""
-        return sum(count * self._mean_s(kind) for kind, count in counts.items())
+        return sum(count * self.mean_s(kind) for kind, count in counts.items())
 
-    def _mean_s(self, kind: str) -> float:
+    def mean_s(self, kind: str) -> float:
+        """Return the mean seconds of a part; 0 before the first."""
         taken = list(self._taken_s[kind])
         settled = taken[1:] or taken
         return sum(settled) / max(len(settled), 1)

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lw_refinenet_ros.inference.choice import has_bf16
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.model.network import Network
 from lw_refinenet_ros.model.weights import Card, save_model
-from lw_refinenet_ros.training.batches import Batches
+from lw_refinenet_ros.training.batches import Batch, Batches
 from lw_refinenet_ros.training.config import TrainingConfig
 from lw_refinenet_ros.training.dataset import Pairs
 from lw_refinenet_ros.training.depthwise import speed_up_depthwise
@@ -34,6 +35,7 @@ __all__ = ['Trainer']
 Validate = Callable[[Network], dict[str, Any]]
 
 REPORT_S = 10.0  # between two progress lines within an epoch
+SAVE_EVERY = 10  # times what a save takes, at least: short epochs are not all saved
 
 
 class Trainer:
@@ -78,10 +80,10 @@ class Trainer:
         self.bf16 = has_bf16(device)
         if self.bf16 and device == 'cpu':
             speed_up_depthwise(self.model)
-        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.average = {k: v.detach().clone() for k, v in self._averageable().items()}
         self.mean = torch.tensor(card.mean, device=self.device).view(1, 3, 1, 1) * 255
         self.std = torch.tensor(card.std, device=self.device).view(1, 3, 1, 1) * 255
-        self.batches = Batches(pairs, config, unlabelled)
+        self.batches = Batches(pairs, config, unlabelled, pinned=self.device.type == 'cuda')
         self.steps_per_epoch = self.batches.steps
         self.epoch = 0
         self.log: list[dict[str, Any]] = []
@@ -98,7 +100,7 @@ class Trainer:
         return max((row['miou'] for row in self.log if row['miou'] is not None), default=0.0)
 
     def train(self) -> None:
-        """Train until the last epoch; write state, log and weights after each.
+        """Train until the last epoch; write state, log and weights after each, but of short ones only some.
 
         Raises:
             ValueError: the loss is not finite, or memory is exhausted.
@@ -108,16 +110,18 @@ class Trainer:
             self.files.check_space(sum(p.numel() for p in self.model.parameters()))
         self.files.remove_leftovers()
         started = time.monotonic() - (self.log[-1]['seconds'] if self.log else 0)
+        self._saved = started
         with ThreadPoolExecutor(self.config.workers) as pool:
+            batches = self.batches.of_epochs(range(self.epoch, self.config.epochs), pool)
             while self.epoch < self.config.epochs:
-                self._run_epoch(pool, started)
+                self._run_epoch(batches, started)
 
-    def _run_epoch(self, pool: ThreadPoolExecutor, started: float) -> None:
+    def _run_epoch(self, batches: Iterator[Batch], started: float) -> None:
         config = self.config
         crops = f'{config.batch_size} crops of {config.crop_width}x{config.crop_height} a step'
         remedy = 'make batch_size, the crops or the width of the decoder smaller'
         with _naming_lack_of_memory(f'in epoch {self.epoch + 1}, with {crops}', remedy):
-            loss = self._train_epoch(pool)
+            loss = self._train_epoch(batches)
         self.epoch += 1
         remedy = 'make the images of --val smaller, which are segmented whole'
         with _naming_lack_of_memory(f'in the validation after epoch {self.epoch}', remedy):
@@ -130,8 +134,11 @@ class Trainer:
         }
         better = (row['miou'] or 0.0) > self.best_miou
         self.log.append(row)
-        with self.pace.measure('save'):
-            self._save(metrics, best=better)
+        now = time.monotonic()
+        if better or self._is_due(self.epoch) or now - self._saved >= SAVE_EVERY * self.pace.mean_s('save'):
+            with self.pace.measure('save'):
+                self._save(metrics, best=better)
+            self._saved = time.monotonic()
         shown = f'  val mIoU {row["miou"]:.1%}' if row['miou'] is not None else ''
         left = self._left(self.epoch)
         self.report(f'epoch {self.epoch}/{self.config.epochs}  loss {loss:.3f}{shown}  {left} left')
@@ -141,16 +148,15 @@ class Trainer:
         to_come = range(epoch + 1, self.config.epochs + 1)
         counts = {
             'step': len(to_come) * self.steps_per_epoch - steps,
-            'validation': sum(map(self._validates_after, to_come)),
-            'save': len(to_come),
+            'validation': sum(map(self._is_due, to_come)) if self.validate else 0,
+            'save': sum(map(self._is_due, to_come)),
         }
         more = 'more than ' if counts['validation'] and not self.pace.knows('validation') else ''
         return more + shown_duration(self.pace.left_s(counts))
 
-    def _validates_after(self, epoch: int) -> bool:
-        """Return whether an epoch is validated; the first one too, which shows early what is amiss."""
-        chosen = epoch in (1, self.config.epochs) or epoch % self.config.validate_every == 0
-        return self.validate is not None and chosen
+    def _is_due(self, epoch: int) -> bool:
+        """Return whether to validate and save after an epoch; the first shows early what is amiss."""
+        return epoch in (1, self.config.epochs) or epoch % self.config.validate_every == 0
 
     def _groups(self) -> list[dict[str, Any]]:
         groups = []
@@ -162,15 +168,16 @@ class Trainer:
                 groups.append({'params': chosen, 'lr': rate, 'rate': rate, 'weight_decay': decay})
         return groups
 
-    def _train_epoch(self, pool: ThreadPoolExecutor) -> float:
+    def _train_epoch(self, batches: Iterator[Batch]) -> float:
         self.model.train()
         torch.manual_seed(self.config.seed + self.epoch)
         losses = []
-        batches = self.batches.of_epoch(self.epoch, pool)
         reported = time.monotonic()
         for index in range(self.steps_per_epoch):
             with self.pace.measure('step'):
-                losses.append(self._step(self.epoch * self.steps_per_epoch + index, *next(batches)))
+                losses.append(self._step(self.epoch * self.steps_per_epoch + index, next(batches)))
+                if index + 1 == self.steps_per_epoch:
+                    loss = float(torch.stack(losses).mean())  # waits for a GPU, which lags behind
             now = time.monotonic()
             if now - reported >= REPORT_S and index + 1 < self.steps_per_epoch:
                 reported = now
@@ -178,16 +185,15 @@ class Trainer:
                     f'epoch {self.epoch + 1}/{self.config.epochs}: step {index + 1}/{self.steps_per_epoch}, '
                     f'loss {losses[-1]:.3f}, {self._left(self.epoch, index + 1)} left'
                 )
-        loss = float(torch.stack(losses).mean())
         if not math.isfinite(loss):
             raise ValueError(f'the loss is {loss} in epoch {self.epoch + 1}: lower the learning rates')
         return loss
 
-    def _step(self, step: int, images: Tensor, labels: Tensor) -> Tensor:
+    def _step(self, step: int, batch: Batch) -> Tensor:
         """Train on one batch; return its loss."""
         for group in self.optimizer.param_groups:
             group['lr'] = group['rate'] * self._schedule(step)
-        loss = self._loss(images.to(self.device), labels.to(self.device))
+        loss = self._loss(*batch.on(self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -200,7 +206,7 @@ class Trainer:
         return float(min(1.0, (step + 1) / max(warmup, 1)) * (1 - progress) ** 0.9)
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        x = ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        x = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.model.at_network_size(x)
         size = self.config.batch_size
@@ -214,23 +220,24 @@ class Trainer:
     @torch.no_grad()
     def _update_average(self, step: int) -> None:
         decay = min(self.config.ema_decay, (1 + step) / (10 + step))
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - decay)
-            else:
-                self.average[name].copy_(value)
+        average, current = list(self.average.values()), list(self._averageable().values())
+        update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        update(average, current, None)  # few kernels: a GPU waits for each
+
+    def _averageable(self) -> dict[str, Tensor]:
+        return {k: v for k, v in self.model.state_dict().items() if v.is_floating_point()}
 
     def _averaged(self, use: Callable[[Network], Any]) -> Any:
         """Call `use` with the network temporarily holding the averaged weights."""
         current = {k: v.clone() for k, v in self.model.state_dict().items()}
-        self.model.load_state_dict(self.average)
+        self.model.load_state_dict(current | self.average)
         try:
             return use(self.model.eval())
         finally:
             self.model.load_state_dict(current)
 
     def _validate(self) -> dict[str, Any]:
-        if self.validate is None or not self._validates_after(self.epoch):
+        if self.validate is None or not self._is_due(self.epoch):
             return {}
         with self.pace.measure('validation'):
             metrics: dict[str, Any] = self._averaged(self.validate)
@@ -286,7 +293,7 @@ class Trainer:
             return {k.removeprefix(f'{key}/'): v for k, v in tensors.items() if k.startswith(f'{key}/')}
 
         self.model.load_state_dict(part('model'))
-        self.average = part('average')
+        self.average = {name: part('average')[name] for name in self.average}
         step, first, second = part('step'), part('exp_avg'), part('exp_avg_sq')
         for name, parameter in self.model.named_parameters():
             self.optimizer.state[parameter] = {

@@ -6,15 +6,18 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from lw_refinenet_ros.training.augmentation import (
-    mix_boxes,
-    mix_classes,
-    perturb,
-    random_crop,
-    rare_classes,
-    relight,
+from lw_refinenet_ros.training.appearance import (
+    _colour,
+    draw_box,
+    draw_look,
+    draw_strong_look,
+    look_at,
+    paste,
 )
+from lw_refinenet_ros.training.augmentation import random_crop, rare_classes
+from lw_refinenet_ros.training.batches import Batch
 from lw_refinenet_ros.training.config import TrainingConfig
 
 CONFIG = TrainingConfig(crop_height=32, crop_width=48, min_scale=1, max_scale=1)
@@ -62,46 +65,101 @@ def test_only_the_pixels_of_a_crop_are_resized(monkeypatch):
     assert resized == [(48, 32)] * 2
 
 
+def looked_at(image: np.ndarray, *looks: np.ndarray) -> np.ndarray:
+    """The image with each of the looks, (N, h, w, 3)."""
+    images = torch.from_numpy(np.stack([image] * len(looks)))
+    return look_at(images, torch.from_numpy(np.stack(looks))).permute(0, 2, 3, 1).numpy()
+
+
 def test_light_reaches_dusk_and_stays_as_it_is_without(street):
-    assert relight(street, 0.0, seeded(0)) is street
-    means = [relight(street, 1.0, seeded(seed)).mean() for seed in range(200)]
-    assert min(means) < 0.35 * street.mean()
-    assert max(means) > 1.1 * street.mean()
-    assert 60 < sum(abs(mean - street.mean()) < 1e-9 for mean in means) < 140
-    weak = [relight(street, 0.2, seeded(seed)).mean() for seed in range(200)]
-    assert min(weak) > min(means) + 0.2 * street.mean()
-    np.testing.assert_array_equal(relight(street, 1.0, seeded(3)), relight(street, 1.0, seeded(3)))
-    assert perturb(street, seeded(1)).shape == street.shape
+    def means(strength: float) -> np.ndarray:
+        return looked_at(street, *(draw_look(0, strength, seeded(i)) for i in range(200))).mean((1, 2, 3))
+
+    np.testing.assert_allclose(looked_at(street, draw_look(0, 0, seeded(0)))[0], street, atol=1e-3)
+    strong, weak = means(1.0), means(0.2)
+    assert strong.min() < 0.35 * street.mean()
+    assert strong.max() > 1.1 * street.mean()
+    assert 60 < (abs(strong - street.mean()) < 1e-3).sum() < 140
+    assert weak.min() > strong.min() + 0.2 * street.mean()
+
+
+def test_colour_changes_as_its_name_says(street):
+    grey = np.array([*_colour(0, 0, -1, 0).ravel(), 1, 1, 1, 1, 0, 0], np.float32)
+    turned = np.array([*_colour(0, 0, 0, np.deg2rad(120)).ravel(), 1, 1, 1, 1, 0, 0], np.float32)
+    brighter = np.array([*_colour(0, 0.1, 0, 0).ravel(), 1, 1, 1, 1, 0, 0], np.float32)
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 0] = 200
+    results = looked_at(red, grey, turned, brighter)[:, 0, 0]
+    np.testing.assert_allclose(results[0], [0.299 * 200] * 3, atol=0.1)
+    assert results[1].argmax() == 1, 'red becomes green'
+    np.testing.assert_allclose(results[2], [212.8, 12.8, 12.8], atol=0.1)
+
+
+def test_the_blur_is_that_of_its_sigma_and_noise_has_its_deviation(street):
+    plain = draw_look(0, 0, seeded(0))
+    blurred, noisy = plain.copy(), plain.copy()
+    blurred[16], noisy[17] = 1.5, 8
+    results = looked_at(street, plain, blurred, noisy)
+    expected = cv2.GaussianBlur(street.astype(np.float32), (11, 11), 1.5, borderType=cv2.BORDER_REPLICATE)
+    np.testing.assert_allclose(results[1], expected, atol=0.2)
+    inner = (street > 40) & (street < 215)
+    assert (results[2] - street)[inner].std() == pytest.approx(8, rel=0.05)
+    np.testing.assert_allclose(results[0], street, atol=1e-3)
+
+
+def test_a_strong_look_is_grey_in_a_fifth_of_the_calls(street):
+    results = looked_at(street, *(draw_strong_look(seeded(i)) for i in range(100)))
+    assert results.shape == (100, *street.shape)
+    grey = sum(abs(_spread(seed)) < 1e-6 for seed in range(100))
+    assert 10 < grey < 30
+
+
+def _spread(seed: int) -> float:
+    """How far the rows of a look's matrix are apart: not at all if all become grey."""
+    return float(np.ptp(draw_strong_look(seeded(seed))[:12].reshape(3, 4), axis=0).max())
 
 
 def test_the_rare_half_of_the_classes_is_pasted_with_its_labels():
     counts = np.zeros(256, np.int64)
     counts[[0, 1, 2, 4, 255]] = 900, 10, 500, 20, 3
-    rare = rare_classes(counts)
-    assert np.flatnonzero(rare).tolist() == [1, 4]
-    labels = np.zeros((2, 4, 4), np.uint8)
+    rare = torch.from_numpy(rare_classes(counts))
+    assert rare.nonzero().flatten().tolist() == [1, 4]
+    labels = torch.zeros((2, 4, 4), dtype=torch.uint8)
     labels[1, 1:3] = 1
     labels[1, 3] = 2
-    images = (
-        np.dstack([labels.ravel()] * 3).reshape(2, 4, 4, 3)
-        + np.uint8(10) * np.arange(2, dtype=np.uint8)[:, None, None, None]
-    )
-    mix_classes(images, labels, rare, 1.0, seeded(0))
-    np.testing.assert_array_equal(labels[0, :, 0], [0, 1, 1, 0])
-    np.testing.assert_array_equal(images[0, :, 0, 0], [0, 11, 11, 0])
-    before = labels.copy()
-    mix_classes(images, labels, rare, 0.0, seeded(0))
-    np.testing.assert_array_equal(labels, before)
+    images = (labels + 10 * torch.arange(2)[:, None, None]).float()[:, None].repeat(1, 3, 1, 1)
+    others, boxes = torch.tensor([1, 0]), torch.zeros((2, 4), dtype=torch.int64)
+    mixed, masks = paste(images, labels, others, boxes, torch.stack([rare, torch.zeros_like(rare)]))
+    assert masks[0, :, 0].tolist() == [0, 1, 1, 0]
+    assert mixed[0, :, :, 0].tolist() == [[0, 11, 11, 0]] * 3
+    assert torch.equal(masks[1], labels[1])
+    assert torch.equal(mixed[1], images[1])
 
 
-def test_a_box_of_the_next_crop_is_pasted_with_its_labels():
-    labels = np.repeat(np.arange(3, dtype=np.uint8), 32 * 48).reshape(3, 32, 48)
-    images = np.repeat(labels[..., None], 3, 3)
-    mix_boxes(images, labels, 1.0, seeded(0))
-    for index, label in enumerate(labels):
+def test_a_box_of_another_crop_is_pasted_with_its_labels():
+    labels = torch.arange(3, dtype=torch.uint8)[:, None, None].repeat(1, 32, 48)
+    images = labels.float()[:, None].repeat(1, 3, 1, 1)
+    boxes = torch.tensor([draw_box(32, 48, seeded(seed)) for seed in range(3)])
+    none = torch.zeros((3, 256), dtype=torch.bool)
+    mixed, masks = paste(images, labels, torch.tensor([1, 2, 0]), boxes, none)
+    for index, label in enumerate(masks.numpy()):
         pasted = label == (index + 1) % 3
         rows, columns = pasted.any(1), pasted.any(0)
         assert pasted.sum() == rows.sum() * columns.sum()
         assert 1 / 20 < pasted.mean() < 9 / 16
         assert set(np.unique(label)) == {index, (index + 1) % 3}
-    np.testing.assert_array_equal(images[..., 1], labels)
+    assert torch.equal(mixed[:, 0], masks.float())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+def test_a_gpu_changes_crops_as_the_cpu_does(street):
+    batch = Batch(4, *street.shape[:2], pinned=True)
+    batch.images[:], batch.labels[:] = torch.from_numpy(street), torch.arange(4)[:, None, None]
+    for index in range(4):
+        batch.looks[index] = torch.from_numpy(draw_look(0.5, 1, seeded(index)))
+        batch.looks[index, 17] = 0  # noise differs
+        batch.others[index] = (index + 1) % 4
+        batch.boxes[index] = torch.tensor(draw_box(*street.shape[:2], seeded(index)))
+    on_cpu, on_gpu = (batch.on(torch.device(device)) for device in ('cpu', 'cuda'))
+    assert torch.equal(on_gpu[1].cpu(), on_cpu[1])
+    assert (on_gpu[0].cpu() - on_cpu[0]).abs().max() < 0.5

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
@@ -59,12 +60,15 @@ def test_each_batch_has_as_many_frames_without_masks(bag, data, tmp_path, tiny_w
     config = TrainingConfig(batch_size=2, crop_height=32, crop_width=64, min_scale=1, max_scale=1)
     batches = Batches(find_pairs(data), config, drafted)
     with ThreadPoolExecutor(1) as pool:
-        ((images, masks),) = batches.of_epoch(0, pool)
-        ((again, _),) = batches.of_epoch(0, pool)
-    assert images.shape == (4, 3, 32, 64)
-    assert not (masks[:2] == 255).any()
-    assert (masks[2:] == 255).any()
-    assert images.equal(again)
+        one, two = batches.of_epochs((0, 1), pool)
+        (again,) = batches.of_epochs((1,), pool)
+    assert one.images.shape == (4, 32, 64, 3)
+    assert not (one.labels[:2] == 255).any()
+    assert (one.labels[2:] == 255).any()
+    assert one.others.tolist() == [1, 0, 3, 2], 'crops take pixels of their own kind'
+    assert not torch.equal(one.images, two.images)
+    for name, tensor in vars(two).items():
+        assert torch.equal(tensor, getattr(again, name)), name
 
 
 def test_the_command_trains_with_frames_of_a_bag_and_resumes(bag, data, tmp_path, tiny_weights, capsys):

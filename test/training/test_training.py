@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.inference.choice import has_bf16
 from lw_refinenet_ros.model.network import build_model
@@ -26,7 +27,7 @@ from lw_refinenet_ros.model.pretrained import (
     load_imagenet_encoder,
     restore_statistics,
 )
-from lw_refinenet_ros.model.weights import Card, load_model, read_card
+from lw_refinenet_ros.model.weights import Card, load_model, read_card, save_model
 from lw_refinenet_ros.training.augmentation import random_crop
 from lw_refinenet_ros.training.config import TrainingConfig
 from lw_refinenet_ros.training.dataset import DataError, find_pairs
@@ -293,3 +294,36 @@ def test_an_encoder_file_with_names_of_torchvision_is_read(tmp_path):
     assert torch.allclose(first(x), x, atol=1e-4)
     with pytest.raises(ValueError, match=r'none.safetensors holds no MobileNet-v2'):
         load_encoder_file(network, tmp_path / 'none.safetensors')
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+def test_a_run_on_a_gpu_learns_validates_and_resumes(data, tmp_path, capsys):
+    options = ['--width=8', '--batch-size=2', '--crop-height=64', '--crop-width=64', '--jaccard=1']
+    options += ['--class-mix=0.5', '--illumination=0.2', '--hard-fraction=0.5', '--validate-every=2']
+    command = ['train', '--data', str(data), '--val', str(data), '--output', str(tmp_path / 'run')]
+    command += [*options, '--epochs=4', '--device=cuda', '--encoder', str(tmp_path / 'e.safetensors')]
+    network = build_model(CONFIG.architecture, 2, width=8)
+    card = Card(CONFIG.architecture, 8, find_pairs(data).labels, (0.5,) * 3, (0.25,) * 3)
+    save_model(tmp_path / 'e.safetensors', network, card)
+    run = trainer(data, tmp_path / 'other', replace(CONFIG, epochs=4, hard_fraction=0.5), device='cuda')
+    update, steps = run._update_average, []
+
+    def ended_in_the_third_epoch(step):
+        steps.append(step)
+        if step == 2 * run.steps_per_epoch + 1:
+            raise KeyboardInterrupt
+        update(step)
+
+    run._update_average = ended_in_the_third_epoch
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    resumed = trainer(data, tmp_path / 'other', replace(CONFIG, epochs=4, hard_fraction=0.5), device='cuda')
+    assert resumed.epoch == 2
+    resumed.train()
+    assert np.isfinite([row['loss'] for row in resumed.log]).all()
+    assert main(command) == 0
+    assert '2 classes, on cuda' in capsys.readouterr().out
+    card = read_card(tmp_path / 'run' / 'best.safetensors')
+    assert card.metrics['miou'] > 0
+    assert main(command) == 0
+    assert 'is finished after epoch 4' in capsys.readouterr().out
