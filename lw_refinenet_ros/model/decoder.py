@@ -65,7 +65,8 @@ class Fusion(nn.Module):
         x = self.adapt_own(self.refine(x))
         if self.adapt is not None and coarser is not None:
             y = self.adapt(coarser)
-            x = x + functional.interpolate(y, size=x.shape[-2:], mode='bilinear', align_corners=True)
+            y = functional.interpolate(y, size=x.shape[-2:], mode='bilinear', align_corners=True)
+            x = x + (y.to(x.dtype) if self.training else y)  # autocast on CUDA interpolates in float32
         refined: Tensor = self.output(self.pooling(self.activation(x)))
         return refined
 
