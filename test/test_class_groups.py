@@ -35,6 +35,7 @@ def groups(tmp_path):
 def test_the_label_of_a_pixel_is_the_group_of_its_class_and_nothing_else_changes(
     tiny_weights, street, groups, engine
 ):
+    pytest.importorskip(engine)
     plain = Segmenter.load(tiny_weights, engine=engine, precision='fp32', threads=1)
     grouped = plain.grouped(read_groups(groups))
     before, after = (each.segment(street, confidence=True) for each in (plain, grouped))

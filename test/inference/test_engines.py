@@ -39,6 +39,7 @@ def engine(request, tiny_weights):
     name, device, precision, agreement = request.param
     if device == 'cuda' and not torch.cuda.is_available():
         pytest.skip('no CUDA device')
+    pytest.importorskip(name)
     return Segmenter.load(str(tiny_weights), engine=name, device=device, precision=precision), agreement
 
 
@@ -63,6 +64,7 @@ def test_the_network_may_see_another_size_than_the_image(engine, tiny_weights, s
 
 @pytest.mark.parametrize('size', [(144, 170), (48, 64), (41, 77), (7, 300)])
 def test_a_resized_image_is_within_one_step_of_the_definition(tiny_weights, street, size):
+    pytest.importorskip('openvino')
     engine = Segmenter.load(str(tiny_weights), engine='openvino').engine
     resized = engine._input(Job((96, 128), size), [street])[0]
     x = torch.from_numpy(street).permute(2, 0, 1)[None].double()
@@ -129,6 +131,7 @@ def test_a_batch_that_does_not_fit_together_is_refused(tiny_weights, images, out
 
 
 def test_many_sizes_in_turn_keep_only_a_few_compiled_graphs(tiny_weights, street):
+    pytest.importorskip('openvino')
     segmenter = Segmenter.load(str(tiny_weights), engine='openvino')
     for width in range(32, 128, 8):
         segmenter.segment(np.ascontiguousarray(street[:, :width]))
@@ -161,6 +164,8 @@ def test_an_image_that_is_none_is_refused(tiny_weights, image, said):
     ],
 )
 def test_what_this_machine_cannot_do_is_refused_with_what_it_can(tiny_weights, options, said):
+    if options.get('engine') == 'openvino':
+        pytest.importorskip('openvino')
     with pytest.raises(EngineError) as caught:
         Segmenter.load(str(tiny_weights), **options)
     assert said in str(caught.value)

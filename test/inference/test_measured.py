@@ -26,6 +26,7 @@ def test_auto_takes_the_fastest_that_was_measured(tiny_weights):
     engine = Segmenter.load(str(tiny_weights), threads=1).engine
     assert (engine.name, engine.precision) == ('torch', 'fp32')
     assert engine.description.endswith('; the fastest here by `lw_refinenet benchmark --save`')
+    pytest.importorskip('openvino')
     asked = Segmenter.load(str(tiny_weights), engine='openvino', threads=1).engine
     assert (asked.name, asked.precision) == ('openvino', 'fp32')
 
@@ -56,6 +57,7 @@ def test_a_file_of_another_machine_or_a_damaged_one_is_not_used(spoil):
 
 
 def test_the_command_measures_prints_stores_and_saves(tiny_weights, tmp_path, capsys):
+    pytest.importorskip('openvino')
     command = ['benchmark', '--weights', str(tiny_weights), '--size', '64x48', '96x32', '--rounds', '2']
     assert main([*command, '--threads', '1', '--save', '--json', str(tmp_path / 'a.json')]) == 0
     tables = json.loads((tmp_path / 'a.json').read_text())['tables']
@@ -76,6 +78,7 @@ def test_the_command_measures_prints_stores_and_saves(tiny_weights, tmp_path, ca
 
 
 def test_an_int8_with_other_labels_is_not_kept_for_auto(tiny_weights, street, tmp_path, capsys):
+    pytest.importorskip('openvino')
     network, card = load_model(tiny_weights)
     narrow = {'source': 'image', 'consumers': ['encoder_stem_1_rewritten'], 'low': [-1e-3], 'high': [1e-3]}
     accuracy = {'frames': 1, 'agreement': 1.0}

@@ -13,6 +13,8 @@ import pytest
 import torch
 from torch import fx, nn
 
+pytest.importorskip('openvino')
+
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.inference.choice import make_engine

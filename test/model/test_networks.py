@@ -5,12 +5,9 @@ import json
 import re
 
 import numpy as np
-import openvino as ov
 import pytest
 import torch
-from openvino import opset13 as ops
 
-from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.model import upstream
 from lw_refinenet_ros.model.cost import measure_cost
 from lw_refinenet_ros.model.network import ARCHITECTURES, build_model
@@ -151,6 +148,11 @@ def test_dials_are_kept_in_the_weights_file(tiny_weights, tmp_path):
     'architecture', [a for a in ARCHITECTURES if not a.endswith(('101', '152', 'lite1'))]
 )
 def test_the_rewritten_network_in_openvino_computes_the_same_logits_at_an_odd_size(architecture):
+    ov = pytest.importorskip('openvino')
+    from openvino import opset13 as ops
+
+    from lw_refinenet_ros.inference.openvino_graph import add_network
+
     torch.manual_seed(0)
     network = with_statistics(build_model(architecture, 7, width=32))
     image = torch.randn(1, 3, 97, 131)

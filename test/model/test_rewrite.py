@@ -4,13 +4,10 @@
 import linecache
 
 import numpy as np
-import openvino as ov
 import pytest
 import torch
-from openvino import opset13 as ops
 from torch import nn
 
-from lw_refinenet_ros.inference.openvino_graph import add_network
 from lw_refinenet_ros.model.network import ARCHITECTURES, build_model
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference
 from lw_refinenet_ros.model.split_classifier import cheapest_split, rewrite_for_cpu, split_classifier
@@ -47,6 +44,11 @@ def test_logits_stay_the_same_in_pytorch_and_openvino(architecture):
     reference = network.at_network_size(image).numpy()  # which leaves enlarging to whoever resizes
     rewritten = rewrite_for_inference(network)
     assert difference(rewritten(image).numpy(), reference) < 1e-4
+    ov = pytest.importorskip('openvino')
+    from openvino import opset13 as ops
+
+    from lw_refinenet_ros.inference.openvino_graph import add_network
+
     x = ops.parameter([1, 3, *SIZE], np.float32)
     model = ov.Model([add_network(rewritten, x.output(0))], [x])
     compiled = ov.Core().compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
