@@ -18,6 +18,7 @@ from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.sources.bag_writer import BagWriter
 from lw_refinenet_ros.sources.opening import open_source
+from test.support.recordings import assert_every_frame_has_one_fate
 
 pytestmark = pytest.mark.ros
 
@@ -35,7 +36,7 @@ def run(command: list[str]) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def bag(tmp_path: Path, street: np.ndarray) -> Path:
-    """Twelve frames at 5 Hz, slow enough for any machine."""
+    """Twelve frames at 5 Hz."""
     path = tmp_path / 'street.mcap'
     with BagWriter(path) as writer:
         for index in range(FRAMES):
@@ -63,19 +64,15 @@ def test_the_demo_of_a_bag_records_every_label_with_its_stamp(bag, tmp_path, enl
     done = run(demo('--source', bag, '--weights', enlarging_weights, '--output', out))
     assert done.returncode == 0, done.stderr
     metrics = json.loads((out / 'metrics.json').read_text())
-    assert metrics['frames_published'] == FRAMES
-    assert metrics['frames_lost'] == 0
-    assert metrics['frames_received'] == FRAMES
-    assert metrics['frames_refused'] == 0
-    assert metrics['frames'] == metrics['frames_segmented'] >= FRAMES - 2
-    assert 0 < metrics['age_ms']['p50'] <= metrics['age_ms']['p99']
-    assert f'{metrics["frames_segmented"]} of {FRAMES} frames segmented' in done.stdout
+    assert_every_frame_has_one_fate(metrics, FRAMES)
+    segmented, published = metrics['frames_segmented'], metrics['frames_published']
+    assert f'{segmented} of {published} frames segmented' in done.stdout
     segmenter = Segmenter.load(str(enlarging_weights))
     with open_source(bag) as source:
         images = {f.stamp_ns: f.data.reshape(f.height, f.width, 3) for f in source}
     with open_source(out / 'labels.mcap', topic='/lw_refinenet/label') as source:
         labels = list(source)
-    assert len(labels) == metrics['frames']
+    assert len(labels) == len({frame.stamp_ns for frame in labels}) == metrics['frames']
     assert labels[-1].stamp_ns == max(images), 'the last frame arrives though its publisher ends'
     for frame in labels:
         assert frame.frame_id == 'front'

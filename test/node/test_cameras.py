@@ -187,7 +187,7 @@ def test_what_waits_is_served_together_the_newest_of_each_kind_in_the_order_of_t
     assert worker.put('left', 5) is None
     assert worker.put('front', 6) == 3
     go_on.set()
-    assert all_done.wait(10)
+    assert all_done.wait(PATIENCE_S)
     worker.stop()
     assert served == [[('front', 1)], [('rear', 4), ('front', 6), ('left', 5)]]
 

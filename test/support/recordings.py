@@ -35,6 +35,20 @@ def pictures(street: np.ndarray, count: int) -> list[np.ndarray]:
     return [np.roll(street, 9 * index, axis=1) for index in range(count)]
 
 
+def assert_every_frame_has_one_fate(metrics: dict, frames: int) -> None:
+    """Assert that a live run accounts for each of its frames, however busy the machine.
+
+    The frame that warmed the node up is not among them.
+    """
+    counts = {name.removeprefix('frames_'): n for name, n in metrics.items() if name.startswith('frames')}
+    others = sum(counts['other'].values())
+    assert counts['published'] + counts['refused'] == frames, counts
+    assert counts['received'] + counts['lost'] == counts['published'], counts
+    assert counts['segmented'] + counts['superseded'] + others == counts['received'], counts
+    assert counts['frames'] == counts['segmented'] > 0, counts
+    assert 0 < metrics['age_ms']['p50'] <= metrics['age_ms']['p99']
+
+
 def image_of(types, array, stamp_ns, encoding, **header):
     sec, nanosec = divmod(stamp_ns, 10**9)
     stamp = types['builtin_interfaces/msg/Time'](sec=sec, nanosec=nanosec)
