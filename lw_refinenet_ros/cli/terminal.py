@@ -101,7 +101,7 @@ class Progress:
         self._total = total
         self.show(done)
 
-    def show(self, done: int, note: str = '') -> None:
+    def show(self, done: int) -> None:
         """Show that `done` of the total are done."""
         now = time.monotonic()
         if self._ended:
@@ -114,7 +114,7 @@ class Progress:
         if self._total and 0 < done < self._total:
             left = f', {(now - self._started) / done * (self._total - done):.0f} s left'
         of = f'/{self._total}' if self._total is not None else ''
-        figures = f' {done}{of}{left}{note}'
+        figures = f' {done}{of}{left}'
         end = '\n' if last or not self._terminal else ''
         what = shortened(self._what, columns(sys.stderr) - 1 - len(figures)) if self._terminal else self._what
         print(what + figures, end=end, file=sys.stderr)

@@ -134,7 +134,7 @@ sys.stderr = Harmless(sys.stderr)
 progress = Progress('/a/very/long/path' * 10 + ':', 30)
 for done in 7, 30:
     progress._shown -= 60
-    progress.show(done, ' of which none')
+    progress.show(done)
     print('something else', file=sys.stderr)
 """
 
@@ -144,7 +144,7 @@ def test_a_progress_line_is_no_wider_than_the_terminal_and_gives_way_to_other_li
     first, rest = shown.split('\r\x1b[K')
     other, last, _ = rest.split('\r\n', 2)
     assert other == 'something else'
-    for line, figures in ((first, ' 7/30, 0 s left of which none'), (last, ' 30/30 of which none')):
+    for line, figures in ((first, ' 7/30, 0 s left'), (last, ' 30/30')):
         assert len(line) < 40
         assert line.startswith('/a')
         assert line.endswith(figures)
@@ -153,5 +153,5 @@ def test_a_progress_line_is_no_wider_than_the_terminal_and_gives_way_to_other_li
 def test_a_progress_line_in_a_log_has_no_control_characters():
     done = subprocess.run([sys.executable, '-c', PROGRESS], capture_output=True, text=True, check=True)
     name = '/a/very/long/path' * 10 + ':'
-    of = f'{name} 7/30, 0 s left of which none\n', f'{name} 30/30 of which none\n'
+    of = f'{name} 7/30, 0 s left\n', f'{name} 30/30\n'
     assert done.stderr == f'{of[0]}something else\n{of[1]}something else\n'

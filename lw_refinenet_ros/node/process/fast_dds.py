@@ -78,26 +78,26 @@ def _is_ours(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
-def segment_sizes(folder: Path = SHARED_MEMORY) -> list[int]:
+def segment_sizes() -> list[int]:
     """Return the sizes of all segments of Fast DDS on this machine, in bytes."""
     sizes = []
-    for lock in folder.glob(LOCKS):
+    for lock in SHARED_MEMORY.glob(LOCKS):
         with suppress(OSError):
             sizes.append(lock.with_name(lock.name.removesuffix('_el')).stat().st_size)
     return sizes
 
 
-def own_segment(folder: Path = SHARED_MEMORY) -> int:
+def own_segment() -> int:
     """Return the size of this process's segment, whose lock it holds open, in bytes; 0 if it has none."""
     for link in Path('/proc/self/fd').iterdir():
         with suppress(OSError):  # closed by now
             lock = link.readlink()
-            if lock.parent == folder and lock.match(LOCKS):
+            if lock.parent == SHARED_MEMORY and lock.match(LOCKS):
                 return lock.with_name(lock.name.removesuffix('_el')).stat().st_size
     return 0
 
 
-def require_shared_memory(shared_memory: Path = SHARED_MEMORY) -> None:
+def require_shared_memory() -> None:
     """Check, before rclpy is imported, that shared memory is not full.
 
     rclpy's tracing maps a new file there; writing where no page is left ends a process with SIGBUS.
@@ -105,10 +105,10 @@ def require_shared_memory(shared_memory: Path = SHARED_MEMORY) -> None:
     Raises:
         OSError: it is full.
     """
-    free = free_bytes(shared_memory) if shared_memory.is_dir() else SMALLEST
+    free = free_bytes() if SHARED_MEMORY.is_dir() else SMALLEST
     if free < SMALLEST:
         raise OSError(
-            f'{shared_memory} is full ({free} bytes free) and ROS cannot start: delete what fills it or give '
+            f'{SHARED_MEMORY} is full ({free} bytes free) and ROS cannot start: delete what fills it or give '
             'more (docker run --shm-size=1g)'
         )
 
