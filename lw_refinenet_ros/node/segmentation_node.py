@@ -35,6 +35,7 @@ from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 from lw_refinenet_ros.node.process.ros_context import ros_context
 from lw_refinenet_ros.node.statistics import Statistics
 from lw_refinenet_ros.node.subscription import quality
+from lw_refinenet_ros.node.transitions import refuse_impossible_transitions
 from lw_refinenet_ros.one_line import one_line
 
 if TYPE_CHECKING:
@@ -327,6 +328,7 @@ def main(args: list[str] | None = None) -> None:
             if warning:
                 node.get_logger().warning(warning)
         offer_enable(node)
+        refuse_impossible_transitions(node)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         try:

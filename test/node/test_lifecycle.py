@@ -9,6 +9,9 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+
 from test.support.faults.lifecycle import go_round
 from test.support.long_run import LongRun
 from test.support.node_process import PATIENCE_S, NodeProcess
@@ -47,6 +50,8 @@ def test_a_lifecycle_manager_can_drive_it_round_twice(tiny_weights, street):
             assert node.state() == 'inactive'
             assert node.transition('activate')
             node.wait_active()
+            impossible = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+            assert not node.call(ChangeState, 'change_state', impossible).success, 'it is active'
             node.answer('label', street, STAMP + turn)
             assert node.transition('deactivate')
             assert node.transition('cleanup')
