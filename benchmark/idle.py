@@ -29,8 +29,8 @@ def main() -> None:
         node.transition('activate')
         node.spin_until(lambda: node.status[1]['state'] == 'active', 'active node')
         rows.append(measure(node, 'active, no camera'))
-        with publisher('--size', SIZE, '--rate', str(RATE_HZ), '--wait'):
-            node.spin_until(lambda: node.status[2]['unwatched'], 'frames')
+        with publisher('--size', SIZE, '--rate', str(RATE_HZ)):
+            node.spin_until(lambda: node.status[0].startswith('idle'), 'camera')
             rows.append(measure(node, 'active, camera, no subscriber'))
             node.listen('label')
             node.spin_until(lambda: node.received['label'], 'labels')

@@ -27,7 +27,7 @@ ARGUMENTS = {
 
 
 def play(context):
-    """Return the player's process, which starts publishing once the node subscribes."""
+    """Return the player, which starts publishing once the node subscribes: when it has subscribers itself."""
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     source = values['source']
     what = [f'camera:{source}'] if source.isdecimal() else [source, '--loop']

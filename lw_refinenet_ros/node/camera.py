@@ -69,15 +69,16 @@ class Camera:
         topic = node.resolve_topic_name(f'{prefix}image') + ('/compressed' if compressed else '')
         kind = CompressedImage if compressed else Image
         self._type = f'sensor_msgs/msg/{kind.__name__}'
-        self._subscription = FollowingSubscription(node, kind, topic, self._receive, self._is_idle)
+        self._subscription = FollowingSubscription(node, kind, topic, self._receive)
         self.parse = parse_compressed_image if compressed else parse_image
-        self.outputs = CameraOutputs(node, prefix, settings)
+        self.outputs = CameraOutputs(node, prefix, settings, self.follow)
         self.statistics = Statistics()
         self._complaint = ''  # of the last second's worst frame
         self._enqueue: Callable[[Camera, Arrival], str] | None = None
         self._logged = {''}  # warnings that the log has seen, each once, without their figures
         self._counted = (0, 0)  # received and lost a second ago
-        self._fate_passed = ''  # of frames that were not needed
+        self._allocate: Callable[[int], Pixels] | None = None
+        self._listening_since = 0.0  # monotonic seconds
         self._next_due = 0.0  # when max_rate lets the next frame in, monotonic seconds
 
     # In the executor's thread
@@ -87,22 +88,28 @@ class Camera:
         """The topic of the images, resolved."""
         return self._subscription.topic
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no image is needed at present."""
+        return not (self._settings().enabled and self.outputs.have_subscribers)
+
     def listen(
         self,
         enqueue: Callable[[Camera, Arrival], str],
         call: Callable[[Callable[[], None]], None],
         allocate: Callable[[int], Pixels] | None,
     ) -> None:
-        """Subscribe, and pass messages to the inference thread.
+        """Subscribe whenever images are needed, and pass messages to the inference thread.
 
         Args:
             enqueue: takes the newest message and returns the fate of one that waited, or an empty string.
             call: runs a task in the inference thread.
             allocate: returns memory for raw images that the engine reads without a copy, if there is a kind.
         """
-        self._enqueue = enqueue
-        self._subscription.open(allocate if self.parse is parse_image else None)
+        self._enqueue, self._listening_since = enqueue, time.monotonic()
+        self._allocate = allocate if self.parse is parse_image else None
         self.outputs.points.listen(call)
+        self.follow()
         outputs = ', '.join(self.outputs.topics)
         self._node.get_logger().info(f'segmenting {self.topic} ({self._type}) for subscribers of {outputs}')
 
@@ -119,9 +126,14 @@ class Camera:
 
     def follow(self) -> None:
         """Adapt the subscriptions to the present publishers and subscribers."""
-        if self._enqueue is not None:
+        if self._enqueue is None:
+            return
+        if self.is_idle:
+            self._subscription.close()
+        else:
+            self._subscription.open(self._allocate)
             self._subscription.follow()
-            self.outputs.points.follow()
+        self.outputs.points.follow()
 
     def warning(self) -> str:
         """Return in one line what is wrong with this camera, or an empty string."""
@@ -130,7 +142,7 @@ class Camera:
             return complaint
         warning = self._missing()
         cause = ''.join(character for character in warning if not character.isdigit())
-        if cause not in self._logged and time.monotonic() - self._subscription.since > SILENCE_S:
+        if cause not in self._logged and time.monotonic() - self._listening_since > SILENCE_S:
             self._logged.add(cause)
             self._node.get_logger().warning(warning)
         return warning
@@ -143,6 +155,8 @@ class Camera:
         if self._type not in types:
             carried = ', '.join(sorted(types))
             return f'{self.topic} carries {carried}, not {self._type}: remap `image` or set image_transport'
+        if self.is_idle:
+            return ''
         if time.monotonic() - max(self.statistics.last_received, self._subscription.since) > SILENCE_S:
             return (
                 f'no frame for {SILENCE_S:.0f} s though {self.topic} has a publisher: if its images '
@@ -177,30 +191,15 @@ class Camera:
 
     # In the subscription's thread
 
-    def _is_idle(self) -> bool:
-        """Return whether no frame is needed at present."""
-        if not self._settings().enabled:
-            self._fate_passed = 'disabled'
-        elif not self.outputs.wanted():
-            self._fate_passed = 'unwatched'
-        else:
-            return False
-        return True
-
-    def _receive(self, cdr: bytes | memoryview, lost: int, passed: int) -> None:
+    def _receive(self, cdr: bytes | memoryview, lost: int) -> None:
         """Enqueue the newest message, unless the parameters forbid it."""
         now = time.monotonic()
-        self.statistics.count(RECEIVED, 1 + passed)
-        if passed:
-            self.statistics.count(self._fate_passed, passed)
+        self.statistics.count(RECEIVED)
         if lost:
             self.statistics.count(LOST, lost)
         if self._enqueue is None:
             return
         settings = self._settings()
-        if not settings.enabled:
-            self.statistics.count('disabled')
-            return
         if settings.max_rate > 0:
             if now < self._next_due:
                 self.statistics.count('skipped')

@@ -9,6 +9,11 @@ from rclpy.qos import ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
+try:
+    from rclpy.event_handler import PublisherEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks
+
 from lw_refinenet_ros.labels import UNLABELLED_NAME
 from lw_refinenet_ros.node.cloud_message import CloudWriter
 from lw_refinenet_ros.node.labelled_cloud import CloudOutputs
@@ -41,20 +46,28 @@ class CameraOutputs:
         node: that publishes.
         prefix: of the topics: the camera's name and a slash, or nothing.
         settings: returns the present values of the parameters.
+        came: called in the executor's thread when an output has a new subscriber; not on Humble.
 
     Attributes:
         points: the labelled point cloud, with its own inputs.
     """
 
-    def __init__(self, node: LifecycleNode, prefix: str, settings: Callable[[], Settings]) -> None:
+    def __init__(
+        self, node: LifecycleNode, prefix: str, settings: Callable[[], Settings], came: Callable[[], None]
+    ) -> None:
         self._node = node
         self._publishers: list[Publisher] = []
+        try:
+            events = PublisherEventCallbacks(matched=lambda status: came() if status.current_count else None)
+        except TypeError:  # Humble
+            events = PublisherEventCallbacks()
 
         def publisher(kind: type, output: str) -> Publisher:
             created = node.create_lifecycle_publisher(
                 kind,
                 f'~/{prefix}{output}',
                 quality(ReliabilityPolicy.RELIABLE),
+                event_callbacks=events,
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
             self._publishers.append(created)
@@ -70,6 +83,11 @@ class CameraOutputs:
     def topics(self) -> list[str]:
         """The topics of all outputs, resolved."""
         return [publisher.topic_name for publisher in self._publishers]
+
+    @property
+    def have_subscribers(self) -> bool:
+        """Whether any output has a subscriber."""
+        return any(publisher.get_subscription_count() for publisher in self._publishers)
 
     def close(self) -> None:
         """Destroy the publishers."""

@@ -38,7 +38,6 @@ FATES = (
     LOST,
     WARMING_UP,
     'skipped',
-    'disabled',
     'unwatched',
     'failed',
 )

@@ -116,7 +116,7 @@ PARAMETERS = (
         'Maximum frames per second and camera, in Hz; 0 is no limit.',
         (0.0, 1000.0),
     ),
-    Parameter('enabled', True, 'Segment frames; false only counts them.'),
+    Parameter('enabled', True, 'Segment frames; false unsubscribes from the cameras.'),
 )
 
 

@@ -85,9 +85,8 @@ class PointsOutput:
     # In the executor's thread
 
     def listen(self, call: Callable[[Callable[[], None]], None]) -> None:
-        """Subscribe to depth while there are subscribers; `call` runs a task in the inference thread."""
+        """Let `follow` subscribe from now on; `call` runs a task in the inference thread."""
         self._call = call
-        self.follow()
 
     def stop(self) -> None:
         """Unsubscribe, and forget the results that wait."""

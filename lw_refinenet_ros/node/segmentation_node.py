@@ -207,6 +207,8 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         if self._inference is not None and candidate is None:  # else the model to come is grouped
             self._inference.group(values['groups'])
         self._values = values
+        for camera in self._cameras:
+            camera.follow()
         return ''
 
     def _candidate(self, weights: str) -> Candidate | None:
@@ -307,7 +309,10 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         if not self._values['enabled']:
             return DiagnosticStatus.OK, 'disabled'
         warning = camera.warning()
-        return (DiagnosticStatus.WARN, warning) if warning else (DiagnosticStatus.OK, READY)
+        if warning:
+            return DiagnosticStatus.WARN, warning
+        idle = f'idle: no output has subscribers, so {camera.topic} is not subscribed to'
+        return DiagnosticStatus.OK, idle if camera.is_idle else READY
 
 
 def main(args: list[str] | None = None) -> None:

@@ -25,8 +25,6 @@ from lw_refinenet_ros.node.message_buffers import Memory, Message, MessageBuffer
 
 __all__ = ['FollowingSubscription', 'quality']
 
-REST_S, LOOK_S = 0.5, 0.1  # while idle: between two messages, and between two looks whether it still is
-
 
 def quality(
     reliability: ReliabilityPolicy, durability: DurabilityPolicy = DurabilityPolicy.VOLATILE
@@ -60,16 +58,14 @@ class FollowingSubscription:
         node: that subscribes.
         kind: of the messages.
         topic: resolved.
-        receive: called with each message, and the numbers of messages of its publisher just before it that
-            were lost and that were passed over while idle, in the subscription's own thread; must be brief.
-            The memory of the message is not written to again as long as anything refers to it.
-        is_idle: whether no message is needed at present. The middleware then replaces messages that nobody
-            copies out of it, but for one every `REST_S`; the first one needed is taken within `LOOK_S`.
+        receive: called with each message, and the number of messages of its publisher just before it that
+            were lost, in the subscription's own thread; must be brief. The memory of the message is not
+            written to again as long as anything refers to it.
 
     Attributes:
         topic: as above.
         span: first and last sequence number of the publisher that was heard last; None without numbers.
-        since: when it was opened, in seconds of the monotonic clock.
+        since: when it was last opened, in seconds of the monotonic clock.
     """
 
     def __init__(
@@ -77,11 +73,9 @@ class FollowingSubscription:
         node: Node,
         kind: type,
         topic: str,
-        receive: Callable[[bytes | memoryview, int, int], None],
-        is_idle: Callable[[], bool] = lambda: False,
+        receive: Callable[[bytes | memoryview, int], None],
     ) -> None:
         self._node, self._type, self.topic, self._receive = node, kind, topic, receive
-        self._is_idle = is_idle
         self.since = 0.0
         self._memory: Memory | None = None
         self.span: tuple[int, int] | None = None
@@ -90,7 +84,7 @@ class FollowingSubscription:
         self._spans: dict[object, tuple[int, int]] = {}  # by publisher
 
     def open(self, allocate: Callable[[int], Pixels] | None = None) -> None:
-        """Subscribe: best effort, which matches every publisher.
+        """Subscribe, unless that is done: as reliably as the publishers offer it, else with best effort.
 
         Args:
             allocate: returns so many bytes of memory for a message, or raises RuntimeError; None leaves that
@@ -101,7 +95,7 @@ class FollowingSubscription:
             self._memory = None if allocate is None else Memory(allocate, warn)
             self._spans.clear()
             self.span = None
-            self._subscribe(ReliabilityPolicy.BEST_EFFORT)
+            self._subscribe(self._offered() or ReliabilityPolicy.BEST_EFFORT)
 
     def close(self) -> None:
         """Unsubscribe; a message that is being received is finished first."""
@@ -113,16 +107,21 @@ class FollowingSubscription:
             self._subscription = None
 
     def follow(self) -> None:
-        """Request reliable transport where every publisher offers it: only then is no large image lost."""
-        if self._subscription is None:
+        """Adapt the reliability to the present publishers."""
+        offered = self._offered()
+        if self._subscription is None or offered is None:
             return
+        if offered != self._subscription.qos_profile.reliability:
+            self.close()
+            self._subscribe(offered)
+
+    def _offered(self) -> ReliabilityPolicy | None:
+        """Return reliable where every publisher is, since only then no large image is lost; None without."""
         publishers = self._node.get_publishers_info_by_topic(self.topic)
         offered = {publisher.qos_profile.reliability for publisher in publishers}
-        all_reliable = offered == {ReliabilityPolicy.RELIABLE}
-        wanted = ReliabilityPolicy.RELIABLE if all_reliable else ReliabilityPolicy.BEST_EFFORT
-        if offered and wanted != self._subscription.qos_profile.reliability:
-            self.close()
-            self._subscribe(wanted)
+        all_reliable = offered <= {ReliabilityPolicy.RELIABLE}
+        reliability = ReliabilityPolicy.RELIABLE if all_reliable else ReliabilityPolicy.BEST_EFFORT
+        return reliability if offered else None
 
     def _subscribe(self, reliability: ReliabilityPolicy) -> None:
         self.since = time.monotonic()
@@ -135,20 +134,16 @@ class FollowingSubscription:
             callback_group=_NotForTheExecutor(),
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
-        self._receiver = _Receiver(
-            self._node, self._subscription, self._memory, self._hand_over, self._is_idle
-        )
+        self._receiver = _Receiver(self._node, self._subscription, self._memory, self._hand_over)
 
-    def _hand_over(self, message: Message, rested: bool) -> None:
-        """Call `receive`; a gap in the sequence numbers is messages lost, or passed over in a rest."""
-        missing, sequence = 0, message.sequence
+    def _hand_over(self, message: Message) -> None:
+        """Call `receive`; a gap in the sequence numbers is messages lost."""
+        lost, sequence = 0, message.sequence
         if sequence is not None:
             first, last = self._spans.get(message.publisher, (sequence, sequence - 1))
-            missing = max(0, sequence - last - 1)
-            if rested:
-                self._spans.clear()  # those of other publishers may have been passed over, too
+            lost = max(0, sequence - last - 1)
             self._spans[message.publisher] = self.span = (first, sequence)
-        self._receive(message.cdr, 0 if rested else missing, missing if rested else 0)
+        self._receive(message.cdr, lost)
 
 
 class _Receiver:
@@ -159,11 +154,9 @@ class _Receiver:
         node: Node,
         subscription: Subscription,
         memory: Memory | None,
-        hand_over: Callable[[Message, bool], None],
-        is_idle: Callable[[], bool],
+        hand_over: Callable[[Message], None],
     ) -> None:
         self._node, self._subscription, self._hand_over = node, subscription, hand_over
-        self._is_idle = is_idle
         self._memory = memory
         self._stop = GuardCondition(None, None, context=node.context)
         self._stopping = False
@@ -182,32 +175,19 @@ class _Receiver:
         with subscription, stop, context:
             wait_set = WaitSet(1, 1, 0, 0, 0, 0, context)
             buffers = MessageBuffers(self._subscription, self._memory)
-            rested = False
             while not self._stopping:
                 wait_set.clear_entities()
                 wait_set.add_subscription(subscription)
                 wait_set.add_guard_condition(stop)
                 wait_set.wait(-1)  # for ever
                 if not self._stopping and wait_set.is_ready('subscription', 0):
-                    self._take(buffers, rested)
-                    rested = self._rest(wait_set)
+                    self._take(buffers)
 
-    def _take(self, buffers: MessageBuffers, rested: bool) -> None:
+    def _take(self, buffers: MessageBuffers) -> None:
         try:
             message = buffers.take()
         except (MemoryError, RCLError) as error:  # the next message may be taken
             self._node.get_logger().error(f'a message was lost: {error}', throttle_duration_sec=1.0)
             return
         if message is not None:
-            self._hand_over(message, rested)
-
-    def _rest(self, wait_set: WaitSet) -> bool:
-        """Leave messages to the middleware while they are not needed; return whether some were."""
-        end = time.monotonic() + REST_S
-        rested = False
-        while not self._stopping and time.monotonic() < end and self._is_idle():
-            rested = True
-            wait_set.clear_entities()
-            wait_set.add_guard_condition(self._stop.handle)
-            wait_set.wait(round(LOOK_S * 1e9))
-        return rested
+            self._hand_over(message)

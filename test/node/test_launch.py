@@ -232,6 +232,8 @@ def test_the_parameter_file_says_cameras_and_the_clock(
     process = launch(
         f'{file}.launch.py', 'params_file:=~/my.yaml', 'image:=/{camera}/view', 'log_level:=debug'
     )
+    for camera in ('left', 'right'):
+        client.create_subscription(Image, f'/lw_refinenet/{camera}/label', lambda _: None, 1)
     topics = ['/left/view', '/right/view', '/clock']
     spin_until(client, process, lambda: all(map(client.count_subscribers, topics)))
     seen = [topic for topic in topics if client.count_subscribers(topic)]

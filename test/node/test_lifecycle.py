@@ -11,6 +11,7 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from sensor_msgs.msg import Image
 
 from test.support.faults.lifecycle import go_round
 from test.support.long_run import LongRun
@@ -21,21 +22,57 @@ pytestmark = pytest.mark.ros
 STAMP = 12_000_000_345
 
 
-def test_nothing_is_segmented_for_nobody(tiny_weights, street):
-    node = NodeProcess(weights=str(tiny_weights), reliable=False)
+# The node with publishers that do not tell of their subscribers, as on Humble.
+WITHOUT_EVENTS = """
+from lw_refinenet_ros.node import camera_outputs, segmentation_node
+events = camera_outputs.PublisherEventCallbacks
+camera_outputs.PublisherEventCallbacks = lambda: events()
+segmentation_node.main()
+"""
+# The node without its checks once a second.
+WITHOUT_POLLING = """
+from lw_refinenet_ros.node import segmentation_node
+segmentation_node.DIAGNOSTICS_PERIOD_S = 3600.0
+segmentation_node.main()
+"""
+
+
+def test_a_camera_is_subscribed_to_only_while_its_outputs_have_subscribers(tiny_weights, street):
+    node = NodeProcess(program=WITHOUT_EVENTS, weights=str(tiny_weights), cameras=['front', 'rear'])
     try:
-        node.wait_active()
-        before = node.status[2]['segmented']
+        front, rear = (node.client.create_publisher(Image, f'{name}/image', 1) for name in ('front', 'rear'))
 
-        def unwatched():
-            node.send(street)
-            node.executor.spin_once(timeout_sec=0.1)
-            return node.status[2]['unwatched'] >= 2
+        def is_idle(camera):
+            idle = f'idle: no output has subscribers, so /{camera}/image is not subscribed to'
+            return node.level == b'\0' and node.camera_status.get(camera, [''])[0] == idle
 
-        node.spin_until(unwatched, 'unwatched frames from a best-effort publisher')
-        assert node.status[2]['segmented'] == before == 0
+        for stamp_ns in (STAMP, STAMP + 1):  # a viewer opens, closes and opens again
+            node.spin_until(lambda: is_idle('front') and is_idle('rear'), 'idle cameras')
+            node.spin_until(lambda: not front.get_subscription_count(), 'end of the subscription')
+            node.listen('front/label')
+            node.answer('front/label', street, stamp_ns, publisher=front)
+            node.spin_until(lambda: is_idle('rear'), 'idle camera beside it')
+            assert not rear.get_subscription_count()
+            (viewer,) = (s for s in node.client.subscriptions if s.topic_name.endswith('/label'))
+            node.client.destroy_subscription(viewer)
+        node.spin_until(lambda: is_idle('front'), 'idle camera')
+        received, segmented = (node.camera_status['front'][2][fate] for fate in ('received', 'segmented'))
+        assert received >= segmented >= 2
+    finally:
+        node.close()
+
+
+def test_a_subscriber_that_comes_and_enabling_need_not_wait_for_the_next_check(tiny_weights, street):
+    node = NodeProcess(program=WITHOUT_POLLING, weights=str(tiny_weights), reliable=False)
+    try:
+        node.spin_until(lambda: node.state() == 'active', 'active node')
+        assert not node.images.get_subscription_count()
         node.listen('label')
         node.answer('label', street, STAMP)
+        assert node.set(enabled=False)[0].successful
+        node.spin_until(lambda: not node.images.get_subscription_count(), 'end of the subscription')
+        assert node.set(enabled=True)[0].successful
+        node.answer('label', street, STAMP + 1)
     finally:
         node.close()
 

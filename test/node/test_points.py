@@ -51,7 +51,7 @@ def node(tiny_weights):
     running.listen(*TOPICS)
     for publisher in (running.depth, running.info, running.cloud):
         running.spin_until(publisher.get_subscription_count, f'subscription to {publisher.topic_name}')
-    settle(running, running.depth, running.info, running.cloud)
+    settle(running, *running.cameras.values(), running.depth, running.info, running.cloud)
     yield running
     running.close()
 

@@ -12,7 +12,6 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 import rclpy
-from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import ReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -30,26 +29,24 @@ def receivers() -> list[threading.Thread]:
 
 @pytest.fixture
 def ros():
-    """A node that subscribes, a reliable publisher, and what came: its thread, bytes, lost and passed."""
+    """A node that subscribes, a reliable publisher, and what came: its thread, bytes and lost."""
     context = rclpy.Context()
     rclpy.init(context=context)
     node = rclpy.create_node('subscribing', context=context, use_global_arguments=False)
     publisher = node.create_publisher(String, 'words', quality(ReliabilityPolicy.RELIABLE))
     came: queue.Queue = queue.Queue()
 
-    idle = threading.Event()
+    def receive(cdr: bytes | memoryview, lost: int) -> None:
+        came.put((threading.current_thread(), bytes(cdr), lost))
 
-    def receive(cdr: bytes | memoryview, lost: int, passed: int) -> None:
-        came.put((threading.current_thread(), bytes(cdr), lost, passed))
-
-    subscription = FollowingSubscription(node, String, publisher.topic_name, receive, idle.is_set)
-    yield SimpleNamespace(node=node, publisher=publisher, subscription=subscription, came=came, idle=idle)
+    subscription = FollowingSubscription(node, String, publisher.topic_name, receive)
+    yield SimpleNamespace(node=node, publisher=publisher, subscription=subscription, came=came)
     subscription.close()
     node.destroy_node()
     rclpy.try_shutdown(context=context)
 
 
-def say(ros, word: str) -> tuple[threading.Thread, bytes, int, int]:
+def say(ros, word: str) -> tuple[threading.Thread, bytes, int]:
     """Publish until the word came: the first may go out before both sides are matched."""
     for _ in range(int(PATIENCE_S)):
         ros.publisher.publish(String(data=word))
@@ -64,7 +61,7 @@ def say(ros, word: str) -> tuple[threading.Thread, bytes, int, int]:
 
 def test_messages_come_without_an_executor_and_in_their_own_thread(ros):
     ros.subscription.open()
-    thread, cdr, lost, _ = say(ros, 'one')
+    thread, cdr, lost = say(ros, 'one')
     assert thread in receivers()
     assert (cdr[:4], lost) == (b'\0\1\0\0', 0)
     assert say(ros, 'two')[0] is thread
@@ -108,9 +105,22 @@ def test_an_executor_neither_takes_a_message_nor_wakes_for_one_that_waits_to_be_
     assert executor.waits < 50
 
 
-def test_following_a_reliable_publisher_replaces_the_subscription_and_its_thread(ros):
+def open_with_best_effort(ros) -> threading.Thread:
+    """Open beside a best-effort publisher that goes again; return the thread of the first message."""
+    other = ros.node.create_publisher(String, 'words', quality(ReliabilityPolicy.BEST_EFFORT))
     ros.subscription.open()
-    first = say(ros, 'one')[0]
+    ros.node.destroy_publisher(other)
+    return say(ros, 'one')[0]
+
+
+def test_it_opens_as_reliable_as_the_publisher_that_is_there(ros):
+    ros.subscription.open()
+    (info,) = ros.node.get_subscriptions_info_by_topic(ros.publisher.topic_name)
+    assert info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+
+
+def test_following_a_reliable_publisher_replaces_the_subscription_and_its_thread(ros):
+    first = open_with_best_effort(ros)
     ros.subscription.follow()
     assert not first.is_alive()
     (info,) = ros.node.get_subscriptions_info_by_topic(ros.publisher.topic_name)
@@ -122,8 +132,7 @@ def test_messages_missed_while_the_subscription_is_replaced_are_lost_and_those_b
     ros, monkeypatch
 ):
     ros.publisher.publish(String(data='before'))
-    ros.subscription.open()
-    assert say(ros, 'one')[2] == 0
+    open_with_best_effort(ros)
     first, last = ros.subscription.span
     subscribe = ros.subscription._subscribe
 
@@ -141,26 +150,6 @@ def test_messages_missed_while_the_subscription_is_replaced_are_lost_and_those_b
     ros.publisher.publish(String(data='after'))
     ros.subscription.open()
     assert say(ros, 'three')[2] == 0
-
-
-def test_while_idle_only_the_newest_message_is_taken_and_the_others_are_passed_not_lost(ros, monkeypatch):
-    monkeypatch.setattr('lw_refinenet_ros.node.subscription.REST_S', PATIENCE_S)
-    ros.subscription.open()
-    say(ros, 'one')
-    ros.subscription.follow()  # reliable: what was sent is known to have come
-    ros.idle.set()
-    say(ros, 'idle')
-    for index in range(5):
-        ros.publisher.publish(String(data=f'word {index}'))
-    assert ros.publisher.wait_for_all_acked(Duration(seconds=PATIENCE_S))
-    assert ros.came.empty()
-    ros.idle.clear()
-    _, cdr, lost, passed = ros.came.get(timeout=PATIENCE_S)
-    assert b'word 4' in cdr
-    assert (lost, passed) == (0, 4)
-    ros.idle.set()
-    say(ros, 'idle')
-    ros.subscription.close()  # ends a rest
 
 
 def test_messages_of_two_publishers_are_numbered_each_for_itself(ros):

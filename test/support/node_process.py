@@ -93,8 +93,10 @@ class NodeProcess:
         return result
 
     def wait_active(self) -> None:
-        """Wait until the node is active and both sides have settled on a quality of service."""
+        """Wait until the node is active, and where its outputs have listeners, subscribed as is published."""
         self.spin_until(lambda: self.status and self.status[1]['state'] == 'active', 'active node')
+        if not self.received.keys() - {'label_names'}:
+            return
         self.spin_until(self.images.get_subscription_count, 'subscription')
         wanted = self.images.qos_profile.reliability
 
@@ -125,6 +127,8 @@ class NodeProcess:
     def answer(self, topic: str, image: np.ndarray, stamp_ns: int, **fields: object) -> Image:
         """Send a frame until its result is there: the first may come before both sides are matched."""
         kept = self.received[topic]
+        camera = fields.get('publisher') or self.images
+        self.spin_until(camera.get_subscription_count, 'subscription to the camera')
 
         def result():
             return next((m for m in kept if stamp_of(m) == stamp_ns), None)
