@@ -301,6 +301,7 @@ def test_the_sros2_policy_allows_every_topic_and_service_of_the_running_node(tin
     node = NodeProcess(weights=str(tiny_weights), remap='image:=/camera/image_raw')
     try:
         node.spin_until(lambda: node.status and node.status[1]['state'] == 'active', 'active node')
+        node.listen('label')  # else it subscribes to no camera
         client, where = node.client, (profile.get('node'), profile.get('ns'))
 
         def seen(of: str) -> set[str]:
