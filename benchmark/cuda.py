@@ -12,6 +12,7 @@ The roofline counts every operation of the rewritten network: its multiply-adds,
 read and write without any cache, relative to what a matrix product and a copy reach on this GPU.
 """
 
+import gc
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -213,6 +214,7 @@ def measure(architecture: str, case: Case) -> tuple[dict[str, list[float]], dict
     memory: dict[str, float] = {}
     notes = []
     for name, make in ways.items():
+        gc.collect()  # or what the way before left behind would count against this one
         torch.cuda.empty_cache()
         before = torch.cuda.memory_reserved()
         try:
