@@ -20,7 +20,7 @@ import rclpy
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
-from rclpy.parameter import parameter_value_to_python
+from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
@@ -40,6 +40,7 @@ TOPICS = dict.fromkeys(('label', 'confidence', 'color', 'overlay'), Image)
 TOPICS |= {'overlay/compressed': CompressedImage, 'points': PointCloud2}
 TRANSITIONS = ('configure', 'activate', 'activate', 'deactivate', 'cleanup')
 ANSWER_S = 5.0  # before a client gives up on an answer
+GOOD = 0.1  # share of the requests that set all parameters to good values, or nothing configures again
 FLAT = 1.05  # of the memory after the warm-up may be there afterwards
 SERVED_S = 1.0  # to the first label afterwards
 GIVEN_UP_S = 25.0  # the middleware resends to peers that were killed until it gives them up, after 20 s
@@ -124,8 +125,9 @@ class Peer:
             self.done[f'transitions {answer}'] += 1
             time.sleep(self.rng.uniform(0, 1))
 
-    def set_parameters(self, *weights: str) -> None:
-        """Set odd parameters, and other weights ten times a second."""
+    def set_parameters(self, good: str, *weights: str) -> None:
+        """Set odd parameters and other weights, and now and then good ones: the node configures again."""
+        values = [Parameter(k, value=v).to_parameter_msg() for k, v in json.loads(good).items()]
         one_by_one = self.node.create_client(SetParameters, f'{NODE}/set_parameters')
         atomically = self.node.create_client(SetParametersAtomically, f'{NODE}/set_parameters_atomically')
         while True:
@@ -134,8 +136,10 @@ class Peer:
                 parameters[0].name, value = 'weights', parameters[0].value
                 value.type, value.string_value = ParameterType.PARAMETER_STRING, self.rng.choice(weights)
             client = self.rng.choice((one_by_one, atomically))
-            response = self.ask(client, client.srv_type.Request(parameters=parameters))
             name = 'requests of other weights' if swap else 'requests of odd parameters'
+            if self.rng.random() < GOOD:
+                client, parameters, name = atomically, values, 'requests of good parameters'
+            response = self.ask(client, client.srv_type.Request(parameters=parameters))
             self.done[f'{name}{" unanswered" if response is None else ""}'] += 1
 
 
@@ -180,7 +184,7 @@ def abuse(
     good = {name: parameter_value_to_python(value) for name, value in zip(names, node.get(*names))}
     rows = []
     for part in ('warm-up', 'abuse'):  # pools grow to the largest message and the most peers
-        done = _play(node, weights, seconds, seed + len(rows), progress)
+        done = _play(node, good, weights, seconds, seed + len(rows), progress)
         label_s = _restore(node, good)
         node.spin_for(GIVEN_UP_S)
         cores = _cores(node)
@@ -203,14 +207,20 @@ def check(rows: list[dict]) -> None:
 
 
 def _play(
-    node: LongRun, weights: list[str], seconds: float, seed: int, progress: Callable[[int], None]
+    node: LongRun,
+    good: dict,
+    weights: list[str],
+    seconds: float,
+    seed: int,
+    progress: Callable[[int], None],
 ) -> Counter:
     """Run all peers, freezing one after the other for a while."""
     rng = random.Random(seed)
     roles = ['publish', 'subscribe', 'set_parameters', *['change_state'] * LIFECYCLE_CLIENTS]
     with ExitStack() as stack:
         peers = [
-            stack.enter_context(peer(role, 100 * seed + index, *weights)) for index, role in enumerate(roles)
+            stack.enter_context(peer(role, 100 * seed + index, json.dumps(good), *weights))
+            for index, role in enumerate(roles)
         ]
         for process in peers:
             assert process.stdout.readline() == 'ready\n', 'a peer did not start'
