@@ -293,7 +293,8 @@ class Trainer:
             return {k.removeprefix(f'{key}/'): v for k, v in tensors.items() if k.startswith(f'{key}/')}
 
         self.model.load_state_dict(part('model'))
-        self.average = {name: part('average')[name] for name in self.average}
+        average = part('average')
+        self.average = {name: average[name] for name in self.average}
         step, first, second = part('step'), part('exp_avg'), part('exp_avg_sq')
         for name, parameter in self.model.named_parameters():
             self.optimizer.state[parameter] = {

@@ -73,14 +73,13 @@ def trainer(data: Path, run: Path, config: TrainingConfig = CONFIG, **options: o
     return Trainer(model, card, pairs, config, run, report=lambda line: None, **options)
 
 
-def test_a_run_that_was_killed_ends_with_the_same_weights(data, tmp_path):
-    whole = trainer(data, tmp_path / 'whole')
-    whole.train()
+def killed_and_resumed(data: Path, run: Path, config: TrainingConfig = CONFIG, **options: object) -> Trainer:
+    """A run that was killed in its third epoch, resumed and trained to the end."""
 
     class KilledError(Exception):
         pass
 
-    broken = trainer(data, tmp_path / 'broken')
+    broken = trainer(data, run, config, **options)
     update = broken._update_average
 
     def killed_in_the_third_epoch(step):
@@ -91,9 +90,16 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(data, tmp_path):
     broken._update_average = killed_in_the_third_epoch
     with pytest.raises(KilledError):
         broken.train()
-    resumed = trainer(data, tmp_path / 'broken')
+    resumed = trainer(data, run, config, **options)
     assert resumed.epoch == 2
     resumed.train()
+    return resumed
+
+
+def test_a_run_that_was_killed_ends_with_the_same_weights(data, tmp_path):
+    whole = trainer(data, tmp_path / 'whole')
+    whole.train()
+    killed_and_resumed(data, tmp_path / 'broken')
     one, two = (
         load_model(tmp_path / run / 'last.safetensors')[0].state_dict() for run in ('whole', 'broken')
     )
@@ -305,21 +311,8 @@ def test_a_run_on_a_gpu_learns_validates_and_resumes(data, tmp_path, capsys):
     network = build_model(CONFIG.architecture, 2, width=8)
     card = Card(CONFIG.architecture, 8, find_pairs(data).labels, (0.5,) * 3, (0.25,) * 3)
     save_model(tmp_path / 'e.safetensors', network, card)
-    run = trainer(data, tmp_path / 'other', replace(CONFIG, epochs=4, hard_fraction=0.5), device='cuda')
-    update, steps = run._update_average, []
-
-    def ended_in_the_third_epoch(step):
-        steps.append(step)
-        if step == 2 * run.steps_per_epoch + 1:
-            raise KeyboardInterrupt
-        update(step)
-
-    run._update_average = ended_in_the_third_epoch
-    with pytest.raises(KeyboardInterrupt):
-        run.train()
-    resumed = trainer(data, tmp_path / 'other', replace(CONFIG, epochs=4, hard_fraction=0.5), device='cuda')
-    assert resumed.epoch == 2
-    resumed.train()
+    config = replace(CONFIG, epochs=4, hard_fraction=0.5)
+    resumed = killed_and_resumed(data, tmp_path / 'other', config, device='cuda')
     assert np.isfinite([row['loss'] for row in resumed.log]).all()
     assert main(command) == 0
     assert '2 classes, on cuda' in capsys.readouterr().out
