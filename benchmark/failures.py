@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worst frames of the shipped weights on CamVid's val split, drawn without the photographs.
+"""The worst frames of CamVid sequences that training has not seen, drawn without the photographs.
 
-`CAMVID=FOLDER make benchmark ARGS=failures` writes weights/NAME_failures.png for each model card.
+`CAMVID=FOLDER FOLDS=FOLDER make benchmark ARGS=failures` writes weights/camvid_failures.png. CAMVID has train
+and val; FOLDS/SEQUENCE/last.safetensors was trained without that sequence, as weights/README.md describes.
 """
 
 import os
@@ -11,40 +12,43 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmark.weights import WEIGHTS
 from lw_refinenet_ros.image.painting import paint_label
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.resources import find_weights
 from lw_refinenet_ros.training.dataset import find_pairs, read_pair
 
-FRAMES = 4
+FRAMES = 2  # of each sequence
 APART = 10  # minimum distance of the frames shown, because neighbours fail alike
 INK = (51, 65, 85)
 
 
 def main() -> None:
-    """Draw predictions beside their errors, lowest mean IoU first."""
-    if 'CAMVID' not in os.environ:
-        sys.exit('failures: skipped, CAMVID=FOLDER with val/images and val/labels is not set')
-    pairs = find_pairs(Path(os.environ['CAMVID']) / 'val')
-    for weights in WEIGHTS:
-        segmenter = Segmenter.load(weights, device='cpu')
+    """Draw predictions beside their errors, lowest mean IoU of each sequence first."""
+    if not {'CAMVID', 'FOLDS'} <= set(os.environ):
+        sys.exit('failures: skipped, CAMVID=FOLDER and FOLDS=FOLDER (SEQUENCE/last.safetensors) are not set')
+    camvid = Path(os.environ['CAMVID'])
+    pairs = find_pairs(camvid / 'train') + find_pairs(camvid / 'val')
+    drawn = []
+    for fold in sorted(Path(os.environ['FOLDS']).glob('*/last.safetensors')):
+        segmenter = Segmenter.load(fold, device='cpu', precision='fp32')
+        unseen = [pair for pair in zip(pairs.images, pairs.masks) if pair[0].match(f'{fold.parent.name}_*')]
         scored = []
-        for index, pair in enumerate(zip(pairs.images, pairs.masks)):
-            image, truth = read_pair(*pair)
-            label = segmenter.segment(image).label
-            scored.append((_mean_iou(truth, label, len(pairs.labels.names)), index, label, truth))
+        for index, (image, mask) in enumerate(sorted(unseen, key=lambda pair: pair[0].name)):
+            pixels, truth = read_pair(image, mask)
+            label = segmenter.segment(pixels).label
+            miou = _mean_iou(truth, label, len(pairs.labels.names))
+            scored.append((miou, index, image.stem, label, truth))
         chosen: list = []
-        for row in sorted(scored, key=lambda row: row[0]):
+        for row in sorted(scored, key=lambda row: row[:2]):
             if len(chosen) < FRAMES and all(abs(row[1] - other[1]) >= APART for other in chosen):
                 chosen.append(row)
-        path = find_weights(weights).with_name(f'{weights}_failures.png')
-        picture = np.vstack(
-            [_draw(segmenter, pairs.images[i].stem, *row) for row in chosen for i in [row[1]]]
-        )
-        picture = np.vstack([picture, _legend(segmenter, picture.shape[1])])
-        cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9])
-        print(path)
+        drawn += [_draw(segmenter, name, miou, label, truth) for miou, _, name, label, truth in chosen]
+    if not drawn:
+        sys.exit(f'failures: FOLDS={os.environ["FOLDS"]} has no SEQUENCE/last.safetensors of {camvid}')
+    picture = np.vstack([*drawn, _legend(segmenter, drawn[0].shape[1])])
+    path = find_weights('camvid').with_name('camvid_failures.png')
+    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    print(path)
 
 
 def _mean_iou(truth: np.ndarray, label: np.ndarray, classes: int) -> float:
@@ -54,9 +58,7 @@ def _mean_iou(truth: np.ndarray, label: np.ndarray, classes: int) -> float:
     return float((np.diag(table)[union > 0] / union[union > 0]).mean())
 
 
-def _draw(
-    segmenter: Segmenter, name: str, miou: float, _: int, label: np.ndarray, truth: np.ndarray
-) -> np.ndarray:
+def _draw(segmenter: Segmenter, name: str, miou: float, label: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Draw the prediction beside its errors: correct pixels pale, wrong ones in their true class's colour."""
     predicted = paint_label(label, segmenter.labels)
     pale = (255 - (255 - predicted.astype(np.int16)) // 6).astype(np.uint8)
