@@ -103,7 +103,7 @@ def locate(
         square = np.ones((2 * window + 1, 2 * window + 1), np.uint8)
         around = cv2.dilate(nearest, square, borderType=cv2.BORDER_REPLICATE).reshape(-1)
         np.subtract(around, STEEPEST * (window + 1) / reach, out=around)
-        index[around.take(index, mode='clip') > near[0]] = 0  # clipping skips a check
+        index[around.take(index, mode='wrap') > near[0]] = 0  # wrapping is cheaper than a check
     return index.reshape(xyz.shape[1:])
 
 
@@ -118,7 +118,7 @@ def look_up(
         outside: value of points that the image does not show.
     """
     padded = cv2.copyMakeBorder(image.view(np.int32), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=outside)
-    found: npt.NDArray[np.uint32] = padded.view(np.uint32).reshape(-1).take(index, mode='clip')
+    found: npt.NDArray[np.uint32] = padded.view(np.uint32).reshape(-1).take(index, mode='wrap')
     return found
 
 
