@@ -40,10 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--float',
         action='append',
-        choices=('first', 'last'),
+        choices=('first', 'last', 'depthwise'),
         default=[],
         dest='keep_float',
-        help='convolution to keep in float, if int8 loses too much accuracy; repeatable',
+        help='convolutions to keep in float, if int8 loses too much accuracy; repeatable',
     )
     parser.add_argument('--output', type=Path, required=True, help='the .safetensors file to write')
 
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
     if accuracy['agreement'] < LEAST_AGREEMENT:
         raise ValueError(
             f"{options.output}: that is less than {LEAST_AGREEMENT:.0%}, so 'auto' runs its float weights; "
-            'try more --frames like those it will see, --float first or --float last'
+            'try more --frames like those it will see, or --float depthwise, first or last'
         )
     print('measure it with `lw_refinenet evaluate` and `lw_refinenet benchmark`', file=sys.stderr)
 

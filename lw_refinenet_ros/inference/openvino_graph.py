@@ -152,6 +152,8 @@ def _reach(weight: np.ndarray, inputs: int) -> np.ndarray:
     """
     inner = tuple(range(inputs, weight.ndim))
     largest = np.maximum(np.abs(weight).max(inner, keepdims=True), np.float32(1e-6))
+    if weight.shape[1:3] == (1, 1) and inputs == 2:  # depthwise: kernels multiply in 32 bits
+        return np.asarray(largest)
     if weight.shape[inputs] < KERNEL_INPUTS:  # the taps of so few lie side by side: any two may be added
         return np.asarray(2 * largest)
     odd = [(0, weight.shape[inputs] % 2 if axis == inputs else 0) for axis in range(weight.ndim)]

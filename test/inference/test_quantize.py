@@ -125,18 +125,24 @@ class Sums(nn.Module):
         alternating = torch.tensor([1.0, 0.004]).repeat(32)
         rows = torch.stack([torch.ones(64), -torch.ones(64), alternating, -alternating]).repeat(16, 1)
         self.layer.weight.data = rows.view(64, 64, 1, 1)
+        self.depthwise = nn.Conv2d(64, 64, (3, 1), (3, 1), groups=64, bias=False)
+        signs = torch.tensor([1.0, -1.0]).repeat(32)
+        self.depthwise.weight.data = signs.view(64, 1, 1, 1).repeat(1, 1, 3, 1)
 
     def forward(self, image):
-        return self.layer(image)
+        return torch.cat([self.layer(image), self.depthwise(image)], 2)
 
-image = ops.parameter([1, 64, 8, 8], np.float32)
-activation = {'source': 'image', 'consumers': ['layer'], 'low': [0.0], 'high': [255.0]}
-ranges = {'activations': [activation], 'weights': ['layer']}
+image = ops.parameter([1, 64, 9, 8], np.float32)
+names = ['layer', 'depthwise']
+activation = {'source': 'image', 'consumers': names, 'low': [0.0], 'high': [255.0]}
+ranges = {'activations': [activation], 'weights': names}
 sums = add_network(trace(Sums()), image.output(0), ranges)
 compiled = ov.Core().compile_model(ov.Model([sums], [image]), 'CPU')
-result = compiled(np.full((1, 64, 8, 8), 255, np.float32))[0]
+result = compiled(np.full((1, 64, 9, 8), 255, np.float32))[0]
 for row, expected in enumerate(255 * np.array([64, -64, 32, -32])):
-    np.testing.assert_allclose(result[:, row::4], expected, rtol=0.01)
+    np.testing.assert_allclose(result[:, row::4, :9], expected, rtol=0.01)
+for row, expected in enumerate(255 * np.array([3, -3])):
+    np.testing.assert_allclose(result[:, row::2, 9:], expected, rtol=0.001)
 """
 
 
@@ -269,8 +275,8 @@ def test_the_command_writes_what_int8_runs_and_what_it_costs(sure_weights, tmp_p
     module = rewrite_for_cpu(network)
     calls = [node for node in module.graph.nodes if node.op == 'call_module']
     layers = [(node.name, module.get_submodule(node.target)) for node in calls]
-    *convolutions, _ = (name for name, layer in layers if isinstance(layer, nn.Conv2d) and layer.groups == 1)
-    assert set(card.quantization['weights']) == set(convolutions)  # neither the depthwise ones nor the last
+    *convolutions, _ = (name for name, layer in layers if isinstance(layer, nn.Conv2d))
+    assert set(card.quantization['weights']) == set(convolutions)  # all but the last
     assert {'image', 'add'} <= {item['source'] for item in card.quantization['activations']}
     assert card.quantization['accuracy']['frames'] == 2
     assert card.quantization['accuracy']['agreement'] >= 0.98
@@ -289,15 +295,17 @@ def test_labels_too_far_from_those_of_float_are_an_error_with_the_figure_and_the
     data = write_labelled(tmp_path / 'data', tiny_weights)
     output = tmp_path / 'int8.safetensors'
     command = ['quantize', str(tiny_weights), '--data', str(data / 'images'), '--held-out', str(data)]
-    assert main([*command, '--output', str(output)]) == 1
+    assert main([*command, '--output', str(output), '--float', 'depthwise']) == 1
     said, error = capsys.readouterr()
-    accuracy = load_model(output)[1].quantization['accuracy']
+    quantization = load_model(output)[1].quantization
+    assert not any('depthwise' in name for name in quantization['weights'])
+    accuracy = quantization['accuracy']
     assert accuracy['agreement'] < 0.98
     assert accuracy['float_miou'] == 1
     assert f'on 2 others {accuracy["agreement"]:.2%} of the pixels' in said
     assert f'mIoU {accuracy["miou"]:.1%} instead of 100.0%' in said
     assert error.splitlines()[-1].startswith(f'lw_refinenet: {output}: that is less than 98%, so ')
-    assert '--float first' in error
+    assert '--float depthwise, first or last' in error
 
 
 def test_held_out_masks_of_other_classes_are_refused(tiny_weights, tmp_path, capsys):
