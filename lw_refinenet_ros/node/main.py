@@ -11,7 +11,7 @@ import sys
 from typing import NoReturn
 
 from lw_refinenet_ros.node.process.fast_dds import remove_dead_segments, require_shared_memory
-from lw_refinenet_ros.node.process.malloc import keep_large_allocations
+from lw_refinenet_ros.node.process.malloc import keep_few_kernels, keep_large_allocations
 
 __all__ = ['main']
 
@@ -21,6 +21,7 @@ def main() -> None:
     # The imports take seconds and leave nothing to clean up: an interrupt may end them as the system does.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     keep_large_allocations()
+    keep_few_kernels()
     own = list(itertools.takewhile(lambda argument: argument != '--ros-args', sys.argv[1:]))
     if own:
         _explain(own)
