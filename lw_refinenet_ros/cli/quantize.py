@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
 
     import torch
 
-    from lw_refinenet_ros.inference.choice import LEAST_AGREEMENT
+    from lw_refinenet_ros.inference.choice import inaccuracy_of_int8
     from lw_refinenet_ros.inference.quantize import find_quantization
     from lw_refinenet_ros.inference.segmenter import Segmenter
     from lw_refinenet_ros.model.weights import load_model, save_model
@@ -90,9 +90,9 @@ def run(options: argparse.Namespace) -> None:
         f'frames; on {len(held_out)} others {accuracy["agreement"]:.2%} of the pixels get the same label as '
         f'in float32{mious}'
     )
-    if accuracy['agreement'] < LEAST_AGREEMENT:
+    if objection := inaccuracy_of_int8(card):
         raise ValueError(
-            f"{options.output}: that is less than {LEAST_AGREEMENT:.0%}, so 'auto' runs its float weights; "
+            f"{options.output}: 'auto' runs its float weights, since in int8 {objection}; "
             'try more --frames like those it will see, or --float depthwise, first or last'
         )
     print('measure it with `lw_refinenet evaluate` and `lw_refinenet benchmark`', file=sys.stderr)

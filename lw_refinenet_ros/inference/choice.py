@@ -21,6 +21,7 @@ __all__ = [
     'accuracy_of_int8',
     'choose',
     'has_bf16',
+    'inaccuracy_of_int8',
     'machine_here',
     'make_engine',
 ]
@@ -141,7 +142,6 @@ def _fits(choice: Choice, wanted: Choice) -> bool:
 
 def _against_int8(card: Card, here: Here) -> str:
     """Return why 'auto' does not take int8; nothing if it does."""
-    accuracy = card.quantization.get('accuracy', {})
     if not card.quantization:
         return 'the weights have no ranges'
     if 'int8' not in here.openvino:
@@ -150,6 +150,12 @@ def _against_int8(card: Card, here: Here) -> str:
         return 'bf16 is native here'
     if not here.x86 and not here.measured:
         return 'nobody measured whether it is faster on this CPU; `lw_refinenet benchmark --save` does'
+    return inaccuracy_of_int8(card)
+
+
+def inaccuracy_of_int8(card: Card) -> str:
+    """Return what 'auto' objects to in the accuracy in `Card.quantization`; nothing if it takes int8."""
+    accuracy = card.quantization.get('accuracy', {})
     if not accuracy:
         return accuracy_of_int8(card)
     if accuracy['agreement'] < LEAST_AGREEMENT:

@@ -304,8 +304,10 @@ def test_labels_too_far_from_those_of_float_are_an_error_with_the_figure_and_the
     assert accuracy['float_miou'] == 1
     assert f'on 2 others {accuracy["agreement"]:.2%} of the pixels' in said
     assert f'mIoU {accuracy["miou"]:.1%} instead of 100.0%' in said
-    assert error.splitlines()[-1].startswith(f'lw_refinenet: {output}: that is less than 98%, so ')
-    assert '--float depthwise, first or last' in error
+    last = error.splitlines()[-1]
+    assert last.startswith(f"lw_refinenet: {output}: 'auto' runs its float weights, since in int8 it gives ")
+    assert 'instead of 100.0%, less than 98%; try more' in last
+    assert '--float depthwise, first or last' in last
 
 
 def test_held_out_masks_of_other_classes_are_refused(tiny_weights, tmp_path, capsys):
