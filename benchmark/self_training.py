@@ -2,8 +2,9 @@
 """What frames without masks are worth: a tenth of CamVid's masks, with and without the rest, and all masks.
 
 `CAMVID=FOLDER MINUTES=60 python -m benchmark self_training`, with CamVid as FOLDER/train and FOLDER/val. All
-three runs take the same number of steps: as many as fit into the MINUTES or, without these, STEPS (1000).
-With the same STEPS, what was interrupted is resumed from .cache/self_training.
+three runs take equally many steps: as many as fit into the MINUTES, besides validations, but at least 50
+(an epoch of all masks); or, without MINUTES, STEPS (1000). With the same STEPS, interrupted runs are resumed
+from .cache/self_training.
 """
 
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmark.table import store
 from lw_refinenet_ros.model.weights import read_card
@@ -48,11 +50,11 @@ def main() -> None:
         card = read_card(run / 'best.safetensors')
         row = {'trained on': name, 'masks': frames, 'steps': epochs * -(-frames // BATCH)}
         rows.append(row | {'val mIoU (%)': 100 * card.metrics['miou'], 'epoch': card.training['epochs_done']})
-    gap = rows[2]['val mIoU (%)'] - rows[1]['val mIoU (%)']
+    gap = rows[1]['val mIoU (%)'] - rows[2]['val mIoU (%)']
     note = (
-        f"CamVid's val split, 101 frames of 480x360; the best of five validations counts in all rows. A step "
+        f"CamVid's val split, 101 frames of 480x360; the best validation of each row counts. A step "
         f'has {BATCH} crops of 352x352, and as many without masks in the second row, whose teacher is the '
-        f'network of the first. Self-training is {gap:.1f} points below all masks.'
+        f'network of the first. Self-training less all masks: {gap:+.1f} points.'
     )
     store('self_training', 'What frames without masks are worth', rows, [note], ('torch',))
 
@@ -81,7 +83,8 @@ def _link(file: Path, place: Path) -> None:
 def _steps_in(seconds: float, tenth: Path) -> int:
     """Return how many steps each run can take, from the time of ten; one run has twice the crops."""
     started = time.monotonic()
-    _command('--data', tenth, '--output', FOLDER / f'trial_{os.getpid()}', '--epochs', 2, *WAY)
+    with TemporaryDirectory() as trial:
+        _command('--data', tenth, '--output', trial, '--epochs', 2, *WAY)
     steps = max(50, int(seconds / ((time.monotonic() - started) / 10) / 4))
     print(f'self_training: STEPS={steps} in place of MINUTES resumes these runs', flush=True)
     return steps
