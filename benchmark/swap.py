@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmark.table import store
 from lw_refinenet_ros.cli.options import Progress
+from lw_refinenet_ros.inference.choice import has_bf16
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from test.support.long_run import LongRun
 
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
         f'`~/label` at a subscriber, from the request to {SETTLE_S:g} s after the new weights served.'
     )
     store(
-        'swap',
+        'swap' if has_bf16('cpu') else 'swap_without_bf16',
         'Changing the weights of a node that serves',
         [none, *shown],
         [result, conditions],
