@@ -17,9 +17,8 @@ from benchmark.cloud_picture import legend
 from benchmark.rendered_street import CLASSES, render, street
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.options import label_set
-from lw_refinenet_ros.evaluation.evaluate import evaluate, segment_with
+from lw_refinenet_ros.evaluation.evaluate import begin, score_frames, segment_with
 from lw_refinenet_ros.evaluation.examples import FolderExamples
-from lw_refinenet_ros.evaluation.summary import core_metrics
 from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.image.painting import paint_label
 from lw_refinenet_ros.training.dataset import find_pairs, read_pair
@@ -51,8 +50,10 @@ def draw(folder: Path, weights: str, path: Path) -> None:
     for name, choice in (('before', 'camvid'), ('after', weights)):
         segmenter = Segmenter.load(choice, precision='fp32')
         examples = FolderExamples.find(folder / 'val/images', folder / 'val/labels')
-        miou = core_metrics(evaluate(examples, segment_with(segmenter), segmenter.labels))['miou']
-        columns.append((f'{name}: mIoU {miou:.1%}', [segmenter.segment(image).color() for image, _ in shown]))
+        evaluation = begin(examples, segmenter.labels)
+        labels = [result.label for _, result in score_frames(evaluation, examples, segment_with(segmenter))]
+        title = f'{name}: mIoU {evaluation.confusion.miou:.1%}'
+        columns.append((title, [paint_label(label, segmenter.labels) for label in labels[:SHOWN]]))
     columns.append(('truth', [paint_label(truth, pairs.labels) for _, truth in shown]))
     strips = []
     for title, images in columns:

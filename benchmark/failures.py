@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lw_refinenet_ros.evaluation.confusion import Confusion
 from lw_refinenet_ros.image.painting import paint_label
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.resources import find_weights
@@ -36,7 +37,7 @@ def main() -> None:
         for index, (image, mask) in enumerate(sorted(unseen, key=lambda pair: pair[0].name)):
             pixels, truth = read_pair(image, mask)
             label = segmenter.segment(pixels).label
-            miou = _mean_iou(truth, label, len(pairs.labels.names))
+            miou = Confusion(len(pairs.labels.names)).update(label, truth).miou
             scored.append((miou, index, image.stem, label, truth))
         chosen: list = []
         for row in sorted(scored, key=lambda row: row[:2]):
@@ -49,13 +50,6 @@ def main() -> None:
     path = find_weights('camvid').with_name('camvid_failures.png')
     cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9])
     print(path)
-
-
-def _mean_iou(truth: np.ndarray, label: np.ndarray, classes: int) -> float:
-    ids = truth[truth < classes].astype(np.int64) * classes + label[truth < classes]
-    table = np.bincount(ids, minlength=classes * classes).reshape(classes, classes)
-    union = table.sum(0) + table.sum(1) - np.diag(table)
-    return float((np.diag(table)[union > 0] / union[union > 0]).mean())
 
 
 def _draw(segmenter: Segmenter, name: str, miou: float, label: np.ndarray, truth: np.ndarray) -> np.ndarray:

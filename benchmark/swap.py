@@ -15,7 +15,6 @@ import numpy as np
 
 from benchmark.table import store
 from lw_refinenet_ros.cli.options import Progress
-from lw_refinenet_ros.inference.choice import has_bf16
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from test.support.long_run import LongRun
 
@@ -55,11 +54,12 @@ def main(arguments: list[str] | None = None) -> None:
         f'`~/label` at a subscriber, from the request to {SETTLE_S:g} s after the new weights served.'
     )
     store(
-        'swap' if has_bf16('cpu') else 'swap_without_bf16',
+        'swap',
         'Changing the weights of a node that serves',
         [none, *shown],
         [result, conditions],
         ('torch', 'openvino'),
+        by_cpu=True,
     )
 
 

@@ -10,13 +10,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from lw_refinenet_ros.cli.environment import machine
+from lw_refinenet_ros.inference.choice import has_bf16
 
 __all__ = ['store']
 
 RESULTS = Path(__file__).parent / 'results'
 
 
-def store(name: str, title: str, rows: list[dict], notes: list[str], packages: tuple[str, ...]) -> None:
+def store(
+    name: str, title: str, rows: list[dict], notes: list[str], packages: tuple[str, ...], by_cpu: bool = False
+) -> None:
     """Print rows of equal keys as a Markdown table, and write results/NAME.md and NAME.json.
 
     Args:
@@ -26,7 +29,10 @@ def store(name: str, title: str, rows: list[dict], notes: list[str], packages: t
             or three decimals below 1.
         notes: sentences on what was measured and what it shows.
         packages: packages whose versions affect the figures.
+        by_cpu: keep the tables of CPUs with and without native bf16 apart, the latter in NAME_without_bf16.
     """
+    if by_cpu and not has_bf16('cpu'):
+        name += '_without_bf16'
     environment = {
         'machine': machine(),
         'load': round(os.getloadavg()[0], 1),

@@ -10,10 +10,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 from benchmark.table import store
-from lw_refinenet_ros.inference.choice import machine_here
+from lw_refinenet_ros.evaluation.confusion import Confusion
+from lw_refinenet_ros.inference.choice import has_bf16
 from lw_refinenet_ros.inference.engine import EngineError
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.model.weights import load_model
@@ -40,17 +39,15 @@ def main() -> None:
     if 'CAMVID' not in os.environ:
         sys.exit('weights: skipped, CAMVID=FOLDER with val/images and val/labels is not set')
     pairs = find_pairs(Path(os.environ['CAMVID']) / 'val')
-    native = machine_here().openvino
-    runs = [run for run in RUNS if run[1] != 'bf16' or 'bf16' in native]  # emulated, it takes seconds
+    runs = [run for run in RUNS if run[1] != 'bf16' or has_bf16('cpu')]  # emulated, it takes seconds
     rows = [row for weights in WEIGHTS for row in _compare(weights, pairs, runs)]
     conditions = (
         f"CamVid's val split, {len(pairs)} frames of 480x360, single scale, no flipping; latency from "
         f'camera bytes to labels of one frame, {THREADS} threads, median; all engines in turn on each '
         'frame. Agreement is the share of pixels with the same label as the first row of the same weights.'
     )
-    name = 'weights' if 'bf16' in native else 'weights_without_bf16'
     title = 'The shipped weights, by engine and precision'
-    store(name, title, rows, [conditions, SEEN], ('torch', 'openvino'))
+    store('weights', title, rows, [conditions, SEEN], ('torch', 'openvino'), by_cpu=True)
 
 
 def _compare(weights: str, pairs, runs: list[tuple[str, str]]) -> list[dict]:
@@ -63,11 +60,9 @@ def _compare(weights: str, pairs, runs: list[tuple[str, str]]) -> list[dict]:
             )
         except EngineError as error:
             print(f'{weights}, {name} {precision}: {error}')
-    classes = len(pairs.labels.names)
-    confusion = {run: np.zeros((classes, 256), np.int64) for run in segmenters}
+    confusion = {run: Confusion(len(pairs.labels.names)) for run in segmenters}
     same, latency = dict.fromkeys(segmenters, 0.0), {run: [] for run in segmenters}
     for index, (image, truth) in enumerate(read_pair(*pair) for pair in zip(pairs.images, pairs.masks)):
-        known = truth < classes
         reference = None
         for run, segmenter in segmenters.items():
             if index == 0:
@@ -77,14 +72,11 @@ def _compare(weights: str, pairs, runs: list[tuple[str, str]]) -> list[dict]:
             latency[run].append((time.perf_counter() - started) * 1e3)
             reference = label if reference is None else reference
             same[run] += float((label == reference).mean()) / len(pairs)
-            ids = truth[known].astype(np.int64) * 256 + label[known]
-            confusion[run] += np.bincount(ids, minlength=classes * 256).reshape(classes, 256)
+            confusion[run].update(label, truth)
         print(f'\r{weights}: frame {index + 1} of {len(pairs)}', end='', file=sys.stderr)
     print(file=sys.stderr)
     rows = []
     for (engine, precision), table in confusion.items():
-        right = np.diag(table[:, :classes])
-        iou = right / (table.sum(1) + table.sum(0)[:classes] - right)
         p50 = median(latency[engine, precision])
         rows.append(
             {
@@ -92,7 +84,7 @@ def _compare(weights: str, pairs, runs: list[tuple[str, str]]) -> list[dict]:
                 'trained on': WEIGHTS[weights],
                 'engine': engine,
                 'precision': precision,
-                'mIoU (%)': 100 * float(iou.mean()),
+                'mIoU (%)': 100 * table.miou,
                 'agreement (%)': f'{100 * same[engine, precision]:.2f}',
                 'p50 (ms)': p50,
                 'frames/s': 1e3 / p50,

@@ -13,7 +13,8 @@ __all__ = ['LOOK', 'draw_box', 'draw_look', 'draw_strong_look', 'look_at', 'past
 
 Random = np.random.Generator
 
-LOOK = 18  # values of a look: a 3x4 matrix for colour, 3 gains, gamma, blur, noise
+LOOK = 18  # values of a look: a 3x4 matrix for colour, gains of RGB, exponent, sigma of the blur and of noise
+COLOUR, GAINS, EXPONENT, SIGMA, NOISE = slice(12), slice(12, 15), 15, 16, 17  # their places
 GAMMA = 2.2  # of a camera's 8-bit values
 GREY = 0.2  # share of strongly perturbed crops without colour
 REACH = 5  # pixels, of the blur
@@ -46,7 +47,7 @@ def draw_strong_look(random: Random) -> NDArray[np.float32]:
     """Draw a strong change: the student's view (FixMatch, Sohn et al., NeurIPS 2020)."""
     look = draw_look(0.5, 1.0, random)
     if random.random() < GREY:
-        look[:12] = _colour(0, 0, -1, 0).ravel()
+        look[COLOUR] = _colour(0, 0, -1, 0).ravel()
     return look
 
 
@@ -77,17 +78,17 @@ def look_at(images: Tensor, looks: Tensor) -> Tensor:
         float32 (N, 3, h, w), 0 to 255, on the device of the images.
     """
     count, height, width, _ = images.shape
-    blurred, noisy = (bool(looks[:, column].any()) for column in (16, 17))
+    blurred, noisy = (bool(looks[:, column].any()) for column in (SIGMA, NOISE))
     looks = looks.to(images.device, non_blocking=True)[..., None]
-    colour = looks[:, :12].view(count, 3, 4)
+    colour = looks[:, COLOUR].view(count, 3, 4)
     x = images.view(count, -1, 3).mT.float()
     x = torch.baddbmm(colour[..., 3:], colour[..., :3], x).clamp_(0, 255)
-    x = (x.div_(255).pow_(looks[:, 15:16]) * looks[:, 12:15]).clamp_(max=1).mul_(255)
+    x = (x.div_(255).pow_(looks[:, EXPONENT, None]) * looks[:, GAINS]).clamp_(max=1).mul_(255)
     x = x.view(count, 3, height, width)
     if blurred:
-        x = _blur(x, looks[:, 16])
+        x = _blur(x, looks[:, SIGMA])
     if noisy:
-        x = x + torch.randn_like(x) * looks[:, 17, :, None, None]
+        x = x + torch.randn_like(x) * looks[:, NOISE, :, None, None]
     return x.clamp_(0, 255)
 
 

@@ -80,7 +80,9 @@ class Trainer:
         self.bf16 = has_bf16(device)
         if self.bf16 and device == 'cpu':
             speed_up_depthwise(self.model)
-        self.average = {k: v.detach().clone() for k, v in self._averageable().items()}
+        # views of the network's weights, which change in place
+        self.weights_now = {k: v for k, v in self.model.state_dict().items() if v.is_floating_point()}
+        self.average = {k: v.clone() for k, v in self.weights_now.items()}
         self.mean = torch.tensor(card.mean, device=self.device).view(1, 3, 1, 1) * 255
         self.std = torch.tensor(card.std, device=self.device).view(1, 3, 1, 1) * 255
         self.batches = Batches(pairs, config, unlabelled, pinned=self.device.type == 'cuda')
@@ -220,12 +222,9 @@ class Trainer:
     @torch.no_grad()
     def _update_average(self, step: int) -> None:
         decay = min(self.config.ema_decay, (1 + step) / (10 + step))
-        average, current = list(self.average.values()), list(self._averageable().values())
+        average, current = list(self.average.values()), list(self.weights_now.values())
         update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         update(average, current, None)  # few kernels: a GPU waits for each
-
-    def _averageable(self) -> dict[str, Tensor]:
-        return {k: v for k, v in self.model.state_dict().items() if v.is_floating_point()}
 
     def _averaged(self, use: Callable[[Network], Any]) -> Any:
         """Call `use` with the network temporarily holding the averaged weights."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lw_refinenet_ros.training.appearance import (
+    NOISE,
     _colour,
     draw_box,
     draw_look,
@@ -157,7 +158,7 @@ def test_a_gpu_changes_crops_as_the_cpu_does(street):
     batch.images[:], batch.labels[:] = torch.from_numpy(street), torch.arange(4)[:, None, None]
     for index in range(4):
         batch.looks[index] = torch.from_numpy(draw_look(0.5, 1, seeded(index)))
-        batch.looks[index, 17] = 0  # noise differs
+        batch.looks[index, NOISE] = 0  # it differs
         batch.others[index] = (index + 1) % 4
         batch.boxes[index] = torch.tensor(draw_box(*street.shape[:2], seeded(index)))
     on_cpu, on_gpu = (batch.on(torch.device(device)) for device in ('cpu', 'cuda'))
