@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +16,6 @@ from lw_refinenet_ros.cli.table import print_table
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable
-
     from lw_refinenet_ros.inference.engine import Pixels
     from lw_refinenet_ros.inference.measured import Choice
     from lw_refinenet_ros.inference.segmenter import Segmenter

@@ -7,6 +7,7 @@ More than two evaluations become one table, the best first.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,6 @@ from lw_refinenet_ros.cli.outputs import JSON, RANKING, REPORT, Declared, Output
 from lw_refinenet_ros.cli.table import print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
     from lw_refinenet_ros.labels import LabelSet
 

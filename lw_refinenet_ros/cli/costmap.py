@@ -6,8 +6,8 @@ A class that no option names gets the usual type for its name, or else careful.
 
 from __future__ import annotations
 
+import argparse
 import re
-from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.cli.options import NODE, add_groups_argument, file_ending_in, label_set
@@ -15,9 +15,6 @@ from lw_refinenet_ros.cli.outputs import COSTMAP, Declared, Output
 from lw_refinenet_ros.files import write_text
 from lw_refinenet_ros.nav2_layer import TYPES, assign_types, write_layer
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
-
-if TYPE_CHECKING:
-    import argparse
 
 __all__ = ['add_arguments', 'outputs', 'run']
 

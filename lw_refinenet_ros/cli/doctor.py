@@ -6,11 +6,11 @@ The exit status is 1 if there is a fault.
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.cli.options import NODE, UsageError, add_groups_argument, label_set, number
@@ -21,9 +21,6 @@ from lw_refinenet_ros.labels import UNLABELLED_NAME
 from lw_refinenet_ros.node.doctor.finding import FAULT, OK, WARNING, Finding, fault
 from lw_refinenet_ros.node.doctor.judge import judge
 from lw_refinenet_ros.node.process.fast_dds import require_shared_memory
-
-if TYPE_CHECKING:
-    import argparse
 
 __all__ = ['add_arguments', 'outputs', 'run']
 

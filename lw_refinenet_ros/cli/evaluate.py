@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -26,8 +27,6 @@ from lw_refinenet_ros.cli.table import print_table
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
-    import argparse
-
     from lw_refinenet_ros.evaluation.evaluation import Evaluation
     from lw_refinenet_ros.inference.segmenter import Segmenter
 

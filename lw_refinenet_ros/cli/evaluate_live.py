@@ -3,27 +3,23 @@
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.cli.live import run_live
 from lw_refinenet_ros.cli.options import NODE, given_engine_options, label_set, mask_map
 from lw_refinenet_ros.evaluation.evaluate import Prediction, Segment, evaluate
+from lw_refinenet_ros.evaluation.evaluation import Evaluation
 from lw_refinenet_ros.evaluation.examples import BagExamples, Example
+from lw_refinenet_ros.evaluation.live import LiveRun
 from lw_refinenet_ros.evaluation.masks import MaskStream
 from lw_refinenet_ros.evaluation.provenance import describe_weights
 from lw_refinenet_ros.image.ignore_mask import read_ignore_mask
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from lw_refinenet_ros.sources.opening import open_source
-
-if TYPE_CHECKING:
-    import argparse
-
-    from lw_refinenet_ros.evaluation.evaluation import Evaluation
-    from lw_refinenet_ros.evaluation.live import LiveRun
 
 __all__ = ['evaluate_live']
 

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import sys
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.environment import conditions
 from lw_refinenet_ros.cli.options import (
@@ -21,7 +22,7 @@ from lw_refinenet_ros.cli.options import (
     mask_map,
 )
 from lw_refinenet_ros.evaluation.checkpoint import remove_damaged
-from lw_refinenet_ros.evaluation.evaluation import merge
+from lw_refinenet_ros.evaluation.evaluation import Evaluation, merge
 from lw_refinenet_ros.evaluation.processes import evaluate_in_processes
 from lw_refinenet_ros.evaluation.ray_cluster import evaluate_on_ray
 from lw_refinenet_ros.evaluation.recording import (
@@ -33,16 +34,9 @@ from lw_refinenet_ros.evaluation.recording import (
 )
 from lw_refinenet_ros.evaluation.selection import Selection
 from lw_refinenet_ros.evaluation.state_folder import state_folder, state_of
+from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from lw_refinenet_ros.sources.bag_formats.bag_files import BAG_SUFFIXES
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterator, Sequence
-    from contextlib import ExitStack
-
-    from lw_refinenet_ros.evaluation.evaluation import Evaluation
-    from lw_refinenet_ros.inference.segmenter import Segmenter
 
 __all__ = ['evaluate_recordings', 'names_of']
 

@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.options import image_size
 from lw_refinenet_ros.cli.outputs import ONNX, Declared, Output
-
-if TYPE_CHECKING:
-    import argparse
 
 __all__ = ['add_arguments', 'outputs', 'run']
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
 import stat
@@ -15,8 +16,6 @@ from lw_refinenet_ros.cli.outputs import WEIGHTS, Declared, Output
 from lw_refinenet_ros.one_line import one_line
 
 if TYPE_CHECKING:
-    import argparse
-
     from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['add_arguments', 'outputs', 'read_checkpoint', 'run']

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import itertools
 import os
 import platform
 import re
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lw_refinenet_ros import __version__
@@ -21,9 +23,6 @@ from lw_refinenet_ros.node.process.fast_dds import SHARED_MEMORY, free_bytes
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
-
     from lw_refinenet_ros.model.network import Network
 
 __all__ = ['add_arguments', 'run']

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.training.annotations import AnnotatedImage, Annotations
 

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.options import Progress, load_segmenter
@@ -13,10 +16,6 @@ from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Collection, Iterator, Sequence
-    from pathlib import Path
-
     from lw_refinenet_ros.image.encodings import ColorImage
     from lw_refinenet_ros.inference.segmenter import Segmenter
     from lw_refinenet_ros.sources.source import SourceError, SourceFrame

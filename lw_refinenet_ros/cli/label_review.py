@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.options import Progress, load_segmenter
@@ -11,8 +12,6 @@ from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
-    import argparse
-
     from lw_refinenet_ros.evaluation.suspects import Suspect
     from lw_refinenet_ros.labels import LabelSet
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import select
@@ -10,6 +11,7 @@ import sys
 import termios
 import time
 import tty
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +23,6 @@ from lw_refinenet_ros.cli.terminal import control
 from lw_refinenet_ros.node.process.fast_dds import require_shared_memory
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable
-
     from lw_refinenet_ros.node.replay.player import Sent
     from lw_refinenet_ros.sources.source import SourceError
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +13,6 @@ from lw_refinenet_ros.cli.options import Progress, number, source
 from lw_refinenet_ros.cli.outputs import WEIGHTS, Declared, Output
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
-
     from lw_refinenet_ros.inference.engine import Pixels
     from lw_refinenet_ros.inference.segmenter import Segmenter
     from lw_refinenet_ros.labels import LabelSet

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -13,8 +14,6 @@ from lw_refinenet_ros.files import write_atomically
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
-    import argparse
-
     import numpy as np
     import numpy.typing as npt
 

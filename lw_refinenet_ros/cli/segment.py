@@ -8,6 +8,7 @@ labels/SOURCE/NAME.png.
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 from contextlib import ExitStack
@@ -27,8 +28,6 @@ from lw_refinenet_ros.cli.options import (
 from lw_refinenet_ros.one_line import first_of
 
 if TYPE_CHECKING:
-    import argparse
-
     from lw_refinenet_ros.cli.segment_folder import SegmentFolder
     from lw_refinenet_ros.inference.engine import Pixels
     from lw_refinenet_ros.inference.segmenter import Segmenter

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import argparse
 import operator
 import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import Field, fields, replace
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lw_refinenet_ros.cli.options import Progress, UsageError, number, one_of, path, source
@@ -17,9 +19,6 @@ from lw_refinenet_ros.inference.engine import DEVICES
 from lw_refinenet_ros.training.config import TrainingConfig
 
 if TYPE_CHECKING:
-    import argparse
-    from pathlib import Path
-
     from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.model.network import Network
     from lw_refinenet_ros.model.pretrained import Normalisation

@@ -7,11 +7,13 @@ pixel by name.
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -32,9 +34,6 @@ from lw_refinenet_ros.cli.outputs import RECORDING, Declared, Output
 from lw_refinenet_ros.one_line import first_of
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterator
-
     from lw_refinenet_ros.evaluation.rerun_log import ViewedFrame
     from lw_refinenet_ros.labels import LabelSet
     from lw_refinenet_ros.sources.source import SourceError

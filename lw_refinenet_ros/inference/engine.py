@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -11,8 +12,6 @@ import numpy as np
 from lw_refinenet_ros.image.frame import Pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lw_refinenet_ros.image.encodings import Order
 
 __all__ = [

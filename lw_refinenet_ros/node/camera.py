@@ -4,28 +4,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rclpy import get_rmw_implementation_identifier
+from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
 from lw_refinenet_ros.image.compressed import parse_compressed_image
-from lw_refinenet_ros.image.frame import parse_image
+from lw_refinenet_ros.image.frame import Frame, parse_image
+from lw_refinenet_ros.inference.engine import Job, Pixels
 from lw_refinenet_ros.node.camera_outputs import CameraOutputs
 from lw_refinenet_ros.node.diagnostics import LOST, RECEIVED, SEQUENCE
+from lw_refinenet_ros.node.parameters import Settings
 from lw_refinenet_ros.node.process.middleware import remedy
 from lw_refinenet_ros.node.statistics import Statistics
 from lw_refinenet_ros.node.subscription import FollowingSubscription
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rclpy.lifecycle import LifecycleNode
-
-    from lw_refinenet_ros.image.frame import Frame
-    from lw_refinenet_ros.inference.engine import Job, Pixels
-    from lw_refinenet_ros.node.parameters import Settings
 
 __all__ = ['Arrival', 'Camera']
 

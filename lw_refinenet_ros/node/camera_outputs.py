@@ -3,11 +3,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
 from rclpy.qos import ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+
+from lw_refinenet_ros.image.frame import Frame
+from lw_refinenet_ros.inference.engine import Pixels
+from lw_refinenet_ros.inference.segmenter import Segmentation
+from lw_refinenet_ros.node.parameters import Settings
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks
@@ -20,17 +27,6 @@ from lw_refinenet_ros.node.labelled_cloud import CloudOutputs
 from lw_refinenet_ros.node.outputs import ImageOutput, JpegOutput, header_of
 from lw_refinenet_ros.node.points import PointsOutput
 from lw_refinenet_ros.node.subscription import quality
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rclpy.lifecycle import LifecycleNode
-    from rclpy.publisher import Publisher
-
-    from lw_refinenet_ros.image.frame import Frame
-    from lw_refinenet_ros.inference.engine import Pixels
-    from lw_refinenet_ros.inference.segmenter import Segmentation
-    from lw_refinenet_ros.node.parameters import Settings
 
 __all__ = ['CameraOutputs']
 

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
 
 from lw_refinenet_ros.image.point_cloud import POINT
 
@@ -16,10 +17,6 @@ try:
     from sensor_msgs_py.point_cloud2 import create_cloud
 except ImportError:
     create_cloud = None
-
-if TYPE_CHECKING:
-    from rclpy.publisher import Publisher
-    from std_msgs.msg import Header
 
 __all__ = ['CloudWriter', 'Points']
 

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rclpy.node import Node
 from rclpy.parameter import Parameter
-
-if TYPE_CHECKING:
-    from rclpy.node import Node
 
 __all__ = ['offer_enable']
 

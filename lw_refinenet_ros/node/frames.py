@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from rclpy.node import Node
 from rclpy.time import Time
+from std_msgs.msg import Header
 
 from lw_refinenet_ros.image.visibility import Pose
 
@@ -15,10 +17,6 @@ try:
     import tf2_ros
 except ImportError:
     tf2_ros = None
-
-if TYPE_CHECKING:
-    from rclpy.node import Node
-    from std_msgs.msg import Header
 
 __all__ = ['Frames']
 

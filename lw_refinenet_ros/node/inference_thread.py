@@ -7,30 +7,26 @@ import itertools
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lw_refinenet_ros.class_groups import ClassGroups
 from lw_refinenet_ros.image.encodings import ORDERS, color_image
 from lw_refinenet_ros.image.frame import Frame, FrameError
 from lw_refinenet_ros.image.ignore_mask import misfit, unlabel
 from lw_refinenet_ros.image.rotation import rotate
+from lw_refinenet_ros.inference.engine import Job, Pixels
+from lw_refinenet_ros.inference.segmenter import Segmentation
 from lw_refinenet_ros.labels import UNLABELLED
+from lw_refinenet_ros.node.camera import Arrival, Camera
 from lw_refinenet_ros.node.diagnostics import SUPERSEDED, WARMING_UP
+from lw_refinenet_ros.node.model_swap import Model
 from lw_refinenet_ros.node.newest_worker import NewestWorker
+from lw_refinenet_ros.node.parameters import Settings
 from lw_refinenet_ros.node.process.malloc import give_back_freed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from lw_refinenet_ros.class_groups import ClassGroups
-    from lw_refinenet_ros.inference.engine import Job, Pixels
-    from lw_refinenet_ros.inference.segmenter import Segmentation
-    from lw_refinenet_ros.node.camera import Arrival, Camera
-    from lw_refinenet_ros.node.model_swap import Model
-    from lw_refinenet_ros.node.parameters import Settings
 
 __all__ = ['MAX_BATCH', 'InferenceThread']
 

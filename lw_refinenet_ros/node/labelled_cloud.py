@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +15,11 @@ from std_msgs.msg import Header
 from lw_refinenet_ros.image.cloud import copy_xyz, parse_cloud
 from lw_refinenet_ros.image.frame import parse_image
 from lw_refinenet_ros.image.point_cloud import Pinhole, metres, pack_class, pack_color, project, write_points
-from lw_refinenet_ros.image.visibility import locate, look_up
+from lw_refinenet_ros.image.visibility import Pose, locate, look_up
+from lw_refinenet_ros.inference.segmenter import Segmentation
 from lw_refinenet_ros.labels import UNLABELLED
-from lw_refinenet_ros.node.outputs import header_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lw_refinenet_ros.image.visibility import Pose
-    from lw_refinenet_ros.inference.segmenter import Segmentation
-    from lw_refinenet_ros.node.cloud_message import CloudWriter
-    from lw_refinenet_ros.node.outputs import ImageOutput
+from lw_refinenet_ros.node.cloud_message import CloudWriter
+from lw_refinenet_ros.node.outputs import ImageOutput, header_of
 
 __all__ = ['CloudOutputs', 'Geometry', 'pinhole']
 

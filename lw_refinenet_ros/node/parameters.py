@@ -6,25 +6,20 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
 
 from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.image.ignore_mask import read_ignore_mask
 from lw_refinenet_ros.image.rotation import ROTATIONS
 from lw_refinenet_ros.image.visibility import Pose
-from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
-from lw_refinenet_ros.labels import UNLABELLED_NAME
+from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS, Pixels
+from lw_refinenet_ros.labels import UNLABELLED_NAME, LabelSet
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
-
-if TYPE_CHECKING:
-    from rclpy.node import Node
-
-    from lw_refinenet_ros.inference.engine import Pixels
-    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['PARAMETERS', 'TRANSPORTS', 'Parameter', 'Settings', 'declare', 'read_files', 'refusal', 'usage']
 

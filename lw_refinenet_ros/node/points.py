@@ -4,29 +4,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
 
 from lw_refinenet_ros.image.frame import FrameError, parse_image, parse_stamp
+from lw_refinenet_ros.image.point_cloud import Pinhole
+from lw_refinenet_ros.image.visibility import Pose
+from lw_refinenet_ros.inference.segmenter import Segmentation
 from lw_refinenet_ros.node.depth_pairing import DepthPairing
 from lw_refinenet_ros.node.frames import Frames
-from lw_refinenet_ros.node.labelled_cloud import Geometry, pinhole
+from lw_refinenet_ros.node.labelled_cloud import CloudOutputs, Geometry, pinhole
+from lw_refinenet_ros.node.parameters import Settings
 from lw_refinenet_ros.node.subscription import FollowingSubscription
 from lw_refinenet_ros.one_line import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rclpy.lifecycle import LifecycleNode
-    from std_msgs.msg import Header
-
-    from lw_refinenet_ros.image.point_cloud import Pinhole
-    from lw_refinenet_ros.image.visibility import Pose
-    from lw_refinenet_ros.inference.segmenter import Segmentation
-    from lw_refinenet_ros.node.labelled_cloud import CloudOutputs
-    from lw_refinenet_ros.node.parameters import Settings
 
 __all__ = ['PointsOutput']
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
@@ -20,6 +21,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.node.camera import Camera
 from lw_refinenet_ros.node.candidate import Candidate, Weights, load_candidate, make_segmenter
 from lw_refinenet_ros.node.diagnostics import READY, WARMING_UP, build_status
@@ -37,11 +39,6 @@ from lw_refinenet_ros.node.statistics import Statistics
 from lw_refinenet_ros.node.subscription import quality
 from lw_refinenet_ros.node.transitions import refuse_impossible_transitions
 from lw_refinenet_ros.one_line import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['SegmentationNode', 'main']
 

@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from lifecycle_msgs.srv import ChangeState
 from rclpy._rclpy_pybind11 import RCLError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode
 
 __all__ = ['refuse_impossible_transitions']
 

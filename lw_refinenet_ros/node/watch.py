@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy._rclpy_pybind11 import RCLError
@@ -18,18 +22,9 @@ from std_msgs.msg import String
 
 from lw_refinenet_ros.image.compressed import parse_compressed_image
 from lw_refinenet_ros.image.encodings import rgb
-from lw_refinenet_ros.image.frame import FrameError, parse_image
+from lw_refinenet_ros.image.frame import Frame, FrameError, parse_image
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 from lw_refinenet_ros.node.diagnostics import read_status
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import TracebackType
-
-    import numpy as np
-    import numpy.typing as npt
-
-    from lw_refinenet_ros.image.frame import Frame
 
 __all__ = ['Watch']
 

@@ -8,14 +8,13 @@ A pixel is the square between its corners, as in COCO and labelme: the top left 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from shapely import Polygon
 
 __all__ = ['Mask', 'Region', 'encode', 'find_regions', 'inside', 'require_polygon_libraries', 'without_holes']

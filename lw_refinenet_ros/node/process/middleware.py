@@ -7,15 +7,12 @@ Imports nothing of ROS: launch files and commands use it where there is none.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.node.process.fast_dds import SMALLEST, VARIABLES, largest_segment, own_segment
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ['DEFAULT', 'describe', 'distribution', 'environment', 'is_unused', 'remedy']
 
