@@ -112,11 +112,12 @@ def _play(options: argparse.Namespace) -> int:
         log = stack.enter_context(options.log.open('w')) if options.log else None
         lengths = [source.length for source in sources]
         endless = options.loop or options.start or None in lengths
-        progress = Progress('played', None if endless else sum(length or 0 for length in lengths))
+        progress: Progress | None = None  # until the first frame, which may wait for a subscriber
         played = 0
 
         def sent(record: Sent) -> None:
-            nonlocal played
+            nonlocal played, progress
+            progress = progress or Progress('played', None if endless else sum(filter(None, lengths)))
             played += 1
             if log is not None:
                 log.write(json.dumps(record._asdict()) + '\n')
@@ -135,7 +136,8 @@ def _play(options: argparse.Namespace) -> int:
                 paused_at = now
                 print('paused; press space to resume', file=sys.stderr)
             else:
-                progress.leave_out(now - paused_at)
+                if progress:
+                    progress.leave_out(now - paused_at)
                 paused_at = None
                 print('resumed', file=sys.stderr)
             return True
@@ -154,7 +156,8 @@ def _play(options: argparse.Namespace) -> int:
         tracks = [Track(source, name) for source, name in zip(sources, names)]
         if not play(tracks, how, sent, toggled, others):
             return INTERRUPTED
-        progress.show_of(played, played)  # if the total was unknown
+        if progress:
+            progress.show_of(played, played)  # if the total was unknown
         return 1 if problems else 0
 
 

@@ -139,6 +139,15 @@ def test_several_topics_are_played_in_time_from_the_start_asked_for_under_new_na
     assert [stamp_of(message) for message in listener.clock] == due
 
 
+def test_a_player_that_waits_says_so_and_begins_where_only_some_topics_have_subscribers(bag, listen, start):
+    player = start(bag, '--topics', '/front/image', '/rear/image', '--wait-for-subscriber')
+    assert 'waiting for a subscriber of /front/image or /rear/image' in player.stderr.readline()
+    listener = listen('/rear/image')
+    listener.spin_until(lambda: player.poll() is not None, 'end')
+    assert player.stderr.read().endswith(f'played {2 * FRAMES}/{2 * FRAMES}\n')
+    listener.spin_until(lambda: len(listener.images['/rear/image']) == FRAMES, 'frames')
+
+
 def test_what_a_bag_has_beside_images_is_played_with_them_where_its_package_is_installed(
     tmp_path, street, listen, start
 ):

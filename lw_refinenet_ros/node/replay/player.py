@@ -63,7 +63,7 @@ class Playing(NamedTuple):
     start_s: float = 0.0  # seconds to skip at the beginning
     loop: bool = False  # whether to begin again at the end
     clock: bool = False  # whether to publish each frame's stamp on /clock before it
-    wait_for_subscriber: bool = False  # whether to begin only when every topic has a subscriber
+    wait_for_subscriber: bool = False  # whether to begin only when a topic has a subscriber
     compressed: bool = False  # whether images go out as JPEG, on TOPIC/compressed
 
 
@@ -188,15 +188,18 @@ class Player(Node):  # type: ignore[misc]
         self._clock: Publisher | None = self.create_publisher(Clock, '/clock', 1) if how.clock else None
 
     def wait_for_subscriber(self) -> None:
-        """Wait until every topic has had the same subscribers for two seconds."""
-        since, known = time.monotonic(), set[tuple[int, ...]]()
+        """Wait until the topics, or some of them, have had the same subscribers for two seconds."""
+        started = since = time.monotonic()
+        known = set[tuple[int, ...]]()
+        topics = [channel.publisher.topic_name for channel in self._channels]
         while rclpy.ok() and time.monotonic() - since < SETTLE_S:
-            topics = [channel.publisher.topic_name for channel in self._channels]
             infos = [info for topic in topics for info in self.get_subscriptions_info_by_topic(topic)]
             there = {tuple(info.endpoint_gid) for info in infos}
-            heard = all(channel.publisher.get_subscription_count() for channel in self._channels)
+            heard = any(channel.publisher.get_subscription_count() for channel in self._channels)
             if not heard or there != known:
                 since, known = time.monotonic(), there
+            if not heard and since - started > SETTLE_S:
+                self.get_logger().info(f'waiting for a subscriber of {" or ".join(topics)}', once=True)
             time.sleep(NAP_S)
 
     def _frames(self) -> Iterator[tuple[Any, Any]]:
