@@ -44,29 +44,19 @@ Declared = tuple[Sequence['Output'], Sequence['str | Path | None']]
 
 
 class Kind(NamedTuple):
-    """A type of file that commands write.
+    """A type of file that commands write."""
 
-    Attributes:
-        name: with its article, for 'x.json is not NAME'.
-        is_ours: whether a file is of this type and was written by a command, so that it may be replaced.
-    """
-
-    name: str
+    name: str  #: with its article, for 'x.json is not NAME'
+    #: Whether a file is of this type and was written by a command, so that it may be replaced
     is_ours: Callable[[Path], bool]
 
 
 class Output(NamedTuple):
-    """A file that a command will write.
+    """A file that a command will write."""
 
-    Attributes:
-        option: the option that names it, for messages.
-        path: the file; None if it was not requested.
-        kind: the type of file.
-    """
-
-    option: str
-    path: Path | None
-    kind: Kind
+    option: str  #: the option that names it, for messages
+    path: Path | None  #: the file; None if it was not requested
+    kind: Kind  #: the type of file
 
 
 def check_outputs(outputs: Sequence[Output], inputs: Sequence[str | Path | None]) -> None:

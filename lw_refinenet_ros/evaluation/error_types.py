@@ -22,25 +22,17 @@ Mask = npt.NDArray[np.bool_]
 
 
 class ErrorTypes(NamedTuple):
-    """Pixels of a frame, counted.
+    """Pixels of a frame, counted."""
 
-    Attributes:
-        known: with truth.
-        boundary: wrong, at an outline of the truth.
-        inside: wrong, away from outlines.
-        missed: wrong, where the truth is thinner than a boundary is wide: poles, wires.
-        invented: wrong, in predicted objects that meet nothing of their class.
-        small, small_right: of small objects of the truth, and those of them that are right.
-        large, large_right: of all others.
-    """
-
-    known: int
-    boundary: int
-    inside: int
-    missed: int
-    invented: int
+    known: int  #: with truth
+    boundary: int  #: wrong, at an outline of the truth
+    inside: int  #: wrong, away from outlines
+    missed: int  #: wrong, where the truth is thinner than a boundary is wide: poles, wires
+    invented: int  #: wrong, in predicted objects that meet nothing of their class
+    #: Of small objects of the truth, and those of them that are right
     small: int
     small_right: int
+    #: Of all others
     large: int
     large_right: int
 

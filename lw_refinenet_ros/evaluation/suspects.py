@@ -21,21 +21,13 @@ Ids = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Suspect:
-    """A region of a mask that may be wrong.
+    """A region of a mask that may be wrong."""
 
-    Attributes:
-        labelled: id in the mask.
-        predicted: id by the network.
-        confidence: mean, as a fraction of 1.
-        pixels: of the region.
-        centre: (x, y) of its mean, in pixels.
-    """
-
-    labelled: int
-    predicted: int
-    confidence: float
-    pixels: int
-    centre: tuple[int, int]
+    labelled: int  #: id in the mask
+    predicted: int  #: id by the network
+    confidence: float  #: mean, as a fraction of 1
+    pixels: int  #: of the region
+    centre: tuple[int, int]  #: (x, y) of its mean, in pixels
 
 
 def sure_labels(label: Ids, confidence: Ids | None) -> Ids:

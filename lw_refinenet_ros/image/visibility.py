@@ -21,15 +21,10 @@ WIDEST = 16  # pixels of a window, however few points there are
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a frame lies in that of a camera: a point is at rotation @ point + position there.
+    """Where a frame lies in that of a camera: a point is at rotation @ point + position there."""
 
-    Attributes:
-        position: float64 (3,), in metres.
-        rotation: float64 (3, 3).
-    """
-
-    position: npt.NDArray[np.float64]
-    rotation: npt.NDArray[np.float64]
+    position: npt.NDArray[np.float64]  #: float64 (3,), in metres
+    rotation: npt.NDArray[np.float64]  #: float64 (3, 3)
 
     @classmethod
     def build(cls, values: tuple[float, ...]) -> Pose:

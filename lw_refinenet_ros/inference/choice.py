@@ -34,19 +34,14 @@ MEASURED = 'the fastest here by `lw_refinenet benchmark --save`'
 
 @dataclass(frozen=True)
 class Here:
-    """What the choice depends on besides the request and the weights.
+    """What the choice depends on besides the request and the weights."""
 
-    Attributes:
-        cuda: whether PyTorch finds a CUDA device.
-        openvino: the precisions that OpenVINO computes natively on this CPU; none where it is not installed.
-        measured: what `benchmark --save` measured for the network's architecture, fastest first.
-        x86: whether the CPU is one of those on which int8 is known to be faster than fp32.
-    """
-
-    cuda: bool
+    cuda: bool  #: whether PyTorch finds a CUDA device
+    #: The precisions that OpenVINO computes natively on this CPU; none where it is not installed
     openvino: frozenset[str]
+    #: What `benchmark --save` measured for the network's architecture, fastest first
     measured: Sequence[Choice] = ()
-    x86: bool = True
+    x86: bool = True  #: whether the CPU is one of those on which int8 is known to be faster than fp32
 
 
 def make_engine(

@@ -37,30 +37,19 @@ Mark = Callable[[Size], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class Shape:
-    """An area of one class.
+    """An area of one class."""
 
-    Attributes:
-        class_name: its class, or one of `UNLABELLED_NAMES`.
-        mark: returns its pixels, bool (H, W), in an image of that size.
-    """
-
-    class_name: str
-    mark: Mark
+    class_name: str  #: its class, or one of `UNLABELLED_NAMES`
+    mark: Mark  #: returns its pixels, bool (H, W), in an image of that size
 
 
 @dataclass
 class AnnotatedImage:
-    """The shapes of one image.
+    """The shapes of one image."""
 
-    Attributes:
-        file: name of the image file, without folders.
-        size: (height, width) that the shapes were drawn for; None if the tool did not store it.
-        shapes: in the order to paint them; later ones cover earlier ones.
-    """
-
-    file: str
-    size: Size | None
-    shapes: list[Shape]
+    file: str  #: name of the image file, without folders
+    size: Size | None  #: (height, width) that the shapes were drawn for; None if the tool did not store it
+    shapes: list[Shape]  #: in the order to paint them; later ones cover earlier ones
 
     def mask(self, size: Size, ids: Mapping[str, int]) -> NDArray[np.uint8]:
         """Paint the shapes: uint8 (H, W) class ids, 255 where there is no shape.
@@ -77,20 +66,13 @@ class AnnotatedImage:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What a labelling tool's file or folder holds.
+    """What a labelling tool's file or folder holds."""
 
-    Attributes:
-        description: the file or folder.
-        classes: names of the classes in the order of the file, or sorted if it has none, without the
-            `UNLABELLED_NAMES`.
-        images: all images of the file, including those without shapes.
-        without_area: descriptions of the skipped shapes with fewer than three corners.
-    """
-
-    description: str
+    description: str  #: the file or folder
+    #: Names of the classes in the order of the file, or sorted if it has none, without the `UNLABELLED_NAMES`
     classes: tuple[str, ...]
-    images: Sequence[AnnotatedImage]
-    without_area: Sequence[str]
+    images: Sequence[AnnotatedImage]  #: all images of the file, including those without shapes
+    without_area: Sequence[str]  #: descriptions of the skipped shapes with fewer than three corners
 
 
 def read_json(path: Path) -> Any:

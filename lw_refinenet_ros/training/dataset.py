@@ -28,21 +28,13 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images with their masks.
+    """Images with their masks."""
 
-    Attributes:
-        images: image files.
-        masks: their masks, in the same order.
-        labels: the classes of the masks.
-        counts: pixels of each id in all masks, int64 (256,).
-        brightest: the highest value of all images, 0 to 255.
-    """
-
-    images: tuple[Path, ...]
-    masks: tuple[Path, ...]
-    labels: LabelSet
-    counts: NDArray[np.int64]
-    brightest: int
+    images: tuple[Path, ...]  #: image files
+    masks: tuple[Path, ...]  #: their masks, in the same order
+    labels: LabelSet  #: the classes of the masks
+    counts: NDArray[np.int64]  #: pixels of each id in all masks, int64 (256,)
+    brightest: int  #: the highest value of all images, 0 to 255
 
     def __len__(self) -> int:
         return len(self.images)

@@ -21,16 +21,11 @@ __all__ = ['Drafts', 'draft_masks', 'translate_ids']
 
 @dataclass
 class Drafts:
-    """What was written.
+    """What was written."""
 
-    Attributes:
-        names: frames that got a mask.
-        kept: frames that already had one.
-        counts: pixels of each id in the new masks, int64 (256,).
-    """
-
-    names: list[str] = field(default_factory=list)
-    kept: int = 0
+    names: list[str] = field(default_factory=list)  #: frames that got a mask
+    kept: int = 0  #: frames that already had one
+    #: Pixels of each id in the new masks, int64 (256,)
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
 
 

@@ -26,23 +26,15 @@ NAMED = 2  # classes in a reason
 
 @dataclass(frozen=True)
 class Lesson:
-    """A frame worth labelling, and why.
+    """A frame worth labelling, and why."""
 
-    Attributes:
-        name: of the frame.
-        uncertain: share of its pixels with a confidence below 70 %.
-        flipped: share of its pixels that get another class in the mirrored image.
-        classes: in which most of the doubt is, the most first.
-        difference: from the most similar frame that is labelled or was chosen before, of 1; see `difference`.
-        others: number of these frames.
-    """
-
-    name: str
-    uncertain: float
-    flipped: float
-    classes: Sequence[str]
+    name: str  #: of the frame
+    uncertain: float  #: share of its pixels with a confidence below 70 %
+    flipped: float  #: share of its pixels that get another class in the mirrored image
+    classes: Sequence[str]  #: in which most of the doubt is, the most first
+    #: From the most similar frame that is labelled or was chosen before, of 1; see `difference`
     difference: float
-    others: int
+    others: int  #: number of these frames
 
     def __str__(self) -> str:
         unlike = f'; differs by {self.difference:.3f} or more from {self.others} labelled or chosen before'

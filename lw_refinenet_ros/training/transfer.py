@@ -17,17 +17,11 @@ HEAD = 'decoder.classifier.'
 
 @dataclass(frozen=True)
 class CarriedOver:
-    """How the classes of a network relate to those of the trained one.
+    """How the classes of a network relate to those of the trained one."""
 
-    Attributes:
-        kept: classes of both, by name; their classifier rows are copied.
-        new: classes of the network only; their rows stay random.
-        dropped: classes of the trained network only.
-    """
-
-    kept: tuple[str, ...]
-    new: tuple[str, ...]
-    dropped: tuple[str, ...]
+    kept: tuple[str, ...]  #: classes of both, by name; their classifier rows are copied
+    new: tuple[str, ...]  #: classes of the network only; their rows stay random
+    dropped: tuple[str, ...]  #: classes of the trained network only
 
     def __str__(self) -> str:
         """Describe the transfer in one line."""
