@@ -27,7 +27,6 @@ STAGES = ('segment', 'overlay')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     add_weights_argument(parser, DEFAULT_WEIGHTS)
     parser.add_argument(
         '--size',
@@ -48,7 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare the outputs and inputs."""
     return [Output('--json', options.json, JSON)], [options.weights, options.image]
 
 

@@ -37,7 +37,6 @@ PICTURES = 8  # frames shown in the report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     # Not one list: of that, argparse takes only what comes without an option in between
     parser.add_argument('before', metavar='A', help='JSON file of evaluate; with --bag or --images, weights')
     parser.add_argument('after', metavar='B', help='the same, to compare with A')
@@ -66,7 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare the outputs and inputs."""
     written = [Output('--json', options.json, JSON), Output('--report', options.report, REPORT)]
     written.append(Output('--csv', options.csv, RANKING))
     read = (options.bag, options.images, options.labels, options.map, options.class_groups)

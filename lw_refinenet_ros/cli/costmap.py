@@ -22,7 +22,6 @@ TOPIC = re.compile(r'/?[A-Za-z]\w*(/[A-Za-z]\w*)*', re.ASCII)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     parser.add_argument('weights', nargs='?', metavar='WEIGHTS', help='(default: camvid)')
     add_groups_argument(parser)
     for kind, costs in TYPES.items():
@@ -39,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare the outputs and inputs."""
     return [Output('--output', options.output, COSTMAP)], [options.weights, options.class_groups]
 
 

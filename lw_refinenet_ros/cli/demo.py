@@ -14,9 +14,9 @@ import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lw_refinenet_ros.cli.options import NODE, add_weights_argument, number, source
+from lw_refinenet_ros.cli.options import NODE, Progress, add_weights_argument, number, source
 from lw_refinenet_ros.cli.outputs import BAG, JSON, OVERLAY, REPORT, Declared, Output
 from lw_refinenet_ros.cli.table import print_table
 from lw_refinenet_ros.files import new_folders
@@ -25,9 +25,7 @@ from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 if TYPE_CHECKING:
     import numpy as np
 
-    from lw_refinenet_ros.evaluation.live import LiveRun
     from lw_refinenet_ros.evaluation.report.run import Sample
-    from lw_refinenet_ros.labels import LabelSet
 
 __all__ = ['add_arguments', 'outputs', 'run']
 
@@ -40,7 +38,6 @@ OVERLAY_ALPHA = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     parser.add_argument(
         '--source', type=source, help='bag, video, folder of images or camera:N (default: a street video)'
     )
@@ -56,7 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare the outputs and inputs."""
     files = {'report.html': REPORT, 'overlay.mp4': OVERLAY, 'labels.mcap': BAG, 'metrics.json': JSON}
     written = [Output('--output', options.output / name, kind) for name, kind in files.items()]
     return written, [options.source, options.weights]
@@ -66,7 +62,9 @@ def run(options: argparse.Namespace) -> None:
     """Write `overlay.mp4`, `labels.mcap`, `metrics.json` and `report.html`."""
     from lw_refinenet_ros.cli.environment import conditions
     from lw_refinenet_ros.cli.live import run_live
+    from lw_refinenet_ros.evaluation.live import ages, misses
     from lw_refinenet_ros.evaluation.provenance import describe_weights
+    from lw_refinenet_ros.evaluation.report.run import legend_entries, write_run_report
     from lw_refinenet_ros.evaluation.summary import headline, rows, summarize_live
     from lw_refinenet_ros.files import write_json
     from lw_refinenet_ros.model.weights import read_card
@@ -96,7 +94,17 @@ def run(options: argparse.Namespace) -> None:
     write_json(options.output / 'metrics.json', summary)
     pixels = _write_video(bag, options.output / 'overlay.mp4', rate_hz or 10.0)
     samples = _samples(str(path), options.topic, bag)
-    _write_report(options.output / 'report.html', live, summary, samples, labels, pixels)
+    write_run_report(
+        options.output / 'report.html',
+        title=f'{"A street, s" if "bikes" in description else "S"}egmented by the node',
+        verdict=headline(summary),
+        tiles=rows(summary),
+        conditions=live.conditions,
+        samples=samples,
+        legend=legend_entries(labels, pixels),
+        ages=ages(live),
+        misses=misses(live),
+    )
     print(headline(summary))
     print_table(rows(summary), '<>w')
     print('look at:')
@@ -162,7 +170,6 @@ def _write_video(bag: Path, path: Path, rate_hz: float) -> np.ndarray:
     """Encode the recorded overlays; return the number of pixels of each class id, int64 (256,)."""
     import numpy as np
 
-    from lw_refinenet_ros.cli.options import Progress
     from lw_refinenet_ros.image.encodings import rgb
     from lw_refinenet_ros.sources.opening import open_source
     from lw_refinenet_ros.sources.video_writer import VideoWriter
@@ -200,28 +207,3 @@ def _samples(source: str, topic: str | None, bag: Path) -> list[Sample]:
             if not overlays:
                 break
     return samples
-
-
-def _write_report(
-    path: Path,
-    live: LiveRun,
-    summary: dict[str, Any],
-    samples: list[Sample],
-    labels: LabelSet,
-    pixels: np.ndarray,
-) -> None:
-    from lw_refinenet_ros.evaluation.live import ages, misses
-    from lw_refinenet_ros.evaluation.report.run import legend_entries, write_run_report
-    from lw_refinenet_ros.evaluation.summary import headline, rows
-
-    write_run_report(
-        path,
-        title=f'{"A street, s" if "bikes" in live.conditions["source"] else "S"}egmented by the node',
-        verdict=headline(summary),
-        tiles=rows(summary),
-        conditions=live.conditions,
-        samples=samples,
-        legend=legend_entries(labels, pixels),
-        ages=ages(live),
-        misses=misses(live),
-    )

@@ -28,7 +28,6 @@ COLORS = {OK: 32, WARNING: 33, FAULT: 31}  # of a terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     parser.add_argument('--node', default=NODE, metavar='NAME', help=f'node to examine (default: {NODE})')
     parser.add_argument(
         '--seconds',
@@ -46,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare the outputs and inputs."""
     read = (options.params, options.weights, options.class_groups)
     return [Output('--json', options.json, DIAGNOSIS)], read
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -36,7 +37,6 @@ WORST = 8  # frames shown in the report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument('--images', type=Path, metavar='DIR', help='folder of images')
     source.add_argument(
@@ -98,7 +98,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare the outputs and inputs."""
     written = [Output('--json', options.json, JSON), Output('--report', options.report, REPORT)]
     written.append(Output('--rerun', options.rerun, RECORDING))
     bags = options.bag or ()
@@ -161,14 +160,15 @@ def run(options: argparse.Namespace) -> None:
 def _check(options: argparse.Namespace) -> None:
     """Refuse, before the work, options that would fail after it."""
     several = options.bag and len(options.bag) > 1
+    timed = options.start or options.end < math.inf
     check_mask_arguments(options)
     if options.live and not options.bag:
         raise UsageError('--live needs a --bag')
     if options.rate is not None and not options.live:
         raise UsageError('--rate is the speed of --live: add --live')
-    if options.live and (options.every or options.start or options.end is not None):
+    if options.live and (options.every or timed):
         raise UsageError('--every, --start and --end select frames to read; --live plays the whole bag')
-    if options.images and (options.start or options.end is not None):
+    if options.images and timed:
         raise UsageError('--start and --end are times in a --bag; use --every with --images')
     if options.live and (several or options.resume or options.jobs or options.ray):
         raise UsageError('--live plays a single --bag, without --resume, --jobs and --ray')

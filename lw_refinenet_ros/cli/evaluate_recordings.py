@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -115,11 +114,7 @@ def _recordings(options: argparse.Namespace, bags: Sequence[Path], worst: int) -
             versions=f'{software["versions"]}, {software.get("commit", "no commit")}',
             masks=mask_map(options, classes, masks),
             ignore_mask=options.ignore_mask and options.ignore_mask.absolute(),
-            selection=Selection(
-                options.every or 1,
-                options.start,
-                math.inf if options.end is None else options.end,
-            ),
+            selection=Selection(options.every or 1, options.start, options.end),
             corruptions=options.corrupt,
             rerun=options.rerun and options.rerun.absolute(),
         )

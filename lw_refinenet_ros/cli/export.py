@@ -14,7 +14,6 @@ __all__ = ['add_arguments', 'outputs', 'run']
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     parser.add_argument('weights', metavar='NAME|FILE', help='shipped weights or a file')
     parser.add_argument('--output', type=Path, required=True, help='the .onnx file to write')
     parser.add_argument(
@@ -27,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare the outputs and inputs."""
     return [Output('--output', options.output, ONNX)], [options.weights]
 
 

@@ -26,7 +26,6 @@ LABEL_SETS = ('voc', 'nyu40', 'person_part', 'context', 'camvid', 'cityscapes')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     parser.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help='.pth.tar, .ckpt, ...')
     parser.add_argument('--output', type=Path, required=True, metavar='FILE', help='.safetensors to write')
     parser.add_argument(
@@ -38,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare the outputs and inputs."""
     return [Output('--output', options.output, WEIGHTS)], [options.checkpoint, options.labels]
 
 

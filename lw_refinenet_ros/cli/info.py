@@ -33,7 +33,6 @@ VOC_CLASSES = 21  # as in the published parameter counts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     parser.add_argument('weights', nargs='?', metavar='WEIGHTS|ARCHITECTURE', help='weights or architecture')
     parser.add_argument(
         '--size',

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 
-from lw_refinenet_ros.cli.label_draft import COCO_FILE, EVERY, draft
 from lw_refinenet_ros.cli.options import (
     UsageError,
     add_engine_arguments,
@@ -24,9 +23,10 @@ from lw_refinenet_ros.cli.outputs import REVIEW, Declared, Output
 
 __all__ = ['add_arguments', 'outputs', 'run']
 
+EVERY = 10  # of a recording's frames, unless they are chosen otherwise
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     of = parser.add_mutually_exclusive_group(required=True)
     of.add_argument('source', type=source, nargs='?', metavar='BAG', help='bag, video, folder or camera:N')
     of.add_argument('--from-coco', type=path, metavar='FILE', help='convert a COCO file to masks')
@@ -99,11 +99,12 @@ def outputs(options: argparse.Namespace) -> Declared:
 
 def run(options: argparse.Namespace) -> None:
     """Write a folder to correct, convert corrected polygons to its masks, or review masks."""
+    _check(options)
     from lw_refinenet_ros.cli.label_back import take_back
+    from lw_refinenet_ros.cli.label_draft import COCO_FILE, draft
     from lw_refinenet_ros.cli.label_review import review
     from lw_refinenet_ros.training.polygons import require_polygon_libraries
 
-    _check(options)
     if options.review:
         review(options)
         return
@@ -115,9 +116,8 @@ def run(options: argparse.Namespace) -> None:
     coco = options.output / COCO_FILE
     if options.format == 'coco' and coco.exists():
         raise ValueError(f'{coco} may hold corrections: rename it, or choose another --output')
-    if options.images:
-        raise UsageError('--images is for --from-coco and --from-labelme; a folder to label is BAG')
-    draft(options)
+    chooses = options.next or options.different is not None
+    draft(options, every=options.every or (1 if chooses else EVERY))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -128,6 +128,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError('--json is for --review')
     if (options.next or options.different is not None) and options.source is None:
         raise UsageError('--next and --different choose frames of a BAG')
+    if options.images and options.source is not None:
+        raise UsageError('--images is for --from-coco and --from-labelme; a folder to label is BAG')
     if options.labelled and not options.next:
         raise UsageError('--labelled is for --next, which chooses frames unlike those')
     if options.next and options.limit:

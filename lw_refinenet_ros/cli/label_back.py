@@ -6,11 +6,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lw_refinenet_ros.labels import LabelSet
-    from lw_refinenet_ros.training.annotations import AnnotatedImage, Annotations
+from lw_refinenet_ros.image.compressed import decode_image
+from lw_refinenet_ros.image.encodings import ColorImage
+from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
+from lw_refinenet_ros.sources.images import images_in
+from lw_refinenet_ros.training.annotations import UNLABELLED_NAMES, AnnotatedImage, Annotations
+from lw_refinenet_ros.training.coco import read_coco
+from lw_refinenet_ros.training.label_folder import LabelFolder, make_label_set
+from lw_refinenet_ros.training.labelme import read_labelme
 
 __all__ = ['take_back']
 
@@ -22,15 +26,6 @@ def take_back(options: argparse.Namespace) -> None:
 
     An image without polygons keeps its mask.
     """
-    from lw_refinenet_ros.image.compressed import decode_image
-    from lw_refinenet_ros.image.encodings import ColorImage
-    from lw_refinenet_ros.labels import UNLABELLED
-    from lw_refinenet_ros.sources.images import images_in
-    from lw_refinenet_ros.training.annotations import UNLABELLED_NAMES
-    from lw_refinenet_ros.training.coco import read_coco
-    from lw_refinenet_ros.training.label_folder import LabelFolder
-    from lw_refinenet_ros.training.labelme import read_labelme
-
     annotations = read_coco(options.from_coco) if options.from_coco else read_labelme(options.from_labelme)
     labels = _labels(options, annotations)
     ids = {name: index for index, name in enumerate(labels.names)}
@@ -92,9 +87,6 @@ def _first(names: Sequence[str], separator: str) -> str:
 
 def _labels(options: argparse.Namespace, annotations: Annotations) -> LabelSet:
     """Return the classes of a file, which must list all that were drawn, or else the drawn classes."""
-    from lw_refinenet_ros.labels import LabelSet, find_classes
-    from lw_refinenet_ros.training.label_folder import make_label_set
-
     classes = options.classes or find_classes(options.output)
     if classes is None:
         return make_label_set(options.output.absolute().name, annotations.classes)

@@ -9,36 +9,32 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.options import Progress, load_segmenter
+from lw_refinenet_ros.image.encodings import ColorImage
+from lw_refinenet_ros.image.label_png import read_label_png
+from lw_refinenet_ros.inference.segmenter import Segmenter
+from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
 from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
+from lw_refinenet_ros.sources.images import ImageSource, images_in
+from lw_refinenet_ros.sources.opening import open_source
+from lw_refinenet_ros.sources.selection import select
+from lw_refinenet_ros.sources.source import SourceError, SourceFrame
+from lw_refinenet_ros.training.coco import write_coco
+from lw_refinenet_ros.training.drafting import Drafts, draft_masks
+from lw_refinenet_ros.training.label_folder import LabelFolder
+from lw_refinenet_ros.training.labelme import write_labelme
+from lw_refinenet_ros.training.lessons import choose_lessons, labelled_thumbnails
+from lw_refinenet_ros.training.polygons import Mask
 
-if TYPE_CHECKING:
-    from lw_refinenet_ros.image.encodings import ColorImage
-    from lw_refinenet_ros.inference.segmenter import Segmenter
-    from lw_refinenet_ros.sources.source import SourceError, SourceFrame
-    from lw_refinenet_ros.training.drafting import Drafts
-    from lw_refinenet_ros.training.label_folder import LabelFolder
-    from lw_refinenet_ros.training.polygons import Mask
+__all__ = ['COCO_FILE', 'draft']
 
-__all__ = ['COCO_FILE', 'EVERY', 'draft']
-
-EVERY = 10  # of a recording's frames, unless they are chosen otherwise
 COCO_FILE = 'annotations.json'
 
 
-def draft(options: argparse.Namespace) -> None:
+def draft(options: argparse.Namespace, every: int) -> None:
     """Write the selected frames with predicted masks; print what was written and the next steps."""
-    from lw_refinenet_ros.labels import LabelSet, find_classes
-    from lw_refinenet_ros.sources.images import ImageSource
-    from lw_refinenet_ros.sources.opening import open_source
-    from lw_refinenet_ros.sources.selection import select
-    from lw_refinenet_ros.training.drafting import draft_masks
-    from lw_refinenet_ros.training.label_folder import LabelFolder
-    from lw_refinenet_ros.training.labelme import write_labelme
-
     problems: dict[str, None] = {}  # in order; --next meets them twice
 
     def report(problem: SourceError) -> None:
@@ -57,14 +53,13 @@ def draft(options: argparse.Namespace) -> None:
             if options.format == 'labelme':
                 write_labelme(image.with_suffix('.json'), image.name, mask, labels, options.simplify)
 
-        chooses = options.next or options.different is not None
         frames = partial(
             select,
             frames_of,
-            every=options.every or (1 if chooses else EVERY),
+            every=every,
             different=options.different,
             start_s=options.start,
-            end_s=options.end if options.end is not None else float('inf'),
+            end_s=options.end,
             on_error=report,
         )
         names = _choose(options, frames, segmenter, folder) if options.next else None
@@ -98,8 +93,6 @@ def _choose(
     folder: LabelFolder,
 ) -> Collection[str]:
     """Return the names of the frames that would teach most, and print why."""
-    from lw_refinenet_ros.training.lessons import choose_lessons, labelled_thumbnails
-
     known = labelled_thumbnails(folder.path)
     if options.labelled and options.labelled.resolve() != folder.path.resolve():
         elsewhere = labelled_thumbnails(options.labelled)
@@ -120,10 +113,6 @@ def _choose(
 
 def _write_coco(folder: LabelFolder, tolerance: float) -> None:
     """Write one file for all masks of the folder, including earlier ones."""
-    from lw_refinenet_ros.image.label_png import read_label_png
-    from lw_refinenet_ros.sources.images import images_in
-    from lw_refinenet_ros.training.coco import write_coco
-
     images = [path for path in images_in(folder.path / 'images') if folder.mask(path.stem).is_file()]
     masks = ((path.name, read_label_png(folder.mask(path.stem))) for path in images)
     write_coco(folder.path / COCO_FILE, masks, folder.labels, tolerance)
@@ -131,8 +120,6 @@ def _write_coco(folder: LabelFolder, tolerance: float) -> None:
 
 def _summary(folder: LabelFolder, drafts: Drafts) -> Sequence[str]:
     """Return lines on what was written, with the share of each class."""
-    from lw_refinenet_ros.labels import UNLABELLED
-
     counts = drafts.counts
     names = {**dict(enumerate(folder.labels.names)), UNLABELLED: 'unlabelled'}
     shares = {name: counts[i] / counts.sum() for i, name in names.items() if counts[i]}

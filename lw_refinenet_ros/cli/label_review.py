@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lw_refinenet_ros.cli.options import Progress, load_segmenter
 from lw_refinenet_ros.cli.table import print_table
+from lw_refinenet_ros.evaluation.examples import FolderExamples
+from lw_refinenet_ros.evaluation.suspects import Suspect, find_suspects
+from lw_refinenet_ros.files import write_json
+from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
 from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
-
-if TYPE_CHECKING:
-    from lw_refinenet_ros.evaluation.suspects import Suspect
-    from lw_refinenet_ros.labels import LabelSet
+from lw_refinenet_ros.training.drafting import translate_ids
 
 __all__ = ['review']
 
@@ -22,14 +24,6 @@ LISTED = 50  # on the terminal
 
 def review(options: argparse.Namespace) -> None:
     """Segment every image, list the regions where the network is sure of another class, and save the list."""
-    import numpy as np
-
-    from lw_refinenet_ros.evaluation.examples import FolderExamples
-    from lw_refinenet_ros.evaluation.suspects import find_suspects
-    from lw_refinenet_ros.files import write_json
-    from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
-    from lw_refinenet_ros.training.drafting import translate_ids
-
     folder = options.review
     if not (folder / 'images').is_dir():
         raise ValueError(f'{folder} has no images/ folder' if folder.exists() else f'{folder} does not exist')

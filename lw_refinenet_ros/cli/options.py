@@ -144,7 +144,9 @@ def add_selection_arguments(parser: argparse._ActionsContainer, *, every: str) -
         '--every', type=number(int, 1), metavar='N', help=f'take every N-th frame (default: {every})'
     )
     parser.add_argument('--start', type=number(float, 0), default=0.0, metavar='S', help='skip S seconds')
-    parser.add_argument('--end', type=number(float, 0), metavar='S', help='stop after S seconds')
+    parser.add_argument(
+        '--end', type=number(float, 0), default=math.inf, metavar='S', help='stop after S seconds'
+    )
 
 
 def given_engine_options(options: argparse.Namespace) -> dict[str, str | int]:

@@ -32,7 +32,6 @@ INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     parser.add_argument('source', metavar='SOURCE', help='bag, video, folder of images, image or camera:N')
     topics = parser.add_mutually_exclusive_group()
     topics.add_argument('--topic', help="the bag's image topic, if it has several")
@@ -66,7 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare the outputs and inputs."""
     return [Output('--log', options.log, LOG)], [options.source]
 
 

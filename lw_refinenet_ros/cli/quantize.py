@@ -23,7 +23,6 @@ __all__ = ['add_arguments', 'outputs', 'run']
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     parser.add_argument('weights', metavar='NAME|FILE', help='shipped weights or a file')
     parser.add_argument(
         '--data', type=source, required=True, metavar='BAG|FOLDER', help='frames like those it will see'
@@ -48,7 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare the outputs and inputs."""
     return [Output('--output', options.output, WEIGHTS)], [options.weights, options.data, options.held_out]
 
 

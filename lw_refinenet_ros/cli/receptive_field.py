@@ -28,7 +28,6 @@ WHITE, GREY, YELLOW = (255, 255, 255), (190, 190, 190), (60, 220, 255)  # BGR
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     parser.add_argument('images', nargs='+', type=Path, metavar='IMAGE', help='images to average over')
     add_weights_argument(parser, DEFAULT_WEIGHTS)
     parser.add_argument('--size', type=image_size, metavar='WxH', help="(default: the first image's)")
@@ -42,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare the outputs and inputs."""
     return [Output('--output', options.output, PICTURE)], [*options.images, options.weights]
 
 

@@ -37,7 +37,6 @@ __all__ = ['add_arguments', 'run']
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     parser.add_argument(
         'sources', nargs='+', type=source, metavar='SOURCE', help='image, folder, video, bag or camera:N'
     )
@@ -135,10 +134,10 @@ def _segment(
         source,
         every=options.every or 1,
         start_s=options.start,
-        end_s=math.inf if options.end is None else options.end,
+        end_s=options.end,
         on_error=faults.append,
     )
-    whole = options.every is None and not options.start and options.end is None
+    whole = options.every is None and not options.start and options.end == math.inf
     progress = Progress(f'{name}:', source.length if whole else None)
     done = 0
     with folder.writing() as write:

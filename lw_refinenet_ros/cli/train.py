@@ -93,7 +93,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare the outputs and inputs."""
     files = {'best.safetensors': WEIGHTS, 'last.safetensors': WEIGHTS, **TRAINING}
     written = [Output('--output', options.output / name, kind) for name, kind in files.items()]
     weights = (options.init, options.encoder, options.teacher)

@@ -44,7 +44,6 @@ PORT = 9090
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         'source', nargs='?', type=source, metavar='SOURCE', help='image, folder, video, bag or camera:N'
@@ -74,7 +73,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    """Declare the outputs and inputs."""
     read = [options.source, options.weights, options.class_groups]
     return [Output('--save', options.save, RECORDING)], read
 
@@ -118,8 +116,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse, before the work, options that would fail after it."""
-    given = [name for name in ('topic', 'every', 'start', 'end') if getattr(options, name)]
-    if options.node and (given or given_engine_options(options)):
+    selects = options.topic or options.every or options.start or options.end < math.inf
+    if options.node and (selects or given_engine_options(options)):
         raise UsageError('--node shows what the node publishes: the other options are for a SOURCE')
     if not (options.save or options.serve or {'DISPLAY', 'WAYLAND_DISPLAY'} & set(os.environ)):
         raise ValueError('there is no display for the viewer: use --save FILE.rrd or --serve')
@@ -136,12 +134,15 @@ def _of_source(
 
     opened = stack.enter_context(open_source(options.source, topic=options.topic, on_error=faults.append))
     segmenter = load_segmenter(options)
-    end_s = math.inf if options.end is None else options.end
 
     def frames() -> Iterator[ViewedFrame]:
         before = time.perf_counter()
         for frame, image in select(
-            opened, every=options.every or 1, start_s=options.start, end_s=end_s, on_error=faults.append
+            opened,
+            every=options.every or 1,
+            start_s=options.start,
+            end_s=options.end,
+            on_error=faults.append,
         ):
             read = time.perf_counter()
             size = image.array.shape[0], image.array.shape[1]
