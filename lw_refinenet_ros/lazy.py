@@ -10,11 +10,9 @@ __all__ = ['lazy_exports']
 
 
 def lazy_exports(package: str, modules: Mapping[str, Collection[str]]) -> Callable[[str], object]:
-    """Return a package's `__getattr__`: importing the package alone loads no torch and no OpenCV.
+    """Return the `__getattr__` of a package that exports these names, each from the module in it.
 
-    Args:
-        package: the package's `__name__`.
-        modules: the exported names of each module, by its name in the package.
+    Importing the package alone loads no torch and no OpenCV.
     """
 
     def get(name: str) -> object:

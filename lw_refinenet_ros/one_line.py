@@ -31,13 +31,7 @@ def printable(text: str) -> str:
 
 
 def unknown(what: str, name: object, known: Collection[str]) -> str:
-    """Return the message for an unknown name, with the nearest known name and all of them.
-
-    Args:
-        what: the kind of name, such as 'engine'.
-        name: the unknown name.
-        known: the known names.
-    """
+    """Return the message for an unknown name of a kind, with the nearest known name and all of them."""
     nearest = difflib.get_close_matches(str(name).casefold(), known, 1)
     hint = f'did you mean {nearest[0]!r}? ' if nearest else ''
     return one_line(f'unknown {what} {name!r}: {hint}choose one of {", ".join(known)}')

@@ -23,11 +23,7 @@ AGAIN_S = 0.2  # until a dropped signal is raised again
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended the command.
-
-    Attributes:
-        number: the number of the signal.
-    """
+    """The signal of this number ended the command."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f'signal {number}')

@@ -134,12 +134,7 @@ def check_mask_arguments(options: argparse.Namespace) -> None:
 
 
 def add_selection_arguments(parser: argparse._ActionsContainer, *, every: str) -> None:
-    """Add the options that select frames by number and time.
-
-    Args:
-        parser: the parser, or one of its argument groups.
-        every: the default of --every, for its help text; the parsed default is None.
-    """
+    """Add the options that select frames by number and time; None is the default `every` of the help text."""
     parser.add_argument(
         '--every', type=number(int, 1), metavar='N', help=f'take every N-th frame (default: {every})'
     )
@@ -238,10 +233,7 @@ def label_set(weights: str | None, groups: ClassGroups | None = None) -> LabelSe
 def mask_map(options: argparse.Namespace, classes: LabelSet, masks: str | Path) -> MaskMap | None:
     """Return the mapping from the classes of the masks, a topic or a folder, to those of the results.
 
-    Args:
-        options: of the command, --map and --class-groups among them.
-        classes: of the weights.
-        masks: topic or folder.
+    `options` has --map and maybe --class-groups, `classes` are those of the weights.
 
     Raises:
         ValueError: the classes differ, and --map does not map them.

@@ -22,9 +22,6 @@ class Harmless:
     """A text stream that replaces all but printable characters and line breaks by U+FFFD.
 
     On a terminal, what is written takes the place of an unfinished line of progress.
-
-    Args:
-        stream: the stream to write to.
     """
 
     in_progress = False  # a line of progress stands on the terminal

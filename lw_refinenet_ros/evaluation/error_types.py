@@ -38,12 +38,7 @@ class ErrorTypes(NamedTuple):
 
 
 def error_types(label: Ids, truth: Ids) -> ErrorTypes:
-    """Count the pixels of a frame; each wrong one has one type.
-
-    Args:
-        label: predicted ids, uint8 (H, W).
-        truth: true ids, uint8 (H, W); 255 has no truth.
-    """
+    """Count the pixels of a frame by predicted and true ids, uint8 (H, W); each wrong one has one type."""
     window = boundary_window(truth.shape)
     pure = (cv2.erode(truth, window) == cv2.dilate(truth, window)).view(np.uint8)
     thin = cv2.dilate(pure, window) == 0  # no window of one class covers the pixel

@@ -75,15 +75,7 @@ class FrameFacts(Storable):
     def update(
         self, image: Pixels, label: Pixels, truth: Pixels, confidence: Pixels | None, *, consecutive: bool
     ) -> None:
-        """Add a frame.
-
-        Args:
-            image: uint8 (H, W, 3) RGB.
-            label: predicted ids, uint8 (H, W).
-            truth: true ids, uint8 (H, W).
-            confidence: uint8 (H, W), if known.
-            consecutive: whether the frame follows the one before in time.
-        """
+        """Add a frame: RGB image, ids and confidence; `consecutive` if it follows the one before in time."""
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
         ids, true = _resized(label, GRID), _resized(truth, GRID)
         sure = sure_labels(ids, None if confidence is None else _resized(confidence, GRID))

@@ -18,11 +18,7 @@ SHORT = 12  # hexadecimal digits of a hash that people compare
 
 
 def describe_weights(weights: str) -> dict[str, str]:
-    """Return the weights as they were named, their SHA-256 and their architecture.
-
-    Args:
-        weights: the name of a shipped file, or a path.
-    """
+    """Return shipped weights or a file as they were named, their SHA-256 and their architecture."""
     path = find_weights(weights)
     return {
         'weights': weights,

@@ -67,11 +67,9 @@ STEPS = 5
 
 
 def corrupt(image: Pixels, seed: int) -> list[Pixels]:
-    """Return an image in all corruptions, in the order of CORRUPTIONS and then of their strength.
+    """Return uint8 (H, W, 3) RGB in all corruptions, in the order of CORRUPTIONS and then of their strength.
 
-    Args:
-        image: uint8 (H, W, 3) RGB.
-        seed: of the noise and the fog; the same seed gives the same images.
+    The same seed gives the same noise and fog.
     """
     return [
         function(image, strength, np.random.default_rng((seed, kind, step)))

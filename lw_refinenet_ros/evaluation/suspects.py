@@ -43,15 +43,10 @@ def suspected(sure: Ids, truth: Ids) -> npt.NDArray[np.bool_]:
 
 
 def find_suspects(label: Ids, truth: Ids, confidence: Ids) -> list[Suspect]:
-    """Return the suspected regions of a frame.
+    """Return the suspected regions of a frame: predicted ids, mask and confidence are uint8 (H, W).
 
     Each has one class in the mask and one by the network, and is nowhere narrower than a boundary is wide:
     outlines that were drawn a little differently are no errors.
-
-    Args:
-        label: predicted ids, uint8 (H, W).
-        truth: ids in the mask, uint8 (H, W).
-        confidence: of the labels, uint8 (H, W).
     """
     sure = sure_labels(label, confidence)
     pairs = np.where(suspected(sure, truth), truth.astype(np.int32) * 256 + sure, -1)

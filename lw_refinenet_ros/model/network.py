@@ -58,12 +58,7 @@ class Network(nn.Module):
 
 
 def compare_shapes(shapes: Mapping[str, object], expected: Mapping[str, object]) -> str:
-    """Return in words how tensors differ from those that a network needs, or nothing if they do not.
-
-    Args:
-        shapes: by name.
-        expected: the same of the network.
-    """
+    """Return in words how the shapes of tensors, by name, differ from those that a network needs, or ''."""
     faults = {
         'missing': [name for name in expected if name not in shapes],
         'surplus': [name for name in shapes if name not in expected],

@@ -40,13 +40,10 @@ class Camera:
     """Receives the images of one camera, and knows its outputs and statistics.
 
     Args:
-        node: that subscribes and publishes.
         name: becomes part of the topics; empty for the only camera.
         transport: 'raw' or 'compressed'.
-        settings: returns the present values of the parameters.
 
     Attributes:
-        name: as above.
         parse: views a serialized image as a frame.
         outputs: its publishers.
         statistics: of its frames since the node was configured.

@@ -39,13 +39,8 @@ class CameraOutputs:
     """Publishes those outputs of a camera that have subscribers.
 
     Args:
-        node: that publishes.
         prefix: of the topics: the camera's name and a slash, or nothing.
-        settings: returns the present values of the parameters.
         came: called in the executor's thread when an output has a new subscriber; not on Humble.
-
-    Attributes:
-        points: the labelled point cloud, with its own inputs.
     """
 
     def __init__(
@@ -73,7 +68,7 @@ class CameraOutputs:
         self._jpeg = JpegOutput(publisher(CompressedImage, JPEG))
         of_points = [ImageOutput(publisher(Image, f'{POINTS}/{n}'), 'mono8') for n in ('label', 'confidence')]
         clouds = CloudOutputs(CloudWriter(publisher(PointCloud2, POINTS)), *of_points)
-        self.points = PointsOutput(node, prefix, settings, clouds)
+        self.points = PointsOutput(node, prefix, settings, clouds)  # which has inputs of its own
 
     @property
     def topics(self) -> list[str]:

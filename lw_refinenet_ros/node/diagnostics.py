@@ -46,15 +46,7 @@ FATES = (
 def build_status(
     name: str, level: bytes, message: str, statistics: Statistics, extra: dict[str, str]
 ) -> DiagnosticStatus:
-    """Build the node's status.
-
-    Args:
-        name: '<node>: segmentation'.
-        level: OK, WARN or ERROR of DiagnosticStatus.
-        message: one line: what is going on, or what is wrong and the remedy.
-        statistics: of the frames so far.
-        extra: further values: device, model, topic.
-    """
+    """Build a status; `extra` are values beside the statistics, such as device, model and topic."""
     fates = dict.fromkeys(FATES, 0) | statistics.fates()
     values = {'rate_hz': f'{statistics.rate_hz():.2f}'}
     values |= {f'frames {fate}': str(count) for fate, count in fates.items()}

@@ -24,11 +24,7 @@ SAME = Pose(np.zeros(3), np.eye(3))
 
 
 class Frames:
-    """Looks up poses; listens to tf only once a pose is needed that no parameter gives.
-
-    Args:
-        node: that listens.
-    """
+    """Looks up poses; listens to tf only once a pose is needed that no parameter gives."""
 
     def __init__(self, node: Node) -> None:
         self._node = node

@@ -70,8 +70,6 @@ class InferenceThread:
     together with other cameras' frames of the same job, `_publish` the result.
 
     Args:
-        model: the one to begin with.
-        settings: returns the present values of the parameters.
         announce: is told of each model before its first frame.
     """
 

@@ -60,13 +60,7 @@ class Geometry(NamedTuple):
 
 
 class CloudOutputs:
-    """Publishes labelled clouds, and their labels and confidences as images of the cloud's size.
-
-    Args:
-        points: writes the clouds.
-        label: publishes the labels.
-        confidence: publishes the confidences.
-    """
+    """Publishes labelled clouds, and their labels and confidences as images of the cloud's size."""
 
     def __init__(self, points: CloudWriter, label: ImageOutput, confidence: ImageOutput) -> None:
         self._points, self._label, self._confidence = points, label, confidence

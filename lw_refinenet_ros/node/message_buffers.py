@@ -216,11 +216,9 @@ class _Buffer:
 
 
 class MessageBuffers:
-    """Takes the messages of a subscription; for one thread, which holds the subscription's handle.
+    """Takes the serialized messages of a subscription into `memory`, or that of rcl.
 
-    Args:
-        subscription: to serialized messages.
-        memory: where they come into; None is that of rcl.
+    For one thread, which holds the subscription's handle.
     """
 
     def __init__(self, subscription: Subscription, memory: Memory | None = None) -> None:

@@ -41,12 +41,6 @@ class PointsOutput:
 
     Subscribes to them while the result has subscribers, and to `points` only where `depth` has no publisher.
 
-    Args:
-        node: that subscribes.
-        prefix: of the topics: the camera's name and a slash, or nothing.
-        settings: returns the present values of the parameters.
-        outputs: publishes the clouds.
-
     Attributes:
         published: number of clouds.
         unpaired: number of segmented images whose depth never came.

@@ -55,15 +55,12 @@ class FollowingSubscription:
     Used in one thread, but for `receive`.
 
     Args:
-        node: that subscribes.
-        kind: of the messages.
         topic: resolved.
         receive: called with each message, and the number of messages of its publisher just before it that
             were lost, in the subscription's own thread; must be brief. The memory of the message is not
             written to again as long as anything refers to it.
 
     Attributes:
-        topic: as above.
         span: first and last sequence number of the publisher that was heard last; None without numbers.
         since: when it was last opened, in seconds of the monotonic clock.
     """

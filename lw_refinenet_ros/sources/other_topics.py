@@ -22,9 +22,6 @@ class OtherTopics:
 
     They end at the first that cannot be read; the source of the images reports the damage.
 
-    Args:
-        path: of the bag.
-
     Attributes:
         topics: that there are.
 

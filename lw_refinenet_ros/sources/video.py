@@ -31,10 +31,6 @@ _NO_OTHERS = {'protocol_whitelist': 'none'}
 class VideoSource(Source):
     """A video file: bgr8 frames, upright, at their own times in the file, the first of them at `START_NS`.
 
-    Args:
-        path: of the file.
-        on_error: see `Source`.
-
     Raises:
         SourceError: it cannot be opened.
     """

@@ -64,11 +64,7 @@ def _pixel_of_a_random_class(label: Image, random: Random) -> tuple[int, int] | 
 
 
 def rare_classes(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which ids are rare, bool (256,): the half of the classes that has the fewest pixels.
-
-    Args:
-        counts: pixels of each id, (256,).
-    """
+    """Return which ids are rare by their pixel counts, both (256,): the half with the fewest."""
     present = np.flatnonzero(counts[:UNLABELLED])
     rare = np.zeros(256, np.bool_)
     rare[present[np.argsort(counts[present])[: len(present) // 2]]] = True

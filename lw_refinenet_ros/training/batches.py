@@ -64,8 +64,6 @@ class Batches:
     """Random crops of labelled images and, for self-training, as many of images with pseudo-labels.
 
     Args:
-        pairs: labelled images.
-        config: the options.
         unlabelled: images with pseudo-labels, which are perturbed strongly; None without.
         pinned: whether batches are in page-locked memory.
 

@@ -51,12 +51,7 @@ class Pairs:
 
 
 class LoadedPairs:
-    """A cache of decoded pairs up to a memory limit; pairs beyond it are decoded each time.
-
-    Args:
-        pairs: the image and mask files.
-        most_bytes: maximum bytes of pixels to keep.
-    """
+    """A cache of decoded pairs with at most `most_bytes` of pixels; pairs beyond it are decoded each time."""
 
     def __init__(self, pairs: Pairs, most_bytes: int = KEPT_BYTES) -> None:
         self._files = list(zip(pairs.images, pairs.masks))

@@ -25,13 +25,9 @@ OVERLAY_ALPHA = 0.5
 class LabelFolder:
     """`images/`, `labels/`, `overlays/` and, unless the parent has one, `classes.yaml`.
 
-    Args:
+    Attributes:
         path: the folder, created if missing.
         labels: the classes of all its masks.
-
-    Attributes:
-        path: the folder.
-        labels: its classes.
 
     Raises:
         ValueError: the folder has masks of other classes.

@@ -16,11 +16,9 @@ __all__ = ['class_weights', 'segmentation_loss', 'soft_jaccard']
 
 
 def class_weights(counts: NDArray[np.int64], offset: float) -> Tensor | None:
-    """Return ENet's class weights, float32 (C,) with mean 1; None for equal weights, if the offset is 0.
+    """Return ENet's class weights, float32 (C,) with mean 1, by the pixels of each class, (C,).
 
-    Args:
-        counts: pixels of each class, (C,).
-        offset: see `TrainingConfig.class_weight_offset`.
+    None is equal weights, for an offset of 0; see `TrainingConfig.class_weight_offset`.
     """
     if offset == 0:
         return None

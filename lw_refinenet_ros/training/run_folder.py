@@ -27,20 +27,13 @@ HEX = '[0-9a-f]'
 
 
 class RunFolder:
-    """Reads and atomically writes the files of a run, except the weights.
-
-    Args:
-        path: the folder.
-    """
+    """Reads and atomically writes the files of a run, except the weights."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def check_space(self, values: int) -> None:
-        """Check that the disk has room for the files of the run.
-
-        Args:
-            values: number of values of the network.
+        """Check that the disk has room for the files of a run, whose network has so many values.
 
         Raises:
             ValueError: the disk has too little free space.
@@ -63,12 +56,7 @@ class RunFolder:
                 leftover.unlink()
 
     def save(self, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Write the state, and the log as a table and as curves.
-
-        Args:
-            meta: plain values of the state; `log` is rows of `COLUMNS`.
-            tensors: tensors of the state.
-        """
+        """Write the state, and its `log`, rows of `COLUMNS`, as a table and as curves."""
         log = meta['log']
         stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         for name, content in (

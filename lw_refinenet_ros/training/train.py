@@ -46,8 +46,6 @@ class Trainer:
     Args:
         model: the initial network, trained in place.
         card: the card of the weights files; `training` and `metrics` are filled in here.
-        pairs: the training data.
-        config: the options.
         run: the folder of the run; an unfinished run in it is resumed.
         unlabelled: images with pseudo-labels, for self-training; see `draft_pseudo_labels`.
         device: 'cpu' or 'cuda'.

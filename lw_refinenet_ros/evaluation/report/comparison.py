@@ -29,15 +29,9 @@ def write_comparison_report(
     pictures: Sequence[ChangedFrame] = (),
     labels: LabelSet | None = None,
 ) -> None:
-    """Write a self-contained HTML file.
+    """Write the page of a comparison of two evaluations, with pictures of frames if `labels` are given.
 
-    Args:
-        path: the file; it appears whole or not at all.
-        comparison: what `compare` returned.
-        names: of the two evaluations.
-        conditions: of the two evaluations; those that differ are shown side by side.
-        pictures: frames to show, where there are pictures of them.
-        labels: the classes and their colours, for the pictures.
+    Conditions that differ are shown side by side.
     """
     miou = comparison.miou
     before, after = (provenance(of) or name for of, name in zip(conditions, names))

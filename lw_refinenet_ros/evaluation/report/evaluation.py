@@ -32,14 +32,7 @@ Point = tuple[float, float]
 def write_evaluation_report(
     path: str | Path, evaluation: Evaluation, summary: Mapping[str, Any], live: LiveRun | None = None
 ) -> None:
-    """Write a self-contained HTML file.
-
-    Args:
-        path: the file; it appears whole or not at all.
-        evaluation: what was counted.
-        summary: its figures, as `summarize` returns them.
-        live: of a live run, the records of its processes.
-    """
+    """Write the page of an evaluation, self-contained HTML; `summary` is what `summarize` returns of it."""
     conditions, calibration = summary['conditions'], summary['calibration']
     short = (provenance(conditions), *(conditions.get(name) for name in ('machine', 'commit', 'date')))
     write_page(

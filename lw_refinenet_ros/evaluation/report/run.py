@@ -37,12 +37,7 @@ class LegendEntry:
 
 
 def legend_entries(labels: LabelSet, pixels: npt.NDArray[np.int64]) -> list[LegendEntry]:
-    """Return an entry per class, and one for 'unlabelled' where there are such pixels.
-
-    Args:
-        labels: names and colours.
-        pixels: number of pixels by id, (256,), as np.bincount(label.ravel(), minlength=256) counts them.
-    """
+    """Return an entry per class, and one for 'unlabelled' if it has any of the `pixels` by id, (256,)."""
     shares = (pixels / max(int(pixels.sum()), 1)).tolist()
     entries = [LegendEntry(*entry) for entry in zip(labels.names, labels.colors, shares)]
     if pixels[UNLABELLED]:
@@ -62,18 +57,9 @@ def write_run_report(
     ages: Sequence[tuple[float, float]],
     misses: Sequence[tuple[float, str]],
 ) -> None:
-    """Write a self-contained HTML file.
+    """Write the page of a run; `ages` and `misses` are of `live`, the first arguments as of `write_page`.
 
-    Args:
-        path: the file; it appears whole or not at all.
-        title: what was run.
-        verdict: the result in one sentence.
-        tiles: label, value and note of each figure at the top.
-        conditions: what the run was made with.
-        samples: frames to look at.
-        legend: classes; shown by share, those that were not seen by name only.
-        ages: time in s and age in ms of each result.
-        misses: time in s and fate of each frame that got no result.
+    Classes are shown by their share, those that were not seen by name only.
     """
     write_page(
         path,

@@ -127,9 +127,6 @@ def fitting_profile(shared_memory: Path = SHARED_MEMORY) -> Iterator[str]:
     starting. Half of the free memory is taken: other processes need theirs. Enter it before the first node
     is made, and leave it after that.
 
-    Args:
-        shared_memory: where segments are made.
-
     Yields:
         The change and its remedy, to be logged; empty if the profile is used as it is, or there is none.
     """
