@@ -81,8 +81,7 @@ class CloudOutputs:
     ) -> None:
         """Publish what is wanted.
 
-        A geometry with a point for each pixel is published under the header of the image, any other under its
-        own.
+        A geometry with a point for each pixel gets the stamp of the image, any other keeps its own.
 
         Args:
             header: of the image.
@@ -101,7 +100,8 @@ class CloudOutputs:
         # Whether points are wanted is asked once, since it may change meanwhile.
         color = pack_color(result.image, result.order) if self._points.wanted else None
         classes = pack_class(result.label, result.confidence)
-        if is_aligned := _is_aligned(geometry, header, result, camera):
+        if _is_aligned(geometry, header, result, camera):
+            own = Header(stamp=header.stamp, frame_id=own.frame_id)
             if color is not None:
                 geometry.write(self._xyz)
         else:
@@ -116,7 +116,7 @@ class CloudOutputs:
             classes = look_up(classes, index, UNLABELLED)
         if color is not None:
             write_points(self._points.points(*geometry.size), self._xyz, color, classes)
-            self._points.publish(Header(stamp=header.stamp, frame_id=own.frame_id) if is_aligned else own)
+            self._points.publish(own)
         each = classes.view(np.uint8).reshape(*geometry.size, 4)
         for image, byte in ((self._label, LABEL_BYTE), (self._confidence, CONFIDENCE_BYTE)):
             if image.wanted:

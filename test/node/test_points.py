@@ -187,7 +187,10 @@ def test_stamps_a_few_milliseconds_apart_are_paired_and_the_cloud_has_the_images
     stamp_ns = next(stamps)
     send_depth(node, stamp_ns + 4_000_000)
     image_at(node, street, stamp_ns)
-    receive(node, 'front/points', stamp_ns)
+    label, confidence, cloud = (
+        receive(node, f'front/{topic}', stamp_ns) for topic in ('points/label', 'points/confidence', 'points')
+    )
+    assert label.header == confidence.header == cloud.header
 
 
 NEAR = Pinhole(height=48, width=64, fx=40.0, fy=41.0, cx=31.3, cy=22.9)  # of the depth camera
