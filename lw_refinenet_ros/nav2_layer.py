@@ -59,8 +59,8 @@ local_costmap:
 """
 _SOURCE = """\
         {source}:
-          segmentation_topic: {topics}/label
-          confidence_topic: {topics}/confidence
+          segmentation_topic: {topics}/points/label  # with the size and the stamp of the cloud
+          confidence_topic: {topics}/points/confidence
           labels_topic: {node}/label_info
           pointcloud_topic: {topics}/points
           max_obstacle_distance: 5.0  # metres

@@ -47,7 +47,7 @@ def test_each_camera_is_a_source_with_topics_of_its_own_and_one_label_info():
     text = write_layer({'free': ('road',)}, weights='x', node='/robot/seg', cameras=('front', 'left/rear'))
     layer = layer_of(text)
     assert layer['observation_sources'] == 'front left_rear'
-    assert layer['left_rear']['segmentation_topic'] == '/robot/seg/left/rear/label'
+    assert layer['left_rear']['segmentation_topic'] == '/robot/seg/left/rear/points/label'
     assert {layer[source]['labels_topic'] for source in ('front', 'left_rear')} == {'/robot/seg/label_info'}
 
 

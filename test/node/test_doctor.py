@@ -186,7 +186,7 @@ def test_the_command_records_what_the_running_node_publishes_until_it_is_interru
 
 
 def test_each_fault_of_a_running_system_is_found_in_one_run(node, street, costmap, tmp_path):
-    layer = costmap(("'car'", "'Car'"), ('/lw_refinenet/points', '/lw_refinenet/cloud'))
+    layer = costmap(("'car'", "'Car'"), (': /lw_refinenet/points\n', ': /lw_refinenet/cloud\n'))
     layer.node.set_parameters([rclpy.Parameter('use_sim_time', value=True)])
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     subscriptions = [

@@ -250,7 +250,7 @@ def parameters(tmp_path):
 
 def test_a_costmap_is_judged_by_what_runs_its_topics_and_its_transforms(parameters):
     label_info = 'vision_msgs/msg/LabelInfo'
-    topics = {f'{NODE}/{name}': (IMAGE,) for name in ('label', 'confidence')}
+    topics = {f'{NODE}/points/{name}': (IMAGE,) for name in ('label', 'confidence')}
     topics |= {f'{NODE}/points': (CLOUD,), f'{NODE}/label_info': (label_info,)}
     parents = {'camera': 'base_link', 'base_link': 'odom', 'odom': 'map'}
     facts = replace(WELL, costmaps={COSTMAP: parameters}, topics=topics, parents=parents)
@@ -262,5 +262,8 @@ def test_a_costmap_is_judged_by_what_runs_its_topics_and_its_transforms(paramete
     assert found[f'{COSTMAP}: tf'].value == "no transform from 'camera' to 'map'"
     assert wrong(replace(facts, parents=None))[f'{COSTMAP}: tf'].remedy.startswith('install tf2_msgs')
     assert wrong(replace(facts, parents={'camera': 'a', 'a': 'camera'}))[f'{COSTMAP}: tf'].level == 'fault'
+    image_mask = parameters | {'semantic_layer.camera.segmentation_topic': f'{NODE}/label'}
+    unaligned = replace(with_last('points', width=424), costmaps={COSTMAP: image_mask}, topics=topics)
+    assert f'{NODE}/points/label' in wrong(unaligned)[f'{COSTMAP}: camera: size'].remedy
     relative = replace(facts, costmaps={COSTMAP: parameters | {'semantic_layer.camera.labels_topic': 'info'}})
     assert wrong(relative)[f'{COSTMAP}: camera.labels_topic'].value.endswith('/local_costmap/info')

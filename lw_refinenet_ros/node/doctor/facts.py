@@ -30,6 +30,11 @@ class Message:
     width: int
     bytes: int
 
+    @property
+    def elements(self) -> int:
+        """The number of pixels or points."""
+        return self.width * self.height
+
 
 @dataclass(frozen=True)
 class Stream:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
-from lw_refinenet_ros.node.doctor.facts import Camera, Facts, Message, Stream
+from lw_refinenet_ros.node.doctor.facts import Camera, Facts, Stream
 from lw_refinenet_ros.node.doctor.finding import FAULT, WARNING, Finding, fault, ok, warning
 from lw_refinenet_ros.node.doctor.judge_nav2 import judge_costmaps
 from lw_refinenet_ros.node.process.middleware import is_unused, remedy
@@ -186,13 +186,9 @@ def _source_of_points(camera: Camera) -> str:
     points, label = last.get('points'), last.get('label')
     for role in ('depth', 'cloud'):
         message = last.get(role)
-        if message and points and label and _elements(points) == _elements(message) != _elements(label):
+        if message and points and label and points.elements == message.elements != label.elements:
             return role
     return 'label'
-
-
-def _elements(message: Message) -> int:
-    return message.width * message.height
 
 
 def _judge_sizes(camera: Camera) -> Iterator[Finding]:
@@ -206,7 +202,7 @@ def _judge_sizes(camera: Camera) -> Iterator[Finding]:
         if label is None or message is None:
             continue
         value = f'{message.width}x{message.height}, label {label.width}x{label.height}'
-        if _elements(message) == _elements(label):
+        if message.elements == label.elements:
             yield ok(f'{role}: size', value)
         else:
             yield fault(f'{role}: size', value, 'they must have as many elements: is a topic remapped?')

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from lw_refinenet_ros.node.doctor.facts import Facts
 from lw_refinenet_ros.node.doctor.finding import Finding, fault, ok, warning
-from lw_refinenet_ros.node.doctor.nav2_parameters import check_costmap, layers, sources
+from lw_refinenet_ros.node.doctor.nav2_parameters import Source, check_costmap, layers, sources
 from lw_refinenet_ros.one_line import unknown
 
 __all__ = ['judge_costmaps']
@@ -32,6 +32,7 @@ def judge_costmaps(facts: Facts) -> Iterator[Finding]:
                 for topic, kind in TOPICS.items():
                     if source.get(topic):
                         yield _judge_topic(f'{node}: {name}.{topic}', node, str(source[topic]), kind, facts)
+                yield from _judge_sizes(f'{node}: {name}: size', source, facts)
         yield from _judge_frames(node, str(parameters.get('global_frame', 'map')), facts)
 
 
@@ -45,6 +46,16 @@ def _judge_topic(check: str, node: str, topic: str, kind: str, facts: Facts) -> 
         carried = ', '.join(facts.topics[resolved])
         return fault(check, f'{resolved} carries {carried}', f'name a topic of {kind}')
     return ok(check, resolved)
+
+
+def _judge_sizes(check: str, source: Source, facts: Facts) -> Iterator[Finding]:
+    """Judge whether the mask has an element for each point, where both are outputs that were watched."""
+    streams = {stream.topic: stream for camera in facts.cameras for stream in camera.streams.values()}
+    topics = source.get('segmentation_topic'), source.get('pointcloud_topic')
+    mask, cloud = (streams[topic].last if topic in streams else None for topic in topics)
+    if mask is not None and cloud is not None and mask.elements != cloud.elements:
+        value = f'mask {mask.width}x{mask.height}, cloud {cloud.width}x{cloud.height}'
+        yield fault(check, value, f'set segmentation_topic to {topics[1]}/label, and confidence_topic alike')
 
 
 def _judge_frames(node: str, target: str, facts: Facts) -> Iterator[Finding]:
