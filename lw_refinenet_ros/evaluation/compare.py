@@ -64,15 +64,6 @@ class FrameChange:
         """After minus before."""
         return self.after - self.before
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the frame as plain values."""
-        return {
-            'name': self.name,
-            'stamp_ns': self.stamp_ns,
-            'before': self.before,
-            'after': self.after,
-        }
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -118,7 +109,10 @@ class Comparison:
             'frames': len(self.frames),
             'drawn': self.drawn,
             'least_drawn': LEAST_DRAWN,
-            'most_changed': [frame.to_dict() for frame in self.most_changed(MOST_SAVED)],
+            'most_changed': [
+                {'name': f.name, 'stamp_ns': f.stamp_ns, 'before': f.before, 'after': f.after}
+                for f in self.most_changed(MOST_SAVED)
+            ],
             'frames_only_before': list(self.only_before),
             'frames_only_after': list(self.only_after),
         }

@@ -58,19 +58,19 @@ class ResultBag:
             clear_parts(self._parts, self.done)
             self._parts.mkdir(exist_ok=True)
         else:
-            self._open(self._path)
+            self._writer = self._open(self._path)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
         self._stack.__exit__(kind, *error)
         if self._parts and kind is None:
-            self._join()
+            self._join(self._parts)
 
     def write(self, example: Example, result: Prediction) -> None:
         """Write the results of one frame."""
         if self._writer is None:
-            self._open(self._part(self.done))
-        assert self._writer is not None, 'opened above'
+            assert self._parts, 'without parts it was opened at once'
+            self._writer = self._open(part_of(self._parts, self.done))
         image, order = example.image
         overlay = paint_overlay(image, result.label, self._labels, ALPHA, order=order)
         arrays = [('label', result.label, 'mono8'), ('overlay', overlay, 'rgb8')]
@@ -88,16 +88,12 @@ class ResultBag:
             self._writer = None
             self.done += 1
 
-    def _open(self, path: Path) -> None:
-        self._writer = self._stack.enter_context(BagWriter(path, compress=True))
+    def _open(self, path: Path) -> BagWriter:
+        return self._stack.enter_context(BagWriter(path, compress=True))
 
-    def _part(self, index: int) -> Path:
-        assert self._parts is not None
-        return part_of(self._parts, index)
-
-    def _join(self) -> None:
+    def _join(self, parts: Path) -> None:
         with BagWriter(self._path, compress=True) as whole:
             for index in range(self.done):
-                with Reader(self._part(index)) as part:
+                with Reader(part_of(parts, index)) as part:
                     for connection, stamp_ns, cdr in part.messages():
                         whole.write_raw(connection.topic, connection.msgtype, cdr, stamp_ns, self._offered)

@@ -7,12 +7,16 @@ import json
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
 from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAME, LabelSet
 
-__all__ = ['LabelPublishers']
+__all__ = ['LATCHED', 'LabelPublishers']
+
+LATCHED = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
 
 
 class LabelPublishers:
@@ -22,9 +26,9 @@ class LabelPublishers:
         all: the publishers, to be destroyed by their node.
     """
 
-    def __init__(self, node: Node, latched: QoSProfile) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
-        self._names = node.create_publisher(String, '~/label_names', latched)
+        self._names = node.create_publisher(String, '~/label_names', LATCHED)
         self.all = [self._names]
         try:
             from vision_msgs.msg import LabelInfo, VisionClass
@@ -33,7 +37,7 @@ class LabelPublishers:
             node.get_logger().info('no ~/label_info, which Nav2 needs: vision_msgs is not installed')
         else:
             self._info_type, self._class_type = LabelInfo, VisionClass
-            self._info = node.create_publisher(LabelInfo, '~/label_info', latched)
+            self._info = node.create_publisher(LabelInfo, '~/label_info', LATCHED)
             self.all.append(self._info)
 
     def publish(self, labels: LabelSet) -> None:

@@ -77,7 +77,7 @@ PARAMETERS = (
     Parameter(
         'rotate',
         0,
-        'Degrees clockwise that turn the images upright for the network; outputs stay as the camera is.',
+        'Degrees clockwise that turn the images upright for the network; outputs are turned back.',
         choices=ROTATIONS,
     ),
     Parameter(
@@ -105,12 +105,7 @@ PARAMETERS = (
         "Pose of the depth's or cloud's frame in the image's, 'x y z qx qy qz qw'; '' asks tf.",
     ),
     Parameter('min_confidence', 0.0, 'Pixels of lower confidence (0 to 1) become unlabelled.', (0.0, 1.0)),
-    Parameter(
-        'max_rate',
-        0.0,
-        'Maximum frames per second and camera, in Hz; 0 is no limit.',
-        (0.0, 1000.0),
-    ),
+    Parameter('max_rate', 0.0, 'Maximum frames per second and camera; 0 is no limit.', (0.0, 1000.0)),
     Parameter('enabled', True, 'Segment frames; false unsubscribes from the cameras.'),
 )
 

@@ -19,7 +19,6 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
 from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.node.camera import Camera
@@ -36,7 +35,6 @@ from lw_refinenet_ros.node.process.middleware import describe
 from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 from lw_refinenet_ros.node.process.ros_context import ros_context
 from lw_refinenet_ros.node.statistics import Statistics
-from lw_refinenet_ros.node.subscription import quality
 from lw_refinenet_ros.node.transitions import refuse_impossible_transitions
 from lw_refinenet_ros.one_line import one_line
 
@@ -101,8 +99,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         transport = self._values['image_transport']
         self._cameras = [Camera(self, name, transport, self._settings) for name in self._values['cameras']]
         # Not lifecycle publishers: the names are known, and useful, before the node is active.
-        latched = quality(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
-        self._label_publishers = LabelPublishers(self, latched)
+        self._label_publishers = LabelPublishers(self)
         self._inference = InferenceThread(self._swap.serving, self._settings, self._announce)
         return super().on_configure(state)
 

@@ -11,7 +11,7 @@ from rclpy._rclpy_pybind11 import RCLError, WaitSet
 from rclpy.callback_groups import CallbackGroup
 from rclpy.guard_condition import GuardCondition
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
 from lw_refinenet_ros.inference.engine import Pixels
@@ -26,13 +26,9 @@ from lw_refinenet_ros.node.message_buffers import Memory, Message, MessageBuffer
 __all__ = ['FollowingSubscription', 'quality']
 
 
-def quality(
-    reliability: ReliabilityPolicy, durability: DurabilityPolicy = DurabilityPolicy.VOLATILE
-) -> QoSProfile:
+def quality(reliability: ReliabilityPolicy) -> QoSProfile:
     """Return a quality of service of depth 1."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=1, reliability=reliability, durability=durability
-    )
+    return QoSProfile(depth=1, reliability=reliability)
 
 
 class _NotForTheExecutor(CallbackGroup):  # type: ignore[misc]

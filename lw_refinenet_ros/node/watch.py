@@ -16,7 +16,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
@@ -25,6 +25,7 @@ from lw_refinenet_ros.image.encodings import rgb
 from lw_refinenet_ros.image.frame import Frame, FrameError, parse_image
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 from lw_refinenet_ros.node.diagnostics import read_status
+from lw_refinenet_ros.node.label_info import LATCHED
 
 __all__ = ['Watch']
 
@@ -32,9 +33,6 @@ PATIENCE_S = 10.0  # until the node's diagnostics, which come once a second, and
 OUTPUTS = ('label', 'confidence')
 MOST_HELD = 30  # images that wait for their label
 DEPTH = 10
-LATCHED = QoSProfile(
-    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
 
 
 class Watch:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -249,8 +248,12 @@ class Trainer:
         training = dict(self.card.training, epochs_done=self.epoch, config=asdict(self.config))
         # int8 ranges on the card belong to the earlier weights
         card = replace(self.card, training=training, metrics=metrics, quantization={})
-        for name in ['last', *(['best'] if best else [])]:
-            self._averaged(partial(_save_weights, self.files.path / f'{name}.safetensors', card))
+
+        def save_weights(model: Network) -> None:
+            for name in ['last', *(['best'] if best else [])]:
+                save_model(self.files.path / f'{name}.safetensors', model, card)
+
+        self._averaged(save_weights)
         meta = {'epoch': self.epoch, 'log': self.log, 'made_of': self._made_of()}
         self.files.save(meta, self._tensors())
 
@@ -301,10 +304,6 @@ class Trainer:
             }
         done = 'is finished' if self.epoch >= self.config.epochs else 'is resumed'
         self.report(f'the run in {self.files.path} {done} after epoch {self.epoch}')
-
-
-def _save_weights(path: Path, card: Card, model: Network) -> None:
-    save_model(path, model, card)
 
 
 @contextmanager

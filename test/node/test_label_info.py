@@ -61,7 +61,7 @@ def test_label_info_is_published_where_vision_msgs_is_installed_and_missed_aloud
     monkeypatch.setitem(sys.modules, 'vision_msgs.msg', messages if installed else None)
     node = FakeNode()
     labels = LabelSet('tiny', ('sky', 'road', 'car'), ((1, 2, 3),) * 3)
-    LabelPublishers(node, None).publish(labels)
+    LabelPublishers(node).publish(labels)
     names = json.loads(node.published['~/label_names'].data)['classes']
     assert {c['id']: c['name'] for c in names} == NAMED
     if installed:

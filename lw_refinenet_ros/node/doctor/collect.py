@@ -24,6 +24,7 @@ from lw_refinenet_ros.image.frame import CdrReader, FrameError
 from lw_refinenet_ros.node.diagnostics import Status, read_status
 from lw_refinenet_ros.node.doctor.facts import Camera, Endpoint, Facts, Message, Stream
 from lw_refinenet_ros.node.doctor.nav2_parameters import layers
+from lw_refinenet_ros.node.label_info import LATCHED
 from lw_refinenet_ros.node.process.fast_dds import free_bytes, segment_sizes
 
 __all__ = ['collect']
@@ -31,9 +32,6 @@ __all__ = ['collect']
 NAME = 'lw_refinenet_doctor'
 PATIENCE_S = 10.0  # until the node's diagnostics, which come once a second, and until a service answers
 DEPTH = 10
-LATCHED = QoSProfile(
-    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
 OUTPUTS = {'label': Image, 'confidence': Image, 'points': PointCloud2}
 INPUTS = {'depth': Image, 'camera_info': CameraInfo, 'cloud': PointCloud2}
 

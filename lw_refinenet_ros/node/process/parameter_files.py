@@ -89,12 +89,8 @@ def read_sections(file: str) -> list[tuple[str, dict[str, Any]]]:
     Raises:
         ValueError: it cannot be read, is not a regular file, too large, nested too deeply or not YAML.
     """
-    return list(_sections(_read(file)))
-
-
-def _read(file: str) -> Any:
     try:
-        return read_yaml(file, MAX_BYTES)
+        return list(_sections(read_yaml(file, MAX_BYTES)))
     except OSError as error:
         raise ValueError(f'{file}: {error.strerror}; name a YAML file of parameters') from error
 
