@@ -47,7 +47,7 @@ def parse_yaml(content: bytes | str, max_bytes: int = MAX_BYTES) -> Any:
             an alias, a merge, a tag, or a number of more than `MAX_DIGITS` characters.
     """
     if len(content) > max_bytes:
-        raise ValueError(f'{len(content)} bytes of YAML: at most {max_bytes} are possible')
+        raise ValueError(f'{len(content)} bytes of YAML: at most {max_bytes} are allowed')
     try:
         _check(content)
         loader = _LOADER(content)
@@ -85,7 +85,7 @@ def _short(construct: Callable[[Any, Any], object]) -> Callable[[Any, Any], obje
             raise yaml.constructor.ConstructorError(
                 None,
                 None,
-                f'a number of {len(node.value)} characters: at most {MAX_DIGITS} are possible',
+                f'a number of {len(node.value)} characters: at most {MAX_DIGITS} are allowed',
                 node.start_mark,
             )
         return construct(loader, node)

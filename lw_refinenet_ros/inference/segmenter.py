@@ -309,7 +309,7 @@ def _size_of(images: Sequence[Pixels]) -> tuple[int, int]:
             raise ValueError(f'the image is {image.dtype} {image.shape}; uint8 (H, W, 3) is needed')
         height, width = image.shape[:2]
         if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-            raise ValueError(f'the image is {width}x{height}; 1 to {MAX_SIDE} pixels a side are possible')
+            raise ValueError(f'the image is {width}x{height}; 1 to {MAX_SIDE} pixels a side are allowed')
         if image.shape != images[0].shape:
             raise ValueError(
                 f'a batch has images of {width}x{height} and {images[0].shape[1]}x{images[0].shape[0]}; '

@@ -31,7 +31,7 @@ def check_file(path: Path) -> None:
         raise ValueError(f'{path} has {size} bytes, more than the {MAX_BYTES} that a network needs')
     header_bytes = struct.unpack('<Q', start)[0] if len(start) == 8 else 0
     if MAX_HEADER_BYTES < header_bytes < size:  # one past the end is safetensors' to report
-        raise ValueError(f'{path} has a header of {header_bytes} bytes; {MAX_HEADER_BYTES} are possible')
+        raise ValueError(f'{path} has a header of {header_bytes} bytes; {MAX_HEADER_BYTES} are allowed')
 
 
 def parse_json(text: str) -> Any:

@@ -206,7 +206,7 @@ def refusal(values: dict[str, Any], classes: LabelSet | None) -> str:
         if value == []:
             return f'{parameter.name}: {NO_TYPE}'
         if isinstance(value, (str, list)) and sum(map(len, value)) > MAX_TEXT:
-            return f'{parameter.name} has {sum(map(len, value))} characters: at most {MAX_TEXT} are possible'
+            return f'{parameter.name} has {sum(map(len, value))} characters: at most {MAX_TEXT} are allowed'
         if parameter.choices and value not in parameter.choices:
             choices = ', '.join(map(str, parameter.choices))
             return f'{parameter.name} {value!r} is unknown: choose one of {choices}'

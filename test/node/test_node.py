@@ -212,7 +212,7 @@ def test_an_empty_list_is_refused_since_it_has_no_type_when_it_is_loaded_again(n
 
 def test_text_that_is_too_long_for_a_parameter_is_refused(node):
     (result,) = node.set(overlay_classes=['x' * 5000, 'y' * 5000])
-    assert result.reason == 'overlay_classes has 10000 characters: at most 8192 are possible'
+    assert result.reason == 'overlay_classes has 10000 characters: at most 8192 are allowed'
 
 
 def test_a_refusal_is_logged_since_rqt_reconfigure_does_not_show_it(node):

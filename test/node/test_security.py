@@ -174,7 +174,7 @@ def test_a_header_larger_than_any_network_needs_is_refused_before_it_is_parsed(t
     size = limits.MAX_HEADER_BYTES + 8
     path = tmp_path / 'large.safetensors'
     path.write_bytes(struct.pack('<Q', size) + b'{' + b' ' * size + b'}')
-    with pytest.raises(WeightsError, match=f'header of {size} bytes; {limits.MAX_HEADER_BYTES} are possible'):
+    with pytest.raises(WeightsError, match=f'header of {size} bytes; {limits.MAX_HEADER_BYTES} are allowed'):
         read_card(path)
 
 
