@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lw_refinenet_ros.files import write_bytes
+from lw_refinenet_ros.files import write_bytes, write_csv, write_text
 from lw_refinenet_ros.training.curves import draw_curves
 
 __all__ = ['RunFolder']
@@ -59,12 +57,9 @@ class RunFolder:
         """Write the state, and its `log`, rows of `COLUMNS`, as a table and as curves."""
         log = meta['log']
         stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        for name, content in (
-            (STATE, save(stored, metadata={'state': json.dumps(dict(meta))})),
-            ('log.csv', _table(log).encode()),
-            ('curves.svg', draw_curves(log).encode()),
-        ):
-            write_bytes(self.path / name, content)
+        write_bytes(self.path / STATE, save(stored, metadata={'state': json.dumps(dict(meta))}))
+        write_csv(self.path / 'log.csv', [COLUMNS, *(map(row.get, COLUMNS) for row in log)])
+        write_text(self.path / 'curves.svg', draw_curves(log))
 
     def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         """Return the plain values and the tensors of the state; None if there is none.
@@ -85,11 +80,3 @@ class RunFolder:
                 f'{path} is not the state of a run: remove it to start over, or choose another folder'
             ) from error
         return meta, tensors
-
-
-def _table(log: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO(newline='')
-    writer = csv.DictWriter(text, COLUMNS)
-    writer.writeheader()
-    writer.writerows(log)
-    return text.getvalue()
