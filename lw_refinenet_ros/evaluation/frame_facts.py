@@ -31,21 +31,28 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Look(NamedTuple):
-    """Figures of a frame; NaN where there is nothing to measure."""
+    """Figures of a frame; NaN where there is nothing to measure.
 
-    #: Share of pixels that are wrong although the network is sure and, in a recording, was so in the frame
-    #: before: the label may be wrong instead
+    Attributes:
+        suspicion: share of pixels that are wrong although the network is sure and, in a recording, was so in
+            the frame before: the label may be wrong instead.
+        confidence: mean, as a fraction of 1.
+        brightness: mean, as a fraction of white.
+        sharpness: standard deviation of the Laplacian of the grey values.
+        change: mean difference to the grey values of the frame before, as a fraction of white.
+        boundary, inside, missed, invented: shares of the pixels with truth, see `ErrorTypes`.
+        small, small_right, large, large_right: the same.
+    """
+
     suspicion: float
-    confidence: float  #: mean, as a fraction of 1
-    brightness: float  #: mean, as a fraction of white
-    sharpness: float  #: standard deviation of the Laplacian of the grey values
-    change: float  #: mean difference to the grey values of the frame before, as a fraction of white
-    #: Shares of the pixels with truth, see `ErrorTypes`
+    confidence: float
+    brightness: float
+    sharpness: float
+    change: float
     boundary: float
     inside: float
     missed: float
     invented: float
-    #: The same
     small: float
     small_right: float
     large: float

@@ -21,13 +21,16 @@ BLOCK = 1 << 14  # points
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """The coordinates of a sensor_msgs/PointCloud2."""
+    """The coordinates of a sensor_msgs/PointCloud2.
 
-    #: Of its header
+    Attributes:
+        stamp_ns, frame_id: of its header.
+        xyz: float32 or float64 (3, height, width) of either byte order; a view of the message where x, y and
+            z are of one type and at equal distances.
+    """
+
     stamp_ns: int
     frame_id: str
-    #: Float32 or float64 (3, height, width) of either byte order; a view of the message where x, y and z are
-    #: of one type and at equal distances
     xyz: npt.NDArray[Any]
 
 

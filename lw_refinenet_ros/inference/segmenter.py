@@ -34,15 +34,23 @@ OWN_SIZE: Size = (0, 0)  # the image's, enlarged to the weights' least size
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What one image shows."""
+    """What one image shows.
 
-    image: Pixels  #: uint8 (H, W, 3), the one that was given where it was of that form
-    order: Order  #: of the image's channels
-    label: Pixels  #: uint8 (H, W) class ids; 255 is unlabelled
-    confidence: Pixels | None  #: uint8 (H, W), 255 is certain; None if not asked for
-    labels: LabelSet  #: names and colours of the classes
-    #: Paints (label, table) into an array where the engine has the image, and returns whether it still had;
-    #: None if it has none
+    Attributes:
+        image: uint8 (H, W, 3), the one that was given where it was of that form.
+        order: of the image's channels.
+        label: uint8 (H, W) class ids; 255 is unlabelled.
+        confidence: uint8 (H, W), 255 is certain; None if not asked for.
+        labels: names and colours of the classes.
+        painting: paints (label, table) into an array where the engine has the image, and returns whether it
+            still had; None if it has none.
+    """
+
+    image: Pixels
+    order: Order
+    label: Pixels
+    confidence: Pixels | None
+    labels: LabelSet
     painting: Callable[[Pixels, Pixels, Pixels], bool] | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -36,27 +36,36 @@ class WeightsError(ValueError):
 
 @dataclass(frozen=True)
 class Card:
-    """A weights file's description of itself."""
+    """A weights file's description of itself.
 
-    architecture: str  #: a name that `build_model` knows
-    width: int  #: channels of the decoder
-    labels: LabelSet  #: the classes
-    #: Of the input, per RGB channel, for values in [0, 1]
+    Attributes:
+        architecture: a name that `build_model` knows.
+        width: channels of the decoder.
+        labels: the classes.
+        mean, std: of the input, per RGB channel, for values in [0, 1].
+        temperature: divides the logits before the softmax of the confidence.
+        training: what it was trained on and how, the data's licence included.
+        metrics: what it reached, ratios as fractions of 1.
+        source: the command or the checkpoint it came from.
+        dials: arguments of `build_model` other than these that are not the published ones.
+        quantization: what runs in int8, from `lw_refinenet quantize`; empty for float weights alone.
+            `activations` lists {source, consumers, low, high}: the values that those nodes of the rewritten
+            network take from that node lie in that range; `weights` names the convolutions whose weights
+            are rounded, each output channel in a range of its own. `accuracy` is what that costs on frames
+            that the ranges are not from: `frames`, `agreement` (the share of their pixels with the label of
+            float32) and, if they had masks, `miou` and `float_miou`; fractions of 1.
+    """
+
+    architecture: str
+    width: int
+    labels: LabelSet
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    temperature: float = 1.0  #: divides the logits before the softmax of the confidence
-    #: What it was trained on and how, the data's licence included
+    temperature: float = 1.0
     training: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)  #: what it reached, ratios as fractions of 1
-    source: str = ''  #: the command or the checkpoint it came from
-    #: Arguments of `build_model` other than these that are not the published ones
+    metrics: dict[str, Any] = field(default_factory=dict)
+    source: str = ''
     dials: dict[str, Any] = field(default_factory=dict)
-    #: What runs in int8, from `lw_refinenet quantize`; empty for float weights alone. `activations` lists
-    #: {source, consumers, low, high}: the values that those nodes of the rewritten network take from that
-    #: node lie in that range; `weights` names the convolutions whose weights are rounded, each output channel
-    #: in a range of its own. `accuracy` is what that costs on frames that the ranges are not from: `frames`,
-    #: `agreement` (the share of their pixels with the label of float32) and, if they had masks, `miou` and
-    #: `float_miou`; fractions of 1.
     quantization: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -35,14 +35,18 @@ class SourceFrame(Frame):
 
     Header stamps may be zero, repeat or run back. What needs the pace of the recording takes `log_ns`; what
     needs one name for each frame takes `name`.
+
+    Attributes:
+        log_ns: when it was recorded; without a log, as in videos, `stamp_ns`.
+        name: unique in its source and the same each time it is read: the stem of an image file, else the
+            stamp in ns; of a stamp that was there before, STAMP_INDEX, where the index counts the source's
+            frames from 0, unreadable ones too. It is fit for a file name.
+        where: source, topic and position, for messages: f'{frame.where}: {error}'.
     """
 
-    log_ns: int = 0  #: when it was recorded; without a log, as in videos, `stamp_ns`
-    #: Unique in its source and the same each time it is read: the stem of an image file, else the stamp in
-    #: ns; of a stamp that was there before, STAMP_INDEX, where the index counts the source's frames from 0,
-    #: unreadable ones too. It is fit for a file name.
+    log_ns: int = 0
     name: str = ''
-    where: str = ''  #: source, topic and position, for messages: f'{frame.where}: {error}'
+    where: str = ''
 
     @classmethod
     def of(cls, frame: Frame, *, log_ns: int, name: str, where: str) -> SourceFrame:
