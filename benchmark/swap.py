@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The longest gap between labels while the node changes its weights, at 25 Hz with the shipped network.
 
-`python -m benchmark.swap [ROUNDS]`.
+`python -m benchmark.swap [ROUNDS [WIDTHxHEIGHT]]`: the network's own size, or one at which this CPU keeps up.
 """
 
 import shutil
@@ -27,11 +27,12 @@ SHOWN = {'the median': 0.5, 'the 95th percentile': 0.95, 'the worst': 1.0}  # by
 def main(arguments: list[str] | None = None) -> None:
     """Swap between two copies of the same weights, so that frames cost the same before and after."""
     rounds = int(arguments[0]) if arguments else ROUNDS
+    width, height = map(int, arguments[1].split('x')) if arguments and arguments[1:] else (0, 0)
     with tempfile.TemporaryDirectory() as folder:
         copies = [Path(folder) / f'{name}.safetensors' for name in ('one', 'other')]
         for copy in copies:
             shutil.copy(find_weights(DEFAULT_WEIGHTS), copy)
-        node = LongRun(weights=str(copies[0]))
+        node = LongRun(weights=str(copies[0]), network_width=width, network_height=height)
         size = f'{SIZE[1]}x{SIZE[0]}'
         command = ['-m', 'test.support.publisher', '--size', size, '--rate', str(RATE_HZ), '--wait']
         camera = subprocess.Popen([sys.executable, *command], cwd=Path(__file__).parents[1])
@@ -50,7 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
         f'{allowed_ms:.0f} ms.'
     )
     conditions = (
-        f'{DEFAULT_WEIGHTS}, {size} rgb8 at {RATE_HZ:.0f} Hz through DDS; gaps are between arrivals of '
+        f'{DEFAULT_WEIGHTS}, {size} rgb8 at {RATE_HZ:.0f} Hz through DDS, in the network '
+        f'{f"{width}x{height}" if width else "its own size"}; gaps are between arrivals of '
         f'`~/label` at a subscriber, from the request to {SETTLE_S:g} s after the new weights served.'
     )
     store(
