@@ -10,12 +10,12 @@ from launch.actions import (
     ExecuteProcess,
     IncludeLaunchDescription,
     OpaqueFunction,
-    Shutdown,
 )
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
 from launch import LaunchDescription
+from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 
 NAME = 'lw_refinenet_ros'
 COMMAND = Path(get_package_prefix(NAME)) / 'lib' / NAME / 'lw_refinenet'
@@ -25,30 +25,33 @@ ARGUMENTS = {
     'image': (f'{CAMERA}/color/image_raw', 'Image topic.'),
     'depth': (f'{CAMERA}/aligned_depth_to_color/image_raw', 'Depth topic, aligned to the image.'),
     'camera_info': (f'{CAMERA}/color/camera_info', 'camera_info topic of the image.'),
-    'weights': ('camvid', 'Weights file, or name of shipped weights.'),
-    'class_groups': ('', "YAML of groups of the weights' classes; empty keeps the classes."),
     'costs': ('', 'Options of `lw_refinenet costmap`, such as "--free road --lethal car person".'),
     'layer': ('nav2_semantic.yaml', "File to write the layer's parameters to, for the costmap to load."),
 }
 
 
 def write_layer(context):
-    """Return the process that writes the parameters, and ends the launch if it fails."""
-    values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    node = '/' + '/'.join(
-        filter(None, [context.launch_configurations.get('namespace', '').strip('/'), 'lw_refinenet'])
-    )
-    command = [str(COMMAND), 'costmap', values['weights'], '--node', node, '--output', values['layer']]
-    if values['class_groups']:
-        command += ['--class-groups', values['class_groups']]
+    """Return the process that writes the parameters for the node's classes and cameras."""
+    names = (*ARGUMENTS, 'namespace', 'cameras', 'weights', 'class_groups', 'params_file')
+    values = {name: LaunchConfiguration(name).perform(context) for name in names}
+    node = '/' + '/'.join(filter(None, [values['namespace'].strip('/'), 'lw_refinenet']))
+    files = ParameterFiles(['--params-file', str(Path(values['params_file']).expanduser())])
+    weights, groups = (values[name] or files.value(node, name) for name in ('weights', 'class_groups'))
+    cameras = values['cameras'].replace(',', ' ').split() or files.value(node, 'cameras') or []
+    command = [str(COMMAND), 'costmap', *([weights] if weights else [])]
+    command += ['--node', node, '--output', values['layer']]
+    if groups:
+        command += ['--class-groups', groups]
+    if any(cameras):
+        command += ['--cameras', *cameras]
     command += shlex.split(values['costs'])
     return [ExecuteProcess(cmd=command, name='costmap', output='screen', on_exit=end_if_it_failed)]
 
 
 def end_if_it_failed(event, context):
-    """Shut the node down as well: its labels would meet no parameters."""
-    failed = event.returncode != 0 and not context.is_shutdown
-    return [Shutdown(reason='the parameters of the layer were not written')] if failed else []
+    """End the launch with exit status 1: the node's labels would meet no parameters."""
+    if event.returncode != 0 and not context.is_shutdown:
+        raise RuntimeError('the parameters of the layer were not written')
 
 
 def generate_launch_description():

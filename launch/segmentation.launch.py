@@ -71,11 +71,16 @@ def camera_images(image, cameras):
             raise RuntimeError(f'image {image!r} needs `cameras`, whose names replace {{camera}}')
         return {'image': image}
     image = image or '/{camera}/image_raw'
-    if '{camera}' not in image and len(cameras) > 1:
-        raise RuntimeError(
-            f'image {image!r} would be one topic for {len(cameras)} cameras: write /{{camera}}/image_raw'
-        )
+    check_each('image', image, cameras)
     return {f'{name}/image': image.replace('{camera}', name) for name in cameras}
+
+
+def check_each(argument, topic, cameras):
+    """Refuse one topic for several cameras."""
+    if topic and '{camera}' not in topic and len(cameras) > 1:
+        raise RuntimeError(
+            f'{argument} {topic!r} would be one topic for {len(cameras)} cameras: write /{{camera}}/NAME'
+        )
 
 
 def check(names):
@@ -110,6 +115,7 @@ def start(context):
             parameters[name] = values[name].lower() == 'true'
     use_sim_time = parameters.get('use_sim_time', files.value('/' + '/'.join(path), 'use_sim_time'))
     images = camera_images(values['image'], cameras)
+    check_each('camera_info', values['camera_info'], cameras)
     remappings = images | {
         f'{name}/{topic}' if name else topic: values[argument].replace('{camera}', name)
         for argument, topic in INPUTS.items()

@@ -9,7 +9,6 @@ from launch.actions import (
     ExecuteProcess,
     IncludeLaunchDescription,
     OpaqueFunction,
-    Shutdown,
 )
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
@@ -37,9 +36,9 @@ def play(context):
 
 
 def end_if_it_failed(event, context):
-    """Shut the node down as well: it would wait for images that never come."""
-    failed = event.returncode != 0 and not context.is_shutdown
-    return [Shutdown(reason='there are no images to segment')] if failed else []
+    """End the launch with exit status 1: the node would wait for images that never come."""
+    if event.returncode != 0 and not context.is_shutdown:
+        raise RuntimeError('there are no images to segment')
 
 
 def generate_launch_description():

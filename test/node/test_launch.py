@@ -120,6 +120,7 @@ def test_every_argument_is_described(prefix, monkeypatch, file):
         ('segmentation', 'params_file:=/none.yaml', 'params_file: /none.yaml: No such file or directory'),
         ('segmentation', 'image:=/{camera}/view', "image '/{camera}/view' needs `cameras`"),
         ('multi_camera', 'image:=/view', "image '/view' would be one topic for 2 cameras"),
+        ('multi_camera', 'camera_info:=/lens', "camera_info '/lens' would be one topic for 2 cameras"),
         ('segmentation', 'image:=a b', "'a b' cannot be part of a topic"),
         ('multi_camera', 'cameras:=front,re ar', "'re ar' cannot be part of a topic"),
         ('segmentation', 'depth:=a b', "'a b' cannot be part of a topic"),
@@ -139,6 +140,7 @@ def test_a_source_that_cannot_be_played_ends_the_launch(launch, tmp_path):
     process = launch('replay.launch.py', f'bag:={tmp_path}/none', 'rviz:=false')
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert f'{tmp_path}/none does not exist' in output
+    assert process.returncode == 1
     assert not processes_of(process)
 
 
@@ -197,21 +199,24 @@ def test_a_video_is_segmented_under_the_names_that_were_asked_for_until_an_inter
     assert (labels[0].height, labels[0].width) == street.shape[:2]
 
 
-def test_the_semantic_layer_is_written_and_the_node_takes_the_depth_until_an_interrupt(
+def test_the_layer_is_written_for_the_parameter_file_and_the_node_takes_the_depth_until_an_interrupt(
     launch, client, tiny_weights, street, tmp_path
 ):
     layer = tmp_path / 'layer.yaml'
+    (tmp_path / 'my.yaml').write_text(
+        f'/robot/lw_refinenet:\n  ros__parameters: {{weights: {tiny_weights}, cameras: [left]}}\n'
+    )
     topics = ('image:=/view', 'depth:=/range', 'camera_info:=/lens', 'namespace:=robot')
-    costs = 'costs:=--lethal car --free road sky'
-    process = launch('nav2_semantic.launch.py', *topics, f'weights:={tiny_weights}', f'layer:={layer}', costs)
-    client.create_subscription(PointCloud2, '/robot/lw_refinenet/points', lambda _: None, 1)
+    given = (f'layer:={layer}', f'params_file:={tmp_path}/my.yaml', 'costs:=--lethal car --free road sky')
+    process = launch('nav2_semantic.launch.py', *topics, *given)
+    client.create_subscription(PointCloud2, '/robot/lw_refinenet/left/points', lambda _: None, 1)
     client.create_publisher(Image, '/range', 1)
     spin_until(client, process, lambda: layer.exists() and client.count_subscribers('/range'))
     subscribed = [client.count_subscribers(topic) for topic in ('/view', '/range', '/lens')]
     output = interrupt(process)
     assert subscribed == [1, 1, 1], output
     assert "classes: ['sky', 'road']" in layer.read_text()
-    assert 'segmentation_topic: /robot/lw_refinenet/label' in layer.read_text()
+    assert 'segmentation_topic: /robot/lw_refinenet/left/points/label' in layer.read_text()
 
 
 def test_costs_of_unknown_classes_end_the_launch(launch, tiny_weights, tmp_path):
@@ -219,6 +224,7 @@ def test_costs_of_unknown_classes_end_the_launch(launch, tiny_weights, tmp_path)
     process = launch('nav2_semantic.launch.py', f'weights:={tiny_weights}', layer, 'costs:=--free raod')
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert "unknown class 'raod': did you mean 'road'?" in output
+    assert process.returncode == 1
     assert not processes_of(process)
 
 
