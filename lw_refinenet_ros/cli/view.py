@@ -99,9 +99,10 @@ def run(options: argparse.Namespace) -> None:
                     labels = frame.labels
                     log.name_classes(labels)
                 log.log(frame)
+                if not options.save:
+                    log.flush()  # fails once the viewer is closed
                 done += 1
                 progress.show(done)
-            log.flush()
             if options.serve:
                 print('all frames are shown; Ctrl-C ends the server', file=sys.stderr)
                 signal.pause()

@@ -5,6 +5,11 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +34,10 @@ __all__ = ['APPLICATION', 'RerunLog', 'ViewedFrame', 'viewed']
 APPLICATION = 'lw_refinenet'
 JPEG_QUALITY = 88
 OPACITY = 0.5  # of the classes over the image
+VIEWER_PORT = 9876  # Rerun's own
+POLL_S = 0.1
+NO_WINDOW = "the viewer's window is closed, or cannot open on this display: use --save FILE.rrd or --serve"
+LOG_LEVELS = 'error,re_grpc_server=warn,re_grpc_client=off,re_sdk=off'  # of Rerun: a lost viewer is our error
 RIGHT, WRONG, NO_TRUTH = range(3)  # ids of the difference
 DIFFERENCE = (
     (RIGHT, 'right', (0, 0, 0, 0)),
@@ -83,6 +92,7 @@ class RerunLog:
     """
 
     def __init__(self, labels: LabelSet, *, truth: bool = False) -> None:
+        os.environ.setdefault('RUST_LOG', LOG_LEVELS)
         try:
             self._rr: Any = importlib.import_module('rerun')
             importlib.import_module('rerun.blueprint')
@@ -121,15 +131,23 @@ class RerunLog:
         return f'http://localhost:{port}/?url={quote(data, safe="")}'
 
     def open_viewer(self) -> None:
-        """Open the viewer's window.
+        """Open the viewer's window, or use the one that is open already.
+
+        It takes data from this machine only, unlike one of Rerun's `spawn`, and outlives this process.
 
         Raises:
-            ValueError: it does not start.
+            ValueError: it does not open.
         """
-        try:
-            self._stream.spawn(default_blueprint=self._blueprint)
-        except RuntimeError as error:
-            raise ValueError(f'the viewer does not start: {error}; use --save FILE.rrd or --serve') from error
+        address = '127.0.0.1', VIEWER_PORT
+        command = [sys.executable, '-m', 'rerun_cli', '--expect-data-soon', '--bind', address[0]]
+        viewer = None
+        while not _listens(address):
+            viewer = viewer or subprocess.Popen([*command, '--port', str(address[1])], start_new_session=True)
+            if viewer.poll() is not None:
+                raise ValueError(NO_WINDOW)
+            time.sleep(POLL_S)
+        url = f'rerun+http://{address[0]}:{address[1]}/proxy'
+        self._stream.connect_grpc(url, default_blueprint=self._blueprint)
         self.name_classes(self._labels)
 
     def name_classes(self, labels: LabelSet) -> None:
@@ -164,13 +182,26 @@ class RerunLog:
             stream.log(name, rr.Scalars(value))
 
     def flush(self) -> None:
-        """Wait until all that was logged is sent."""
-        self._stream.flush()
+        """Wait until all that was logged is sent.
+
+        Raises:
+            ValueError: the viewer is closed, or could not open its window.
+        """
+        try:
+            self._stream.flush()
+        except RuntimeError as error:
+            raise ValueError(NO_WINDOW) from error
 
     def _jpeg(self, image: Pixels) -> Any:
         """Encode a BGR or grey image."""
         _, jpeg = cv2.imencode('.jpg', np.ascontiguousarray(image), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         return self._rr.EncodedImage(contents=jpeg.tobytes(), media_type='image/jpeg')
+
+
+def _listens(address: tuple[str, int]) -> bool:
+    """Tell whether a server accepts connections at an address."""
+    with socket.socket() as probe:
+        return probe.connect_ex(address) == 0
 
 
 def _blueprint(rrb: Any, *, truth: bool) -> Any:

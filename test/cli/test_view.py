@@ -2,6 +2,7 @@
 """`lw_refinenet view` and `evaluate --rerun`: what is recorded for the viewer, read back with its SDK."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
+from lw_refinenet_ros.evaluation import rerun_log
 from test.support.recordings import pictures, record, stamps
 
 FRAMES = 3
@@ -145,6 +147,19 @@ def test_what_cannot_be_shown_is_one_line(arguments, status, said, capsys, monke
     except SystemExit as ended:
         assert ended.code == status
     assert said in capsys.readouterr().err
+
+
+def test_a_display_that_does_not_answer_is_one_line(bag, tiny_weights, monkeypatch, capfd):
+    pytest.importorskip('rerun', reason='rerun-sdk is not installed')
+    monkeypatch.setenv('DISPLAY', ':9999')
+    monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
+    with socket.create_server(('127.0.0.1', 0)) as free:
+        monkeypatch.setattr(rerun_log, 'VIEWER_PORT', free.getsockname()[1])
+    given = [str(bag), '--topic', '/image', '--weights', str(tiny_weights), *ENGINE]
+    assert main(['view', *given]) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert f'lw_refinenet: {rerun_log.NO_WINDOW}' in lines
+    assert not any('Traceback' in line for line in lines)
 
 
 def test_without_rerun_the_package_to_install_is_named(tmp_path, bag, tiny_weights, monkeypatch, capsys):
