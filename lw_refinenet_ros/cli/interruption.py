@@ -4,7 +4,7 @@
 A signal raises `Interrupted` in the main thread, at any line. Python drops an
 exception raised in a destructor, in a callback of a weak reference (every import has one) or in a hook of
 fork, and some libraries do so as well. The signal is therefore remembered and raised again until the command
-unwinds.
+unwinds. During an import it waits: what C++ code runs there, such as PyTorch's, aborts on an exception.
 """
 
 from __future__ import annotations
@@ -87,11 +87,21 @@ def forget() -> None:
     _State.came = None
 
 
-def _interrupt(number: int, _: FrameType | None) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     if number != signal.SIGALRM and _State.came is None:
         _State.came = Interrupted(number)
         signal.setitimer(signal.ITIMER_REAL, AGAIN_S, AGAIN_S)
-    _raise()
+    if not _imports(frame):
+        _raise()
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Tell whether the command is importing a module."""
+    while frame is not None and frame.f_code is not run_interruptible.__code__:
+        if frame.f_code.co_filename.startswith('<frozen importlib'):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _raise() -> None:

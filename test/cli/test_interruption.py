@@ -112,6 +112,18 @@ def test_a_signal_that_is_held_back_ends_the_command_after_that():
         assert process.wait() == 130
 
 
+def test_a_signal_during_an_import_ends_the_command_after_it(tmp_path):
+    """C++ code that a module runs may abort on an exception: PyTorch's import did, with status -6."""
+    (tmp_path / 'slow.py').write_text(
+        'import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint("imported", flush=True)'
+    )
+    with start(
+        f'def command():\n    sys.path.insert(0, {str(tmp_path)!r})\n    import slow\n    wait()'
+    ) as process:
+        assert process.wait() == 128 + signal.SIGINT
+        assert process.stdout.readline() == 'imported\n'
+
+
 def test_an_ignored_interrupt_stays_ignored_and_a_request_to_end_is_not():
     with start('command = wait', preexec_fn=ignore_interrupts) as process:
         process.stdout.readline()
