@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,10 +18,9 @@ from lw_refinenet_ros.model.network import Network
 from lw_refinenet_ros.model.weights import Card, load_model
 from lw_refinenet_ros.resources import find_weights
 
-__all__ = ['Candidate', 'Weights', 'in_background', 'load_candidate', 'make_segmenter']
+__all__ = ['Candidate', 'Weights', 'give_way', 'load_candidate', 'make_segmenter']
 
 NICENESS = 10  # of work beside the model that serves
-Result = TypeVar('Result')
 
 
 class Weights(NamedTuple):
@@ -63,7 +62,8 @@ def load_candidate(weights: str) -> Candidate:
     Raises:
         ValueError: it cannot be used.
     """
-    return in_background(_load_candidate, weights)
+    with ThreadPoolExecutor(1, initializer=give_way) as thread:
+        return thread.submit(_load_candidate, weights).result()
 
 
 def make_segmenter(candidate: Candidate, engine: dict[str, Any]) -> Segmenter:
@@ -76,13 +76,8 @@ def make_segmenter(candidate: Candidate, engine: dict[str, Any]) -> Segmenter:
         return Segmenter.build(candidate.network, candidate.card, **engine)
 
 
-def in_background(function: Callable[..., Result], *arguments: object) -> Result:
-    """Call a function in a thread of low priority, so that the model that serves keeps its pace."""
-    with ThreadPoolExecutor(1, initializer=_give_way) as thread:
-        return thread.submit(function, *arguments).result()
-
-
-def _give_way() -> None:
+def give_way() -> None:
+    """Lower the priority of this thread and of those that it starts: the model that serves keeps its pace."""
     with suppress(OSError):  # not Linux
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 

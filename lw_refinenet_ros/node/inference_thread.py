@@ -80,6 +80,7 @@ class InferenceThread:
         self._worker: NewestWorker[Camera, Arrival] | None = None
         self._jobs: dict[Camera, Job] = {}  # of each camera's last frame
         self._is_new = True  # the model has segmented no frame yet
+        self._replaced: Model | None = None  # the one before, until then
         announce(model)
 
     # In the executor's thread, and `enqueue` in those of the subscriptions
@@ -113,9 +114,10 @@ class InferenceThread:
             self._worker = None
 
     def close(self) -> None:
-        """End the thread and release the model's memory."""
+        """End the thread and release the memory of the models."""
         self.stop()
         self._model.segmenter.close()
+        self._close_replaced()
 
     def enqueue(self, camera: Camera, arrival: Arrival) -> str:
         """Store a camera's newest message; return the fate of one that waited, or an empty string."""
@@ -149,13 +151,14 @@ class InferenceThread:
     # In the thread
 
     def _replace(self, model: Model) -> None:
-        replaced, self._model, self._is_new = self._model, model, True
+        self._close_replaced()
+        self._replaced, self._model, self._is_new = self._model, model, True
         self._announce(model)
-        replaced.segmenter.close()
-        self._give_back_freed()
 
-    def _give_back_freed(self) -> None:
-        threading.Thread(target=give_back_freed, daemon=True).start()  # frames need not wait for it
+    def _close_replaced(self) -> None:
+        if self._replaced is not None:
+            self._replaced.segmenter.close()
+            self._replaced = None
 
     def _group(self, groups: ClassGroups | None) -> None:
         if groups != self._model.segmenter.groups:
@@ -192,9 +195,11 @@ class InferenceThread:
                 with self._dropping(view.camera):
                     self._publish(view, result, settings, len(batch))
         self._model.warming_up = False
-        if self._is_new and views:  # compiling needs more memory than the graph
+        if self._is_new and views:
             self._is_new = False
-            self._give_back_freed()
+            self._close_replaced()  # in the pause between two frames: it takes as long as some
+            # Compiling needs more memory than the graph. Frames need not wait for this.
+            threading.Thread(target=give_back_freed, daemon=True).start()
 
     @contextmanager
     def _dropping(self, *cameras: Camera) -> Iterator[None]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lw_refinenet_ros.inference.engine import Job
 from lw_refinenet_ros.inference.segmenter import Segmenter
-from lw_refinenet_ros.node.candidate import Candidate, Weights, in_background, make_segmenter
+from lw_refinenet_ros.node.candidate import Candidate, Weights, give_way, make_segmenter
 from lw_refinenet_ros.node.parameters import Settings
 
 __all__ = ['Model', 'ModelSwap', 'Request', 'State']
@@ -149,6 +149,7 @@ class ModelSwap:
     # In the warm-up thread
 
     def _run(self) -> None:
+        give_way()  # OpenVINO serves with threads that the first model started, before this one
         while True:
             with self._lock:
                 request = self._request
@@ -175,8 +176,7 @@ class ModelSwap:
 
     def _warm(self, request: Request) -> Segmenter | None:
         """Make the segmenter and compile it; None if the request was given up."""
-        # Compiling would leave its niceness to threads that serve later.
-        segmenter = in_background(make_segmenter, request.candidate, request.engine)
+        segmenter = make_segmenter(request.candidate, request.engine)
         for job in request.jobs():  # another model may see the same images at another size
             if self._request is not request:
                 segmenter.close()

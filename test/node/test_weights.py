@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,16 @@ def threads_of(node):
     return len(list(Path(f'/proc/{node.process.pid}/task').iterdir()))
 
 
+def ran_ns_of_low_priority(node):
+    """The CPU time of each thread that gives way to others, in ns, by its id."""
+    ran_ns = {}
+    for task in Path(f'/proc/{node.process.pid}/task').iterdir():
+        with suppress(OSError):  # it has ended
+            if os.getpriority(os.PRIO_PROCESS, int(task.name)) > 0:
+                ran_ns[task.name] = int((task / 'schedstat').read_text().split()[0])
+    return ran_ns
+
+
 def label_of(node, street):
     return pixels_of(node.answer('label', street, next(stamps)))
 
@@ -104,6 +115,18 @@ def test_the_old_model_serves_until_the_new_one_is_warm(node, tiny_weights, othe
     serve(node, other_weights)
     np.testing.assert_array_equal(label_of(node, street), expected(other_weights, street))
     assert node.get('weights')[0].string_value == str(other_weights)
+
+
+def test_what_serves_after_a_change_runs_at_full_priority(node, other_weights, street):
+    label_of(node, street)
+    assert node.set(weights=str(other_weights))[0].successful
+    serve(node, other_weights)
+    label_of(node, street)
+    before = ran_ns_of_low_priority(node)
+    for _ in range(5):
+        label_of(node, street)
+    after = ran_ns_of_low_priority(node)
+    assert {thread: ran for thread, ran in after.items() if ran != before.get(thread, ran)} == {}
 
 
 def test_the_new_names_are_out_before_the_new_models_first_label(node, tiny_weights, other_weights, street):
