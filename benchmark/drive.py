@@ -2,17 +2,20 @@
 """A drive through a rendered street: the label clouds of the running node against truth, point by point.
 
 `python -m benchmark.drive [FRAMES]` writes build/drive.mcap: a camera and a depth camera beside it, their
-camera_info, tf, true labels of both; plays it to the node by `lw_refinenet play`, and scores `evaluate
---live` on it too.
+camera_info, tf, true labels of both; replays it by `replay.launch.py`, which needs launch_ros, and scores
+`evaluate --live` on it too.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
+import os
+import signal
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -36,8 +39,11 @@ BAG = Path('build/drive.mcap')
 FARTHEST_M = 30.0  # of the depth camera
 FAR = 'hidden, parallax above 2 pixels'
 FIELDS = ('points/label', 'points/confidence')
-PLAY = 'play --topics /image /depth --others --rate 0.1 --wait-for-subscriber'
-SILENCE_S = 5.0  # after the last frame
+REPLAY = (  # arguments of replay.launch.py, but for the bag
+    *('topic:=/image', 'camera_info:=/camera_info', 'rviz:=false'),
+    *('depth:=/depth', 'depth_camera_info:=/depth/camera_info'),
+)
+SILENCE_S, PATIENCE_S = 15.0, 900.0  # after the last cloud, and for all of them
 HEIGHT_M = 1.4  # of the camera above the road
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
 CLASSES = label_set(None).names
@@ -249,40 +255,53 @@ class Counts:
             self.add(f'`~/{topic}`, as the point', image == points[topic.removeprefix('points/')])
 
 
-def play(path: Path) -> tuple[Counts, str]:
-    """Play the bag to the node as a user would, and compare each of its clouds with its truth, once.
+def parameter_file(**parameters: object) -> str:
+    """Return a parameter file: where the depth camera is, which tf says only with `tf2_ros`, and others."""
+    values = {'points_transform': ' '.join(map(str, [*BESIDE, 0, 0, 0, 1])), **parameters}
+    lines = ''.join(f'    {name}: {str(value)!r}\n' for name, value in values.items())
+    return f'lw_refinenet:\n  ros__parameters:\n{lines}'
 
-    The first time the node prepares for the images' size, and frames go by.
-    """
+
+def play(path: Path) -> tuple[Counts, str]:
+    """Replay the bag by the launch file, and compare each cloud of the node with its truth, once."""
+    from test.support.launching import install, launch_program
     from test.support.long_run import node_under_test, pixels_of, stamp_of
 
     counts, progress, done = Counts(), Progress('clouds compared'), set()
-    topics = ('label', 'points', *FIELDS)
-    player = [sys.executable, '-m', 'lw_refinenet_ros.cli.main', *PLAY.split(), str(path)]
-    with node_under_test(points_transform=' '.join(map(str, [*BESIDE, 0, 0, 0, 1]))) as node:
-        node.listen(*topics)
-        node.client.destroy_publisher(node.images)  # the player is the only camera
-        for _ in range(2):
-            playing, ended_s = subprocess.Popen(player), np.inf
-            try:
-                while time.monotonic() - ended_s < SILENCE_S:
-                    node.executor.spin_once(timeout_sec=0.1)
-                    if playing.poll() is not None:
-                        ended_s = min(ended_s, time.monotonic())
-                    there = [{stamp_of(m): m for m in node.received[topic]} for topic in topics]
-                    for stamp_ns in set.intersection(*map(set, there)) - done:
-                        label, cloud, *fields = (messages[stamp_ns] for messages in there)
-                        counts.update((stamp_ns - START_NS) // STEP_NS, cloud, pixels_of(label))
-                        counts.update_fields(cloud, dict(zip(FIELDS, map(pixels_of, fields))))
-                        done.add(stamp_ns)
-                        progress.show(len(done))
-            finally:
-                playing.terminate()
-        return counts, node.status[1]['engine']
+    topics, last_s = ('label', 'points', *FIELDS), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ['AMENT_PREFIX_PATH'] = install(Path(folder) / 'prefix')
+        parameters = Path(folder) / 'node.yaml'
+        parameters.write_text(parameter_file())
+        given = (f'bag:={path.resolve()}', *REPLAY, 'rate:=0.1', f'params_file:={parameters}')
+        with node_under_test(program=launch_program('replay.launch.py', *given)) as node:
+            node.listen(*topics)
+            node.client.destroy_publisher(node.images)  # the player is the only camera
+
+            def ended() -> bool:
+                nonlocal last_s
+                there = [{stamp_of(m): m for m in node.received[topic]} for topic in topics]
+                for stamp_ns in set.intersection(*map(set, there)) - done:
+                    label, cloud, *fields = (messages[stamp_ns] for messages in there)
+                    counts.update((stamp_ns - START_NS) // STEP_NS, cloud, pixels_of(label))
+                    counts.update_fields(cloud, dict(zip(FIELDS, map(pixels_of, fields))))
+                    done.add(stamp_ns)
+                    progress.show(len(done))
+                    last_s = time.monotonic()
+                return bool(done) and time.monotonic() - last_s > SILENCE_S
+
+            node.spin_until(ended, 'end of the clouds', PATIENCE_S)
+            engine = node.status[1]['engine']
+            status, _, _ = node.stop(signal.SIGINT)
+            if status or not any('[player-2]: process has finished cleanly' in line for line in node.said):
+                sys.exit(f'the launch ended with {status}: {list(node.said)}')
+            return counts, engine
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Render, play, compare, and store the table."""
+    if not find_spec('launch_ros'):
+        sys.exit('drive: launch_ros is not installed: it comes with ROS only')
     frames = int(arguments[0]) if arguments else FRAMES
     BAG.parent.mkdir(exist_ok=True)
     render(BAG, frames)
@@ -313,8 +332,9 @@ def main(arguments: list[str] | None = None) -> None:
     cameras = (
         f'{frames} images of {CAMERA.width}x{CAMERA.height} at 10 Hz; {(frames + 1) // 2} depth images of '
         f'{DEPTH.width}x{DEPTH.height} in millimetres from a camera {apart:.1f} cm beside. '
-        f'`lw_refinenet play` publishes them with both camera_info; the running node answered '
-        f'{counts.clouds} depth images with label, cloud and both images of its fields.'
+        '`replay.launch.py` starts the node and the player, at a tenth of the speed, with both camera_info; '
+        f'both ended with status 0. The node answered {counts.clouds} depth images with label, cloud and '
+        'both images of its fields.'
     )
     truth = (
         'What is visible follows from the rendered geometry; "their pixel" is that of `~/label` at the exact '
@@ -323,8 +343,8 @@ def main(arguments: list[str] | None = None) -> None:
     network = (
         f'The shipped weights, trained on photographs, on {engine}: their pixel accuracy on the rendered '
         f'images is {image["pixel_accuracy"]:.3f}, their mIoU {image["miou"]:.3f}, by `evaluate --live` on '
-        f'{image["frames"]} of {image["frames_published"]} frames. `replay.launch.py` was not run: launch '
-        'has no wheels.'
+        f'{image["frames"]} of {image["frames_published"]} frames. Where the depth camera is came from the '
+        'parameter points_transform: no wheel of tf2_ros exists.'
     )
     packages = ('openvino', 'numpy')
     store(

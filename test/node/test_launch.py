@@ -18,61 +18,30 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image, PointCloud2
 
 from test.support import ROOT
+from test.support.launching import install, launch_program
 from test.support.node_process import PATIENCE_S  # importing it also keeps the test's messages to itself
 
 pytestmark = pytest.mark.ros
 
-NAME = 'lw_refinenet_ros'
 FILES = sorted((ROOT / 'launch').glob('*.launch.py'), key=lambda file: file.name)
-PROGRAMS = {'segmentation_node': f'{NAME}.node.main', 'lw_refinenet': f'{NAME}.cli.main'}
-LAUNCH = """
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-
-arguments = [argument.split(':=', 1) for argument in sys.argv[2:]]
-service = LaunchService()
-source = PythonLaunchDescriptionSource(sys.argv[1])
-service.include_launch_description(
-    LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments)])
-)
-sys.exit(service.run())
-"""
 
 
 @pytest.fixture(scope='module')
-def prefix(tmp_path_factory):
-    """A folder as colcon installs to, whose programs run this checkout."""
-    folder = tmp_path_factory.mktemp('prefix')
-    index = folder / 'share/ament_index/resource_index/packages'
-    index.mkdir(parents=True)
-    (index / NAME).touch()
-    (folder / 'share' / NAME).symlink_to(ROOT)
-    programs = folder / 'lib' / NAME
-    programs.mkdir(parents=True)
-    for name, module in PROGRAMS.items():
-        content = f'#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n'
-        (programs / name).write_text(content + f'from {module} import main\nsys.exit(main())\n')
-        (programs / name).chmod(0o755)
-    return folder
-
-
-def prefixes(prefix):
-    """The value of AMENT_PREFIX_PATH: this folder before an installed ROS."""
-    return os.pathsep.join(filter(None, [str(prefix), os.environ.get('AMENT_PREFIX_PATH')]))
+def prefixes(tmp_path_factory):
+    """The value of AMENT_PREFIX_PATH: this checkout before an installed ROS."""
+    return install(tmp_path_factory.mktemp('prefix'))
 
 
 @pytest.fixture
-def launch(prefix, tmp_path):
+def launch(prefixes, tmp_path):
     """Start a launch file in a process group of its own; what is left of it at the end is killed."""
     started = []
 
     def start(file, *arguments):
-        command = [sys.executable, '-c', LAUNCH, str(ROOT / 'launch' / file), *arguments]
+        command = [sys.executable, '-c', launch_program(file, *arguments)]
         environment = {
             **os.environ,
-            'AMENT_PREFIX_PATH': prefixes(prefix),
+            'AMENT_PREFIX_PATH': prefixes,
             'ROS_LOG_DIR': str(tmp_path / 'log'),
         }
         process = subprocess.Popen(
@@ -100,11 +69,11 @@ def processes_of(process):
 
 
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
-def test_every_argument_is_described(prefix, monkeypatch, file):
+def test_every_argument_is_described(prefixes, monkeypatch, file):
     from launch.launch_context import LaunchContext
     from launch.launch_description_sources import PythonLaunchDescriptionSource
 
-    monkeypatch.setenv('AMENT_PREFIX_PATH', prefixes(prefix))
+    monkeypatch.setenv('AMENT_PREFIX_PATH', prefixes)
     description = PythonLaunchDescriptionSource(str(file)).get_launch_description(LaunchContext())
     arguments = description.get_launch_arguments()
     assert {'image', 'weights', 'rviz'} <= {argument.name for argument in arguments}
@@ -211,7 +180,12 @@ def test_the_layer_is_written_for_the_parameter_file_and_the_node_takes_the_dept
     process = launch('nav2_semantic.launch.py', *topics, *given)
     client.create_subscription(PointCloud2, '/robot/lw_refinenet/left/points', lambda _: None, 1)
     client.create_publisher(Image, '/range', 1)
-    spin_until(client, process, lambda: layer.exists() and client.count_subscribers('/range'))
+
+    def settled():
+        left = processes_of(process)  # `costmap` is done: the launch and the node
+        return layer.exists() and client.count_subscribers('/range') and len(left) == 2
+
+    spin_until(client, process, settled)
     subscribed = [client.count_subscribers(topic) for topic in ('/view', '/range', '/lens')]
     output = interrupt(process)
     assert subscribed == [1, 1, 1], output
