@@ -248,7 +248,10 @@ def test_each_fault_of_a_running_system_is_found_in_one_run(node, street, costma
         assert remedy in found[check]['remedy'], found[check]
 
 
-def test_faults_of_a_node_that_is_not_active_a_silent_camera_and_results_of_another(node, street, tmp_path):
+def test_faults_of_a_node_that_is_not_active_a_silent_camera_and_results_of_another(
+    node, street, costmap, tmp_path
+):
+    layer = costmap(('/lw_refinenet/points/label', '/lw_refinenet/label'))
     clock = node.client.create_publisher(Clock, '/clock', 1)
     assert node.transition('deactivate')
     publishers = [
@@ -271,6 +274,12 @@ def test_faults_of_a_node_that_is_not_active_a_silent_camera_and_results_of_anot
         ('points: frame', 'fault', 'frame_id is empty', 'frame_id'),
         ('confidence with label', 'fault', 'no stamp pairs; the nearest are 1000.0 ms apart', 'stamp both'),
         ('points with label', 'fault', 'no stamp pairs; the nearest are 1000.0 ms apart', 'stamp both'),
+        (
+            '/local_costmap/local_costmap: camera: size',
+            'fault',
+            'mask 8x6, cloud 8x5',
+            '/lw_refinenet/points/label',
+        ),
     )
     try:
         status, found = until(
@@ -278,6 +287,7 @@ def test_faults_of_a_node_that_is_not_active_a_silent_camera_and_results_of_anot
             street,
             tmp_path / 'c.json',
             lambda found: {check for check, *_ in expected} <= set(found),
+            others=[layer],
             sends=publish,
         )
     finally:
