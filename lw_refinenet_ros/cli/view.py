@@ -64,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=PORT,
         type=number(int, 1, 65534),
         metavar='PORT',
-        help=f'serve the viewer to browsers on this port, and the data on the next (default: {PORT})',
+        help=f'serve the viewer to browsers of the network on this port, and the data on the next '
+        f'(default: {PORT})',
     )
     parser.add_argument('--topic', help="the bag's image topic, if it has several")
     add_selection_arguments(parser, every='1')

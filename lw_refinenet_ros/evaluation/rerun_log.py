@@ -119,6 +119,8 @@ class RerunLog:
     def serve(self, port: int) -> str:
         """Serve the viewer on a port of this machine, and the data on the next; return its address.
 
+        Both listen on all interfaces, which Rerun does not let one choose.
+
         Raises:
             ValueError: a port is taken.
         """
