@@ -115,6 +115,22 @@ def until(node, street, report, condition, **given):
     return status, found
 
 
+def find(node, street, report, expected, **given):
+    """Diagnose until each fault is found: check, level, and a part of its value and of its remedy."""
+
+    def is_found(found, check, level, value):
+        return check in found and found[check]['level'] == level and value in found[check]['value']
+
+    def complete(found):
+        return all(is_found(found, *fault) for *fault, _ in expected)
+
+    status, found = until(node, street, report, complete, **given)
+    assert status == 1
+    for check, level, value, remedy in expected:
+        assert (found[check]['level'], value in found[check]['value']) == (level, True), found[check]
+        assert remedy in found[check]['remedy'], found[check]
+
+
 def test_a_well_system_has_only_the_fault_that_a_package_is_missing(node, street, costmap, tmp_path):
     layer = costmap()
 
@@ -221,18 +237,12 @@ def test_each_fault_of_a_running_system_is_found_in_one_run(node, street, costma
         ),
     )
 
-    def complete(found):
-        return all(
-            c in found and level == found[c]['level'] and v in found[c]['value']
-            for c, level, v, _ in expected
-        )
-
     try:
-        status, found = until(
+        find(
             node,
             street,
             tmp_path / 'b.json',
-            complete,
+            expected,
             others=[layer],
             old_ns=2 * 3600 * 10**9,
             depth_late_ns=20_000_000,
@@ -242,10 +252,6 @@ def test_each_fault_of_a_running_system_is_found_in_one_run(node, street, costma
     finally:
         for each in subscriptions:
             node.client.destroy_subscription(each)
-    assert status == 1
-    for check, level, value, remedy in expected:
-        assert (found[check]['level'], value in found[check]['value']) == (level, True), found[check]
-        assert remedy in found[check]['remedy'], found[check]
 
 
 def test_faults_of_a_node_that_is_not_active_a_silent_camera_and_results_of_another(

@@ -10,17 +10,16 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
 
+from lw_refinenet_ros.node.label_info import LATCHED
 from lw_refinenet_ros.node.process.fast_dds import VARIABLES
-from test.node.test_doctor import until
+from test.node.test_doctor import find
 from test.support.node_process import NodeProcess
 
 pytestmark = pytest.mark.ros
 
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 LATE_NS, STEP_NS = 2 * 10**9, 30_000_000
 
 
@@ -50,26 +49,6 @@ def publisher(node):
         node.client.destroy_publisher(each)
 
 
-@pytest.fixture
-def find(node, tmp_path):
-    """Diagnose until each fault is found: check, level, and a part of its value and of its remedy."""
-
-    def run(sends, *expected):
-        def complete(found):
-            return all(
-                check in found and (found[check]['level'], value in found[check]['value']) == (level, True)
-                for check, level, value, _ in expected
-            )
-
-        status, found = until(node, None, tmp_path / 'report.json', complete, sends=sends)
-        for check, level, value, remedy in expected:
-            assert (found[check]['level'], value in found[check]['value']) == (level, True), found[check]
-            assert remedy in found[check]['remedy'], found[check]
-        assert status == 1
-
-    return run
-
-
 def stamped(message, stamp_ns):
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
     message.header.frame_id = 'camera'
@@ -86,20 +65,20 @@ def names(*ids):
     return String(data=json.dumps({'classes': [{'id': each, 'name': 'same'} for each in ids]}))
 
 
-def test_the_faults_of_a_node_that_was_started_wrongly(publisher, find):
+def test_the_faults_of_a_node_that_was_started_wrongly(node, publisher, tmp_path):
     publisher(String, '/lw_refinenet/label_names')  # which says nothing
-    find(
-        lambda: None,
+    expected = (
         ('node', 'fault', '/lw_refinenet is unconfigured', 'its log says why'),
         ('diagnostics', 'fault', '/none', 'log'),
         ('use_sim_time', 'fault', 'true, but nobody publishes /clock', 'publish /clock'),
         ('middleware', 'warning', 'profile /none.xml not found', 'fastdds_large_images.xml'),
         ('label_names', 'fault', 'nothing is latched', 'transient local'),
     )
+    find(node, None, tmp_path / 'report.json', expected, sends=lambda: None)
 
 
 def test_the_faults_of_a_camera_that_is_missing_and_of_one_that_is_late_and_lossy(
-    node, tiny_weights, publisher, find
+    node, tiny_weights, publisher, tmp_path
 ):
     assert node.set_atomically(weights=str(tiny_weights), use_sim_time=False).successful
     assert node.transition('configure')
@@ -121,8 +100,7 @@ def test_the_faults_of_a_camera_that_is_missing_and_of_one_that_is_late_and_loss
         send_info(CameraInfo(height=48, width=64))
         send_names(names(0, 1, 2, 255))
 
-    find(
-        sends,
+    expected = (
         ('front: image', 'fault', 'nobody publishes /front/image', '/rear/image'),
         ('front: diagnostics', 'warning', 'nobody publishes /front/image', 'log'),
         ('rear: frames', 'warning', ' lost', 'fastdds_large_images.xml'),
@@ -130,9 +108,10 @@ def test_the_faults_of_a_camera_that_is_missing_and_of_one_that_is_late_and_loss
         ('rear: depth with image', 'warning', ' stamps', 'let the camera stamp both alike'),
         ('label_names', 'fault', 'same names several ids', 'rename the class'),
     )
+    find(node, None, tmp_path / 'report.json', expected, sends=sends)
 
 
-def test_the_faults_of_a_node_that_is_disabled_and_of_a_cloud_of_another_clock(node, publisher, find):
+def test_the_faults_of_a_node_that_is_disabled_and_of_a_cloud_of_another_clock(node, publisher, tmp_path):
     assert node.set(enabled=False)[0].successful
     send, send_cloud = publisher(Image, 'rear/image'), publisher(PointCloud2, 'rear/points')
     send_names = publisher(String, '/lw_refinenet/label_names', LATCHED)
@@ -144,9 +123,9 @@ def test_the_faults_of_a_node_that_is_disabled_and_of_a_cloud_of_another_clock(n
         send_cloud(stamped(PointCloud2(height=1, width=0, point_step=12), stamp_ns + 10**8))
         send_names(names(1))
 
-    find(
-        sends,
+    expected = (
         ('rear: label: rate', 'fault', 'no label though images come: disabled', 'log'),
         ('rear: cloud with image', 'fault', 'the nearest are 100.0 ms apart', 'stamp both alike'),
         ('label_names', 'fault', 'no name for 0, 255', 'name every id, 255 included'),
     )
+    find(node, None, tmp_path / 'report.json', expected, sends=sends)
