@@ -39,10 +39,15 @@ BAG = Path('build/drive.mcap')
 FARTHEST_M = 30.0  # of the depth camera
 FAR = 'hidden, parallax above 2 pixels'
 FIELDS = ('points/label', 'points/confidence')
-REPLAY = (  # arguments of replay.launch.py, but for the bag
-    *('topic:=/image', 'camera_info:=/camera_info', 'rviz:=false'),
-    *('depth:=/depth', 'depth_camera_info:=/depth/camera_info'),
+REPLAY = (
+    'topic:=/image depth:=/depth camera_info:=/camera_info depth_camera_info:=/depth/camera_info '
+    'rate:=0.1 rviz:=false'
 )
+PARAMETERS = f"""
+lw_refinenet:
+  ros__parameters:
+    points_transform: '{' '.join(map(str, BESIDE))} 0 0 0 1'  # which tf says only with `tf2_ros`
+"""
 SILENCE_S, PATIENCE_S = 15.0, 900.0  # after the last cloud, and for all of them
 HEIGHT_M = 1.4  # of the camera above the road
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
@@ -255,13 +260,6 @@ class Counts:
             self.add(f'`~/{topic}`, as the point', image == points[topic.removeprefix('points/')])
 
 
-def parameter_file(**parameters: object) -> str:
-    """Return a parameter file: where the depth camera is, which tf says only with `tf2_ros`, and others."""
-    values = {'points_transform': ' '.join(map(str, [*BESIDE, 0, 0, 0, 1])), **parameters}
-    lines = ''.join(f'    {name}: {str(value)!r}\n' for name, value in values.items())
-    return f'lw_refinenet:\n  ros__parameters:\n{lines}'
-
-
 def play(path: Path) -> tuple[Counts, str]:
     """Replay the bag by the launch file, and compare each cloud of the node with its truth, once."""
     from test.support.launching import install, launch_program
@@ -272,8 +270,8 @@ def play(path: Path) -> tuple[Counts, str]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ['AMENT_PREFIX_PATH'] = install(Path(folder) / 'prefix')
         parameters = Path(folder) / 'node.yaml'
-        parameters.write_text(parameter_file())
-        given = (f'bag:={path.resolve()}', *REPLAY, 'rate:=0.1', f'params_file:={parameters}')
+        parameters.write_text(PARAMETERS)
+        given = (f'bag:={path.resolve()}', *REPLAY.split(), f'params_file:={parameters}')
         with node_under_test(program=launch_program('replay.launch.py', *given)) as node:
             node.listen(*topics)
             node.client.destroy_publisher(node.images)  # the player is the only camera
