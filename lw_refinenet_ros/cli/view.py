@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=PORT,
         type=number(int, 1, 65534),
         metavar='PORT',
-        help=f'serve the viewer to browsers of the network on this port, and the data on the next '
+        help='serve the viewer to browsers of the network on this port, and the data on the next '
         f'(default: {PORT})',
     )
     parser.add_argument('--topic', help="the bag's image topic, if it has several")
