@@ -43,7 +43,7 @@ __all__ = ['SegmentationNode', 'main']
 ENGINE_PARAMETERS = ('device', 'engine', 'precision', 'threads')
 MODEL_PARAMETERS = ('weights', 'class_groups', 'overlay_classes', 'mask_classes')
 DIAGNOSTICS_PERIOD_S = 1.0
-SWITCH_S = 0.0005  # Python's default of 5 ms, some dozen times a frame, stalls it beside a warm-up
+SWITCH_S = 0.00005  # Python's default of 5 ms, some hundred times a frame, stalls it beside a warm-up
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
