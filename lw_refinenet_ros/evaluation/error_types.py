@@ -62,21 +62,30 @@ def boundary_window(shape: tuple[int, ...]) -> Ids:
 
 def _invented(label: Ids, truth: Ids, wrong: Mask) -> Mask:
     """Return the pixels of predicted objects that meet nothing of their class in the truth."""
-    found = np.zeros(label.shape, bool)
-    for index in np.flatnonzero(np.bincount(label[wrong])):
-        count, objects = cv2.connectedComponents((label == index).view(np.uint8))
-        met = np.bincount(objects[truth == index], minlength=count) > 0
-        met[0] = True  # what is not of the class
-        found |= ~met[objects]
-    return found
+    objects, count = _numbered(label, label[wrong])
+    meets_nothing = np.ones(count, bool)
+    meets_nothing[0] = False
+    meets_nothing[objects[label == truth]] = False
+    return meets_nothing[objects]
 
 
 def _small(truth: Ids) -> Mask:
     """Return the pixels of small objects."""
-    found = np.zeros(truth.shape, bool)
-    for index in np.flatnonzero(np.bincount(truth[truth != UNLABELLED])):
-        _, objects = cv2.connectedComponents((truth == index).view(np.uint8))
-        small = np.bincount(objects.ravel()) < SMALL * truth.size
-        small[0] = False
-        found |= small[objects]
-    return found
+    objects, _ = _numbered(truth, truth[truth != UNLABELLED])
+    is_small = np.bincount(objects.ravel()) < SMALL * truth.size
+    is_small[0] = False
+    return is_small[objects]
+
+
+def _numbered(ids: Ids, wanted: Ids) -> tuple[npt.NDArray[np.int32], int]:
+    """Return the number of each pixel's connected object of one wanted id, and how many numbers there are.
+
+    Objects are numbered from 1; pixels of other ids have 0.
+    """
+    numbers, count = np.zeros(ids.shape, np.int32), 1
+    for index in np.flatnonzero(np.bincount(wanted)):
+        mask = ids == index
+        objects, each = cv2.connectedComponents(mask.view(np.uint8))
+        np.copyto(numbers, each + (count - 1), where=mask)
+        count += objects - 1
+    return numbers, count
