@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import importlib.util
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,7 +40,6 @@ class Here:
     openvino: frozenset[str]
     #: What `benchmark --save` measured for the network's architecture, fastest first
     measured: Sequence[Choice] = ()
-    x86: bool = True  #: whether the CPU is one of those on which int8 is known to be faster than fp32
 
 
 def make_engine(
@@ -124,10 +122,12 @@ def _check(wanted: Choice, card: Card, here: Here) -> None:
     if precision == 'int8' and not card.quantization:
         raise EngineError("precision 'int8' needs ranges these weights lack: run `lw_refinenet quantize`")
     if precision == 'int8' and (engine == 'torch' or device == 'cuda' or 'int8' not in here.openvino):
-        where = 'this machine without it' if not here.openvino else f'engine {engine!r} on {device!r}'
+        where, remedy = f'engine {engine!r} on {device!r}', "engine 'openvino', or "
+        if 'int8' not in here.openvino:
+            where, remedy = 'this machine' if here.openvino else 'this machine without it', ''
         raise EngineError(
-            f"precision 'int8' runs in OpenVINO on the CPU, not on {where}: use engine 'openvino', or "
-            "precision 'auto', which takes the float weights"
+            f"precision 'int8' runs in OpenVINO on an x86 CPU, not on {where}: use {remedy}precision 'auto', "
+            'which takes the float weights'
         )
 
 
@@ -140,11 +140,9 @@ def _against_int8(card: Card, here: Here) -> str:
     if not card.quantization:
         return 'the weights have no ranges'
     if 'int8' not in here.openvino:
-        return 'it runs in OpenVINO only'
+        return 'it runs in OpenVINO on x86 only'
     if 'bf16' in here.openvino:
         return 'bf16 is native here'
-    if not here.x86 and not here.measured:
-        return 'nobody measured whether it is faster on this CPU; `lw_refinenet benchmark --save` does'
     return inaccuracy_of_int8(card)
 
 
@@ -179,8 +177,7 @@ def machine_here(architecture: str = '') -> Here:
         from lw_refinenet_ros.inference.openvino_engine import native_precisions
 
         native = native_precisions()
-    x86 = platform.machine() in ('x86_64', 'AMD64')
-    return Here(torch.cuda.is_available(), native, read_measured(architecture), x86)
+    return Here(torch.cuda.is_available(), native, read_measured(architecture))
 
 
 def has_bf16(device: str) -> bool:

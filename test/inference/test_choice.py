@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which engine 'auto' takes, on machines of every kind: none of them has to be here."""
 
-from dataclasses import replace
-
 import pytest
 
 from lw_refinenet_ros.inference.choice import Here, choose
@@ -98,12 +96,17 @@ def test_a_measured_int8_is_not_taken_where_bf16_is_native():
     assert choose(ANY, GOOD, Here(BF16.cuda, BF16.openvino, [INT8, bf16]))[0] == bf16
 
 
-def test_on_another_processor_int8_has_to_be_measured_first():
-    arm = Here(cuda=False, openvino=OLD.openvino, x86=False)
+def test_on_another_processor_than_x86_there_is_no_int8(monkeypatch):
+    pytest.importorskip('openvino')
+    from lw_refinenet_ros.inference.openvino_engine import native_precisions
+
+    monkeypatch.setattr('platform.machine', lambda: 'aarch64')
+    arm = Here(cuda=False, openvino=native_precisions() - {'bf16'})
     choice, why = choose(ANY, GOOD, arm)
     assert choice == FP32
-    assert why.endswith('`lw_refinenet benchmark --save` does')
-    assert choose(ANY, GOOD, replace(arm, measured=[INT8, FP32]))[0] == INT8
+    assert why.endswith('int8 is not used: it runs in OpenVINO on x86 only')
+    with pytest.raises(EngineError, match="not on this machine: use precision 'auto', which takes the float"):
+        choose(INT8, GOOD, arm)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_on_another_processor_int8_has_to_be_measured_first():
     ],
 )
 def test_an_engine_that_cannot_use_the_ranges_refuses_int8_and_runs_the_float_weights(wanted, here):
-    with pytest.raises(EngineError, match="precision 'int8' runs in OpenVINO on the CPU, not on ") as caught:
+    with pytest.raises(EngineError, match="'int8' runs in OpenVINO on an x86 CPU, not on ") as caught:
         choose(wanted, GOOD, here)
     assert '\n' not in str(caught.value)
     assert choose(wanted._replace(precision='auto'), GOOD, here)[0].precision != 'int8'
