@@ -188,12 +188,13 @@ class Player(Node):  # type: ignore[misc]
         self._clock: Publisher | None = self.create_publisher(Clock, '/clock', 1) if how.clock else None
 
     def wait_for_subscriber(self) -> None:
-        """Wait until the topics, or some of them, have had the same subscribers for two seconds."""
+        """Wait until an image has a subscriber, and all topics have had the same ones for two seconds."""
         started = since = time.monotonic()
         known = set[tuple[int, ...]]()
         topics = [channel.publisher.topic_name for channel in self._channels]
         while rclpy.ok() and time.monotonic() - since < SETTLE_S:
-            infos = [info for topic in topics for info in self.get_subscriptions_info_by_topic(topic)]
+            watched = (*topics, *self._other_channels)
+            infos = [info for topic in watched for info in self.get_subscriptions_info_by_topic(topic)]
             there = {tuple(info.endpoint_gid) for info in infos}
             heard = any(channel.publisher.get_subscription_count() for channel in self._channels)
             if not heard or there != known:
