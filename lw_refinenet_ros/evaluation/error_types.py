@@ -85,7 +85,7 @@ def _numbered(ids: Ids, wanted: Ids) -> tuple[npt.NDArray[np.int32], int]:
     numbers, count = np.zeros(ids.shape, np.int32), 1
     for index in np.flatnonzero(np.bincount(wanted)):
         mask = ids == index
-        objects, each = cv2.connectedComponents(mask.view(np.uint8))
-        np.copyto(numbers, each + (count - 1), where=mask)
-        count += objects - 1
+        found, objects = cv2.connectedComponents(mask.view(np.uint8))  # found counts what is not of the mask
+        np.copyto(numbers, objects + (count - 1), where=mask)
+        count += found - 1
     return numbers, count

@@ -21,7 +21,7 @@ from lw_refinenet_ros.inference.engine import CLASSES
 
 __all__ = ['upsample']
 
-CHUNK = 1 << 16  # pixels blended at a time: 256 kB each of logits, of winners so far and of sums
+CHUNK = 1 << 16  # pixels blended at a time: 256 kB as float32
 CERTAIN = 254.6 / 255  # rounds to 255, with room for rounding on the way
 
 

@@ -118,7 +118,8 @@ def test_on_another_processor_than_x86_there_is_no_int8(monkeypatch):
     ],
 )
 def test_an_engine_that_cannot_use_the_ranges_refuses_int8_and_runs_the_float_weights(wanted, here):
-    with pytest.raises(EngineError, match="'int8' runs in OpenVINO on an x86 CPU, not on ") as caught:
+    refusal = "precision 'int8' runs in OpenVINO on an x86 CPU, not on "
+    with pytest.raises(EngineError, match=refusal) as caught:
         choose(wanted, GOOD, here)
     assert '\n' not in str(caught.value)
     assert choose(wanted._replace(precision='auto'), GOOD, here)[0].precision != 'int8'

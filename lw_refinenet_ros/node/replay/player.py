@@ -192,8 +192,8 @@ class Player(Node):  # type: ignore[misc]
         started = since = time.monotonic()
         known = set[tuple[int, ...]]()
         topics = [channel.publisher.topic_name for channel in self._channels]
+        watched = (*topics, *self._other_channels)
         while rclpy.ok() and time.monotonic() - since < SETTLE_S:
-            watched = (*topics, *self._other_channels)
             infos = [info for topic in watched for info in self.get_subscriptions_info_by_topic(topic)]
             there = {tuple(info.endpoint_gid) for info in infos}
             heard = any(channel.publisher.get_subscription_count() for channel in self._channels)
