@@ -54,7 +54,7 @@ def paint_mask(
         ValueError: a class name, or an array's shape or type, is not as above.
     """
     _check('label', label, label.shape[:2])
-    marks = _unpainted(labels, [name for name in classes if name != UNLABELLED_NAME])
+    marks = _unpainted(labels, tuple(name for name in classes if name != UNLABELLED_NAME)).copy()
     if UNLABELLED_NAME in classes:
         marks[UNLABELLED] = 0
     out = _output(out, label.shape)
@@ -92,7 +92,7 @@ def paint_overlay(
         raise ValueError(f'alpha {alpha} must be from 0 to 1')
     _check('label', label, label.shape[:2])
     _check('image', image, (*label.shape, 3))
-    unpainted = _unpainted(labels, classes)
+    unpainted = _unpainted(labels, None if classes is None else tuple(classes))
     if order == 'bgr' or image.strides[1:] != (3, 1):
         image = to_rgb(ColorImage(image, order))
     out = paint_label(label, labels, out)
@@ -119,14 +119,16 @@ def blend_table(
     return table
 
 
-def _unpainted(labels: LabelSet, classes: Collection[str] | None) -> Pixels:
-    """Mark the ids that are not painted: uint8 (256,), 255 or 0."""
+@lru_cache(maxsize=8)
+def _unpainted(labels: LabelSet, classes: tuple[str, ...] | None) -> Pixels:
+    """Mark the ids that are not painted: uint8 (256,), 255 or 0, read-only."""
     painted = set(labels.names if classes is None else classes)
     if unknown := sorted(painted.difference(labels.names)):
         names = ', '.join(map(repr, unknown))
         raise ValueError(f'no class {names}: {labels.name} has {", ".join(labels.names)}')
     marks = np.full(256, 255, np.uint8)
     marks[[index for index, name in enumerate(labels.names) if name in painted]] = 0
+    marks.flags.writeable = False
     return marks
 
 
