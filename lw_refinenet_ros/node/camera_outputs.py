@@ -69,6 +69,8 @@ class CameraOutputs:
         of_points = [ImageOutput(publisher(Image, f'{POINTS}/{n}'), 'mono8') for n in ('label', 'confidence')]
         clouds = CloudOutputs(CloudWriter(publisher(PointCloud2, POINTS)), *of_points)
         self.points = PointsOutput(node, prefix, settings, clouds)  # which has inputs of its own
+        self._all: dict[str, ImageOutput | JpegOutput | PointsOutput] = {**self._images}
+        self._all |= {JPEG: self._jpeg, POINTS: self.points}
 
     @property
     def topics(self) -> list[str]:
@@ -88,9 +90,7 @@ class CameraOutputs:
 
     def wanted(self) -> set[str]:
         """Return the names of the outputs that have subscribers."""
-        outputs: dict[str, ImageOutput | JpegOutput | PointsOutput] = {**self._images}
-        outputs |= {JPEG: self._jpeg, POINTS: self.points}
-        return {name for name, output in outputs.items() if output.wanted}
+        return {name for name, output in self._all.items() if output.wanted}
 
     @staticmethod
     def need_confidence(wanted: set[str]) -> bool:

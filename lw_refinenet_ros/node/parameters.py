@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -21,7 +22,17 @@ from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
-__all__ = ['PARAMETERS', 'TRANSPORTS', 'Parameter', 'Settings', 'declare', 'read_files', 'refusal', 'usage']
+__all__ = [
+    'PARAMETERS',
+    'TRANSPORTS',
+    'Parameter',
+    'Settings',
+    'Values',
+    'declare',
+    'read_files',
+    'refusal',
+    'usage',
+]
 
 TRANSPORTS = ('raw', 'compressed')
 USAGE = (
@@ -127,19 +138,23 @@ class Settings:
     max_rate: float
     enabled: bool
 
-    @classmethod
-    def from_values(cls, values: dict[str, Any]) -> Settings:
-        """Select the settings from the values of all parameters, and `ignored` as read."""
-        chosen = {field.name: values[field.name] for field in fields(cls)}
-        for name in OF_CLASSES:
-            chosen[name] = tuple(each for each in chosen[name] if each)
-        chosen['points_transform'] = _pose(chosen['points_transform'])
-        return cls(**chosen)
-
     @property
     def network_size(self) -> tuple[int, int]:
         """The (height, width) that the network sees, as `Segmenter.job` takes it."""
         return self.network_height, self.network_width
+
+
+class Values(dict[str, Any]):
+    """The values of all parameters, and `FILES` as read; replaced as a whole, never changed."""
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Those that may change while the node runs."""
+        chosen = {field.name: self[field.name] for field in fields(Settings)}
+        for name in OF_CLASSES:
+            chosen[name] = tuple(each for each in chosen[name] if each)
+        chosen['points_transform'] = _pose(chosen['points_transform'])
+        return Settings(**chosen)
 
 
 def read_files(values: dict[str, Any]) -> dict[str, Any]:
@@ -170,7 +185,7 @@ def usage() -> str:
     return '\n'.join([USAGE, '', 'Parameters and their defaults:', *rows])
 
 
-def declare(node: Node) -> dict[str, Any]:
+def declare(node: Node) -> Values:
     """Declare every parameter and return their initial values.
 
     Raises:
@@ -187,7 +202,7 @@ def declare(node: Node) -> dict[str, Any]:
                 limits = FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)
                 descriptor.floating_point_range = [limits]
         node.declare_parameter(parameter.name, parameter.default, descriptor)
-    values = {p.name: node.get_parameter_or(p.name).value for p in PARAMETERS}
+    values = Values({p.name: node.get_parameter_or(p.name).value for p in PARAMETERS})
     for name, value in values.items():
         if value is None:
             raise ValueError(f'{name}: {NO_TYPE}')

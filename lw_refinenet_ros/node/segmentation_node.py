@@ -28,7 +28,7 @@ from lw_refinenet_ros.node.enable_service import offer_enable
 from lw_refinenet_ros.node.inference_thread import InferenceThread
 from lw_refinenet_ros.node.label_info import LabelPublishers
 from lw_refinenet_ros.node.model_swap import Model, ModelSwap, Request, State
-from lw_refinenet_ros.node.parameters import PARAMETERS, Settings, declare, read_files, refusal
+from lw_refinenet_ros.node.parameters import PARAMETERS, Settings, Values, declare, read_files, refusal
 from lw_refinenet_ros.node.process.fast_dds import fitting_profile
 from lw_refinenet_ros.node.process.malloc import give_back_freed
 from lw_refinenet_ros.node.process.middleware import describe
@@ -79,7 +79,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights and create the publishers; compiling is left to the inference thread."""
         try:
-            self._values = self._values | read_files(self._values)
+            self._values = Values(self._values | read_files(self._values))
             self._fault = refusal(self._values, None)
             if not self._fault:
                 candidate = load_candidate(self._values['weights'])
@@ -166,7 +166,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
 
     def _settings(self) -> Settings:
         """Return the present values of the parameters that may change while the node runs."""
-        return Settings.from_values(self._values)
+        return self._values.settings
 
     def _set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         """Apply a set of changes whole, or refuse it whole with the reason."""
@@ -200,7 +200,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             self._swap.begin(request, {name: self._values[name] for name in MODEL_PARAMETERS})
         if self._inference is not None and candidate is None:  # else the model to come is grouped
             self._inference.group(values['groups'])
-        self._values = values
+        self._values = Values(values)
         for camera in self._cameras:
             camera.follow()
         return ''
