@@ -11,11 +11,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ['CdrReader', 'Frame', 'FrameError', 'Pixels', 'parse_image', 'parse_stamp', 'serialize_image']
+__all__ = [
+    'CdrReader',
+    'Frame',
+    'FrameError',
+    'Pixels',
+    'parse_image',
+    'parse_stamp',
+    'serialize_fields',
+    'serialize_image',
+]
 
 Pixels = npt.NDArray[np.uint8]  # images, labels or bytes
 
-_BYTE_ORDERS = {b'\x00\x01': '<', b'\x00\x00': '>'}  # plain CDR, by its encapsulation identifier
+# Plain CDR, by its encapsulation identifier
+_U32 = {b'\x00\x01': struct.Struct('<I'), b'\x00\x00': struct.Struct('>I')}
 _STAMPS_S = range(-(1 << 31), 1 << 31)  # what the header of an answer can say
 
 
@@ -64,28 +74,33 @@ class CdrReader:
     def __init__(self, cdr: bytes | memoryview) -> None:
         if len(cdr) < 4:
             raise FrameError(f'the message ends after {len(cdr)} bytes, in its encapsulation', 'truncated')
-        if (kind := bytes(cdr[:2])) not in _BYTE_ORDERS:
+        if (kind := bytes(cdr[:2])) not in _U32:
             raise FrameError(
                 f'encapsulation {kind.hex(" ")!r} is not plain CDR (00 00 or 00 01): publish XCDR1',
                 'encapsulation',
             )
-        self.message = np.frombuffer(cdr, np.uint8)
-        self.u32_format = _BYTE_ORDERS[kind] + 'I'
-        self.offset = 4
+        self._cdr, self._message = cdr, np.frombuffer(cdr, np.uint8)
+        self._u32 = _U32[kind]
+        self._offset = 4
+
+    def _pass(self, size: int, what: str) -> int:
+        """Return where the next `size` bytes begin, and go behind them."""
+        start, self._offset = self._offset, self._offset + size
+        if self._offset > (there := self._message.size):
+            raise FrameError(
+                f'the message ends after {there} bytes, {what} needs {self._offset}', 'truncated'
+            )
+        return start
 
     def take(self, size: int, what: str) -> Pixels:
         """View the next `size` bytes."""
-        end = self.offset + size
-        if end > (there := self.message.size):
-            raise FrameError(f'the message ends after {there} bytes, {what} needs {end}', 'truncated')
-        taken = self.message[self.offset : end]
-        self.offset = end
-        return taken
+        start = self._pass(size, what)
+        return self._message[start : self._offset]
 
     def u32(self, what: str) -> int:
         """Read an unsigned 32-bit integer."""
-        self.offset = (self.offset + 3) & ~3
-        value: int = struct.unpack(self.u32_format, self.take(4, what).data)[0]
+        self._offset = (self._offset + 3) & ~3
+        value: int = self._u32.unpack_from(self._cdr, self._pass(4, what))[0]
         return value
 
     def sequence(self, what: str) -> Pixels:
@@ -150,6 +165,11 @@ def parse_image(cdr: bytes | memoryview) -> Frame:
 
 def serialize_image(frame: Frame) -> bytes:
     """Serialize a frame as a sensor_msgs/Image, little-endian plain CDR; its pixels are copied once."""
+    return b''.join((serialize_fields(frame), frame.data.data))
+
+
+def serialize_fields(frame: Frame) -> bytes:
+    """Serialize what stands before a frame's pixels in its message; see `serialize_image`."""
 
     def string(text: str) -> bytes:
         content = text.encode() + b'\0'
@@ -159,4 +179,4 @@ def serialize_image(frame: Frame) -> bytes:
     fields += bytes(-len(fields) % 4) + struct.pack('<II', frame.height, frame.width)
     fields += string(frame.encoding) + bytes([frame.is_bigendian])
     fields += bytes(-len(fields) % 4) + struct.pack('<II', frame.step, frame.data.size)
-    return b''.join((b'\0\1\0\0', fields, frame.data.data))
+    return b'\0\1\0\0' + fields

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from rclpy import _rclpy_pybind11
+from rclpy import _rclpy_pybind11, get_rmw_implementation_identifier
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
@@ -30,6 +30,7 @@ __all__ = [
     'MessageBuffers',
     'has_known_layout',
     'publish_serialized',
+    'publishes_serialized',
     'rcl',
 ]
 
@@ -166,15 +167,21 @@ def has_known_layout(library: Any) -> bool:
     return library.rcutils_uint8_array_fini(words) == 0 and words[0] == 0
 
 
-def publish_serialized(publisher: Publisher, cdr: bytes) -> None:
-    """Publish a serialized message where it lies.
+@cache
+def publishes_serialized() -> bool:
+    """Whether images are to be published serialized: Cyclone DDS has had trouble with that."""
+    return 'fastrtps' in get_rmw_implementation_identifier()
+
+
+def publish_serialized(publisher: Publisher, cdr: bytes | Pixels) -> None:
+    """Publish a serialized message where it lies; rclpy would copy a message that is not.
 
     Raises:
         RCLError: the middleware did not take it.
     """
     library = rcl()
     if library is None:
-        publisher.publish(cdr)
+        publisher.publish(bytes(cdr))
         return
     memory = np.frombuffer(cdr, np.uint8)
     allocator = library.rcutils_get_default_allocator()
@@ -183,7 +190,10 @@ def publish_serialized(publisher: Publisher, cdr: bytes) -> None:
         code = library.rcl_publish_serialized_message(publisher.handle.pointer, ctypes.byref(array), None)
     if code:
         library.rcutils_reset_error()
-        raise RCLError(f'rcl_publish_serialized_message returned {code}')
+        raise RCLError(
+            f'the middleware has no room for {publisher.topic_name}: a reliable subscriber may have stopped '
+            f'reading (rcl_publish_serialized_message returned {code})'
+        )
 
 
 class _Buffer:

@@ -12,13 +12,15 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from lw_refinenet_ros.image.cloud import Cloud
-from lw_refinenet_ros.image.frame import Frame
+from lw_refinenet_ros.image.frame import Frame, serialize_fields
 from lw_refinenet_ros.inference.engine import Pixels
+from lw_refinenet_ros.node.message_buffers import publish_serialized, publishes_serialized
 
 __all__ = ['ImageOutput', 'JpegOutput', 'fill_image', 'fill_jpeg', 'header_of', 'jpeg_message']
 
 CHANNELS = {'mono8': 1, 'rgb8': 3}
 JPEG_QUALITY = 90
+ROOM = 1024  # bytes before the pixels of a message: with a longer frame id, they are copied
 
 
 def header_of(frame: Frame | Cloud) -> Header:
@@ -30,22 +32,30 @@ def header_of(frame: Frame | Cloud) -> Header:
 
 def fill_image(message: Image, frame: Frame) -> None:
     """Copy a frame into a message, whose memory is used again if the size is the same."""
-    message.header = header_of(frame)
-    message.height, message.width, message.step = frame.height, frame.width, frame.step
-    message.encoding, message.is_bigendian = frame.encoding, int(frame.is_bigendian)
+    _fill_fields(message, frame)
     if len(message.data) != frame.data.size:
         message.data = array('B', bytes(frame.data.size))
     np.copyto(np.frombuffer(message.data, np.uint8), frame.data)
 
 
+def _fill_fields(message: Image, frame: Frame) -> None:
+    message.header = header_of(frame)
+    message.height, message.width, message.step = frame.height, frame.width, frame.step
+    message.encoding, message.is_bigendian = frame.encoding, int(frame.is_bigendian)
+
+
 class ImageOutput:
-    """Publishes images of one encoding, 'mono8' or 'rgb8', with tight rows."""
+    """Publishes images of one encoding, 'mono8' or 'rgb8', with tight rows.
+
+    Their pixels lie where they are published from: in a serialized message, behind room for its other fields,
+    or in a typed one where the middleware is not given serialized ones.
+    """
 
     def __init__(self, publisher: Publisher, encoding: str) -> None:
-        self._publisher = publisher
-        self._channels = CHANNELS[encoding]
-        self._message = Image(encoding=encoding)
-        self._memory = np.empty(0, np.uint8)
+        self._publisher, self._encoding = publisher, encoding
+        self._typed = None if publishes_serialized() else Image()
+        self._cdr: Pixels = np.empty(0, np.uint8)
+        self._memory: Pixels = np.empty((0, 0), np.uint8)
 
     @property
     def wanted(self) -> bool:
@@ -54,12 +64,16 @@ class ImageOutput:
 
     def memory(self, height: int, width: int) -> Pixels:
         """Return the message's own memory, uint8 (H, W) or (H, W, 3): an image there is not copied."""
-        if (self._message.height, self._message.width) != (height, width):
-            self._message.height, self._message.width = height, width
-            self._message.step = width * self._channels
-            self._message.data = array('B', bytes(height * self._message.step))
-            shape = (height, width) if self._channels == 1 else (height, width, self._channels)
-            self._memory = np.frombuffer(self._message.data, np.uint8).reshape(shape)
+        if self._memory.shape[:2] != (height, width):
+            channels = CHANNELS[self._encoding]
+            size = height * width * channels
+            if self._typed is None:
+                self._cdr = np.empty(ROOM + size, np.uint8)
+                pixels = self._cdr[ROOM:]
+            else:
+                self._typed.data = array('B', bytes(size))
+                pixels = np.frombuffer(self._typed.data, np.uint8)
+            self._memory = pixels.reshape((height, width) if channels == 1 else (height, width, channels))
         return self._memory
 
     def publish(self, header: Header, image: Pixels) -> None:
@@ -67,8 +81,20 @@ class ImageOutput:
         memory = self.memory(*image.shape[:2])
         if image is not memory:
             np.copyto(memory, image)
-        self._message.header = header
-        self._publisher.publish(self._message)
+        stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+        encoding = self._encoding
+        frame = Frame.from_array(memory, stamp_ns=stamp_ns, frame_id=header.frame_id, encoding=encoding)
+        if self._typed is not None:
+            _fill_fields(self._typed, frame)
+            self._publisher.publish(self._typed)
+            return
+        fields = serialize_fields(frame)
+        start = ROOM - len(fields)
+        if start < 0:
+            publish_serialized(self._publisher, fields + memory.tobytes())
+            return
+        self._cdr[start:ROOM] = np.frombuffer(fields, np.uint8)
+        publish_serialized(self._publisher, self._cdr[start:])
 
 
 def jpeg_message() -> CompressedImage:

@@ -88,26 +88,59 @@ def test_a_batch_and_a_resized_image_are_copied_once_into_memory_that_is_kept(ti
 
 
 @pytest.mark.ros
-def test_an_output_is_filled_in_the_memory_of_the_message_that_is_published(street):
-    from lw_refinenet_ros.node.outputs import ImageOutput
+@pytest.mark.parametrize('serialized', [True, False])
+@pytest.mark.parametrize('encoding', ['mono8', 'rgb8'])
+def test_an_output_is_filled_in_the_memory_of_the_message_that_is_published(
+    monkeypatch, encoding, serialized
+):
+    from std_msgs.msg import Header
+
+    from lw_refinenet_ros.node import outputs
+
+    published = []  # the addresses of the pixels
 
     class Publisher:
         def publish(self, message):
-            self.message = message
+            published.append(address(message.data))
 
-    publisher = Publisher()
-    for encoding in ('mono8', 'rgb8'):
-        output = ImageOutput(publisher, encoding)
-        first = output.memory(96, 128)
-        again = output.memory(96, 128)
-        assert first.ctypes.data == again.ctypes.data, 'memory is used again'
-        from std_msgs.msg import Header
+    def publish_serialized(_, cdr):
+        assert parse_image(memoryview(cdr)).encoding == encoding
+        published.append(address(cdr) + len(cdr) - first.size)
 
-        output.publish(Header(), again)
-        assert address(publisher.message.data) == first.ctypes.data
-        output.publish(Header(), np.full_like(first, 3))
-        assert address(publisher.message.data) == first.ctypes.data
-        assert (first == 3).all(), 'an image that lies elsewhere is copied'
+    monkeypatch.setattr(outputs, 'publishes_serialized', lambda: serialized)
+    monkeypatch.setattr(outputs, 'publish_serialized', publish_serialized)
+    output = outputs.ImageOutput(Publisher(), encoding)
+    first = output.memory(96, 128)
+    again = output.memory(96, 128)
+    assert first.ctypes.data == again.ctypes.data, 'memory is used again'
+    output.publish(Header(), again)
+    output.publish(Header(frame_id='front_camera'), np.full_like(first, 3))
+    assert published == [first.ctypes.data] * 2
+    assert (first == 3).all(), 'an image that lies elsewhere is copied'
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize('frame_id', ['', 'c', 'front_camera', 'x' * 2000])
+def test_an_image_is_published_as_the_same_message_serialized_or_not(monkeypatch, frame_id):
+    from rclpy.serialization import deserialize_message, serialize_message
+    from sensor_msgs.msg import Image
+    from std_msgs.msg import Header
+
+    from lw_refinenet_ros.node import outputs
+
+    typed, serialized = [], []
+    publisher = SimpleNamespace(publish=lambda message: typed.append(serialize_message(message)))
+    monkeypatch.setattr(outputs, 'publish_serialized', lambda _, cdr: serialized.append(bytes(cdr)))
+    header = Header(frame_id=frame_id)
+    header.stamp.sec, header.stamp.nanosec = -3, 999_999_999
+    for encoding, shape in (('mono8', (5, 7)), ('rgb8', (5, 7, 3)), ('rgb8', (2, 1, 3))):
+        image = np.random.default_rng(1).integers(0, 255, shape, np.uint8)
+        for way in (True, False):
+            monkeypatch.setattr(outputs, 'publishes_serialized', lambda way=way: way)
+            outputs.ImageOutput(publisher, encoding).publish(header, image)
+    assert len(typed) == len(serialized) == 3
+    for one, other in zip(typed, serialized):  # not their bytes: rclpy does not clear its padding
+        assert deserialize_message(one, Image) == deserialize_message(other, Image)
 
 
 def test_colours_and_overlays_are_written_where_the_caller_wants_them(tiny_weights, street):

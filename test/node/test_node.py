@@ -14,6 +14,7 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 from rcl_interfaces.msg import Log, Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
+from std_msgs.msg import Header
 
 from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.node.parameters import PARAMETERS
@@ -42,10 +43,15 @@ def test_a_frame_gives_the_label_that_the_segmenter_gives_offline(node, segmente
     np.testing.assert_array_equal(pixels_of(answer), expected)
 
 
-def test_the_header_of_the_input_comes_out_unchanged(node, street):
-    answer = node.answer('label', street, STAMP + 1)
-    assert stamp_of(answer) == STAMP + 1
-    assert answer.header.frame_id == 'camera_optical'
+@pytest.mark.parametrize('frame_id', ['camera_optical', '', 'ü', 'left/ü', 'x' * 5000])
+def test_the_header_of_the_input_comes_out_unchanged(node, segmenter, street, frame_id):
+    stamp_ns = STAMP + 5_000 + len(frame_id)
+    header = Header(frame_id=frame_id)
+    header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, 10**9)
+    answer = node.answer('label', street, stamp_ns, header=header)
+    assert stamp_of(answer) == stamp_ns
+    assert answer.header.frame_id == frame_id
+    np.testing.assert_array_equal(pixels_of(answer), segmenter.segment(street).label)
 
 
 def test_bgr_and_padded_rows_give_the_same_label(node, segmenter, street):

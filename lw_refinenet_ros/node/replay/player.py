@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import rclpy
-from rclpy import get_rmw_implementation_identifier
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.duration import Duration
 from rclpy.exceptions import NameValidationException
@@ -23,7 +22,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from lw_refinenet_ros.image.encodings import rgb
 from lw_refinenet_ros.image.frame import Frame, serialize_image
-from lw_refinenet_ros.node.message_buffers import publish_serialized
+from lw_refinenet_ros.node.message_buffers import publish_serialized, publishes_serialized
 from lw_refinenet_ros.node.outputs import fill_image, fill_jpeg, header_of, jpeg_message
 from lw_refinenet_ros.node.process.malloc import keep_large_allocations
 from lw_refinenet_ros.node.process.ros_context import ros_context
@@ -106,13 +105,12 @@ def play(
 class _Channel:
     """One topic, with the recorded quality of service, and the message whose memory is used again.
 
-    With Fast DDS, images go out serialized: rclpy would convert them within the publish call. Cyclone DDS has
-    had trouble with that.
+    Images go out serialized if they may: rclpy would convert them within the publish call.
     """
 
     def __init__(self, node: Node, track: Track, *, compressed: bool) -> None:
         topic = f'{track.topic}/compressed' if compressed else track.topic
-        self.serializes = not compressed and 'fastrtps' in get_rmw_implementation_identifier()
+        self.serializes = not compressed and publishes_serialized()
         self._typed: Image | CompressedImage = jpeg_message() if compressed else Image()
         self.message: Image | CompressedImage | bytes = self._typed
         try:
