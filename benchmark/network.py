@@ -24,7 +24,7 @@ from lw_refinenet_ros.node.process import middleware
 ROOT = Path(__file__).parents[1]
 (VARIABLE,) = middleware.environment(middleware.DEFAULT, ROOT / 'config')
 RATE_HZ, FRAMES = 30, 90
-PATIENCE_S = 60
+PATIENCE_S = 180  # TCP on a lossy link may hold each publish call for a second
 LINKS = (
     Link('1 Gb/s', 1000),
     Link('100 Mb/s', 100),
