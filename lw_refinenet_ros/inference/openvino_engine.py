@@ -58,7 +58,12 @@ class OpenVINOEngine:
         self.precision = precision
         self._quantization = card.quantization if precision == 'int8' else None
         hint = 'bf16' if precision != 'fp32' and 'bf16' in native else 'f32'
-        self._config = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': hint}
+        self._config = {
+            'PERFORMANCE_HINT': 'LATENCY',
+            'INFERENCE_PRECISION_HINT': hint,
+            # Else the threads of two nodes, or of a model and its successor, share the same first cores.
+            'ENABLE_CPU_PINNING': 'NO',
+        }
         if threads:
             self._config['INFERENCE_NUM_THREADS'] = str(threads)
         version = ov.get_version().split('-')[0]

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every engine gives the labels and the confidence that the definition gives."""
 
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -128,6 +133,28 @@ def test_a_batch_that_does_not_fit_together_is_refused(tiny_weights, images, out
             [np.zeros((*size, 3), np.uint8) for size in images],
             outs=outs and [np.zeros(size, np.uint8) for size in outs],
         )
+
+
+@pytest.mark.skipif(not hasattr(os, 'sched_getaffinity'), reason='needs Linux')
+def test_the_threads_at_work_may_run_on_any_core(tiny_weights, street):
+    """Bound to cores, two nodes of one thread would share the first, at half the speed."""
+    pytest.importorskip('openvino')
+    segmenter = Segmenter.load(str(tiny_weights), engine='openvino', threads=1)
+    any_core, seen, ended = os.sched_getaffinity(0), set(), threading.Event()
+
+    def watch():
+        while not ended.is_set():
+            for thread in Path('/proc/self/task').iterdir():
+                with suppress(ProcessLookupError):
+                    seen.add(frozenset(os.sched_getaffinity(int(thread.name))))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(50):
+        segmenter.segment(street)
+    ended.set()
+    watcher.join()
+    assert seen == {frozenset(any_core)}
 
 
 def test_many_sizes_in_turn_keep_only_a_few_compiled_graphs(tiny_weights, street):
