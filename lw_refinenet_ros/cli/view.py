@@ -107,6 +107,8 @@ def run(options: argparse.Namespace) -> None:
             if options.serve:
                 print('all frames are shown; Ctrl-C ends the server', file=sys.stderr)
                 signal.pause()
+            elif not options.save:
+                log.wait_for_window()
         finally:
             if done:
                 file.close()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ JPEG_QUALITY = 88
 OPACITY = 0.5  # of the classes over the image
 VIEWER_PORT = 9876  # Rerun's own
 POLL_S = 0.1
+WINDOW_S = 2.0  # a viewer whose window cannot open has ended by then
 NO_WINDOW = "the viewer's window is closed, or cannot open on this display: use --save FILE.rrd or --serve"
 LOG_LEVELS = 'error,re_grpc_server=warn,re_grpc_client=off,re_sdk=off'  # of Rerun: a lost viewer is our error
 RIGHT, WRONG, NO_TRUTH = range(3)  # ids of the difference
@@ -104,6 +105,7 @@ class RerunLog:
         self._blueprint = _blueprint(self._rr.blueprint, truth=truth)
         self._labels = labels
         self._frames = 0
+        self._viewer: subprocess.Popen[bytes] | None = None  # that was started here
 
     @contextmanager
     def file(self, path: Path) -> Iterator[None]:
@@ -142,10 +144,10 @@ class RerunLog:
         """
         address = '127.0.0.1', VIEWER_PORT
         command = [sys.executable, '-m', 'rerun_cli', '--expect-data-soon', '--bind', address[0]]
-        viewer = None
+        command += ['--port', str(address[1])]
         while not _listens(address):
-            viewer = viewer or subprocess.Popen([*command, '--port', str(address[1])], start_new_session=True)
-            if viewer.poll() is not None:
+            self._viewer = self._viewer or subprocess.Popen(command, start_new_session=True)
+            if self._viewer.poll() is not None:
                 raise ValueError(NO_WINDOW)
             time.sleep(POLL_S)
         url = f'rerun+http://{address[0]}:{address[1]}/proxy'
@@ -193,6 +195,17 @@ class RerunLog:
             self._stream.flush()
         except RuntimeError as error:
             raise ValueError(NO_WINDOW) from error
+
+    def wait_for_window(self) -> None:
+        """Give a viewer that was started time for its window: it takes data before it opens one.
+
+        Raises:
+            ValueError: it could not open its window.
+        """
+        if self._viewer is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._viewer.wait(WINDOW_S)
+                raise ValueError(NO_WINDOW)
 
     def _jpeg(self, image: Pixels) -> Any:
         """Encode a BGR or grey image."""
