@@ -113,6 +113,7 @@ def test_the_viewers_configurations_show_topics_of_the_node_the_overlay_first():
     assert painted in json.dumps(layout['configById'])
     # Lichtblick runs no script of which an input is missing, and bags of results have no ~/label_names
     assert re.search('inputs = (.*);', script['sourceCode'])[1] == '["/lw_refinenet/label"]'
+    assert re.search(r'is_bigendian: (\w+)', script['sourceCode'])[1] == '0', 'a number: it runs no others'
     colors = json.loads(re.search('= (\\[\\[.*\\]\\]);', script['sourceCode'])[1])
     assert colors == [list(color) for color in read_card('camvid').labels.colors]
     for panel in layout['configById'].values():
