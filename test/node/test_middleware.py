@@ -34,6 +34,28 @@ def test_every_shipped_setting_is_one_that_its_remedy_names():
         ET.parse(path)
 
 
+@pytest.mark.parametrize('rmw', ['rmw_fastrtps_cpp', 'rmw_cyclonedds_cpp'])
+def test_socket_buffers_that_the_kernel_keeps_small_are_told(monkeypatch, tmp_path, rmw):
+    monkeypatch.setattr(middleware, 'KERNEL', tmp_path)
+    values = middleware.environment(rmw, CONFIG)
+    silent = middleware.describe(rmw, values)  # as in a container, where the kernel's limits are hidden
+    for limit, told in ((212992, True), (middleware.ENOUGH, False)):
+        for name in ('rmem_max', 'wmem_max'):
+            (tmp_path / name).write_text(f'{limit}\n')
+        described = middleware.describe(rmw, values)
+        assert described.startswith(silent)
+        assert ('net.core.rmem_max (212992)' in described) == told
+        assert not middleware.is_unused(described)
+    (tmp_path / 'wmem_max').write_text('212992\n')  # a slow link fills what is sent, too
+    if 'fastrtps' in rmw:
+        told = (
+            f'; for large images over UDP, raise net.core.wmem_max (212992) to {middleware.NETWORK_BUFFERS}'
+        )
+        assert middleware.describe(rmw, values).endswith(told)
+        assert middleware.remedy(rmw).endswith(told)
+        assert f'{middleware.NETWORK_BUFFERS}</' in (CONFIG / middleware.NETWORK).read_text()
+
+
 def test_an_unknown_middleware_has_no_settings_and_is_named():
     assert middleware.environment('rmw_other', CONFIG) == {}
     assert 'rmw_other' in middleware.remedy('rmw_other')
@@ -88,9 +110,11 @@ def test_a_running_process_tells_the_shared_memory_that_it_really_has(tmp_path, 
     described = done.stdout.strip().splitlines()[-1]
     default = 'shared memory of 0.5 MiB'
     if given in {'ours', 'network'}:
-        found, _, size = described.rpartition(': shared memory of ')
+        said, _, buffers = described.partition('; ')
+        found, _, size = said.rpartition(': shared memory of ')
         assert found == f'profile {environment[variable]}'
         assert 128 <= float(size.removesuffix(' MiB')) < 140
+        assert buffers == middleware.describe(middleware.DEFAULT, environment).partition('; ')[2]
     elif given == 'none':
         assert described == f'no profile ({variable} is not set): {default}'
     else:

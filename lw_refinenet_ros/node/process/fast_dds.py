@@ -21,7 +21,7 @@ __all__ = [
     'VARIABLES',
     'fitting_profile',
     'free_bytes',
-    'largest_segment',
+    'largest',
     'own_segment',
     'remove_dead_segments',
     'require_shared_memory',
@@ -152,9 +152,14 @@ def fitting_profile(shared_memory: Path = SHARED_MEMORY) -> Iterator[str]:
         os.environ[variable] = str(profile)
 
 
-def largest_segment(profile: str) -> int:
-    """Return the size of the largest segment in a Fast DDS profile, in bytes; 0 without one."""
-    return shrink_segments(profile, 0, 0)[1]
+def largest(profile: str, *elements: str) -> int:
+    """Return the largest size, in bytes, that a Fast DDS profile gives one of these elements; 0 for none."""
+    try:
+        root = ET.fromstring(profile)
+    except ET.ParseError:
+        return 0
+    texts = [(each.text or '').strip() for name in elements for each in root.iter(f'{SPACE}{name}')]
+    return max((int(text) for text in texts if text.isdigit()), default=0)
 
 
 def shrink_segments(profile: str, limit: int, size: int) -> tuple[str, int]:

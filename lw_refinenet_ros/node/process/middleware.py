@@ -12,7 +12,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lw_refinenet_ros.node.process.fast_dds import SMALLEST, VARIABLES, largest_segment, own_segment
+from lw_refinenet_ros.node.process.fast_dds import SMALLEST, VARIABLES, largest, own_segment
 
 __all__ = ['DEFAULT', 'describe', 'distribution', 'environment', 'is_unused', 'remedy']
 
@@ -20,9 +20,11 @@ DEFAULT = 'rmw_fastrtps_cpp'  # of every distribution so far
 LOCAL, NETWORK = 'fastdds_large_images.xml', 'fastdds_large_images_network.xml'
 CYCLONE, ZENOH = 'cyclonedds_large_images.xml', 'zenoh_large_images.env'
 OLD = {'humble', 'iron', 'jazzy'}  # with Fast DDS 2
-RECEIVE_LIMIT = Path('/proc/sys/net/core/rmem_max')
+KERNEL = Path('/proc/sys/net/core')
+RECEIVE, SEND = 'rmem_max', 'wmem_max'  # the kernel's limits of the buffers of sockets
 NOT_FOUND, NOT_IN_FORCE = 'not found', 'not in force'
 ENOUGH = 10_000_000  # bytes of a socket's buffer, for a few raw images
+NETWORK_BUFFERS = 4 << 20  # bytes, of config/fastdds_large_images_network.xml
 
 
 def distribution() -> str:
@@ -65,10 +67,8 @@ def describe(middleware: str, values: Mapping[str, str] = os.environ, *, running
     if 'fastrtps' in middleware:
         return _describe_fast_dds(values, running=running)
     if 'cyclone' in middleware:
-        limit = int(RECEIVE_LIMIT.read_text()) if RECEIVE_LIMIT.is_file() else 0
-        few = '' if limit >= ENOUGH else ', too small for large images'
         given = values.get('CYCLONEDDS_URI') or 'not set'
-        return f'CYCLONEDDS_URI is {given}; socket buffers up to {_mib(limit)} (net.core.rmem_max){few}'
+        return f'CYCLONEDDS_URI is {given}{_small_buffers(ENOUGH, RECEIVE)}'
     if 'zenoh' in middleware:
         given = values.get('ZENOH_CONFIG_OVERRIDE', '').replace(' ', '')
         on = 'on' if 'shared_memory/enabled=true' in given else 'off, unless a configuration file has it'
@@ -87,7 +87,7 @@ def remedy(middleware: str) -> str:
     if 'fastrtps' in middleware:
         return (
             f'give the processes that publish and receive them the Fast DDS profile config/{LOCAL}, or '
-            f'between machines config/{NETWORK}'
+            f'between machines config/{NETWORK}{_small_buffers(NETWORK_BUFFERS, RECEIVE, SEND)}'
         )
     if 'cyclone' in middleware:
         return (
@@ -107,20 +107,29 @@ def _profile_variables() -> tuple[str, ...]:
 def _describe_fast_dds(values: Mapping[str, str], *, running: bool) -> str:
     variables = _profile_variables()
     profile = next((values[name] for name in variables if values.get(name)), '')
-    text = Path(profile).read_text() if profile and Path(profile).is_file() else None
-    wanted = largest_segment(text) if text is not None else 0
+    text = Path(profile).read_text() if Path(profile).is_file() else ''
+    wanted = largest(text, 'segment_size')
+    small = _small_buffers(largest(text, 'receiveBufferSize', 'sendBufferSize'), RECEIVE, SEND)
     if not profile:
         found = f'no profile ({variables[0]} is not set)'
-    elif text is None:
+    elif not Path(profile).is_file():
         found = f'profile {profile} {NOT_FOUND}'
     else:
         found = f'profile {profile}'
     if not running:
-        return f'{found}: shared memory of {_mib(wanted)}' if wanted else found
+        return f'{found}: shared memory of {_mib(wanted)}{small}' if wanted else found
     own = own_segment()
     if own + SMALLEST < wanted:
         return f'{found} {NOT_IN_FORCE}: shared memory of {_mib(own)} instead of {_mib(wanted)}'
-    return f'{found}: shared memory of {_mib(own)}'
+    return f'{found}: shared memory of {_mib(own)}{small}'
+
+
+def _small_buffers(wanted: int, *limits: str) -> str:
+    """Tell of socket buffers that the kernel keeps smaller; '' if it does not, or hides its limits."""
+    files = [KERNEL / name for name in limits]
+    allowed = {file.name: int(file.read_text()) for file in files if file.is_file()}
+    few = ' and '.join(f'net.core.{name} ({size})' for name, size in allowed.items() if size < wanted)
+    return f'; for large images over UDP, raise {few} to {wanted}' if few else ''
 
 
 def _mib(size: int) -> str:
