@@ -109,6 +109,14 @@ def test_on_another_processor_than_x86_there_is_no_int8(monkeypatch):
         choose(INT8, GOOD, arm)
 
 
+def test_fp16_of_a_cpu_is_taken_where_it_is_asked_for_or_was_measured():
+    arm = Here(cuda=False, openvino=frozenset({'fp32', 'fp16'}))
+    fp16 = FP32._replace(precision='fp16')
+    assert choose(ANY, FLOAT, arm)[0] == FP32
+    assert choose(ANY._replace(precision='fp16'), FLOAT, arm)[0] == fp16
+    assert choose(ANY, FLOAT, Here(arm.cuda, arm.openvino, [fp16, FP32]))[0] == fp16
+
+
 @pytest.mark.parametrize(
     ('wanted', 'here'),
     [
