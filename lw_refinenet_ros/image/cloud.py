@@ -78,7 +78,11 @@ def parse_cloud(cdr: bytes | memoryview) -> Cloud:
 
 @np.errstate(invalid='ignore', over='ignore')
 def copy_xyz(cloud: Cloud, xyz: npt.NDArray[np.float32]) -> None:
-    """Copy the coordinates into float32 (3, height, width); points that are not finite become NaN."""
+    """Copy the coordinates into float32 (3, height, width).
+
+    Points that are not finite become NaN, and so do those at the origin: in organised clouds of RealSense and
+    Orbbec, that is where nothing was measured.
+    """
     height, width = xyz.shape[1:]
     rows = max(1, BLOCK // width)
     for top in range(0, height, rows):  # which stay in the cache between the passes
@@ -87,4 +91,6 @@ def copy_xyz(cloud: Cloud, xyz: npt.NDArray[np.float32]) -> None:
         unknown = part[0] + part[1]
         unknown += part[2]
         unknown -= unknown  # 0, or NaN
+        if not part[2].all():
+            np.copyto(unknown, np.nan, where=(part[0] == 0) & (part[1] == 0) & (part[2] == 0))
         part += unknown
