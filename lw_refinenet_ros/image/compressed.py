@@ -51,12 +51,14 @@ def parse_compressed_image(cdr: bytes | memoryview) -> Frame:
     # the latter the channels were stored as they came; without a semicolon it is the plain codec's name.
     original, _, stored = written.partition(';')
     as_it_came = bool(stored) and 'compressed bgr' not in stored
+    as_rgb = ('rgb',) if header.kind == 'tiff' else ('rgb', 'bgr')  # colours of a TIFF are not converted
     encoding, flags = 'bgr8', cv2.IMREAD_COLOR
-    if header.grey and as_it_came and original.startswith('bayer_'):
+    # 'compressed mono8': the mosaic was converted to grey before, as image_transport does for a JPEG.
+    if header.grey and as_it_came and original.startswith('bayer_') and 'compressed mono' not in stored:
         encoding, flags = original.rstrip('0123456789'), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
     elif header.grey and header.kind != 'jpeg':
         encoding, flags = 'mono', cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
-    elif as_it_came and original.startswith(('rgb', 'bgr')) and not header.standard:
+    elif as_it_came and original.startswith(as_rgb) and not header.standard:
         encoding = 'rgb8'
     array = _decode(content, header, flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if array.dtype not in _DEPTHS:

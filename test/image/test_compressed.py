@@ -84,6 +84,19 @@ def test_a_compressed_mosaic_is_converted_to_its_colours(suffix, bits, mosaic):
     assert (rgb(frame) == (200, 100, 30)).all()
 
 
+def test_a_mosaic_that_became_grey_before_it_was_compressed_stays_grey():
+    content = jpeg(picture=NOISE[..., 0])
+    frame = parse_compressed_image(compressed_cdr(content, 'bayer_rggb8; jpeg compressed mono8'))
+    assert np.array_equal(rgb(frame)[..., ::-1], decode_image(content))
+
+
+@pytest.mark.parametrize(('encoding', 'stored'), [('bgr8', RED), ('rgb8', RED[..., ::-1]), ('8UC3', RED)])
+def test_a_tiff_holds_the_channels_in_the_order_of_the_camera(encoding, stored):
+    content = cv2.imencode('.tiff', stored)[1].tobytes()
+    frame = parse_compressed_image(compressed_cdr(content, f'{encoding}; tiff compressed '))
+    assert np.array_equal(rgb(frame), RED[..., ::-1])
+
+
 def test_a_driver_that_sends_colours_by_the_name_of_a_mosaic_is_believed_by_its_image():
     content = cv2.imencode('.png', RED)[1].tobytes()
     frame = parse_compressed_image(compressed_cdr(content, 'bayer_rggb8; png compressed '))
