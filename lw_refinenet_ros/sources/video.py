@@ -62,6 +62,9 @@ class VideoSource(Source):
         with ExitStack() as stack:
             container, stream = self._open(stack)
             end_ns = _ns(stream.duration, stream.time_base)
+            if not end_ns and len(container.streams) == 1:  # Matroska tells the length of the whole file
+                end_ns = _ns(container.duration, Fraction(1, av.time_base))
+                end_ns -= _ns(container.start_time, Fraction(1, av.time_base))
             stream.thread_type = 'AUTO'
             step_ns = round(1e9 / (self.rate_hz or 25))
             first_ns: int | None = None
@@ -80,12 +83,14 @@ class VideoSource(Source):
                 yield SourceFrame.of_image(image, stamp_ns, names.name(stamp_ns, count), where)
                 count += 1
         # Containers often announce a frame or two more than there are, and count gaps as frames.
-        announced = self.length or 1
+        announced = self.length
         left_ns = START_NS + end_ns - stamp_ns
-        few = count < announced - max(2, announced // 50)
+        few = announced is None or count < announced - max(2, announced // 50)
         if not count or (few and left_ns > max(2 * longest_ns, end_ns // 50)):
-            msg = f'{self._path} ends after frame {count} of {announced}: it is truncated or damaged there'
-            self._report(SourceError(msg))
+            of = f' of {announced}' if announced else f', {left_ns / 1e9:.1f} s before its end'
+            self._report(
+                SourceError(f'{self._path} ends after frame {count}{of}: it is truncated or damaged there')
+            )
 
     def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
         """Decode the stream; a damaged packet costs only itself. One at the end is noticed by the count."""
