@@ -45,7 +45,9 @@ def parse_compressed_image(cdr: bytes | memoryview) -> Frame:
     header = read_header(content)
     if header.kind not in TRANSPORTED:
         raise FrameError(
-            f'{len(content)} bytes starting {content[:4]!r} are none of {", ".join(TRANSPORTED)}', 'decode'
+            f'{len(content)} bytes starting {content[:4]!r}, of format {written[:40]!r}, are none of '
+            f'{", ".join(TRANSPORTED)}: publish one of them',
+            'decode',
         )
     # 'bgr8; jpeg compressed bgr8': what the camera sent, and which order the compressor was given. Without
     # the latter the channels were stored as they came; without a semicolon it is the plain codec's name.

@@ -30,6 +30,11 @@ _RESULTS = ('/label', '/confidence', '/color', '/overlay')
 _INFOS = ('/label_names', '/label_info')
 _NODE = 'lw_refinenet'
 _DEPTH = '/compressedDepth'  # no image that OpenCV decodes
+_OTHERS = ('foxglove', 'FFMPEGPacket', 'CompressedVideo', 'theora')  # images in types that are not read
+_OTHER_IMAGES = (
+    '; images are read from sensor_msgs/Image and CompressedImage: convert them by '
+    '`ros2 run image_transport republish`, or record these types'
+)
 
 
 def open_bag(path: Path) -> BagFiles:
@@ -128,7 +133,10 @@ class BagSource(Source):
         if images:
             return f'its image topics are {", ".join(images)}'
         topics = [f'{topic.name} ({_described(topic)})' for topic in self._bag.counts]
-        return one_line(f'its topics are {", ".join(topics)}' if topics else 'it has no topics at all')
+        if not topics:
+            return 'it has no topics at all'
+        listed = f'its topics are {", ".join(topics)}'
+        return one_line(listed + (_OTHER_IMAGES if any(word in listed for word in _OTHERS) else ''))
 
     def __iter__(self) -> Iterator[SourceFrame]:
         names = StampNames()

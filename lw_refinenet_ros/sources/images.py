@@ -21,10 +21,12 @@ IMAGE_SUFFIXES = tuple(
     f'.{suffix}'
     for suffix in (
         *('png', 'jpg', 'jpeg', 'jpe', 'jp2', 'bmp', 'dib', 'tif', 'tiff', 'webp', 'gif', 'avif'),
-        *('pbm', 'pgm', 'ppm', 'pnm', 'pam', 'sr', 'ras'),
+        *('pbm', 'pgm', 'ppm', 'pnm', 'pam', 'sr', 'ras', 'jfif'),
     )
-    if cv2.haveImageWriter(f'image.{suffix}')
+    if suffix == 'jfif' or cv2.haveImageWriter(f'image.{suffix}')  # JPEG by another name
 )
+# Listed although OpenCV may not read them, so that each is reported, not passed over
+_UNREADABLE = ('.heic', '.heif', '.avif', '.jxl')
 
 _RATE_HZ = 10
 _END_OF_TIME_NS = 2**31 * 1_000_000_000  # of a ROS stamp, whose seconds are int32
@@ -32,7 +34,8 @@ _END_OF_TIME_NS = 2**31 * 1_000_000_000  # of a ROS stamp, whose seconds are int
 
 def images_in(folder: Path) -> list[Path]:
     """List the image files of a folder so that frame10 comes after frame9."""
-    images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    suffixes = {*IMAGE_SUFFIXES, *_UNREADABLE}
+    images = [path for path in folder.iterdir() if path.suffix.lower() in suffixes]
     return sorted(
         (path for path in images if not path.name.startswith('.') and path.is_file()),
         key=lambda path: [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', path.name)],

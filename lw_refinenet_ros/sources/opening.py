@@ -56,6 +56,12 @@ def open_source(
     if path.name == METADATA:
         path = path.parent
     if _is_bag(path):
+        if path.is_dir() and not (path / METADATA).exists() and (images := images_in(path)):
+            bag = bags_in(path)[0].name
+            raise SourceError(
+                f'{text} has a recording, {bag}, and images, {images[0].name}: name the recording, '
+                'or move either away'
+            )
         return BagSource(path, topic, on_error, leave_out, results=results)
     images = _images_of(path) if path.is_dir() else []
     _refuse_topic(text, topic)
@@ -86,7 +92,9 @@ def _images_of(folder: Path) -> list[Path]:
         names = ', '.join(path.name for path in bags)
         raise SourceError(f'{folder} has no metadata.yaml and several recordings, choose one: {names}')
     if not images:
-        raise SourceError(f'{folder} has no images and no bag')
+        inside = sorted(path for path in folder.iterdir() if path.is_dir())
+        where = f', but folders: name one, such as {inside[0]}' if inside else ''
+        raise SourceError(f'{folder} has no images and no bag{where}')
     return images
 
 

@@ -346,6 +346,10 @@ def test_a_bag_without_images_says_what_it_has(tmp_path):
     path = write_db3(tmp_path / 'x.db3', [('/imu', 'sensor_msgs/msg/Imu', 'cdr', '')], [(1, 1, b'x')])
     assert error_of(path).endswith('x.db3 has no image topic: its topics are /imu (sensor_msgs/msg/Imu)')
     assert error_of(write_db3(tmp_path / 'y.db3', [], [])).endswith('no image topic: it has no topics at all')
+    video = [('/cam/ffmpeg', 'ffmpeg_image_transport_msgs/msg/FFMPEGPacket', 'cdr', '')]
+    said = error_of(write_db3(tmp_path / 'z.db3', video, [(1, 1, b'x')]))
+    assert 'z.db3 has no image topic: its topics are /cam/ffmpeg (ffmpeg_image_transport_msgs/' in said
+    assert 'image_transport republish' in said
 
 
 def test_a_message_that_is_damaged_costs_itself_in_every_storage(tmp_path):

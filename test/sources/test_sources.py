@@ -328,6 +328,12 @@ def test_a_damaged_video_is_refused_and_a_short_one_says_where_it_ends(tmp_path)
     write_video(path, 50)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert re.search(r'v\.avi ends after frame \d+ of \d+: it is truncated', error_of(path))
+    path = tmp_path / 'v.mkv'  # tells its length in seconds only
+    write_video(path, 50)
+    with open_source(path) as source:
+        assert len(list(source)) == 50
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert re.search(r'v\.mkv ends after frame \d+, 1\.0 s before its end: it is truncated', error_of(path))
 
 
 def test_a_folder_is_sorted_naturally_at_ten_hertz(tmp_path):
@@ -372,9 +378,33 @@ def test_a_broken_image_is_named_and_can_be_passed_over(tmp_path):
     assert len(errors) == 1
 
 
+@pytest.mark.parametrize('name', ['IMG_1.HEIC', 'b.heif', 'c.jxl'])
+def test_a_picture_that_cannot_be_decoded_is_reported_not_passed_over(tmp_path, name):
+    cv2.imwrite(str(tmp_path / 'a.jpg'), picture(0))
+    (tmp_path / 'a.jpg').rename(tmp_path / 'a.jfif')
+    (tmp_path / name).write_bytes(b'\0\0\0\x18ftypheic' * 9)
+    errors = []
+    with open_source(tmp_path, on_error=errors.append) as source:
+        assert [each.name for each in source] == ['a']
+    assert [str(error).startswith(f'{tmp_path / name}: ') for error in errors] == [True]
+
+
+def test_a_folder_of_images_and_a_recording_is_not_guessed_at(tmp_path):
+    write_rosbag2(tmp_path / 'bag', StoragePlugin.MCAP)
+    cv2.imwrite(str(tmp_path / 'bag' / 'preview.png'), picture(0))
+    check(open_source(tmp_path / 'bag'))  # its metadata says what it is
+    (tmp_path / 'bag' / 'metadata.yaml').unlink()
+    said = error_of(tmp_path / 'bag')
+    assert said.startswith(f'{tmp_path}/bag has a recording, bag.mcap, and images, preview.png: name the ')
+
+
 def test_what_is_no_source_is_said_in_one_line(tmp_path):
     assert error_of(tmp_path / 'x.bag') == f'{tmp_path / "x.bag"} does not exist'
     assert error_of(tmp_path) == f'{tmp_path} has no images and no bag'
+    for name in 'edcba':
+        (tmp_path / 'above' / name).mkdir(parents=True)
+    said = f'{tmp_path}/above has no images and no bag, but folders: name one, such as {tmp_path}/above/a'
+    assert error_of(tmp_path / 'above') == said
     (tmp_path / 'a.txt').write_text('x')
     assert 'is not a bag, video, folder of images or image: use one of .db3, .mcap' in error_of(
         tmp_path / 'a.txt'
