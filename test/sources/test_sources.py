@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -319,6 +320,31 @@ def test_a_video_is_stamped_by_its_frame_rate(tmp_path):
             assert [each.stamp_ns for each in frames] == [SECOND + 40_000_000 * index for index in range(12)]
             assert {(each.encoding, each.frame_id) for each in frames} == {('bgr8', 'camera')}
             assert all(np.abs(rgb(each).astype(int) - picture(i)).max() <= 4 for i, each in enumerate(frames))
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'container', 'codec'),
+    [
+        ('.m2ts', 'mpegts', 'mpeg2video'),
+        ('.3gp', '3gp', 'mpeg4'),
+        ('.flv', 'flv', 'flv'),
+        ('.mjpeg',) + 2 * ('mjpeg',),
+    ],
+)
+def test_videos_of_camcorders_and_phones_are_read_by_their_suffixes(tmp_path, suffix, container, codec):
+    path = tmp_path / f'v{suffix}'
+    with av.open(str(path), 'w', format=container) as file:
+        stream = file.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.bit_rate = 64, 48, 4_000_000
+        stream.pix_fmt = 'yuvj420p' if codec == 'mjpeg' else 'yuv420p'
+        for index in range(10):
+            pixels = np.full((48, 64, 3), 20 * index, np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format='bgr24')))
+        file.mux(stream.encode())
+    with open_source(path) as source:
+        frames = list(source)
+    assert [each.stamp_ns for each in frames] == [SECOND + 40_000_000 * index for index in range(10)]
+    assert all(np.abs(rgb(each).astype(int) - 20 * i).max() <= 6 for i, each in enumerate(frames))
 
 
 def test_a_damaged_video_is_refused_and_a_short_one_says_where_it_ends(tmp_path):
