@@ -24,6 +24,7 @@ from lw_refinenet_ros.node.subscription import FollowingSubscription
 __all__ = ['Arrival', 'Camera']
 
 OTHER_CLOCK_MS = 3.6e6  # older, and the stamps are of another clock, as in a replay without /clock
+COMPRESSED = '/compressed'  # what image_transport appends to the topic of the raw images
 SILENCE_S = 2.0  # without a frame from a matched publisher is worth a warning
 FEW_LOST = 0.25  # of the frames of a second; more are worth a warning
 
@@ -57,9 +58,11 @@ class Camera:
         prefix = f'{name}/' if name else ''
         compressed = transport == 'compressed'
         # Remapping `image` moves no `image/compressed`: the name is resolved first.
-        topic = node.resolve_topic_name(f'{prefix}image') + ('/compressed' if compressed else '')
-        kind = CompressedImage if compressed else Image
-        self._type = f'sensor_msgs/msg/{kind.__name__}'
+        raw = node.resolve_topic_name(f'{prefix}image').removesuffix(COMPRESSED if compressed else '')
+        kind, other = (CompressedImage, Image) if compressed else (Image, CompressedImage)
+        topic, self._other_topic = (raw + COMPRESSED, raw) if compressed else (raw, raw + COMPRESSED)
+        self._type, self._other_type = (f'sensor_msgs/msg/{each.__name__}' for each in (kind, other))
+        self._switch = f'set image_transport: {"raw" if compressed else "compressed"}'
         self._subscription = FollowingSubscription(node, kind, topic, self._receive)
         self.parse = parse_compressed_image if compressed else parse_image
         self.outputs = CameraOutputs(node, prefix, settings, self.follow)
@@ -140,20 +143,28 @@ class Camera:
 
     def _missing(self) -> str:
         """Return in one line what the camera or the points lack, or an empty string."""
-        types = {publisher.topic_type for publisher in self._node.get_publishers_info_by_topic(self.topic)}
+        types = self._types_on(self.topic)
+        other = self._other_type in self._types_on(self._other_topic)
         if not types:
-            return f'nobody publishes {self.topic}'
+            beside = f', but there is {self._other_topic}: {self._switch}' if other else ''
+            return f'nobody publishes {self.topic}{beside}'
         if self._type not in types:
-            carried = ', '.join(sorted(types))
-            return f'{self.topic} carries {carried}, not {self._type}: remap `image` or set image_transport'
+            carried, todo = ', '.join(sorted(types)), f'remap `image`, or {self._switch}'
+            if self._other_type not in types:
+                todo = 'remap `image`, or convert them: ros2 run image_transport republish'
+            return f'{self.topic} carries {carried}, not {self._type}: {todo}'
         if self.is_idle:
             return ''
         if time.monotonic() - max(self.statistics.last_received, self._subscription.since) > SILENCE_S:
+            only = f'if only {self._other_topic} sends, {self._switch}; ' if other else ''
             return (
-                f'no frame for {SILENCE_S:.0f} s though {self.topic} has a publisher: if its images '
+                f'no frame for {SILENCE_S:.0f} s though {self.topic} has a publisher: {only}if its images '
                 f'are large, {self._remedy}'
             )
         return self._losses() or self.outputs.points.warning()
+
+    def _types_on(self, topic: str) -> set[str]:
+        return {publisher.topic_type for publisher in self._node.get_publishers_info_by_topic(topic)}
 
     def _losses(self) -> str:
         """Return in one line that too many frames were lost since the last call, or an empty string."""

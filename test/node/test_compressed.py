@@ -21,10 +21,11 @@ pytestmark = pytest.mark.ros
 stamps = itertools.count(12_000_000_000)
 
 
-@pytest.fixture(scope='module')
-def node(tiny_weights):
+@pytest.fixture(scope='module', params=['/front/rgb', '/front/rgb/compressed'])
+def node(request, tiny_weights):
     """A node that takes compressed images, its topic remapped, and a publisher to it."""
-    running = NodeProcess(weights=str(tiny_weights), image_transport='compressed', remap='image:=/front/rgb')
+    remap = f'image:={request.param}'
+    running = NodeProcess(weights=str(tiny_weights), image_transport='compressed', remap=remap)
     running.images = running.client.create_publisher(CompressedImage, '/front/rgb/compressed', running.qos)
     running.listen('label', 'overlay', 'overlay/compressed')
     running.wait_active()

@@ -109,6 +109,23 @@ def test_points_of_a_depth_that_is_not_aligned_have_its_size_and_its_stamps():
 BEST_EFFORT = (Endpoint('/camera', IMAGE, reliable=False, latched=False),)
 
 
+JPEG = 'sensor_msgs/msg/CompressedImage'
+
+
+def test_a_topic_of_another_type_is_not_blamed_on_the_middleware():
+    lidar = Endpoint('/lidar', 'livox_ros_driver2/msg/CustomMsg', reliable=True, latched=False)
+    found = wrong(changed('depth', publishers=(lidar,), messages=()))
+    assert 'livox_ros_driver2/msg/CustomMsg on /depth' in found['depth: type'].value
+    assert 'depth: rate' not in found
+
+
+def test_jpegs_are_what_the_compressed_transport_expects():
+    camera = Endpoint('/camera', JPEG, reliable=True, latched=False)
+    sent = {'topic': '/image/compressed', 'publishers': (camera,), 'subscribers': ()}
+    assert wrong(changed('image', **sent)) == {}
+    assert 'image: type' in wrong(changed('image', **sent | {'publishers': STREAMS['image'].publishers}))
+
+
 @pytest.mark.parametrize(
     ('facts', 'level', 'check', 'value', 'remedy'),
     [
@@ -119,6 +136,13 @@ BEST_EFFORT = (Endpoint('/camera', IMAGE, reliable=False, latched=False),)
         (with_camera(level=2, message='no memory'), 'fault', 'diagnostics', 'no memory', 'log'),
         (with_camera(level=1, message='no ~/points'), 'warning', 'diagnostics', 'no ~/points', 'log'),
         (changed('image', publishers=(), messages=()), 'fault', 'image', 'nobody publishes /image', 'remap'),
+        (
+            replace(changed('image', publishers=(), messages=()), topics={'/image/compressed': (JPEG,)}),
+            'fault',
+            'image',
+            'nobody publishes /image',
+            'set image_transport: compressed, since there is /image/compressed',
+        ),
         (
             changed('image', publishers=BEST_EFFORT),
             'fault',

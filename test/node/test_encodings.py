@@ -103,11 +103,22 @@ def test_a_publisher_that_dies_and_returns_is_served_and_missed(node, street):
     node.client.destroy_publisher(node.images)
     node.spin_until(lambda: node.status[0] == 'nobody publishes /image', 'warning')
     assert node.level == b'\x01'
-    other = node.client.create_publisher(CompressedImage, 'image', node.qos)
-    node.spin_until(lambda: '/image carries sensor_msgs/msg/CompressedImage' in node.status[0], 'its type')
-    node.client.destroy_publisher(other)
+    instead = 'set image_transport: compressed'
+    for kind, todo in ((CompressedImage, instead), (Clock, 'ros2 run image_transport republish')):
+        other = node.client.create_publisher(kind, 'image', node.qos)
+        carried = f'/image carries {kind.__module__.split(".")[0]}/msg/{kind.__name__}, not sensor_msgs/'
+        node.spin_until(lambda carried=carried: node.status[0].startswith(carried), 'its type')
+        assert node.status[0].endswith(todo)
+        node.client.destroy_publisher(other)
+    jpegs = node.client.create_publisher(CompressedImage, 'image/compressed', node.qos)
+    said = f'nobody publishes /image, but there is /image/compressed: {instead}'
+    node.spin_until(lambda: node.status[0] == said, 'the other transport')
     node.images = node.client.create_publisher(Image, 'image', node.qos)
     node.wait_active()
     node.answer('label', street, next(stamps))
-    node.spin_until(lambda: node.status[0].startswith('no frame for 2 s though'), 'warning of silence')
+    silent = 'no frame for 2 s though /image has a publisher: if '
+    said = f'{silent}only /image/compressed sends, {instead}; if its images are large, '
+    node.spin_until(lambda: node.status[0].startswith(said), 'warning of silence')
     assert 'fastdds_large_images.xml' in node.status[0]
+    node.client.destroy_publisher(jpegs)
+    node.spin_until(lambda: node.status[0].startswith(f'{silent}its images are large'), 'one transport alone')

@@ -20,6 +20,7 @@ TYPES = {
     **dict.fromkeys(('points', 'cloud'), CLOUD),
     'camera_info': INFO,
 }
+COMPRESSED_IMAGE, COMPRESSED = 'sensor_msgs/msg/CompressedImage', '/compressed'
 INPUTS = ('image', 'depth', 'camera_info', 'cloud')
 LATE_MS, AHEAD_MS = 500.0, -20.0
 SEGMENT = 512 << 10  # bytes; Fast DDS' default, which no larger message passes through whole
@@ -76,21 +77,28 @@ def _judge_camera(camera: Camera, facts: Facts) -> Iterator[Finding]:
 
 def _judge_endpoints(role: str, stream: Stream, facts: Facts) -> Iterator[Finding]:
     """Judge who publishes and subscribes: types and qualities of service."""
-    expected = TYPES.get(role)
+    expected = _expected_type(role, stream)
     if role == 'image' and not stream.publishers:
+        raw = stream.topic.removesuffix(COMPRESSED)
+        transport, twin = ('compressed', raw + COMPRESSED) if raw == stream.topic else ('raw', raw)
         images = [name for name, types in facts.topics.items() if IMAGE in types and facts.node not in name]
         there = ', '.join(name for name in images if name != stream.topic) or 'no image topic'
-        yield fault(
-            role, f'nobody publishes {stream.topic}', f'start the camera, or remap image; there is {there}'
-        )
+        remedy = f'start the camera, or remap image; there is {there}'
+        if {IMAGE, COMPRESSED_IMAGE} & {*facts.topics.get(twin, ())}:
+            remedy = f'set image_transport: {transport}, since there is {twin}'
+        yield fault(role, f'nobody publishes {stream.topic}', remedy)
     if role == 'image' and len(stream.publishers) > 1:
         who = ', '.join(publisher.node for publisher in stream.publishers)
         yield warning(role, f'{stream.topic} has several publishers: {who}', 'leave one')
     for end in (*stream.publishers, *stream.subscribers):
-        compressed = role == 'image' and stream.topic.endswith('/compressed')
-        if expected and end.type != expected and not compressed:
+        if expected and end.type != expected:
             yield fault(f'{role}: type', f'{end.node}: {end.type} on {stream.topic}', f'use {expected}')
     yield from judge_qualities(role, stream)
+
+
+def _expected_type(role: str, stream: Stream) -> str | None:
+    compressed = role == 'image' and stream.topic.endswith(COMPRESSED)
+    return COMPRESSED_IMAGE if compressed else TYPES.get(role)
 
 
 def judge_qualities(check: str, stream: Stream) -> Iterator[Finding]:
@@ -122,7 +130,7 @@ def _judge_flow(camera: Camera, facts: Facts) -> Iterator[Finding]:
         if stream.messages:
             rate = len(stream.messages) / stream.seconds
             yield ok(f'{role}: rate', f'{rate:.1f} Hz on {stream.topic}')
-        elif stream.publishers and role in INPUTS:
+        elif role in INPUTS and any(p.type == _expected_type(role, stream) for p in stream.publishers):
             yield fault(f'{role}: rate', f'nothing came on {stream.topic}', remedy(facts.middleware))
     image, label = camera.streams.get('image'), camera.streams.get('label')
     if image and label and image.messages and not label.messages and not camera.level:
