@@ -19,7 +19,7 @@ from lw_refinenet_ros.node.diagnostics import LOST, RECEIVED, SEQUENCE
 from lw_refinenet_ros.node.parameters import Settings
 from lw_refinenet_ros.node.process.middleware import remedy
 from lw_refinenet_ros.node.statistics import Statistics
-from lw_refinenet_ros.node.subscription import FollowingSubscription
+from lw_refinenet_ros.node.subscription import FollowingSubscription, offered_types, type_name
 
 __all__ = ['Arrival', 'Camera']
 
@@ -61,7 +61,7 @@ class Camera:
         raw = node.resolve_topic_name(f'{prefix}image').removesuffix(COMPRESSED if compressed else '')
         kind, other = (CompressedImage, Image) if compressed else (Image, CompressedImage)
         topic, self._other_topic = (raw + COMPRESSED, raw) if compressed else (raw, raw + COMPRESSED)
-        self._type, self._other_type = (f'sensor_msgs/msg/{each.__name__}' for each in (kind, other))
+        self._type, self._other_type = type_name(kind), type_name(other)
         self._switch = f'set image_transport: {"raw" if compressed else "compressed"}'
         self._subscription = FollowingSubscription(node, kind, topic, self._receive)
         self.parse = parse_compressed_image if compressed else parse_image
@@ -143,8 +143,8 @@ class Camera:
 
     def _missing(self) -> str:
         """Return in one line what the camera or the points lack, or an empty string."""
-        types = self._types_on(self.topic)
-        other = self._other_type in self._types_on(self._other_topic)
+        types = offered_types(self._node, self.topic)
+        other = self._other_type in offered_types(self._node, self._other_topic)
         if not types:
             beside = f', but there is {self._other_topic}: {self._switch}' if other else ''
             return f'nobody publishes {self.topic}{beside}'
@@ -162,9 +162,6 @@ class Camera:
                 f'are large, {self._remedy}'
             )
         return self._losses() or self.outputs.points.warning()
-
-    def _types_on(self, topic: str) -> set[str]:
-        return {publisher.topic_type for publisher in self._node.get_publishers_info_by_topic(topic)}
 
     def _losses(self) -> str:
         """Return in one line that too many frames were lost since the last call, or an empty string."""

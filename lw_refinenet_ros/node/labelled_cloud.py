@@ -21,7 +21,7 @@ from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.node.cloud_message import CloudWriter
 from lw_refinenet_ros.node.outputs import ImageOutput, header_of
 
-__all__ = ['CloudOutputs', 'Geometry', 'pinhole']
+__all__ = ['CloudOutputs', 'Geometry', 'is_in_place', 'pinhole']
 
 LABEL_BYTE, CONFIDENCE_BYTE = 0, 2  # of what `pack_class` returns
 UNKNOWN_VIEWPOINT_M = 0.1  # a cloud in the camera's frame may have been seen from elsewhere
@@ -78,7 +78,7 @@ class CloudOutputs:
         geometry: Geometry,
         camera: Pinhole | None,
         pose: Callable[[], Pose],
-    ) -> None:
+    ) -> bool:
         """Publish what is wanted.
 
         A geometry with a point for each pixel gets the stamp of the image, any other keeps its own.
@@ -90,11 +90,14 @@ class CloudOutputs:
             camera: that took the image, if it is known.
             pose: returns where the geometry's frame lies in the image's.
 
+        Returns:
+            Whether the image shows any of the points, if there are any.
+
         Raises:
             ValueError: they do not fit together.
         """
         assert result.confidence is not None
-        own = geometry.header
+        own, seen = geometry.header, True
         if self._xyz.shape[1:] != geometry.size:
             self._xyz = np.empty((3, *geometry.size), np.float32)
         # Whether points are wanted is asked once, since it may change meanwhile.
@@ -114,6 +117,7 @@ class CloudOutputs:
             index = locate(self._xyz, camera, pose(), baseline)
             color = None if color is None else look_up(color, index, 0)
             classes = look_up(classes, index, UNLABELLED)
+            seen = bool((classes != UNLABELLED).any() or np.isnan(self._xyz[2]).all())
         if color is not None:
             write_points(self._points.points(*geometry.size), self._xyz, color, classes)
             self._points.publish(own)
@@ -121,16 +125,27 @@ class CloudOutputs:
         for image, byte in ((self._label, LABEL_BYTE), (self._confidence, CONFIDENCE_BYTE)):
             if image.wanted:
                 image.publish(own, each[..., byte])
+        return seen
+
+
+def is_in_place(geometry: Geometry, header: Header, result: Segmentation) -> bool:
+    """Return whether a geometry has as many points as the image pixels, in the frame of the image."""
+    return (geometry.size, geometry.header.frame_id) == (result.label.shape, header.frame_id)
 
 
 def _is_aligned(geometry: Geometry, header: Header, result: Segmentation, camera: Pinhole | None) -> bool:
     """Whether each pixel of the image has its point, in the order of the pixels."""
-    same_place = (geometry.size, geometry.header.frame_id) == (result.label.shape, header.frame_id)
-    return same_place and (geometry.camera is None or camera is None or geometry.camera == camera)
+    same_camera = geometry.camera is None or camera is None or geometry.camera == camera
+    return is_in_place(geometry, header, result) and same_camera
 
 
-def pinhole(cdr: bytes | memoryview) -> Pinhole:
+def pinhole(cdr: bytes | memoryview, size: tuple[int, int]) -> Pinhole:
     """Return the rectified camera of a serialized camera_info; the raw one where no rectified one is given.
+
+    Args:
+        cdr: the message.
+        size: (height, width) of the camera's images, by which it is told whether they are binned or a region
+            of the whole image that the message describes.
 
     Raises:
         ValueError: it is not calibrated.
@@ -139,4 +154,8 @@ def pinhole(cdr: bytes | memoryview) -> Pinhole:
     fx, cx, fy, cy = info.p[0], info.p[2], info.p[5], info.p[6]
     if not any(info.p):
         fx, cx, fy, cy = info.k[0], info.k[2], info.k[4], info.k[5]
-    return Pinhole(info.height, info.width, fx, fy, cx, cy)
+    roi, across, down = info.roi, max(info.binning_x, 1), max(info.binning_y, 1)
+    part = ((roi.height or info.height) // down, (roi.width or info.width) // across)
+    if size != part or size == (info.height, info.width):
+        return Pinhole(info.height, info.width, fx, fy, cx, cy)
+    return Pinhole(*part, fx / across, fy / down, (cx - roi.x_offset) / across, (cy - roi.y_offset) / down)

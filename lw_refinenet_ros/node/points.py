@@ -18,9 +18,9 @@ from lw_refinenet_ros.image.visibility import Pose
 from lw_refinenet_ros.inference.segmenter import Segmentation
 from lw_refinenet_ros.node.depth_pairing import DepthPairing
 from lw_refinenet_ros.node.frames import Frames
-from lw_refinenet_ros.node.labelled_cloud import CloudOutputs, Geometry, pinhole
+from lw_refinenet_ros.node.labelled_cloud import CloudOutputs, Geometry, is_in_place, pinhole
 from lw_refinenet_ros.node.parameters import Settings
-from lw_refinenet_ros.node.subscription import FollowingSubscription
+from lw_refinenet_ros.node.subscription import FollowingSubscription, offered_types, type_name
 from lw_refinenet_ros.one_line import one_line
 
 __all__ = ['PointsOutput']
@@ -89,7 +89,7 @@ class PointsOutput:
         if not self._outputs.wanted:
             self._close()
             return
-        from_cloud = self._node.count_publishers(self._cloud.topic) and not self._has_depth
+        from_cloud = self._has_cloud and not self._has_depth
         used, unused = [self._depth, self._depth_info], [self._cloud]
         if from_cloud:
             used, unused = unused, used
@@ -110,7 +110,13 @@ class PointsOutput:
         if self._call is None or not self._outputs.wanted:
             return ''
         depth, info, cloud = self._depth.topic, self._info.topic, self._cloud.topic
-        if not self._has_depth and not self._node.count_publishers(cloud):
+        if not self._has_depth and not self._has_cloud:
+            for topic, kind in ((depth, Image), (cloud, PointCloud2)):
+                if types := offered_types(self._node, topic):
+                    carried = ', '.join(sorted(types))
+                    return (
+                        f'no ~/points: {topic} carries {carried}, not {type_name(kind)}: convert or remap it'
+                    )
             return f'no ~/points: nobody publishes {depth} or {cloud}'
         if self._has_depth and INFO not in self._infos:
             return f'no ~/points: {info} is missing beside {depth}'
@@ -120,7 +126,11 @@ class PointsOutput:
 
     @property
     def _has_depth(self) -> bool:
-        return bool(self._node.count_publishers(self._depth.topic))
+        return type_name(Image) in offered_types(self._node, self._depth.topic)
+
+    @property
+    def _has_cloud(self) -> bool:
+        return type_name(PointCloud2) in offered_types(self._node, self._cloud.topic)
 
     def _close(self) -> None:
         for subscription in (self._depth, self._depth_info, self._info, self._cloud):
@@ -179,8 +189,13 @@ class PointsOutput:
                 def pose(of: Header = geometry.header, frame: str = header.frame_id) -> Pose:
                     return self._frames.pose(of, frame, settings.points_transform)
 
-                self._outputs.publish(header, result, geometry, camera, pose)
+                seen = self._outputs.publish(header, result, geometry, camera, pose)
                 self.published += 1
+                if not seen:
+                    self._complaint = (
+                        f'the image shows no point of {geometry.header.frame_id!r}: check its pose in '
+                        f'{header.frame_id!r}, which must be an optical frame (z ahead)'
+                    )
             except Exception as error:  # whatever a message holds, the thread goes on
                 kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
                 self._complaint = one_line(f'no ~/points: {kind}{error}')
@@ -190,15 +205,18 @@ class PointsOutput:
     ) -> tuple[Geometry, Pinhole | None]:
         """Return a geometry, and the camera of the image if it is known."""
         info, depth_info = self._infos.get(INFO), self._infos.get(DEPTH_INFO)
-        camera = pinhole(info) if info is not None else None
+        height, width = size = result.label.shape
         if not serialized.is_depth:
-            return Geometry.of_cloud(serialized.cdr), camera
-        if camera is None:
+            geometry = Geometry.of_cloud(serialized.cdr)
+            if info is None or is_in_place(geometry, header, result):
+                return geometry, None
+            return geometry, pinhole(info, size)
+        if info is None:
             raise ValueError(f'{self._info.topic} is missing beside {self._depth.topic}')
-        if depth_info is not None:
-            return Geometry.of_depth(serialized.cdr, pinhole(depth_info)), camera
+        camera = pinhole(info, size)
         depth = parse_image(serialized.cdr)
-        height, width = result.label.shape
+        if depth_info is not None:
+            return Geometry.of_depth(serialized.cdr, pinhole(depth_info, (depth.height, depth.width))), camera
         if (depth.height, depth.width, depth.frame_id) != (height, width, header.frame_id):
             raise ValueError(
                 f'depth is {depth.width}x{depth.height} in {depth.frame_id!r}, the image {width}x{height} '

@@ -23,7 +23,17 @@ except ImportError:  # Humble
 
 from lw_refinenet_ros.node.message_buffers import Memory, Message, MessageBuffers
 
-__all__ = ['FollowingSubscription', 'quality']
+__all__ = ['FollowingSubscription', 'offered_types', 'quality', 'type_name']
+
+
+def offered_types(node: Node, topic: str) -> set[str]:
+    """Return the types of messages that a topic's publishers have, as `type_name` names them."""
+    return {publisher.topic_type for publisher in node.get_publishers_info_by_topic(topic)}
+
+
+def type_name(kind: type) -> str:
+    """Return the name that the graph has for a class of messages, such as 'sensor_msgs/msg/Image'."""
+    return f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
 
 
 def quality(reliability: ReliabilityPolicy) -> QoSProfile:

@@ -11,12 +11,12 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 from array import array
 
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField, RegionOfInterest
 
 from lw_refinenet_ros.image.cloud import copy_xyz, parse_cloud
 from lw_refinenet_ros.image.point_cloud import POINT, Pinhole, project
 from lw_refinenet_ros.node.cloud_message import FIELDS, CloudWriter
-from lw_refinenet_ros.node.labelled_cloud import Geometry
+from lw_refinenet_ros.node.labelled_cloud import Geometry, pinhole
 from test.support.node_process import NodeProcess, pixels_of, stamp_of
 
 pytestmark = pytest.mark.ros
@@ -165,14 +165,22 @@ def test_an_organised_cloud_with_a_point_for_each_pixel_gives_its_own_places(nod
     message.data = array('B', places.tobytes())
     stamp_ns = next(stamps)
     done = node.received['rear/points']
+    infos = node.client.create_publisher(
+        CameraInfo, 'rear/camera_info', node.qos
+    )  # not calibrated, nor needed
+    other = node.client.create_publisher(CompressedImage, 'rear/depth', node.qos)  # no depth that can be used
+    node.spin_until(infos.get_subscription_count, 'subscription to camera_info')
 
     def cloud_there():
+        infos.publish(CameraInfo(height=96, width=128))
         node.cloud.publish(stamped(message, stamp_ns))
         image_at(node, street, stamp_ns, 'rear')
         node.executor.spin_once(timeout_sec=0.2)
         return next((m for m in done if stamp_of(m) == stamp_ns), None)
 
     cloud = node.spin_until(cloud_there, 'cloud of the rear camera')
+    for publisher in (infos, other):
+        node.client.destroy_publisher(publisher)
     points = points_of(cloud)
     unknown = (0, 3), (0, 4)  # one at the origin, one infinitely far
     np.testing.assert_array_equal(np.isnan([points[axis][unknown] for axis in 'xyz']), True)
@@ -315,6 +323,9 @@ def test_points_of_a_lidar_of_another_rate_get_the_labels_of_the_nearest_image(n
 
     stamp_ns = node.spin_until(served, 'cloud of the lidar').pop()
     cloud = next(m for m in done if stamp_of(m) == stamp_ns)
+    assert node.set(points_transform='0 0 -9 0 0 0 1')[0].successful  # behind the camera
+    behind = "the image shows no point of 'lidar': check its pose in 'camera_optical', which must be an "
+    node.spin_until(lambda: served() and behind in node.camera_status['rear'][0], 'complaint')
     node.client.destroy_publisher(infos)
     assert node.set(points_transform='', points_tolerance=0.005)[0].successful
     assert (cloud.height, cloud.width, cloud.header.frame_id) == (1, 500, 'lidar')
@@ -442,6 +453,39 @@ def test_the_rectified_camera_of_camera_info_comes_before_the_raw_one(node, stre
     points = points_of(receive_again(node, street, p=p))
     assert points['x'][50, 10] == 0
     np.testing.assert_allclose(points['y'][50], (50 - 20) / 50 * points['z'][50], rtol=1e-6)
+
+
+@pytest.mark.parametrize('calibrated', ['k', 'p'])
+@pytest.mark.parametrize(
+    ('fields', 'size', 'expected'),
+    [
+        ({}, (96, 128), (100.0, 90.0, 63.5, 47.5)),
+        ({'binning_x': 2, 'binning_y': 2}, (48, 64), (50.0, 45.0, 31.75, 23.75)),
+        ({'roi': (20, 10, 40, 60)}, (40, 60), (100.0, 90.0, 43.5, 37.5)),
+        ({'roi': (20, 10, 40, 60), 'binning_x': 4, 'binning_y': 2}, (20, 15), (25.0, 45.0, 10.875, 18.75)),
+        ({'binning_x': 2, 'binning_y': 2}, (96, 128), (100.0, 90.0, 63.5, 47.5)),  # images of the whole size
+    ],
+)
+def test_binned_images_and_regions_have_a_camera_of_their_own(calibrated, fields, size, expected):
+    k = [100.0, 0.0, 63.5, 0.0, 90.0, 47.5, 0.0, 0.0, 1.0]
+    given = {'k': k} if calibrated == 'k' else {'p': [*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0]}
+    x, y, height, width = fields.get('roi', (0, 0, 0, 0))
+    roi = RegionOfInterest(x_offset=x, y_offset=y, height=height, width=width)
+    info = CameraInfo(height=96, width=128, **given | fields | {'roi': roi})
+    assert pinhole(serialize_message(info), size) == Pinhole(*size, *expected)
+
+
+def test_a_depth_topic_of_another_type_is_named(node, street):
+    node.client.destroy_publisher(node.depth)
+    other = node.client.create_publisher(CompressedImage, 'front/depth', node.qos)
+    text = (
+        '/front/depth carries sensor_msgs/msg/CompressedImage, not sensor_msgs/msg/Image: convert or remap it'
+    )
+    complaint(node, lambda: None, text)
+    node.client.destroy_publisher(other)
+    node.depth = node.client.create_publisher(Image, 'front/depth', node.qos)
+    node.spin_until(node.depth.get_subscription_count, 'subscription to depth')
+    receive_again(node, street)
 
 
 def test_without_depth_for_two_seconds_the_diagnostics_say_so(node, street):
