@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
-from lw_refinenet_ros.sources.images import images_in
+from lw_refinenet_ros.sources.images import by_stem, images_in
 from lw_refinenet_ros.training.annotations import UNLABELLED_NAMES, AnnotatedImage, Annotations
 from lw_refinenet_ros.training.coco import read_coco
 from lw_refinenet_ros.training.label_folder import LabelFolder, make_label_set
@@ -33,7 +33,7 @@ def take_back(options: argparse.Namespace) -> None:
     source = options.images or options.output / 'images'
     if not source.is_dir():
         raise ValueError(f'{source} is not a folder: use --images DIR')
-    images = {path.stem: path for path in images_in(source)}
+    images = images_in(source)
     annotated, faults = _match(annotations.images, images, source)
     folder = LabelFolder(options.output, labels) if annotated else None
     written = set()
@@ -55,7 +55,7 @@ def take_back(options: argparse.Namespace) -> None:
         folder.write_mask(path.stem, ColorImage(image, 'bgr'), mask)
         written.add(path.stem)
     print(f'{options.output}: {len(written)} masks of {len(labels.names)} classes, to look at in overlays')
-    if without := sorted(set(images) - written):
+    if without := sorted(set(by_stem(images)) - written):
         print(f'without polygons: {len(without)} images: {_first(without, ", ")}; their masks are kept')
     if few := annotations.without_area:
         print(f'skipped, with fewer than three corners: {len(few)}: {_first(few, ", ")}')
@@ -64,17 +64,27 @@ def take_back(options: argparse.Namespace) -> None:
 
 
 def _match(
-    entries: Sequence[AnnotatedImage], images: Mapping[str, Path], source: Path
+    entries: Sequence[AnnotatedImage], images: Sequence[Path], source: Path
 ) -> tuple[dict[Path, AnnotatedImage], list[str]]:
-    """Find the image of each entry by its stem; report entries without an image and duplicates."""
+    """Find the image of each entry by its name, or by its stem; report what has none, several or the same.
+
+    Some tools change the suffix. Depth images beside the colour images have the same stems.
+    """
+    names, stems = {path.name: path for path in images}, by_stem(images)
     matched: dict[Path, AnnotatedImage] = {}
     faults = []
     for entry in entries:
-        path = images.get(PurePath(entry.file).stem)
-        if path is None:
+        alike = stems.get(PurePath(entry.file).stem, [])
+        path = names.get(entry.file) or (alike[0] if len(alike) == 1 else None)
+        others = [other for other in alike if other in matched]
+        if not alike:
             faults.append(f'{entry.file} is not in {source}')
+        elif path is None:
+            faults.append(f'{entry.file} may be {" or ".join(p.name for p in alike)}: move the others away')
         elif path in matched:
             faults.append(f'{entry.file} is listed twice')
+        elif others:
+            faults.append(f'{path.name} and {others[0].name} would have one mask: rename one')
         else:
             matched[path] = entry
     return matched, faults

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -14,7 +14,7 @@ from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
 from lw_refinenet_ros.sources.source import START_NS, OnError, Source, SourceError, SourceFrame
 
-__all__ = ['IMAGE_SUFFIXES', 'ImageSource', 'images_in']
+__all__ = ['IMAGE_SUFFIXES', 'ImageSource', 'by_stem', 'images_in']
 
 # Of 8 or 16 bits per value; which of them there are depends on how OpenCV was built.
 IMAGE_SUFFIXES = tuple(
@@ -40,6 +40,14 @@ def images_in(folder: Path) -> list[Path]:
         (path for path in images if not path.name.startswith('.') and path.is_file()),
         key=lambda path: [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', path.name)],
     )
+
+
+def by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    """Return files by their stem, which an image and its mask share; in the order given."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(path.stem, []).append(path)
+    return found
 
 
 class ImageSource(Source):

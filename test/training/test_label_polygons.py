@@ -422,6 +422,27 @@ def test_a_data_set_of_others_gets_its_classes_from_its_polygons(folder, tmp_pat
     np.testing.assert_array_equal(read_label_png(pairs.masks[0]), rings_in_rings())
 
 
+def test_of_two_images_of_one_stem_the_named_one_gets_the_mask(tmp_path, capsys):
+    (tmp_path / 'rgbd').mkdir()
+    cv2.imwrite(str(tmp_path / 'rgbd' / 'a.jpg'), np.full((60, 80, 3), 120, np.uint8))
+    cv2.imwrite(str(tmp_path / 'rgbd' / 'a.png'), np.full((60, 80), 900, np.uint16))
+    given = ('--images', str(tmp_path / 'rgbd'), '--output')
+    write_coco(tmp_path / 'all.json', [('a.jpg', rings_in_rings())], LABELS, 0)
+    write_labelme(tmp_path / 'rgbd' / 'a.json', 'a.jpg', rings_in_rings(), LABELS, 0)
+    for option, source in (('--from-coco', 'all.json'), ('--from-labelme', 'rgbd')):
+        out = tmp_path / option
+        assert main(['label', option, str(tmp_path / source), *given, str(out)]) == 0
+        assert [path.name for path in (out / 'images').iterdir()] == ['a.jpg']
+    for names, said in (
+        (['a.webp'], 'a.webp may be a.jpg or a.png: move the others away'),
+        (['a.jpg', 'a.png'], 'a.png and a.jpg would have one mask: rename one'),
+    ):
+        write_coco(tmp_path / 'all.json', [(name, rings_in_rings()) for name in names], LABELS, 0)
+        out = str(tmp_path / names[-1])
+        assert main(['label', '--from-coco', str(tmp_path / 'all.json'), *given, out]) == 1
+        assert said in capsys.readouterr().err
+
+
 def test_unknown_classes_and_images_are_named(folder, tmp_path, capsys):
     label = rings_in_rings()
     more = LabelSet('more', (*LABELS.names, 'forklift'), (*LABELS.colors, (1, 2, 3)))
