@@ -18,8 +18,9 @@ from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import ColorImage, color_image
 from lw_refinenet_ros.image.frame import Frame, FrameError, Pixels
+from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.sources.bag import BagSource
-from lw_refinenet_ros.sources.images import ImageSource, images_in
+from lw_refinenet_ros.sources.images import ImageSource, by_stem, images_in
 from lw_refinenet_ros.sources.opening import open_source
 from lw_refinenet_ros.sources.source import SourceError
 
@@ -71,12 +72,16 @@ class FolderExamples(Examples):
         """Pair the images of one folder, or every N-th of them, with the masks NAME.png of another.
 
         Raises:
-            SourceError: there are no images, or none of them has a mask.
+            SourceError: there are no images, none of them has a mask, or two have the same.
         """
         files = images_in(images)
         if not files:
             raise SourceError(f'{images} has no images')
         masks = {path.stem: path for path in labels.glob('*.png')}
+        alike = [same for stem, same in by_stem(files).items() if len(same) > 1 and stem in masks]
+        if alike:
+            names = [' and '.join(path.name for path in same) for same in alike]
+            raise SourceError(f'{images}: {first_of(names)} have one mask: move all but one away')
         pairs = [(path, masks.get(path.stem)) for path in files[::every]]
         examples = cls(pairs)
         if len(examples.frames_alone) == len(pairs):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.label_png import read_label_png
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
-from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, images_in
+from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, by_stem, images_in
 
 __all__ = ['DataError', 'LoadedPairs', 'Pairs', 'find_pairs', 'read_pair']
 
@@ -84,7 +84,8 @@ def find_pairs(
         progress: takes the number of pairs checked, and of all pairs.
 
     Raises:
-        DataError: a file is missing, has another size or an unknown class id; lists all faults at once.
+        DataError: a file is missing, has another size or an unknown class id, or two images have one mask;
+            lists all faults at once.
     """
     if not (folder / 'images').is_dir():
         raise DataError(f'{folder} {"has no images/ folder" if folder.exists() else "does not exist"}')
@@ -101,7 +102,11 @@ def find_pairs(
         raise DataError(f'{folder}/images has no images ({", ".join(IMAGE_SUFFIXES)})')
     masks = [folder / 'labels' / f'{path.stem}.png' for path in images]
     counts, brightest = np.zeros(256, np.int64), 0
-    faults = []
+    faults = [
+        f'{" and ".join(path.name for path in alike)} have one mask: move all but one away'
+        for alike in by_stem(images).values()
+        if len(alike) > 1
+    ]
     for index, pair in enumerate(zip(images, masks)):
         try:
             pixels, label = _checked(*pair, len(labels.names))

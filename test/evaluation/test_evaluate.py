@@ -139,6 +139,21 @@ def test_a_folder_of_images_takes_the_same_path(tmp_path, images, labels, truths
     assert result['frames'] == FRAMES - 1
 
 
+def test_two_images_of_one_mask_are_refused(tmp_path, images, truths, evaluate):
+    import cv2
+
+    masks, folder = masks_of(tmp_path / 'masks', truths), tmp_path / 'images'
+    folder.mkdir()
+    for stamp_ns in stamps(FRAMES)[:2]:
+        cv2.imwrite(str(folder / f'{stamp_ns}.jpg'), images[0])
+        cv2.imwrite(str(folder / f'{stamp_ns}.png'), np.zeros((96, 128), np.uint16))
+    cv2.imwrite(str(folder / 'a.png'), images[0])
+    status, _, said = evaluate('--images', folder, '--labels', masks)
+    assert status == 1
+    first = stamps(FRAMES)[0]
+    assert f'{folder}: {first}.jpg and {first}.png (and 1 more) have one mask: move all but one away' in said
+
+
 def test_a_second_run_is_identical_to_the_bit_in_figures_and_in_labels(tmp_path, images, truths, evaluate):
     bag = bag_of(tmp_path / 'bag', images, truths)
     runs = []

@@ -105,6 +105,12 @@ def test_masks_without_any_class_are_refused(tmp_path):
         find_pairs(make_data(tmp_path / 'data', [mask_of(255)]))
 
 
+def test_two_images_of_one_mask_are_refused(data):
+    cv2.imwrite(str(data / 'images' / '1.jpg'), np.zeros((40, 64), np.uint8))
+    with pytest.raises(DataError, match=r'1 of 3 pairs .*\n  1\.jpg and 1\.png have one mask: move'):
+        find_pairs(data)
+
+
 def test_masks_of_colours_are_refused_in_words(data):
     cv2.imwrite(str(data / 'labels' / '0.png'), np.zeros((40, 64, 3), np.uint8))
     with pytest.raises(DataError, match=r'0\.png: .*save class ids, not RGB colours'):
