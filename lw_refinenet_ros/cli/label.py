@@ -47,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--images', type=path, metavar='DIR', help='images of the polygons (default: images/ in --output)'
     )
+    parser.add_argument(
+        '--background',
+        metavar='NAME',
+        help='class of the pixels in no polygon, in images that have polygons (default: 255, unlabelled)',
+    )
     which = parser.add_argument_group('which frames')
     which.add_argument('--topic', help="the bag's image topic, if it has several")
     add_selection_arguments(which, every=str(EVERY))
@@ -130,6 +135,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError('--next and --different choose frames of a BAG')
     if options.images and options.source is not None:
         raise UsageError('--images is for --from-coco and --from-labelme; a folder to label is BAG')
+    if options.background and not (options.from_coco or options.from_labelme):
+        raise UsageError('--background is for --from-coco and --from-labelme')
     if options.labelled and not options.next:
         raise UsageError('--labelled is for --next, which chooses frames unlike those')
     if options.next and options.limit:

@@ -48,7 +48,7 @@ def take_back(options: argparse.Namespace) -> None:
             shown = [f'{width}x{height}' for height, width in (size, entry.size)]
             faults.append(f'{entry.file} is {shown[0]}, its polygons are for {shown[1]}')
             continue
-        mask = entry.mask(size, ids)
+        mask = entry.mask(size, ids, ids.get(options.background, UNLABELLED))
         if folder is None or (mask == UNLABELLED).all():
             continue
         folder.write_image(path.stem, path)
@@ -98,10 +98,17 @@ def _first(names: Sequence[str], separator: str) -> str:
 def _labels(options: argparse.Namespace, annotations: Annotations) -> LabelSet:
     """Return the classes of a file, which must list all that were drawn, or else the drawn classes."""
     classes = options.classes or find_classes(options.output)
+    background, drawn = options.background, annotations.classes
+    if background in UNLABELLED_NAMES:
+        raise ValueError(f'--background {background} is no class: leave it out, or name one')
     if classes is None:
-        return make_label_set(options.output.absolute().name, annotations.classes)
+        if background not in (None, *drawn):
+            drawn = (background, *drawn)
+        return make_label_set(options.output.absolute().name, drawn)
     labels = LabelSet.from_yaml(classes)
-    if unknown := [name for name in annotations.classes if name not in labels.names]:
+    if unknown := [name for name in drawn if name not in labels.names]:
         names = ', '.join(unknown)
         raise ValueError(f'{annotations.description} has classes that {classes} lacks: {names}; add them')
+    if background not in (None, *labels.names):
+        raise ValueError(f'--background {background} is a class that {classes} lacks: add it')
     return labels

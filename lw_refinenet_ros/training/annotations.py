@@ -51,14 +51,15 @@ class AnnotatedImage:
     size: Size | None  #: (height, width) that the shapes were drawn for; None if the tool did not store it
     shapes: list[Shape]  #: in the order to paint them; later ones cover earlier ones
 
-    def mask(self, size: Size, ids: Mapping[str, int]) -> NDArray[np.uint8]:
-        """Paint the shapes: uint8 (H, W) class ids, 255 where there is no shape.
+    def mask(self, size: Size, ids: Mapping[str, int], background: int = UNLABELLED) -> NDArray[np.uint8]:
+        """Paint the shapes: uint8 (H, W) class ids.
 
         Args:
             size: of the image; `self.size` unless that is None.
             ids: ids of the classes and of the `UNLABELLED_NAMES`.
+            background: the id of pixels in no shape, unless the image has no shapes: then all are 255.
         """
-        mask = np.full(size, UNLABELLED, np.uint8)
+        mask = np.full(size, background if self.shapes else UNLABELLED, np.uint8)
         for shape in self.shapes:
             mask[shape.mark(size)] = ids[shape.class_name]
         return mask

@@ -443,6 +443,28 @@ def test_of_two_images_of_one_stem_the_named_one_gets_the_mask(tmp_path, capsys)
         assert said in capsys.readouterr().err
 
 
+def test_what_no_polygon_covers_is_unlabelled_or_background(folder, tmp_path, capsys):
+    label = rings_in_rings()
+    label[label == 0] = 255
+    write_coco(tmp_path / 'all.json', [('a.jpg', label), ('b.jpg', np.full_like(label, 255))], LABELS, 0)
+    images = ('--images', str(folder / 'images'))
+    for background, rest in ((None, 255), ('yard', 0), ('floor', 0)):
+        out = tmp_path / str(background)
+        command = ['label', '--from-coco', str(tmp_path / 'all.json'), *images, '--output', str(out)]
+        assert main([*command, *(['--background', background] if background else [])]) == 0
+        names = LabelSet.from_yaml(out / 'classes.yaml').names
+        assert names == (('yard', *LABELS.names) if background == 'yard' else LABELS.names)
+        shift = names.index('shelf') - LABELS.names.index('shelf')
+        mask = read_label_png(out / 'labels' / 'a.png')
+        np.testing.assert_array_equal(mask, np.where(label == 255, rest, label + shift))
+        assert not (out / 'labels' / 'b.png').exists(), 'without shapes, nobody looked at it'
+    command = ['label', '--from-coco', str(tmp_path / 'all.json'), '--output', str(folder), '--background']
+    assert main([*command, 'yard']) == 1
+    assert f'--background yard is a class that {folder}/classes.yaml lacks: add it' in capsys.readouterr().err
+    assert main([*command, 'unlabelled']) == 1
+    assert '--background unlabelled is no class' in capsys.readouterr().err
+
+
 def test_unknown_classes_and_images_are_named(folder, tmp_path, capsys):
     label = rings_in_rings()
     more = LabelSet('more', (*LABELS.names, 'forklift'), (*LABELS.colors, (1, 2, 3)))
