@@ -12,6 +12,7 @@ from lw_refinenet_ros.training.dataset import Pairs
 
 __all__ = ['find_traps', 'only_class']
 
+MOSTLY = 0.5  # of the pixels
 ALMOST_BLACK = 32  # of 255; of 12 bits saved as 16, values are below 16
 
 
@@ -26,6 +27,12 @@ def find_traps(pairs: Pairs) -> list[str]:
         traps.append(
             f'no image has a value above {pairs.brightest} of 255: of 16 bits the upper 8 are read, so scale '
             '10- and 12-bit images first, here as on the robot'
+        )
+    unlabelled = pairs.counts[UNLABELLED] / pairs.counts.sum()
+    if unlabelled > MOSTLY:
+        traps.append(
+            f'{unlabelled:.0%} of the pixels are {UNLABELLED}, unlabelled, and the network will call each of '
+            'them one of its classes: if they are background, give them a class (label --background NAME)'
         )
     if present == [0, UNLABELLED]:
         traps.append(

@@ -33,6 +33,10 @@ ONLY_0_AND_255 = (
     "the masks hold only 0 ('c0') and 255, which is unlabelled and ignored in training; "
     "if it was meant to be 'c1', its id is 1"
 )
+MOSTLY_UNLABELLED = (
+    '55% of the pixels are 255, unlabelled, and the network will call each of them one of its '
+    'classes: if they are background, give them a class (label --background NAME)'
+)
 OPTIONS = ('--batch-size', '2', '--crop-height', '32', '--crop-width', '64', '--epochs', '1')
 
 
@@ -80,6 +84,11 @@ def trainer(data: Path, run: Path, config: TrainingConfig = CONFIG, **options: o
                 ONLY_0_AND_255,
                 'no mask contains c1: the network cannot learn it',
             ],
+        ),
+        (
+            [mask_of(0, 1, 255, 255, 255), mask_of(0, 255)],
+            2,
+            [MOSTLY_UNLABELLED],
         ),
         ([mask_of(0, 2)], 4, ['no mask contains c1, c3: the network cannot learn them']),
         (
