@@ -18,6 +18,7 @@ from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import ColorImage, color_image
 from lw_refinenet_ros.image.frame import Frame, FrameError, Pixels
+from lw_refinenet_ros.labels import LabelSet, find_classes
 from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.images import ImageSource, by_stem, images_in
@@ -60,8 +61,8 @@ class Examples(Protocol):
 class FolderExamples(Examples):
     """Image files and the masks that belong to them; None for one without."""
 
-    def __init__(self, pairs: Sequence[tuple[Path, Path | None]]) -> None:
-        self._pairs = pairs
+    def __init__(self, pairs: Sequence[tuple[Path, Path | None]], classes: LabelSet | None = None) -> None:
+        self._pairs, self._classes = pairs, classes
         self.description = f'{pairs[0][0].parent}, masks {pairs[0][1].parent if pairs[0][1] else "missing"}'
         self.length = len(pairs)
         self.consecutive = False
@@ -83,7 +84,7 @@ class FolderExamples(Examples):
             names = [' and '.join(path.name for path in same) for same in alike]
             raise SourceError(f'{images}: {first_of(names)} have one mask: move all but one away')
         pairs = [(path, masks.get(path.stem)) for path in files[::every]]
-        examples = cls(pairs)
+        examples = cls(pairs, _classes_of(labels))
         if len(examples.frames_alone) == len(pairs):
             raise SourceError(f'{labels} has no mask NAME.png of the {len(pairs)} images of {images}')
         examples.description = f'images {images}, masks {labels}{_appended(Selection(every))}'
@@ -105,7 +106,7 @@ class FolderExamples(Examples):
             except (FrameError, OSError) as error:
                 problem(f'{path}: {error}')
                 continue
-            truth = read_mask(mask, problem) if mask else None
+            truth = read_mask(mask, problem, self._classes) if mask else None
             decode_ms = (time.perf_counter() - started) * 1e3
             yield Example(path.name, stamp_ns, 'camera', ColorImage(image, 'bgr'), truth, decode_ms, index)
 
@@ -139,7 +140,7 @@ class BagExamples(Examples):
                 theirs = list(masks.stamps())
             where = f'{bag} topic {labels}'
         else:
-            self._files = find_masks(labels)
+            self._files, self._classes = find_masks(labels), _classes_of(labels)
             theirs, where = list(self._files), str(labels)
         leave_out = (labels,) if isinstance(labels, str) else ()
         with open_source(bag, topic=topic, leave_out=leave_out, on_error=_ignore) as source:
@@ -221,9 +222,15 @@ class BagExamples(Examples):
             problem(f'{self._bag} topic {self.topic}: frame of stamp {name}: {error}')
             return None
         if partner is not None and not isinstance(self._labels, str):
-            truth = read_mask(self._files[partner], problem)
+            truth = read_mask(self._files[partner], problem, self._classes)
         decode_ms = (time.perf_counter() - started) * 1e3
         return Example(name, frame.stamp_ns, frame.frame_id, image, truth, decode_ms, index)
+
+
+def _classes_of(masks: Path) -> LabelSet | None:
+    """Return the classes that a `classes.yaml` in a folder of masks, or above it, lists."""
+    path = find_classes(masks)
+    return LabelSet.from_yaml(path) if path else None
 
 
 def _appended(selection: Selection) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from lw_refinenet_ros.image.frame import Frame, Pixels
-from lw_refinenet_ros.image.label_png import read_label_png
+from lw_refinenet_ros.image.label_png import foreign_color, read_label_png
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.sources.source import SourceError
 
 __all__ = ['MaskStream', 'Problem', 'find_masks', 'read_mask']
@@ -63,10 +64,20 @@ def find_masks(folder: Path) -> dict[int, Path]:
     return {int(path.stem): path for path in files}
 
 
-def read_mask(path: Path, problem: Problem) -> Pixels | None:
-    """Read a PNG of class ids, uint8 (H, W); tell what is wrong with one that cannot be used."""
+def read_mask(path: Path, problem: Problem, classes: LabelSet | None = None) -> Pixels | None:
+    """Read a PNG of class ids, uint8 (H, W); tell what is wrong with one that cannot be used.
+
+    Args:
+        path: of the file.
+        problem: takes a line.
+        classes: of the masks, whose colours a palette may show for no other ids; None: not known.
+    """
     try:
-        return read_label_png(path)
+        label = read_label_png(path)
+        fault = classes and foreign_color(path, label, classes)
+        if not fault:
+            return label
+        problem(f'{path}: {fault}')
     except OSError as error:
         problem(f'{path}: {error.strerror or error}')
     except ValueError as error:

@@ -17,11 +17,12 @@ from lw_refinenet_ros.image.header import read_header
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 from lw_refinenet_ros.limits import MAX_PIXELS
 
-__all__ = ['read_label_png', 'write_label_png']
+__all__ = ['foreign_color', 'read_label_png', 'write_label_png']
 
 MAX_BYTES = 2 * MAX_PIXELS  # a byte for each pixel without compression, and as much again for comments
 GREYSCALE, PALETTE = 0, 3  # colour types of a PNG
-UNLABELLED_COLOR = (255, 255, 255)  # other unused ids are black; this one stands out in a painting program
+UNUSED_COLOR = (0, 0, 0)  # of ids without a class in a palette
+UNLABELLED_COLOR = (255, 255, 255)  # this one stands out in a painting program
 
 
 def read_label_png(path: Path | str) -> Pixels:
@@ -58,6 +59,33 @@ def _decode(content: bytes) -> Pixels:
         raise ValueError('PNG of several images: save one')
     stretch = 255 // ((1 << depth) - 1) if image.mode == 'L' else 1  # grey of 2 and 4 bits is scaled to 255
     return np.asarray(image, np.uint8) // np.uint8(stretch)
+
+
+def foreign_color(path: Path | str, label: Pixels, labels: LabelSet) -> str | None:
+    """Return what is wrong if a palette PNG shows an id in the colour of another class; else None.
+
+    What reduces colours (pngquant, "indexed" in a paint program) gives them new ids, in an order of its own.
+
+    Args:
+        path: of the file.
+        label: what `read_label_png` read from it.
+        labels: the classes of the ids.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with Image.open(path, formats=('PNG',)) as image:
+        palette = image.palette.getdata()[1] if image.palette else b''
+    shown = list(zip(palette[::3], palette[1::3], palette[2::3]))
+    for index, (name, own, color) in enumerate(zip(labels.names, labels.colors, shown)):
+        foreign = color in labels.colors and color not in (own, UNUSED_COLOR)
+        if foreign and (label == index).any():
+            other = labels.names[labels.colors.index(color)]
+            return (
+                f'id {index} ({name!r}) has the colour of {other!r} in the palette: ids count, not colours; '
+                'convert it with lw_refinenet label --from-masks, or correct classes.yaml'
+            )
+    return None
 
 
 def write_label_png(path: Path | str, label: Pixels, labels: LabelSet | None = None) -> None:

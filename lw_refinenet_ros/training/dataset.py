@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lw_refinenet_ros.image.compressed import decode_image
-from lw_refinenet_ros.image.label_png import read_label_png
+from lw_refinenet_ros.image.label_png import foreign_color, read_label_png
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, by_stem, images_in
 
@@ -84,8 +84,8 @@ def find_pairs(
         progress: takes the number of pairs checked, and of all pairs.
 
     Raises:
-        DataError: a file is missing, has another size or an unknown class id, or two images have one mask;
-            lists all faults at once.
+        DataError: a file is missing, has another size or an unknown class id or another order of
+            classes in its palette, or two images have one mask; lists all faults at once.
     """
     if not (folder / 'images').is_dir():
         raise DataError(f'{folder} {"has no images/ folder" if folder.exists() else "does not exist"}')
@@ -109,7 +109,7 @@ def find_pairs(
     ]
     for index, pair in enumerate(zip(images, masks)):
         try:
-            pixels, label = _checked(*pair, len(labels.names))
+            pixels, label = _checked(*pair, labels)
             counts += np.bincount(label.ravel(), minlength=256)
             brightest = max(brightest, int(pixels.max()))
         except DataError as error:
@@ -123,7 +123,7 @@ def find_pairs(
     return Pairs(tuple(images), tuple(masks), labels, counts, brightest)
 
 
-def _checked(image: Path, mask: Path, num_classes: int) -> tuple[Image, Image]:
+def _checked(image: Path, mask: Path, labels: LabelSet) -> tuple[Image, Image]:
     """Read a pair and check it."""
     if not mask.is_file():
         raise DataError(f'{image.name}: no mask {mask}')
@@ -134,8 +134,11 @@ def _checked(image: Path, mask: Path, num_classes: int) -> tuple[Image, Image]:
     if pixels.shape[:2] != label.shape:
         sizes = [f'{array.shape[1]}x{array.shape[0]}' for array in (pixels, label)]
         raise DataError(f'{image.name} is {sizes[0]}, its mask {sizes[1]}')
-    if unknown := [i for i in np.unique(label).tolist() if num_classes <= i < UNLABELLED]:
-        raise DataError(f'{mask.name} holds class ids {unknown}, not 0 to {num_classes - 1} or {UNLABELLED}')
+    if unknown := [i for i in np.unique(label).tolist() if len(labels.names) <= i < UNLABELLED]:
+        most = len(labels.names) - 1
+        raise DataError(f'{mask.name} holds class ids {unknown}, not 0 to {most} or {UNLABELLED}')
+    if fault := foreign_color(mask, label, labels):
+        raise DataError(f'{mask.name}: {fault}')
     return pixels, label
 
 

@@ -104,6 +104,19 @@ def test_masks_of_the_same_classes_are_scored_whatever_their_colours(data, evalu
     assert 'has no classes.yaml: its ids are taken as those of the weights (0 sky, 1 road, 2 car)' in error
 
 
+def test_masks_with_the_palette_of_another_order_are_named_and_not_scored(data, evaluate, masks):
+    theirs = LabelSet('other', OTHERS, ((0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0)))
+    (data / 'classes.yaml').write_text(yaml.safe_dump(theirs.to_dict()))
+    for index, mask in enumerate(masks):
+        swapped = LabelSet('swapped', OTHERS, theirs.colors[::-1]) if index == 1 else theirs
+        write_label_png(data / 'labels' / f'{index}.png', mask, swapped)
+    given = ('--images', data / 'images', '--labels', data / 'labels', '--map', data / 'map.yaml')
+    status, result, error = evaluate(*given)
+    assert status == 1
+    assert "labels/1.png: id 0 ('lane') has the colour of 'tram' in the palette: ids count" in error
+    assert result['frames'] == FRAMES - 1
+
+
 def test_a_map_scores_weights_on_masks_of_other_classes(data, evaluate, labels, masks):
     given = ('--images', data / 'images', '--labels', data / 'labels', '--map', data / 'map.yaml')
     status, result, error = evaluate(*given, '--report', data / 'report.html')

@@ -2,6 +2,7 @@
 """Training on what strangers bring: odd data, small disks, little memory, kills, two runs in one folder."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -13,10 +14,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.files import lock_folder
 from lw_refinenet_ros.image.label_png import write_label_png
+from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.network import build_model
 from lw_refinenet_ros.model.weights import Card, load_model, read_card
 from lw_refinenet_ros.training.config import TrainingConfig
@@ -118,6 +121,22 @@ def test_two_images_of_one_mask_are_refused(data):
     cv2.imwrite(str(data / 'images' / '1.jpg'), np.zeros((40, 64), np.uint8))
     with pytest.raises(DataError, match=r'1 of 3 pairs .*\n  1\.jpg and 1\.png have one mask: move'):
         find_pairs(data)
+
+
+def test_a_palette_in_another_order_than_the_classes_is_refused(tmp_path):
+    data = make_data(tmp_path / 'data', [mask_of(0, 1, 2, 255)] * 2, 3)
+    labels = LabelSet.from_yaml(data / 'classes.yaml')
+    write_label_png(data / 'labels' / '0.png', mask_of(0, 1, 2, 255), labels)
+    ramp = Image.fromarray(mask_of(0, 1, 2, 255)).convert('P')
+    ramp.save(data / 'labels' / '1.png')
+    assert len(find_pairs(data)) == 2, 'a palette of greys, which has the black of class 0, says nothing'
+    colors = Image.fromarray(labels.palette[mask_of(2, 1, 0)])
+    colors.quantize(3).save(data / 'labels' / '1.png')
+    with pytest.raises(DataError) as caught:
+        find_pairs(data)
+    assert re.search(
+        r"1 of 2 .*\n  1\.png: id \d \('c\d'\) has the colour of 'c\d' in the pal", str(caught.value)
+    )
 
 
 def test_masks_of_colours_are_refused_in_words(data):
