@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
+from itertools import islice
 
 __all__ = ['first_of', 'one_line', 'printable', 'unknown']
 
@@ -19,10 +20,10 @@ def one_line(text: str) -> str:
     return line if len(line) <= LONGEST else f'{line[:half]} ... {line[-half:]}'
 
 
-def first_of(problems: Collection[object]) -> str:
-    """Return the first problem, and how many more there are."""
-    more = f' (and {len(problems) - 1} more)' if len(problems) > 1 else ''
-    return f'{next(iter(problems))}{more}'
+def first_of(problems: Collection[object], most: int = 1, separator: str = '; ') -> str:
+    """Return the first problem or problems, and how many more there are."""
+    more = f' (and {len(problems) - most} more)' if len(problems) > most else ''
+    return f'{separator.join(map(str, islice(problems, most)))}{more}'
 
 
 def printable(text: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
+from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.sources.images import by_stem, images_in
 from lw_refinenet_ros.training.annotations import UNLABELLED_NAMES, AnnotatedImage, Annotations
 from lw_refinenet_ros.training.coco import read_coco
@@ -56,11 +57,12 @@ def take_back(options: argparse.Namespace) -> None:
         written.add(path.stem)
     print(f'{options.output}: {len(written)} masks of {len(labels.names)} classes, to look at in overlays')
     if without := sorted(set(by_stem(images)) - written):
-        print(f'without polygons: {len(without)} images: {_first(without, ", ")}; their masks are kept')
+        names = first_of(without, LISTED, ', ')
+        print(f'without polygons: {len(without)} images: {names}; their masks are kept')
     if few := annotations.without_area:
-        print(f'skipped, with fewer than three corners: {len(few)}: {_first(few, ", ")}')
+        print(f'skipped, with fewer than three corners: {len(few)}: {first_of(few, LISTED, ", ")}')
     if faults:
-        raise ValueError(f'{annotations.description}: {_first(faults, "; ")}')
+        raise ValueError(f'{annotations.description}: {first_of(faults, LISTED)}')
 
 
 def _match(
@@ -88,11 +90,6 @@ def _match(
         else:
             matched[path] = entry
     return matched, faults
-
-
-def _first(names: Sequence[str], separator: str) -> str:
-    more = f' (and {len(names) - LISTED} more)' if len(names) > LISTED else ''
-    return f'{separator.join(names[:LISTED])}{more}'
 
 
 def _labels(options: argparse.Namespace, annotations: Annotations) -> LabelSet:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lw_refinenet_ros.labels import UNLABELLED
-from lw_refinenet_ros.one_line import one_line
+from lw_refinenet_ros.one_line import first_of, one_line
 
 __all__ = [
     'UNLABELLED_NAMES',
@@ -91,8 +91,7 @@ def read_json(path: Path) -> Any:
 
 def refuse(source: Path, faults: Sequence[str]) -> NoReturn:
     """Raise a ValueError with a file or folder and its first faults, in one line."""
-    more = f' (and {len(faults) - LISTED} more)' if len(faults) > LISTED else ''
-    raise ValueError(f'{source} {"; ".join(map(one_line, faults[:LISTED]))}{more}')
+    raise ValueError(f'{source} {first_of([*map(one_line, faults)], LISTED)}')
 
 
 def file_name(path: object) -> str:
