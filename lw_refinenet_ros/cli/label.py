@@ -2,8 +2,8 @@
 """Extract frames of a recording with predicted masks, to correct in a labelling tool and to train on.
 
 Masks are palette PNGs, read as class ids; --format adds COCO or labelme polygons. --from-coco and
---from-labelme convert the corrected polygons back to masks. --next chooses the frames that would teach most,
---review lists what may be wrong in masks.
+--from-labelme convert the corrected polygons back to masks, --from-masks converts those of other tools.
+--next chooses the frames that would teach most, --review lists what may be wrong in masks.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     of.add_argument('source', type=source, nargs='?', metavar='BAG', help='bag, video, folder or camera:N')
     of.add_argument('--from-coco', type=path, metavar='FILE', help='convert a COCO file to masks')
     of.add_argument('--from-labelme', type=path, metavar='DIR', help="convert labelme's JSON files to masks")
+    of.add_argument('--from-masks', type=path, metavar='DIR', help='convert PNG masks of other tools')
     of.add_argument('--review', type=path, metavar='DIR', help='list what may be wrong in the masks of DIR')
     parser.add_argument(
         '--output',
@@ -45,7 +46,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='classes.yaml (default: in DIR or above it, else those of the weights or polygons)',
     )
     parser.add_argument(
-        '--images', type=path, metavar='DIR', help='images of the polygons (default: images/ in --output)'
+        '--images',
+        type=path,
+        metavar='DIR',
+        help='images of the polygons or masks (default: images/ in --output)',
+    )
+    parser.add_argument(
+        '--map',
+        type=path,
+        metavar='FILE',
+        help="with --from-masks: YAML of classes by id, by colour ('128, 64, 0') and for `others`",
+    )
+    parser.add_argument(
+        '--mask-ending',
+        metavar='TEXT',
+        help="with --from-masks: what follows an image's name in its mask's (default: _mask, "
+        "Cityscapes' endings, or nothing)",
     )
     parser.add_argument(
         '--background',
@@ -103,15 +119,19 @@ def outputs(options: argparse.Namespace) -> Declared:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write a folder to correct, convert corrected polygons to its masks, or review masks."""
+    """Write a folder to correct, convert polygons or masks of other tools to its masks, or review masks."""
     _check(options)
     from lw_refinenet_ros.cli.label_back import take_back
     from lw_refinenet_ros.cli.label_draft import COCO_FILE, draft
+    from lw_refinenet_ros.cli.label_masks import convert_masks
     from lw_refinenet_ros.cli.label_review import review
     from lw_refinenet_ros.training.polygons import require_polygon_libraries
 
     if options.review:
         review(options)
+        return
+    if options.from_masks:
+        convert_masks(options)
         return
     if options.source is None or options.format != 'masks':
         require_polygon_libraries()
@@ -134,9 +154,13 @@ def _check(options: argparse.Namespace) -> None:
     if (options.next or options.different is not None) and options.source is None:
         raise UsageError('--next and --different choose frames of a BAG')
     if options.images and options.source is not None:
-        raise UsageError('--images is for --from-coco and --from-labelme; a folder to label is BAG')
+        raise UsageError(
+            '--images is for --from-coco, --from-labelme and --from-masks; a folder to label is BAG'
+        )
     if options.background and not (options.from_coco or options.from_labelme):
         raise UsageError('--background is for --from-coco and --from-labelme')
+    if (options.map or options.mask_ending is not None) and not options.from_masks:
+        raise UsageError('--map and --mask-ending are for --from-masks')
     if options.labelled and not options.next:
         raise UsageError('--labelled is for --next, which chooses frames unlike those')
     if options.next and options.limit:

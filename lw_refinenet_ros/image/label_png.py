@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lw_refinenet_ros.files import read_regular, write_bytes
+from lw_refinenet_ros.files import open_regular, read_regular, write_bytes
 from lw_refinenet_ros.image.frame import Pixels
 from lw_refinenet_ros.image.header import read_header
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 from lw_refinenet_ros.limits import MAX_PIXELS
 
-__all__ = ['foreign_color', 'read_label_png', 'write_label_png']
+__all__ = ['content_of', 'foreign_color', 'read_label_png', 'write_label_png']
 
 MAX_BYTES = 2 * MAX_PIXELS  # a byte for each pixel without compression, and as much again for comments
 GREYSCALE, PALETTE = 0, 3  # colour types of a PNG
+CONTENTS = {GREYSCALE: 'ids', PALETTE: 'palette', 2: 'colors', 6: 'colors'}  # 6 has transparency, too
 UNUSED_COLOR = (0, 0, 0)  # of ids without a class in a palette
 UNLABELLED_COLOR = (255, 255, 255)  # this one stands out in a painting program
 
@@ -51,7 +52,7 @@ def _decode(content: bytes) -> Pixels:
     if color_type not in (GREYSCALE, PALETTE) or depth > 8:
         raise ValueError(
             f'PNG of colour type {color_type}, {depth} bits: save class ids, not RGB colours, as 8-bit '
-            'greyscale or palette'
+            'greyscale or palette; lw_refinenet label --from-masks converts colours'
         )
     Image.open(io.BytesIO(content), formats=('PNG',)).verify()  # checksums; then it is of no use
     image = Image.open(io.BytesIO(content), formats=('PNG',))
@@ -59,6 +60,18 @@ def _decode(content: bytes) -> Pixels:
         raise ValueError('PNG of several images: save one')
     stretch = 255 // ((1 << depth) - 1) if image.mode == 'L' else 1  # grey of 2 and 4 bits is scaled to 255
     return np.asarray(image, np.uint8) // np.uint8(stretch)
+
+
+def content_of(path: Path | str) -> str:
+    """Return what a PNG holds: 'ids' (grey), 'palette' (ids with colours), 'colors'; '' of any other file.
+
+    Raises:
+        ValueError: it is not a regular file.
+        OSError: it cannot be read.
+    """
+    with open_regular(path) as file:
+        head = file.read(26)
+    return CONTENTS.get(head[25], '') if head[:4] == b'\x89PNG' and len(head) == 26 else ''
 
 
 def foreign_color(path: Path | str, label: Pixels, labels: LabelSet) -> str | None:

@@ -136,7 +136,10 @@ def _checked(image: Path, mask: Path, labels: LabelSet) -> tuple[Image, Image]:
         raise DataError(f'{image.name} is {sizes[0]}, its mask {sizes[1]}')
     if unknown := [i for i in np.unique(label).tolist() if len(labels.names) <= i < UNLABELLED]:
         most = len(labels.names) - 1
-        raise DataError(f'{mask.name} holds class ids {unknown}, not 0 to {most} or {UNLABELLED}')
+        raise DataError(
+            f'{mask.name} holds class ids {unknown}, not 0 to {most} or {UNLABELLED}: '
+            'lw_refinenet label --from-masks --map FILE converts other ids'
+        )
     if fault := foreign_color(mask, label, labels):
         raise DataError(f'{mask.name}: {fault}')
     return pixels, label
