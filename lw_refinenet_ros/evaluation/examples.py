@@ -21,7 +21,7 @@ from lw_refinenet_ros.image.frame import Frame, FrameError, Pixels
 from lw_refinenet_ros.labels import LabelSet, find_classes
 from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.sources.bag import BagSource
-from lw_refinenet_ros.sources.images import ImageSource, by_stem, images_in
+from lw_refinenet_ros.sources.images import ImageSource, by_stem, images_in, masks_in
 from lw_refinenet_ros.sources.opening import open_source
 from lw_refinenet_ros.sources.source import SourceError
 
@@ -78,17 +78,18 @@ class FolderExamples(Examples):
         files = images_in(images)
         if not files:
             raise SourceError(f'{images} has no images')
-        masks = {path.stem: path for path in labels.glob('*.png')}
-        alike = [same for stem, same in by_stem(files).items() if len(same) > 1 and stem in masks]
-        if alike:
-            names = [' and '.join(path.name for path in same) for same in alike]
-            raise SourceError(f'{images}: {first_of(names)} have one mask: move all but one away')
+        stems, masks_of = by_stem(files), by_stem(masks_in(labels))
+        for what, folder, groups in (('mask', images, stems), ('image', labels, masks_of)):
+            alike = [groups[stem] for stem in stems if stem in masks_of and len(groups[stem]) > 1]
+            if alike:
+                names = [' and '.join(path.name for path in same) for same in alike]
+                raise SourceError(f'{folder}: {first_of(names)} have one {what}: move all but one away')
+        masks = {stem: found[0] for stem, found in masks_of.items()}
         pairs = [(path, masks.get(path.stem)) for path in files[::every]]
         examples = cls(pairs, _classes_of(labels))
         if len(examples.frames_alone) == len(pairs):
             raise SourceError(f'{labels} has no mask NAME.png of the {len(pairs)} images of {images}')
         examples.description = f'images {images}, masks {labels}{_appended(Selection(every))}'
-        stems = {path.stem for path in files}
         examples.masks_alone = tuple(path.name for stem, path in sorted(masks.items()) if stem not in stems)
         return examples
 

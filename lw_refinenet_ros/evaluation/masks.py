@@ -11,6 +11,7 @@ import numpy as np
 from lw_refinenet_ros.image.frame import Frame, Pixels
 from lw_refinenet_ros.image.label_png import foreign_color, read_label_png
 from lw_refinenet_ros.labels import LabelSet
+from lw_refinenet_ros.sources.images import masks_in
 from lw_refinenet_ros.sources.source import SourceError
 
 __all__ = ['MaskStream', 'Problem', 'find_masks', 'read_mask']
@@ -56,7 +57,7 @@ def find_masks(folder: Path) -> dict[int, Path]:
     Raises:
         SourceError: there are none, or a PNG has another name.
     """
-    files = sorted(folder.glob('*.png'))
+    files = masks_in(folder)
     strange = [path.name for path in files if not (path.stem.isascii() and path.stem.isdecimal())]
     if strange or not files:
         content = f'{len(strange)} PNGs named otherwise: {", ".join(strange[:3])}' if strange else 'no PNGs'

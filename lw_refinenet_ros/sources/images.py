@@ -14,7 +14,7 @@ from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
 from lw_refinenet_ros.sources.source import START_NS, OnError, Source, SourceError, SourceFrame
 
-__all__ = ['IMAGE_SUFFIXES', 'ImageSource', 'by_stem', 'images_in']
+__all__ = ['IMAGE_SUFFIXES', 'ImageSource', 'by_stem', 'images_in', 'masks_in']
 
 # Of 8 or 16 bits per value; which of them there are depends on how OpenCV was built.
 IMAGE_SUFFIXES = tuple(
@@ -40,6 +40,12 @@ def images_in(folder: Path) -> list[Path]:
         (path for path in images if not path.name.startswith('.') and path.is_file()),
         key=lambda path: [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', path.name)],
     )
+
+
+def masks_in(folder: Path) -> list[Path]:
+    """List the PNG files of a folder; none if there is no such folder."""
+    files = sorted(path for path in folder.glob('*') if path.suffix.lower() == '.png')
+    return [path for path in files if not path.name.startswith('.') and path.is_file()]
 
 
 def by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:

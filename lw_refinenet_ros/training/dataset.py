@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.label_png import foreign_color, read_label_png
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
-from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, by_stem, images_in
+from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, by_stem, images_in, masks_in
 
 __all__ = ['DataError', 'LoadedPairs', 'Pairs', 'find_pairs', 'read_pair']
 
@@ -100,12 +100,18 @@ def find_pairs(
     images = images_in(folder / 'images')
     if not images:
         raise DataError(f'{folder}/images has no images ({", ".join(IMAGE_SUFFIXES)})')
-    masks = [folder / 'labels' / f'{path.stem}.png' for path in images]
+    stems, masks_of = by_stem(images), by_stem(masks_in(folder / 'labels'))
+    masks = [masks_of.get(path.stem, [folder / 'labels' / f'{path.stem}.png'])[0] for path in images]
     counts, brightest = np.zeros(256, np.int64), 0
     faults = [
         f'{" and ".join(path.name for path in alike)} have one mask: move all but one away'
-        for alike in by_stem(images).values()
+        for alike in stems.values()
         if len(alike) > 1
+    ]
+    faults += [
+        f'{" and ".join(path.name for path in alike)} are masks of one image: move all but one away'
+        for stem, alike in masks_of.items()
+        if len(alike) > 1 and stem in stems
     ]
     for index, pair in enumerate(zip(images, masks)):
         try:

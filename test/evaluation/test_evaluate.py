@@ -139,6 +139,28 @@ def test_a_folder_of_images_takes_the_same_path(tmp_path, images, labels, truths
     assert result['frames'] == FRAMES - 1
 
 
+def test_masks_with_a_capital_suffix_are_found_beside_images_and_bags(
+    tmp_path, images, labels, truths, evaluate
+):
+    import cv2
+
+    (tmp_path / 'images').mkdir()
+    for stamp_ns, image in zip(stamps(FRAMES), images):
+        cv2.imwrite(str(tmp_path / 'images' / f'{stamp_ns}.png'), image[..., ::-1])
+    masks = masks_of(tmp_path / 'masks', truths)
+    for path in list(masks.iterdir()):
+        path.rename(path.with_suffix('.PNG'))
+    bag = bag_of(tmp_path / 'bag', images, truths)
+    for frames in (('--images', tmp_path / 'images'), ('--bag', bag, '--topic', TOPIC)):
+        status, result, said = evaluate(*frames, '--labels', masks)
+        assert status == 0, said
+        assert result['confusion_matrix'] == expected(labels, truths).counts.tolist()
+    write_label_png(masks / f'{stamps(FRAMES)[0]}.png', truths[0])
+    status, _, said = evaluate('--images', tmp_path / 'images', '--labels', masks)
+    assert status == 1
+    assert f'{stamps(FRAMES)[0]}.PNG and {stamps(FRAMES)[0]}.png have one image: move all but one' in said
+
+
 def test_two_images_of_one_mask_are_refused(tmp_path, images, truths, evaluate):
     import cv2
 

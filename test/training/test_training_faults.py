@@ -117,6 +117,15 @@ def test_masks_without_any_class_are_refused(tmp_path):
         find_pairs(make_data(tmp_path / 'data', [mask_of(255)]))
 
 
+def test_masks_with_a_capital_suffix_are_found_and_two_of_one_image_are_refused(data):
+    mask = data / 'labels' / '0.png'
+    mask.rename(mask.with_suffix('.PNG'))
+    assert [path.name for path in find_pairs(data).masks] == ['0.PNG', '1.png']
+    write_label_png(mask, mask_of(0, 1))
+    with pytest.raises(DataError, match=r'\n  0\.PNG and 0\.png are masks of one image: move'):
+        find_pairs(data)
+
+
 def test_two_images_of_one_mask_are_refused(data):
     cv2.imwrite(str(data / 'images' / '1.jpg'), np.zeros((40, 64), np.uint8))
     with pytest.raises(DataError, match=r'1 of 3 pairs .*\n  1\.jpg and 1\.png have one mask: move'):
