@@ -11,7 +11,7 @@ from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
 from lw_refinenet_ros.one_line import first_of
-from lw_refinenet_ros.sources.images import by_stem, images_in
+from lw_refinenet_ros.sources.images import by_stem, composed, images_in
 from lw_refinenet_ros.training.annotations import UNLABELLED_NAMES, AnnotatedImage, Annotations
 from lw_refinenet_ros.training.coco import read_coco
 from lw_refinenet_ros.training.label_folder import LabelFolder, make_label_set
@@ -54,7 +54,7 @@ def take_back(options: argparse.Namespace) -> None:
             continue
         folder.write_image(path.stem, path)
         folder.write_mask(path.stem, ColorImage(image, 'bgr'), mask)
-        written.add(path.stem)
+        written.add(composed(path.stem))
     print(f'{options.output}: {len(written)} masks of {len(labels.names)} classes, to look at in overlays')
     if without := sorted(set(by_stem(images)) - written):
         names = first_of(without, LISTED, ', ')
@@ -72,12 +72,13 @@ def _match(
 
     Some tools change the suffix. Depth images beside the colour images have the same stems.
     """
-    names, stems = {path.name: path for path in images}, by_stem(images)
+    names, stems = {composed(path.name): path for path in images}, by_stem(images)
     matched: dict[Path, AnnotatedImage] = {}
     faults = []
     for entry in entries:
-        alike = stems.get(PurePath(entry.file).stem, [])
-        path = names.get(entry.file) or (alike[0] if len(alike) == 1 else None)
+        name = composed(entry.file)
+        alike = stems.get(PurePath(name).stem, [])
+        path = names.get(name) or (alike[0] if len(alike) == 1 else None)
         others = [other for other in alike if other in matched]
         if not alike:
             faults.append(f'{entry.file} is not in {source}')

@@ -21,7 +21,7 @@ from lw_refinenet_ros.image.frame import Frame, FrameError, Pixels
 from lw_refinenet_ros.labels import LabelSet, find_classes
 from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.sources.bag import BagSource
-from lw_refinenet_ros.sources.images import ImageSource, by_stem, images_in, masks_in
+from lw_refinenet_ros.sources.images import ImageSource, by_stem, composed, images_in, masks_in
 from lw_refinenet_ros.sources.opening import open_source
 from lw_refinenet_ros.sources.source import SourceError
 
@@ -85,7 +85,7 @@ class FolderExamples(Examples):
                 names = [' and '.join(path.name for path in same) for same in alike]
                 raise SourceError(f'{folder}: {first_of(names)} have one {what}: move all but one away')
         masks = {stem: found[0] for stem, found in masks_of.items()}
-        pairs = [(path, masks.get(path.stem)) for path in files[::every]]
+        pairs = [(path, masks.get(composed(path.stem))) for path in files[::every]]
         examples = cls(pairs, _classes_of(labels))
         if len(examples.frames_alone) == len(pairs):
             raise SourceError(f'{labels} has no mask NAME.png of the {len(pairs)} images of {images}')

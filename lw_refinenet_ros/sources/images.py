@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
 from lw_refinenet_ros.sources.source import START_NS, OnError, Source, SourceError, SourceFrame
 
-__all__ = ['IMAGE_SUFFIXES', 'ImageSource', 'by_stem', 'images_in', 'masks_in']
+__all__ = ['IMAGE_SUFFIXES', 'ImageSource', 'by_stem', 'composed', 'images_in', 'masks_in']
 
 # Of 8 or 16 bits per value; which of them there are depends on how OpenCV was built.
 IMAGE_SUFFIXES = tuple(
@@ -49,11 +50,16 @@ def masks_in(folder: Path) -> list[Path]:
 
 
 def by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
-    """Return files by their stem, which an image and its mask share; in the order given."""
+    """Return files by their `composed` stem, which an image and its mask share; in the order given."""
     found: dict[str, list[Path]] = {}
     for path in paths:
-        found.setdefault(path.stem, []).append(path)
+        found.setdefault(composed(path.stem), []).append(path)
     return found
+
+
+def composed(name: str) -> str:
+    """Return a name with a letter and its accent as one character; macOS writes two."""
+    return unicodedata.normalize('NFC', name)
 
 
 class ImageSource(Source):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.label_png import foreign_color, read_label_png
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
-from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, by_stem, images_in, masks_in
+from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, by_stem, composed, images_in, masks_in
 
 __all__ = ['DataError', 'LoadedPairs', 'Pairs', 'find_pairs', 'read_pair']
 
@@ -101,7 +101,9 @@ def find_pairs(
     if not images:
         raise DataError(f'{folder}/images has no images ({", ".join(IMAGE_SUFFIXES)})')
     stems, masks_of = by_stem(images), by_stem(masks_in(folder / 'labels'))
-    masks = [masks_of.get(path.stem, [folder / 'labels' / f'{path.stem}.png'])[0] for path in images]
+    masks = [
+        masks_of.get(composed(path.stem), [folder / 'labels' / f'{path.stem}.png'])[0] for path in images
+    ]
     counts, brightest = np.zeros(256, np.int64), 0
     faults = [
         f'{" and ".join(path.name for path in alike)} have one mask: move all but one away'

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.inference.segmenter import Segmenter
-from lw_refinenet_ros.sources.images import by_stem, images_in, masks_in
+from lw_refinenet_ros.sources.images import by_stem, composed, images_in, masks_in
 from lw_refinenet_ros.sources.selection import farthest_first, thumbnail
 from lw_refinenet_ros.sources.source import SourceFrame
 
@@ -113,5 +113,5 @@ def labelled_thumbnails(folder: Path) -> list[NDArray[np.uint8]]:
     return [
         thumbnail(ColorImage(decode_image(path.read_bytes()), 'bgr'))
         for path in images_in(folder / 'images')
-        if path.stem in masks or path.with_suffix('.json').is_file()
+        if composed(path.stem) in masks or path.with_suffix('.json').is_file()
     ]

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -159,6 +160,19 @@ def test_masks_with_a_capital_suffix_are_found_beside_images_and_bags(
     status, _, said = evaluate('--images', tmp_path / 'images', '--labels', masks)
     assert status == 1
     assert f'{stamps(FRAMES)[0]}.PNG and {stamps(FRAMES)[0]}.png have one image: move all but one' in said
+
+
+def test_a_name_is_the_same_in_whichever_form_its_umlauts_are_stored(tmp_path, images, truths, evaluate):
+    import cv2
+
+    image, mask = (unicodedata.normalize(form, 'Straße_für.png') for form in ('NFD', 'NFC'))
+    for name in ('images', 'masks'):
+        (tmp_path / name).mkdir()
+    cv2.imwrite(str(tmp_path / 'images' / image), images[0])
+    write_label_png(tmp_path / 'masks' / mask, truths[0])
+    status, result, said = evaluate('--images', tmp_path / 'images', '--labels', tmp_path / 'masks')
+    assert status == 0, said
+    assert result['frames'] == 1
 
 
 def test_two_images_of_one_mask_are_refused(tmp_path, images, truths, evaluate):

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import io
 import json
+import unicodedata
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -441,6 +442,17 @@ def test_of_two_images_of_one_stem_the_named_one_gets_the_mask(tmp_path, capsys)
         out = str(tmp_path / names[-1])
         assert main(['label', '--from-coco', str(tmp_path / 'all.json'), *given, out]) == 1
         assert said in capsys.readouterr().err
+
+
+def test_a_name_is_the_same_in_whichever_form_its_umlauts_are_stored(folder, tmp_path, capsys):
+    stored, listed = (unicodedata.normalize(form, 'Straße_für.jpg') for form in ('NFD', 'NFC'))
+    (folder / 'images' / 'a.jpg').rename(folder / 'images' / stored)
+    write_coco(tmp_path / 'all.json', [(listed, rings_in_rings())], LABELS, 0)
+    out = tmp_path / 'new'
+    command = ['label', '--from-coco', str(tmp_path / 'all.json'), '--images', str(folder / 'images')]
+    assert main([*command, '--output', str(out)]) == 0
+    assert 'without polygons: 1 images: b;' in capsys.readouterr().out
+    assert [path.name for path in find_pairs(out).images] == [stored]
 
 
 def test_what_no_polygon_covers_is_unlabelled_or_background(folder, tmp_path, capsys):

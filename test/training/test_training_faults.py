@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import unicodedata
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -124,6 +125,14 @@ def test_masks_with_a_capital_suffix_are_found_and_two_of_one_image_are_refused(
     write_label_png(mask, mask_of(0, 1))
     with pytest.raises(DataError, match=r'\n  0\.PNG and 0\.png are masks of one image: move'):
         find_pairs(data)
+
+
+def test_a_name_is_the_same_in_whichever_form_its_umlauts_are_stored(data):
+    image, mask = (unicodedata.normalize(form, 'Straße_für') for form in ('NFD', 'NFC'))
+    assert image != mask
+    (data / 'images' / '0.png').rename(data / 'images' / f'{image}.png')
+    (data / 'labels' / '0.png').rename(data / 'labels' / f'{mask}.png')
+    assert [path.stem for path in find_pairs(data).masks] == ['1', mask]
 
 
 def test_two_images_of_one_mask_are_refused(data):
