@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.label_png import foreign_color, read_label_png
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
+from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, by_stem, composed, images_in, masks_in
 
 __all__ = ['DataError', 'LoadedPairs', 'Pairs', 'find_pairs', 'read_pair']
 
+LISTED = 20  # faults of a folder in a message
 KEPT_BYTES = 2 << 30  # of decoded images and masks: 3100 of 480x360
 Image = NDArray[np.uint8]
 
 
 class DataError(ValueError):
-    """Unusable training data; the message lists every fault."""
+    """Unusable training data; the message lists the faults."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ def find_pairs(
         progress: takes the number of pairs checked, and of all pairs.
 
     Raises:
-        DataError: a file is missing, has another size or an unknown class id or another order of
-            classes in its palette, or two images have one mask; lists all faults at once.
+        DataError: a file is missing, has another size, an unknown class id or a palette of another order, or
+            two images have one mask; lists the first `LISTED` faults at once.
     """
     if not (folder / 'images').is_dir():
         raise DataError(f'{folder} {"has no images/ folder" if folder.exists() else "does not exist"}')
@@ -125,7 +127,10 @@ def find_pairs(
         progress(index + 1, len(images))
     if faults:
         count = f'{len(faults)} of {len(images)} pairs in {folder} cannot be used'
-        raise DataError('\n  '.join([f'{count}:', *faults]))
+        lines = [f'{count}:', first_of(faults, LISTED, '\n  ')]
+        if not all(mask.is_file() for mask in masks):
+            lines.append('move images without a mask to a folder of their own, for --unlabelled')
+        raise DataError('\n  '.join(lines))
     if not counts[:UNLABELLED].any():
         raise DataError(f'every pixel in {folder}/labels is {UNLABELLED}, unlabelled: nothing to learn')
     return Pairs(tuple(images), tuple(masks), labels, counts, brightest)

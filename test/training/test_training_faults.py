@@ -135,6 +135,19 @@ def test_a_name_is_the_same_in_whichever_form_its_umlauts_are_stored(data):
     assert [path.stem for path in find_pairs(data).masks] == ['1', mask]
 
 
+def test_of_many_faults_the_first_are_listed_with_how_many_more(tmp_path):
+    data = make_data(tmp_path / 'data', [mask_of(0, 1)] * 30)
+    for index in range(25):
+        (data / 'labels' / f'{index}.png').unlink()
+    with pytest.raises(DataError, match='25 of 30 pairs') as caught:
+        find_pairs(data)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 1 + 20 + 1
+    assert lines[20].startswith('  19.png: no mask')
+    assert lines[20].endswith(' (and 5 more)')
+    assert lines[21] == '  move images without a mask to a folder of their own, for --unlabelled'
+
+
 def test_two_images_of_one_mask_are_refused(data):
     cv2.imwrite(str(data / 'images' / '1.jpg'), np.zeros((40, 64), np.uint8))
     with pytest.raises(DataError, match=r'1 of 3 pairs .*\n  1\.jpg and 1\.png have one mask: move'):
