@@ -12,7 +12,7 @@ from PIL import Image
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
 from lw_refinenet_ros.labels import LabelSet
-from lw_refinenet_ros.training.dataset import find_pairs
+from lw_refinenet_ros.training.dataset import DataError, find_pairs
 
 LABELS = LabelSet('street', ('background', 'road', 'car'), ((0, 0, 0), (128, 64, 128), (0, 0, 142)))
 STRAY_COLORS = (
@@ -204,6 +204,17 @@ def test_masks_and_maps_that_do_not_fit_are_refused_in_one_line(convert, pixels,
     assert status == 1
     assert words in said
     assert not list(Path().glob('new/data/labels/*'))
+
+
+def test_train_names_the_command_that_converts_colours_and_ids(convert):
+    for index, pixels in enumerate((LABELS.palette[mask_of(0)], LABEL_IDS[mask_of(0)])):
+        save(Path(f'images/{index}.jpg'), np.zeros((48, 64, 3), np.uint8))
+        save(Path(f'labels/{index}.png'), pixels)
+    with pytest.raises(DataError) as caught:
+        find_pairs(Path())
+    colours, ids = str(caught.value).splitlines()[1:]
+    assert colours.endswith('; lw_refinenet label --from-masks converts colours')
+    assert ids.endswith('lw_refinenet label --from-masks --map FILE converts other ids')
 
 
 def test_nothing_is_overwritten(convert):
