@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import locale
 import platform
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import cv2
@@ -35,6 +37,17 @@ def native_precisions() -> frozenset[str]:
     x86 = platform.machine() in ('x86_64', 'AMD64')
     wanted = ('BF16', 'INT8') if x86 else ('BF16', 'FP16')
     return frozenset({'fp32'} | {name.lower() for name in wanted if name in able})
+
+
+@contextmanager
+def _letters_of_c() -> Iterator[None]:
+    """Let the C library change case as in English: in a Turkish locale, OpenVINO finds no word with an I."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, 'C')
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
 
 
 class OpenVINOEngine:
@@ -88,7 +101,9 @@ class OpenVINOEngine:
         if job in self._compiled:
             self._compiled.move_to_end(job)
             return self._compiled[job]
-        request = self._core.compile_model(self._graph(job), 'CPU', self._config).create_infer_request()
+        with _letters_of_c():
+            model = self._core.compile_model(self._graph(job), 'CPU', self._config)
+        request = model.create_infer_request()
         request.infer()
         self._compiled[job] = request
         while len(self._compiled) > KEPT_JOBS:

@@ -2,6 +2,9 @@
 """Every engine gives the labels and the confidence that the definition gives."""
 
 import os
+import shutil
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -156,6 +159,34 @@ def test_the_threads_at_work_may_run_on_any_core(tiny_weights, street):
     ended.set()
     watcher.join()
     assert seen == {frozenset(any_core)}
+
+
+SEGMENT = """
+import locale, sys
+import numpy as np
+from lw_refinenet_ros import Segmenter
+turkish = locale.setlocale(locale.LC_ALL, 'tr_TR.UTF-8')
+segmenter = Segmenter.load(sys.argv[1], engine='openvino', precision='fp32')
+label = segmenter.segment(np.zeros((64, 64, 3), np.uint8)).label
+print(label.shape, locale.setlocale(locale.LC_ALL) == turkish)
+"""
+
+
+def test_openvino_runs_in_a_turkish_locale_where_i_is_not_the_small_letter_of_capital_i(
+    tmp_path, tiny_weights
+):
+    pytest.importorskip('openvino')
+    made = [shutil.which('localedef'), '-i', 'tr_TR', '-f', 'UTF-8', tmp_path / 'tr_TR.UTF-8']
+    if made[0] is None or subprocess.run(made, capture_output=True, check=False).returncode:
+        pytest.skip('no Turkish locale can be made here')
+    done = subprocess.run(
+        [sys.executable, '-c', SEGMENT, tiny_weights],
+        env=os.environ | {'LOCPATH': str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == '(64, 64) True\n', done.stderr
 
 
 def test_many_sizes_in_turn_keep_only_a_few_compiled_graphs(tiny_weights, street):
