@@ -17,7 +17,7 @@ from lw_refinenet_ros.inference.engine import Job, Pixels
 from lw_refinenet_ros.node.camera_outputs import CameraOutputs
 from lw_refinenet_ros.node.diagnostics import LOST, RECEIVED, SEQUENCE
 from lw_refinenet_ros.node.parameters import Settings
-from lw_refinenet_ros.node.process.middleware import remedy
+from lw_refinenet_ros.node.process.middleware import remedy, separation
 from lw_refinenet_ros.node.statistics import Statistics
 from lw_refinenet_ros.node.subscription import FollowingSubscription, offered_types, type_name
 
@@ -156,10 +156,12 @@ class Camera:
         if self.is_idle:
             return ''
         if time.monotonic() - max(self.statistics.last_received, self._subscription.since) > SILENCE_S:
+            apart = separation(get_rmw_implementation_identifier())
+            apart = f'{apart}; ' if apart else ''
             only = f'if only {self._other_topic} sends, {self._switch}; ' if other else ''
             return (
-                f'no frame for {SILENCE_S:.0f} s though {self.topic} has a publisher: {only}if its images '
-                f'are large, {self._remedy}'
+                f'no frame for {SILENCE_S:.0f} s though {self.topic} has a publisher: {apart}{only}if its '
+                f'images are large, {self._remedy}'
             )
         return self._losses() or self.outputs.points.warning()
 

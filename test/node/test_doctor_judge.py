@@ -131,6 +131,13 @@ def test_jpegs_are_what_the_compressed_transport_expects():
     [
         (replace(WELL, cameras=(), running=('/seg',)), 'fault', 'node', 'no diagnostics', '/seg'),
         (replace(WELL, cameras=()), 'fault', 'node', 'no diagnostics', 'ROS_DOMAIN_ID'),
+        (
+            replace(WELL, cameras=(), separation='run both as'),
+            'fault',
+            'node',
+            'no diagnostics',
+            'run both as',
+        ),
         (with_camera(values={'state': 'inactive'}), 'fault', 'node', 'inactive', 'activate'),
         (with_camera(values={'state': 'warming up'}), 'warning', 'node', 'warming up', 'wait'),
         (with_camera(level=2, message='no memory'), 'fault', 'diagnostics', 'no memory', 'log'),

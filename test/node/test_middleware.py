@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The settings of each middleware for large images: what is set, and what is in force."""
 
+import fcntl
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -54,6 +56,21 @@ def test_socket_buffers_that_the_kernel_keeps_small_are_told(monkeypatch, tmp_pa
         assert middleware.describe(rmw, values).endswith(told)
         assert middleware.remedy(rmw).endswith(told)
         assert f'{middleware.NETWORK_BUFFERS}</' in (CONFIG / middleware.NETWORK).read_text()
+
+
+def test_processes_of_another_user_are_told_where_they_may_be_in_the_way(monkeypatch, tmp_path):
+    monkeypatch.setattr(middleware.has_other_users, '__defaults__', (tmp_path,))
+    lock = tmp_path / f'fastdds_{16 * "0"}_el'
+    lock.touch()
+    os.utime(lock, (0, 0))
+    assert middleware.separation(middleware.DEFAULT) == ''
+    other = lock.stat().st_uid + 1
+    monkeypatch.setattr('os.geteuid', lambda: other)
+    assert middleware.separation(middleware.DEFAULT) == '', 'its process is gone'
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert middleware.separation(middleware.DEFAULT).startswith('run both as one user')
+    assert middleware.separation('rmw_zenoh_cpp') == ''
 
 
 def test_an_unknown_middleware_has_no_settings_and_is_named():

@@ -26,6 +26,7 @@ from lw_refinenet_ros.node.doctor.facts import Camera, Endpoint, Facts, Message,
 from lw_refinenet_ros.node.doctor.nav2_parameters import layers
 from lw_refinenet_ros.node.label_info import LATCHED
 from lw_refinenet_ros.node.process.fast_dds import free_bytes, segment_sizes
+from lw_refinenet_ros.node.process.middleware import separation
 
 __all__ = ['collect']
 
@@ -188,6 +189,7 @@ class _Watch:
         return Facts(
             node=self._node,
             middleware=rclpy.get_rmw_implementation_identifier(),
+            separation=separation(rclpy.get_rmw_implementation_identifier()),
             cameras=tuple(self._camera(name, streams.get(name, {})) for name in sorted(self.statuses)),
             running=tuple(sorted(self._running)),
             topics=published,

@@ -76,6 +76,7 @@ class Facts:
 
     node: str  # the segmentation node's full name
     middleware: str  # identifier of the RMW implementation in use
+    separation: str = ''  # why processes of this machine may not hear each other, and what to do
     cameras: tuple[Camera, ...] = ()  # of the node; none if the node was not found
     running: tuple[str, ...] = ()  # the segmentation nodes that publish diagnostics
     # Types of every topic that is published

@@ -34,6 +34,8 @@ def judge(facts: Facts) -> Iterator[Finding]:
         remedy = 'start it, with the ROS_DOMAIN_ID and RMW implementation of this terminal'
         if facts.running:
             remedy = f'start it, or examine another by --node: {", ".join(facts.running)}'
+        elif facts.separation:
+            remedy = f'{remedy}; {facts.separation}'
         yield fault('node', f'{facts.node} publishes no diagnostics', remedy)
         return
     values = facts.cameras[0].values

@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 __all__ = [
     'SHARED_MEMORY',
@@ -21,6 +21,7 @@ __all__ = [
     'VARIABLES',
     'fitting_profile',
     'free_bytes',
+    'has_other_users',
     'largest',
     'own_segment',
     'remove_dead_segments',
@@ -97,6 +98,31 @@ def own_segment() -> int:
     return 0
 
 
+def has_other_users(folder: Path = SHARED_MEMORY) -> bool:
+    """Return whether living processes of other users have segments, which they may not share with us."""
+    for lock in folder.glob(LOCKS):
+        try:
+            if lock.lstat().st_uid == os.geteuid() or _is_dead(lock):
+                continue
+        except FileNotFoundError:  # by now
+            continue
+        except OSError:  # not even its lock may be looked at
+            pass
+        return True
+    return False
+
+
+def _is_dead(lock: Path) -> bool:
+    with os.fdopen(os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), 'rb') as file:
+        if time.time() - os.fstat(file.fileno()).st_mtime < YOUNG_S:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
 def require_shared_memory() -> None:
     """Check, before rclpy is imported, that shared memory is not full.
 
@@ -140,7 +166,7 @@ def fitting_profile(shared_memory: Path = SHARED_MEMORY) -> Iterator[str]:
     if not was:
         yield ''
         return
-    with tempfile.NamedTemporaryFile('w', suffix='.xml') as file:
+    with _writable(shared_memory) as file:
         file.write(smaller)
         file.flush()
         os.environ[variable] = file.name
@@ -150,6 +176,14 @@ def fitting_profile(shared_memory: Path = SHARED_MEMORY) -> Iterator[str]:
             'images may be lost; give more (docker run --shm-size=1g)'
         )
         os.environ[variable] = str(profile)
+
+
+def _writable(shared_memory: Path) -> IO[str]:
+    """Open a temporary file; where nothing else can be written, in shared memory."""
+    try:
+        return tempfile.NamedTemporaryFile('w', suffix='.xml')
+    except OSError:
+        return tempfile.NamedTemporaryFile('w', suffix='.xml', dir=shared_memory)
 
 
 def largest(profile: str, *elements: str) -> int:

@@ -12,9 +12,9 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lw_refinenet_ros.node.process.fast_dds import SMALLEST, VARIABLES, largest, own_segment
+from lw_refinenet_ros.node.process.fast_dds import SMALLEST, VARIABLES, has_other_users, largest, own_segment
 
-__all__ = ['DEFAULT', 'describe', 'distribution', 'environment', 'is_unused', 'remedy']
+__all__ = ['DEFAULT', 'describe', 'distribution', 'environment', 'is_unused', 'remedy', 'separation']
 
 DEFAULT = 'rmw_fastrtps_cpp'  # of every distribution so far
 LOCAL, NETWORK = 'fastdds_large_images.xml', 'fastdds_large_images_network.xml'
@@ -80,6 +80,13 @@ def describe(middleware: str, values: Mapping[str, str] = os.environ, *, running
 def is_unused(description: str) -> bool:
     """Return whether a description says that settings are given, and not used."""
     return NOT_FOUND in description or NOT_IN_FORCE in description
+
+
+def separation(middleware: str) -> str:
+    """Return what may keep processes of this machine apart, and what to do; '' where nothing does."""
+    if 'fastrtps' in middleware and has_other_users():
+        return 'run both as one user, since users share no memory, and another one has ROS processes here'
+    return ''
 
 
 def remedy(middleware: str) -> str:
