@@ -28,8 +28,17 @@ class Choice(NamedTuple):
 
 
 def measured_path() -> Path:
-    """Return the file in the user's cache."""
-    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    """Return the file in the user's cache.
+
+    Raises:
+        OSError: there is no home folder, and no cache is named.
+    """
+    try:
+        cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    except RuntimeError as error:  # as in a container, for a user whom its passwd does not list
+        raise OSError(
+            f'no home folder: set XDG_CACHE_HOME to a folder that can be written ({error})'
+        ) from error
     return Path(cache) / 'lw_refinenet_ros' / 'fastest.json'
 
 
@@ -48,7 +57,11 @@ def save_measured(architecture: str, choices: list[Choice]) -> Path:
 
 def read_measured(architecture: str) -> list[Choice]:
     """Return what was measured for an architecture with this hardware and these versions, fastest first."""
-    return [Choice(*row) for row in _read(measured_path()).get(architecture, [])]
+    try:
+        path = measured_path()
+    except OSError:
+        return []
+    return [Choice(*row) for row in _read(path).get(architecture, [])]
 
 
 def _read(path: Path) -> dict[str, list[list[str]]]:

@@ -93,3 +93,14 @@ def test_an_int8_with_other_labels_is_not_kept_for_auto(tiny_weights, street, tm
     kept = read_measured(ARCHITECTURE)
     assert kept
     assert 'int8' not in {choice.precision for choice in kept}
+
+
+def test_without_a_home_nothing_was_measured_and_saving_names_the_remedy(monkeypatch):
+    def no_home():
+        raise RuntimeError('Could not determine home directory.')
+
+    monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
+    monkeypatch.setattr('pathlib.Path.home', no_home)
+    assert read_measured('lw_refinenet_mobilenet_v2') == []
+    with pytest.raises(OSError, match='set XDG_CACHE_HOME to a folder that can be written'):
+        save_measured('lw_refinenet_mobilenet_v2', [])

@@ -168,3 +168,30 @@ def test_a_link_in_the_place_of_a_segment_is_left_and_what_it_leads_to(tmp_path)
     assert remove_dead_segments(tmp_path) == 0
     assert segment.is_symlink()
     assert kept.read_text() == 'kept'
+
+
+def test_a_profile_is_shrunk_where_only_shared_memory_can_be_written(monkeypatch, tmp_path):
+    def no_folder():
+        raise FileNotFoundError('No usable temporary directory found')
+
+    monkeypatch.setattr('tempfile.gettempdir', no_folder)
+    monkeypatch.setattr('lw_refinenet_ros.node.process.fast_dds.free_bytes', lambda _: 40 << 20)
+    monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', str(PROFILE))
+    monkeypatch.delenv('FASTDDS_DEFAULT_PROFILES_FILE', raising=False)
+    with fitting_profile(tmp_path) as told:
+        assert 'has 40.0 MiB free' in told
+        assert Path(os.environ['FASTRTPS_DEFAULT_PROFILES_FILE']).parent == tmp_path
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_folder_that_cannot_be_made_is_named_with_the_remedy():
+    done = subprocess.run(
+        [sys.executable, '-m', 'lw_refinenet_ros.node.main'],
+        env=ros_environment() | {'ROS_LOG_DIR': '/dev/null/log'},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(': set ROS_LOG_DIR to a folder that can be written')

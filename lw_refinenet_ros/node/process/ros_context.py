@@ -80,4 +80,6 @@ def _start(args: list[str] | None, handlers: SignalHandlerOptions) -> None:
     try:
         rclpy.init(args=args, signal_handler_options=handlers)
     except RCLError as error:
-        raise ValueError(one_line(str(error))) from error
+        said = one_line(str(error))
+        remedy = ': set ROS_LOG_DIR to a folder that can be written' if 'initialize logging' in said else ''
+        raise ValueError(f'{said}{remedy}') from error
