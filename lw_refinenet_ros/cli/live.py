@@ -20,6 +20,7 @@ from lw_refinenet_ros.cli.interruption import held
 from lw_refinenet_ros.cli.options import NODE, Progress
 from lw_refinenet_ros.evaluation.live import Arrival, LiveRun, Published
 from lw_refinenet_ros.node.process import middleware
+from lw_refinenet_ros.node.process.fast_dds import remove_dead_segments, require_shared_memory
 from lw_refinenet_ros.resources import share_path
 
 __all__ = ['LiveError', 'die_with_parent', 'ros_environment', 'run_live']
@@ -28,6 +29,10 @@ START_S = 60.0  # for the node and the recorder to start
 FINISH_S = 30.0  # for the recorder to finish writing
 STOP_S = 5.0  # for a process to end after it was asked to
 PR_SET_PDEATHSIG = 1
+# `python -m`, which would find modules in the current folder first
+RUN_MODULE = (
+    'import runpy, sys; del sys.path[0], sys.argv[0]; runpy.run_module(sys.argv[0], None, "__main__", True)'
+)
 CONDITIONS = ('weights', 'architecture', 'engine', 'device', 'precision')  # that the node reports
 
 
@@ -44,7 +49,7 @@ class _Process:
         self.log = folder / f'{name}.log'
         with self.output.open('w') as out, self.log.open('w') as err:
             self.process = subprocess.Popen(
-                [sys.executable, '-m', *arguments],
+                [sys.executable, '-c', RUN_MODULE, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,
@@ -81,7 +86,9 @@ class _Process:
                 self.process.stdin.close()
 
     def _epitaph(self, what: str) -> str:
-        lines = [line for line in self.log.read_text(errors='replace').splitlines() if line.strip()]
+        said = (self.log, self.output)  # the middleware writes its errors to standard output
+        texts = [file.read_text(errors='replace') for file in said]
+        lines = next((found for text in texts if (found := text.strip().splitlines())), [])
         last = f'; its last output: {lines[-1].strip()}' if lines else ''
         return f'the {self.name} {what}{last}'
 
@@ -92,10 +99,11 @@ def die_with_parent() -> None:
 
 
 def ros_environment() -> dict[str, str]:
-    """Return the children's environment: loopback, a domain of their own, large images."""
+    """Return the children's environment: loopback, a domain of their own unless one is set, large images."""
     environment = dict(os.environ)
     environment.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
     environment['PYTHONUNBUFFERED'] = '1'
+    environment.pop('PYTHONWARNINGS', None)  # those of ROS, as errors, would end the processes
     in_use = environment.get('RMW_IMPLEMENTATION') or middleware.DEFAULT
     environment |= middleware.environment(in_use, share_path('config'), local=True)
     if middleware.distribution() == 'humble':
@@ -130,7 +138,10 @@ def run_live(
 
     Raises:
         LiveError: a process died or did not start.
+        OSError: shared memory is full.
     """
+    remove_dead_segments()
+    require_shared_memory()
     environment = ros_environment()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='lw_refinenet_')))
@@ -181,7 +192,8 @@ def _wait_until_ready(node: _Process, recorder: _Process) -> None:
             recorder.check()
             if time.monotonic() > end:
                 raise LiveError(
-                    f'the node was not active and warm within {START_S:.0f} s: the machine is busy or slow'
+                    f'the node was not active and warm within {START_S:.0f} s: the machine is busy or slow, '
+                    f'another {NODE} runs in this ROS_DOMAIN_ID, or the loopback interface is down'
                 ) from None
         else:
             return

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
 from typing import TextIO, cast
 
 from lw_refinenet_ros.cli.interruption import run_interruptible
@@ -32,6 +33,9 @@ def _run(arguments: list[str] | None = None) -> int:
     from lw_refinenet_ros.cli.outputs import check_outputs
     from lw_refinenet_ros.cli.parser import parse
 
+    for name in ('stdin', 'stdout', 'stderr'):  # those that the shell closed
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open('r' if name == 'stdin' else 'w'))  # noqa: SIM115
     # Their messages about damaged files would appear beside our own one-line message.
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')

@@ -113,7 +113,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         file = f'{name}_' if keyword.iskeyword(name) else name.replace('-', '_')
         module = importlib.import_module(f'lw_refinenet_ros.cli.{file}')
         description = (module.__doc__ or '').strip()
-        command = subparsers.add_parser(name, help=description.splitlines()[0], description=description)
+        command = subparsers.add_parser(name, help=description.partition('\n')[0], description=description)
         module.add_arguments(command)
         command.set_defaults(run=module.run, outputs=getattr(module, 'outputs', None))
         commands[name] = command

@@ -11,8 +11,11 @@ import sys
 import termios
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from lw_refinenet_ros.cli.live import RUN_MODULE
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.cli.options import path
 
@@ -155,3 +158,27 @@ def test_a_progress_line_in_a_log_has_no_control_characters():
     name = '/a/very/long/path' * 10 + ':'
     of = f'{name} 7/30, 0 s left\n', f'{name} 30/30\n'
     assert done.stderr == f'{of[0]}something else\n{of[1]}something else\n'
+
+
+@pytest.mark.parametrize('closed', ['>&-', '<&-', '2>&-'])
+def test_a_stream_that_the_shell_closed_stops_nothing(tmp_path, closed):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    cv2.imwrite(str(folder / 'a.png'), np.zeros((64, 64, 3), np.uint8))
+    command = f'{" ".join(COMMAND)} segment {folder} --output {tmp_path}/out {closed}'
+    subprocess.run(['sh', '-c', command], capture_output=True, check=True)
+    assert (tmp_path / 'out' / 'labels' / 'a.png').is_file()
+
+
+def test_commands_run_where_python_strips_docstrings():
+    command = [sys.executable, '-OO', *COMMAND[1:], 'segment', '--help']
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert 'usage: lw_refinenet segment' in done.stdout
+
+
+def test_the_processes_of_a_live_run_take_no_module_from_the_current_folder(tmp_path):
+    for name in ('random.py', 'lw_refinenet_ros.py'):
+        (tmp_path / name).write_text('raise SystemExit("not mine")')
+    command = [sys.executable, '-c', RUN_MODULE, 'lw_refinenet_ros.cli.main', '--version']
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith('lw_refinenet_ros '), done.stderr
