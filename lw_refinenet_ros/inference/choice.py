@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from lw_refinenet_ros.inference.cpu_quota import threads_within_quota
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS, Engine, EngineError
 from lw_refinenet_ros.inference.measured import Choice, read_measured
 from lw_refinenet_ros.model.network import Network
@@ -52,9 +54,14 @@ def make_engine(
     """
     if threads < 0:
         raise EngineError(f'threads={threads} must be 0 (all cores) or more')
+    quota = threads_within_quota() if not threads else 0
+    if 0 < quota < (os.cpu_count() or 1):
+        threads = quota
     choice, why = choose(Choice(engine, device, precision), card, machine_here(card.architecture))
     created = _create(network, card, choice, threads)
     created.description += f'; {why}'
+    if threads and threads == quota:
+        created.description += '; as many threads as the CPU quota allows'
     return created
 
 

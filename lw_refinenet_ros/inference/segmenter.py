@@ -125,7 +125,7 @@ class Segmenter:
             device: 'auto', 'cuda' or 'cpu'.
             engine: 'auto', 'torch' or 'openvino'.
             precision: 'auto', 'fp32', 'bf16', 'fp16' or 'int8' (weights with its ranges).
-            threads: of the CPU; 0 is all cores.
+            threads: of the CPU; 0 is all cores, or as many as its quota allows.
             class_groups: a YAML file of groups that take the place of the classes, see `ClassGroups`.
 
         Raises:

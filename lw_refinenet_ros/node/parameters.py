@@ -69,7 +69,9 @@ PARAMETERS = (
     Parameter('device', 'auto', 'Device for inference.', choices=DEVICES, read_only=True),
     Parameter('engine', 'auto', 'Inference engine.', choices=ENGINES, read_only=True),
     Parameter('precision', 'auto', 'Numeric precision of inference.', choices=PRECISIONS, read_only=True),
-    Parameter('threads', 0, 'CPU threads for inference; 0 uses all cores.', (0, 1024), read_only=True),
+    Parameter(
+        'threads', 0, 'CPU threads for inference; 0: all cores, or the CPU quota.', (0, 1024), read_only=True
+    ),
     Parameter(
         'cameras',
         [''],
