@@ -145,6 +145,7 @@ def run_live(
     environment = ros_environment()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='lw_refinenet_')))
+        environment['ROS_LOG_DIR'] = str(folder)  # the home may not be writable
 
         def start(name: str, *arguments: str) -> _Process:
             with held():

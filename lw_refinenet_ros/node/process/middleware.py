@@ -85,7 +85,10 @@ def is_unused(description: str) -> bool:
 def separation(middleware: str) -> str:
     """Return what may keep processes of this machine apart, and what to do; '' where nothing does."""
     if 'fastrtps' in middleware and has_other_users():
-        return 'run both as one user, since users share no memory, and another one has ROS processes here'
+        return (
+            'run both as one user, since users share no memory and another has ROS processes here, or '
+            'give both FASTDDS_BUILTIN_TRANSPORTS=UDPv4 and ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET'
+        )
     return ''
 
 
