@@ -69,6 +69,7 @@ class PointsOutput:
         self._complaint = ''
         self._call: Callable[[Callable[[], None]], None] | None = None
         self._last_received = 0.0  # monotonic seconds
+        self._last_seen = 0.0  # when an image last showed a point, likewise
         self._pairing: DepthPairing[_Serialized, tuple[Header, Segmentation]] = DepthPairing()
 
     # In the executor's thread
@@ -191,7 +192,9 @@ class PointsOutput:
 
                 seen = self._outputs.publish(header, result, geometry, camera, pose)
                 self.published += 1
-                if not seen:
+                if seen:
+                    self._last_seen = time.monotonic()
+                elif time.monotonic() - self._last_seen > SILENCE_S:  # a lidar may send parts of its circle
                     self._complaint = (
                         f'the image shows no point of {geometry.header.frame_id!r}: check its pose in '
                         f'{header.frame_id!r}, which must be an optical frame (z ahead)'
