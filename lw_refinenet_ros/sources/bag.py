@@ -32,8 +32,8 @@ _NODE = 'lw_refinenet'
 _DEPTH = '/compressedDepth'  # no image that OpenCV decodes
 _OTHERS = ('foxglove', 'FFMPEGPacket', 'CompressedVideo', 'theora')  # images in types that are not read
 _OTHER_IMAGES = (
-    '; images are read from sensor_msgs/Image and CompressedImage: convert them by '
-    '`ros2 run image_transport republish`, or record these types'
+    '; images are read from sensor_msgs/Image and CompressedImage: record these, or convert (ROS topics: '
+    'ros2 run image_transport republish)'
 )
 
 
