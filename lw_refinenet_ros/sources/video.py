@@ -22,23 +22,12 @@ from lw_refinenet_ros.sources.source import START_NS, OnError, Source, SourceErr
 
 __all__ = ['VIDEO_SUFFIXES', 'CameraSource', 'VideoSource']
 
-VIDEO_SUFFIXES = (
-    *(
-        '.mp4',
-        '.m4v',
-        '.avi',
-        '.mkv',
-        '.mov',
-        '.webm',
-        '.mpg',
-        '.mpeg',
-        '.ts',
-        '.mts',
-        '.m2ts',
-        '.3gp',
-        '.flv',
-    ),
-    *('.ogv', '.wmv', '.h264', '.mjpeg'),
+VIDEO_SUFFIXES = tuple(
+    f'.{suffix}'
+    for suffix in (
+        *('mp4', 'm4v', 'avi', 'mkv', 'mov', 'webm', 'mpg', 'mpeg', 'ts', 'mts', 'm2ts', '3gp', 'flv'),
+        *('ogv', 'wmv', 'h264', 'mjpeg'),
+    )
 )
 
 # A playlist that is called .mp4 would open other files and addresses.
