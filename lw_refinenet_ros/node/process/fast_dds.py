@@ -49,9 +49,8 @@ def remove_dead_segments(folder: Path = SHARED_MEMORY) -> int:
     for lock in folder.glob(LOCKS):
         segment = lock.with_name(lock.name.removesuffix('_el'))
         with suppress(OSError), _open_regular(lock) as file:  # gone by now, alive, or somebody else's
-            if time.time() - os.fstat(file.fileno()).st_mtime < YOUNG_S:
+            if not _lock_of_dead(file):
                 continue
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with suppress(FileNotFoundError):
                 status = segment.lstat()
                 if not _is_ours(status):
@@ -73,6 +72,17 @@ def _open_regular(path: Path) -> BinaryIO:
         file.close()
         raise OSError(f'{path} is not a regular file of this user')
     return file
+
+
+def _lock_of_dead(file: BinaryIO) -> bool:
+    """Lock a segment's lock until it is closed; False if its owner lives, or may not have locked it yet."""
+    if time.time() - os.fstat(file.fileno()).st_mtime < YOUNG_S:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_ours(status: os.stat_result) -> bool:
@@ -102,25 +112,17 @@ def has_other_users(folder: Path = SHARED_MEMORY) -> bool:
     """Return whether living processes of other users have segments, which they may not share with us."""
     for lock in folder.glob(LOCKS):
         try:
-            if lock.lstat().st_uid == os.geteuid() or _is_dead(lock):
+            if lock.lstat().st_uid == os.geteuid():
                 continue
+            with os.fdopen(os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), 'rb') as file:
+                if _lock_of_dead(file):
+                    continue
         except FileNotFoundError:  # by now
             continue
         except OSError:  # not even its lock may be looked at
             pass
         return True
     return False
-
-
-def _is_dead(lock: Path) -> bool:
-    with os.fdopen(os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), 'rb') as file:
-        if time.time() - os.fstat(file.fileno()).st_mtime < YOUNG_S:
-            return False
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
 
 def require_shared_memory() -> None:
