@@ -144,9 +144,8 @@ class Camera:
     def _missing(self) -> str:
         """Return in one line what the camera or the points lack, or an empty string."""
         types = offered_types(self._node, self.topic)
-        other = self._other_type in offered_types(self._node, self._other_topic)
         if not types:
-            beside = f', but there is {self._other_topic}: {self._switch}' if other else ''
+            beside = f', but there is {self._other_topic}: {self._switch}' if self._has_other else ''
             return f'nobody publishes {self.topic}{beside}'
         if self._type not in types:
             carried, todo = ', '.join(sorted(types)), f'remap `image`, or {self._switch}'
@@ -158,12 +157,16 @@ class Camera:
         if time.monotonic() - max(self.statistics.last_received, self._subscription.since) > SILENCE_S:
             apart = separation(get_rmw_implementation_identifier())
             apart = f'{apart}; ' if apart else ''
-            only = f'if only {self._other_topic} sends, {self._switch}; ' if other else ''
+            only = f'if only {self._other_topic} sends, {self._switch}; ' if self._has_other else ''
             return (
                 f'no frame for {SILENCE_S:.0f} s though {self.topic} has a publisher: {apart}{only}if its '
                 f'images are large, {self._remedy}'
             )
         return self._losses() or self.outputs.points.warning()
+
+    @property
+    def _has_other(self) -> bool:
+        return self._other_type in offered_types(self._node, self._other_topic)
 
     def _losses(self) -> str:
         """Return in one line that too many frames were lost since the last call, or an empty string."""
