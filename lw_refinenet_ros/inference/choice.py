@@ -60,7 +60,7 @@ def make_engine(
     choice, why = choose(Choice(engine, device, precision), card, machine_here(card.architecture))
     created = _create(network, card, choice, threads)
     created.description += f'; {why}'
-    if threads and threads == quota:
+    if threads and threads == quota and created.device == 'cpu':
         created.description += '; as many threads as the CPU quota allows'
     return created
 
