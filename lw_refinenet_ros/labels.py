@@ -15,10 +15,12 @@ import numpy.typing as npt
 from lw_refinenet_ros.bounded_yaml import read_yaml
 from lw_refinenet_ros.one_line import one_line
 
-__all__ = ['UNLABELLED', 'UNLABELLED_NAME', 'LabelSet', 'find_classes']
+__all__ = ['UNLABELLED', 'UNLABELLED_NAME', 'UNLABELLED_NAMES', 'LabelSet', 'find_classes']
 
 UNLABELLED = 255  # the id of a pixel without a class
 UNLABELLED_NAME = 'unlabelled'  # what the node publishes for it
+# What files may call it: in our English, in American English, and in labelme's examples
+UNLABELLED_NAMES = (UNLABELLED_NAME, 'unlabeled', '__ignore__')
 LONGEST_NAME = 100  # characters
 
 
@@ -102,6 +104,12 @@ class LabelSet:
         """Return what `from_dict` takes, of plain lists, strings and integers."""
         classes = [{'name': name, 'color': list(color)} for name, color in zip(self.names, self.colors)]
         return {'name': self.name, 'ignore': UNLABELLED, 'classes': classes}
+
+    def id_of(self, value: object) -> int | None:
+        """Return the id of a class by name, 255 of 255 and the `UNLABELLED_NAMES`, None of anything else."""
+        if value in self.names:
+            return self.names.index(value)
+        return UNLABELLED if value in (UNLABELLED, *UNLABELLED_NAMES) else None
 
     @cached_property
     def palette(self) -> npt.NDArray[np.uint8]:

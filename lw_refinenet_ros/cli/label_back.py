@@ -9,10 +9,10 @@ from pathlib import Path, PurePath
 
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import ColorImage
-from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
+from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAMES, LabelSet, find_classes
 from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.sources.images import by_stem, composed, images_in
-from lw_refinenet_ros.training.annotations import UNLABELLED_NAMES, AnnotatedImage, Annotations
+from lw_refinenet_ros.training.annotations import AnnotatedImage, Annotations
 from lw_refinenet_ros.training.coco import read_coco
 from lw_refinenet_ros.training.label_folder import LabelFolder, make_label_set
 from lw_refinenet_ros.training.labelme import read_labelme
@@ -29,8 +29,8 @@ def take_back(options: argparse.Namespace) -> None:
     """
     annotations = read_coco(options.from_coco) if options.from_coco else read_labelme(options.from_labelme)
     labels = _labels(options, annotations)
-    ids = {name: index for index, name in enumerate(labels.names)}
-    ids |= dict.fromkeys(UNLABELLED_NAMES, UNLABELLED)
+    unlabelled = dict.fromkeys(UNLABELLED_NAMES, UNLABELLED)
+    ids = unlabelled | {name: index for index, name in enumerate(labels.names)}
     source = options.images or options.output / 'images'
     if not source.is_dir():
         raise ValueError(f'{source} is not a folder: use --images DIR')

@@ -20,7 +20,6 @@ __all__ = ['MaskMap', 'map_for_masks']
 
 NO_CLASS = -1  # of an id that the masks may not hold
 MOST_LISTED = 12  # classes of a label set that are named in an error
-NAMED_UNLABELLED = ('unlabelled', 'unlabeled')
 
 
 @dataclass(frozen=True)
@@ -154,10 +153,8 @@ def _mask_id(path: Path, key: Any, theirs: LabelSet | None) -> int:
 
 
 def _weights_id(path: Path, key: Any, value: Any, labels: LabelSet) -> int:
-    if value in labels.names:
-        return labels.names.index(value)
-    if value == UNLABELLED or value in NAMED_UNLABELLED:
-        return UNLABELLED
+    if (index := labels.id_of(value)) is not None:
+        return index
     raise ValueError(
         f'{path}: {key!r} is mapped to {value!r}, which is not a class of the weights: '
         f'they have {_listed(labels.names)}; 255 is unlabelled'

@@ -16,7 +16,6 @@ from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.one_line import first_of, one_line
 
 __all__ = [
-    'UNLABELLED_NAMES',
     'AnnotatedImage',
     'Annotations',
     'Mark',
@@ -28,7 +27,6 @@ __all__ = [
     'stated_size',
 ]
 
-UNLABELLED_NAMES = ('unlabelled', '__ignore__')  # ours, and that of labelme's own examples
 LISTED = 5  # faults in a message
 
 Size = tuple[int, int]  # (height, width)

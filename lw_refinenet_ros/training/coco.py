@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lw_refinenet_ros.files import write_text
-from lw_refinenet_ros.labels import UNLABELLED, LabelSet
+from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAMES, LabelSet
 from lw_refinenet_ros.training.annotations import (
-    UNLABELLED_NAMES,
     AnnotatedImage,
     Annotations,
     Mark,

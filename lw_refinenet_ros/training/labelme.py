@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from lw_refinenet_ros.files import write_text
 from lw_refinenet_ros.image.compressed import decode_image
-from lw_refinenet_ros.labels import UNLABELLED, LabelSet
+from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAME, UNLABELLED_NAMES, LabelSet
 from lw_refinenet_ros.training.annotations import (
-    UNLABELLED_NAMES,
     AnnotatedImage,
     Annotations,
     Mark,
@@ -54,7 +53,7 @@ def write_labelme(path: Path, image_name: str, label: Mask, labels: LabelSet, to
     """
     shapes: list[dict[str, Any]] = [
         {
-            'label': UNLABELLED_NAMES[0] if class_id == UNLABELLED else labels.names[class_id],
+            'label': UNLABELLED_NAME if class_id == UNLABELLED else labels.names[class_id],
             'points': [[float(x), float(y)] for x, y in polygon.exterior.coords[:-1]],
             'group_id': None,
             'description': '',

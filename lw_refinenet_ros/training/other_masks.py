@@ -19,7 +19,6 @@ from lw_refinenet_ros.one_line import unknown
 
 __all__ = ['MaskRules', 'read_other_mask']
 
-NAMED_UNLABELLED = (UNLABELLED, 'unlabelled', 'unlabeled')
 OTHERS = 'others'  # in a file of rules: every id and colour that it does not list
 
 Color = tuple[int, ...]
@@ -79,10 +78,8 @@ class MaskRules:
 
 
 def _class_id(path: Path, key: object, value: Any, labels: LabelSet) -> int:
-    if value in labels.names:
-        return labels.names.index(value)
-    if value in NAMED_UNLABELLED:
-        return UNLABELLED
+    if (index := labels.id_of(value)) is not None:
+        return index
     raise ValueError(f'{path}: {key!r}: {unknown("class", value, (*labels.names, str(UNLABELLED)))}')
 
 

@@ -88,6 +88,16 @@ def test_a_wrong_yaml_file_is_refused_by_name(tmp_path, content):
         LabelSet.from_yaml(path)
 
 
+@pytest.mark.parametrize('value', [255, 'unlabelled', 'unlabeled', '__ignore__'])
+def test_the_ids_that_files_name(value):
+    assert SMALL.id_of('car') == SMALL.names.index('car')
+    assert SMALL.id_of(value) == UNLABELLED
+    assert SMALL.id_of('cart') is None
+    assert SMALL.id_of(['car']) is None
+    named = LabelSet('named', ('unlabeled',), ((0, 0, 0),))
+    assert named.id_of('unlabeled') == 0
+
+
 def test_the_palette_is_black_where_there_is_no_class():
     assert SMALL.palette.shape == (256, 3)
     assert tuple(SMALL.palette[1]) == (70, 130, 180)

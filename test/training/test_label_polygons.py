@@ -40,7 +40,7 @@ pytestmark = [  # no skips of the module, which `-m ros` would count
 ]
 
 LABELS = LabelSet('blocks', ('floor', 'shelf', 'pallet'), ((90, 90, 90), (0, 0, 200), (200, 120, 0)))
-IDS = {'floor': 0, 'shelf': 1, 'pallet': 2, 'unlabelled': 255, '__ignore__': 255}
+IDS = {'floor': 0, 'shelf': 1, 'pallet': 2, 'unlabelled': 255, 'unlabeled': 255, '__ignore__': 255}
 
 
 def rings_in_rings() -> np.ndarray:
@@ -135,12 +135,13 @@ def test_a_region_deleted_in_labelme_becomes_what_surrounds_it(tmp_path):
     assert (back == 0).all()
 
 
-def test_rectangles_and_drawn_masks_of_labelme_count_and_the_later_shape_wins(tmp_path):
+@pytest.mark.parametrize('name', ['unlabelled', 'unlabeled', '__ignore__'])
+def test_rectangles_and_drawn_masks_of_labelme_count_and_the_later_shape_wins(tmp_path, name):
     drawn = base64.b64encode(cv2.imencode('.png', np.full((5, 6), 255, np.uint8))[1]).decode()
     shapes = [
         {'label': 'floor', 'points': [[30, 20], [0, 0]], 'shape_type': 'rectangle'},
         {'label': 'shelf', 'points': [[2, 3], [7, 7]], 'shape_type': 'mask', 'mask': drawn},
-        {'label': '__ignore__', 'points': [[0, 0], [4, 0], [4, 4], [0, 4]], 'shape_type': 'polygon'},
+        {'label': name, 'points': [[0, 0], [4, 0], [4, 4], [0, 4]], 'shape_type': 'polygon'},
     ]
     content = {'imagePath': '..\\x\\a.jpg', 'imageHeight': 20, 'imageWidth': 40, 'shapes': shapes}
     (tmp_path / 'a.json').write_text(json.dumps(content))
@@ -148,8 +149,8 @@ def test_rectangles_and_drawn_masks_of_labelme_count_and_the_later_shape_wins(tm
     expected[:, :30] = 0
     expected[3:8, 2:8] = 1
     expected[:4, :4] = 255
-    name, back = only_mask(read_labelme(tmp_path))
-    assert name == 'a.jpg'
+    file, back = only_mask(read_labelme(tmp_path))
+    assert file == 'a.jpg'
     np.testing.assert_array_equal(back, expected)
 
 
