@@ -51,11 +51,13 @@ class PointsOutput:
     ) -> None:
         self._node, self._settings, self._outputs = node, settings, outputs
 
-        def subscription(kind: type, name: str, receive: Callable[..., None]) -> Any:
-            return FollowingSubscription(node, kind, node.resolve_topic_name(prefix + name), receive)
+        def subscription(kind: type, name: str, receive: Callable[..., None], latched: bool = False) -> Any:
+            return FollowingSubscription(node, kind, node.resolve_topic_name(prefix + name), receive, latched)
 
         def info(name: str) -> Any:
-            return subscription(CameraInfo, name, lambda cdr, *_: self._infos.update({name: cdr}))
+            return subscription(
+                CameraInfo, name, lambda cdr, *_: self._infos.update({name: cdr}), latched=True
+            )
 
         self._depth = subscription(Image, 'depth', lambda cdr, *_: self._receive(_Serialized(cdr, True)))
         self._cloud = subscription(

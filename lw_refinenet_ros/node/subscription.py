@@ -11,7 +11,7 @@ from rclpy._rclpy_pybind11 import RCLError, WaitSet
 from rclpy.callback_groups import CallbackGroup
 from rclpy.guard_condition import GuardCondition
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
 from lw_refinenet_ros.inference.engine import Pixels
@@ -36,9 +36,11 @@ def type_name(kind: type) -> str:
     return f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
 
 
-def quality(reliability: ReliabilityPolicy) -> QoSProfile:
+def quality(
+    reliability: ReliabilityPolicy, durability: DurabilityPolicy = DurabilityPolicy.VOLATILE
+) -> QoSProfile:
     """Return a quality of service of depth 1."""
-    return QoSProfile(depth=1, reliability=reliability)
+    return QoSProfile(depth=1, reliability=reliability, durability=durability)
 
 
 class _NotForTheExecutor(CallbackGroup):  # type: ignore[misc]
@@ -65,6 +67,7 @@ class FollowingSubscription:
         receive: called with each message, and the number of messages of its publisher just before it that
             were lost, in the subscription's own thread; must be brief. The memory of the message is not
             written to again as long as anything refers to it.
+        latched: whether the last message from before it opens is wanted, where every publisher keeps it.
 
     Attributes:
         span: first and last sequence number of the publisher that was heard last; None without numbers.
@@ -77,8 +80,10 @@ class FollowingSubscription:
         kind: type,
         topic: str,
         receive: Callable[[bytes | memoryview, int], None],
+        latched: bool = False,
     ) -> None:
         self._node, self._type, self.topic, self._receive = node, kind, topic, receive
+        self._latched = latched
         self.since = 0.0
         self._memory: Memory | None = None
         self.span: tuple[int, int] | None = None
@@ -98,7 +103,7 @@ class FollowingSubscription:
             self._memory = None if allocate is None else Memory(allocate, warn)
             self._spans.clear()
             self.span = None
-            self._subscribe(self._offered() or ReliabilityPolicy.BEST_EFFORT)
+            self._subscribe(self._offered() or quality(ReliabilityPolicy.BEST_EFFORT))
 
     def close(self) -> None:
         """Unsubscribe; a message that is being received is finished first."""
@@ -110,29 +115,34 @@ class FollowingSubscription:
             self._subscription = None
 
     def follow(self) -> None:
-        """Adapt the reliability to the present publishers."""
+        """Adapt the quality of service to the present publishers."""
         offered = self._offered()
         if self._subscription is None or offered is None:
             return
-        if offered != self._subscription.qos_profile.reliability:
+        present = self._subscription.qos_profile
+        if (offered.reliability, offered.durability) != (present.reliability, present.durability):
             self.close()
             self._subscribe(offered)
 
-    def _offered(self) -> ReliabilityPolicy | None:
+    def _offered(self) -> QoSProfile | None:
         """Return reliable where every publisher is, since only then no large image is lost; None without."""
-        publishers = self._node.get_publishers_info_by_topic(self.topic)
-        offered = {publisher.qos_profile.reliability for publisher in publishers}
-        all_reliable = offered <= {ReliabilityPolicy.RELIABLE}
-        reliability = ReliabilityPolicy.RELIABLE if all_reliable else ReliabilityPolicy.BEST_EFFORT
-        return reliability if offered else None
+        offered = [each.qos_profile for each in self._node.get_publishers_info_by_topic(self.topic)]
+        if not offered:
+            return None
+        reliable = all(each.reliability == ReliabilityPolicy.RELIABLE for each in offered)
+        kept = all(each.durability == DurabilityPolicy.TRANSIENT_LOCAL for each in offered)
+        return quality(
+            ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+            DurabilityPolicy.TRANSIENT_LOCAL if kept and self._latched else DurabilityPolicy.VOLATILE,
+        )
 
-    def _subscribe(self, reliability: ReliabilityPolicy) -> None:
+    def _subscribe(self, offered: QoSProfile) -> None:
         self.since = time.monotonic()
         self._subscription = self._node.create_subscription(
             self._type,
             self.topic,
             self._hand_over,
-            quality(reliability),
+            offered,
             raw=True,
             callback_group=_NotForTheExecutor(),
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),

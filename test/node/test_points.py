@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from lw_refinenet_ros.image.cloud import copy_xyz, parse_cloud
 from lw_refinenet_ros.image.point_cloud import POINT, Pinhole, project
 from lw_refinenet_ros.node.cloud_message import FIELDS, CloudWriter
+from lw_refinenet_ros.node.label_info import LATCHED
 from lw_refinenet_ros.node.labelled_cloud import Geometry, pinhole
 from test.support.node_process import NodeProcess, pixels_of, stamp_of
 
@@ -430,6 +431,29 @@ def test_depth_that_is_not_aligned_with_the_image_is_refused_with_the_remedy(
     assert 'align_depth.enable' in complaint(node, provoke, text)
     assert len(node.received['front/points']) == before
     receive_again(node, street)
+
+
+def test_a_camera_info_that_was_latched_once_is_taken(node, street):
+    assert node.transition('deactivate')
+    node.client.destroy_publisher(node.info)
+    latched = node.client.create_publisher(CameraInfo, 'front/camera_info', LATCHED)
+    latched.publish(CameraInfo(height=96, width=128, k=[50.0, 0.0, 63.5, 0.0, 90.0, 47.5, 0.0, 0.0, 1.0]))
+    assert node.transition('activate')
+    expected, kept = expected_xyz(DEPTH / 1000)['x'] * 2, node.received['front/points']
+    kept.clear()
+
+    def served():
+        stamp_ns = next(stamps)
+        send_depth(node, stamp_ns)
+        image_at(node, street, stamp_ns)
+        node.executor.spin_once(timeout_sec=0.3)
+        return kept
+
+    points = points_of(node.spin_until(served, 'points of the latched camera')[0])
+    np.testing.assert_allclose(points['x'], expected, rtol=1e-6)
+    node.client.destroy_publisher(latched)
+    node.info = node.client.create_publisher(CameraInfo, 'front/camera_info', node.qos)
+    settle(node, node.info)
 
 
 @pytest.mark.parametrize(

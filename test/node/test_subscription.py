@@ -13,7 +13,7 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from std_msgs.msg import String
 
@@ -119,6 +119,34 @@ def test_it_opens_as_reliable_as_the_publisher_that_is_there(ros):
     assert info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
 
 
+def test_what_was_latched_before_comes_only_where_it_is_wanted_and_every_publisher_keeps_it(ros):
+    ros.node.destroy_publisher(ros.publisher)
+    latched = quality(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
+    ros.publisher = ros.node.create_publisher(String, 'words', latched)
+    ros.publisher.publish(String(data='before'))
+    topic, came = ros.publisher.topic_name, queue.Queue()
+
+    def opened(latched):
+        subscription = FollowingSubscription(
+            ros.node, String, topic, lambda cdr, _: came.put(bytes(cdr)), latched
+        )
+        subscription.open()
+        return subscription
+
+    wanted = opened(True)
+    assert b'before' in came.get(timeout=PATIENCE_S)
+    wanted.close()
+    ros.subscription.open()
+    say(ros, 'after')
+    assert ros.subscription.span[0] > 1, 'unwanted, the first did not come'
+    volatile = ros.node.create_publisher(String, 'words', quality(ReliabilityPolicy.RELIABLE))
+    mixed = opened(True)
+    durability = mixed._subscription.qos_profile.durability
+    mixed.close()
+    ros.node.destroy_publisher(volatile)
+    assert durability == DurabilityPolicy.VOLATILE
+
+
 def test_following_a_reliable_publisher_replaces_the_subscription_and_its_thread(ros):
     first = open_with_best_effort(ros)
     ros.subscription.follow()
@@ -136,9 +164,9 @@ def test_messages_missed_while_the_subscription_is_replaced_are_lost_and_those_b
     first, last = ros.subscription.span
     subscribe = ros.subscription._subscribe
 
-    def miss_one(reliability: ReliabilityPolicy) -> None:
+    def miss_one(offered: QoSProfile) -> None:
         ros.publisher.publish(String(data='missed'))
-        subscribe(reliability)
+        subscribe(offered)
 
     with monkeypatch.context() as patch:
         patch.setattr(ros.subscription, '_subscribe', miss_one)
