@@ -73,12 +73,14 @@ def costmap(node, tiny_weights, tmp_path):
         yield make
 
 
-def send(node, street, old_ns=0, depth_late_ns=0, depth_frame='camera_optical', height=HEIGHT):
+def send(node, street, old_ns=0, depth_late_ns=0, depth_frame='camera_optical', height=HEIGHT, binning=1):
     stamp_ns = node.client.get_clock().now().nanoseconds - old_ns
     node.send(street, stamp_ns=stamp_ns)
     message = Image(height=HEIGHT, width=WIDTH, step=2 * WIDTH, encoding='16UC1')
     message.data = array('B', np.full((HEIGHT, WIDTH), 2000, np.uint16).tobytes())
-    info = CameraInfo(height=height, width=WIDTH, k=K)
+    info = CameraInfo(
+        height=height * binning, width=WIDTH * binning, k=K, binning_x=binning, binning_y=binning
+    )
     for each in (message, info):
         each.header.stamp.sec, each.header.stamp.nanosec = divmod(stamp_ns + depth_late_ns, 10**9)
         each.header.frame_id = depth_frame
@@ -137,7 +139,7 @@ def test_a_well_system_has_only_the_fault_that_a_package_is_missing(node, street
     def complete(found):
         return 'points with label' in found and 'age' in found
 
-    status, found = until(node, street, tmp_path / 'a.json', complete, others=[layer])
+    status, found = until(node, street, tmp_path / 'a.json', complete, others=[layer], binning=2)
     wrong = {check: each for check, each in found.items() if each['level'] == 'fault'}
     try:
         import vision_msgs  # noqa: F401
@@ -147,6 +149,7 @@ def test_a_well_system_has_only_the_fault_that_a_package_is_missing(node, street
         assert topic['value'] == 'nobody publishes /lw_refinenet/label_info'
         assert status == 1
     assert wrong == {}
+    assert 'camera_info: size' not in found, 'binned, it is of the whole sensor'
     assert 'tiny.safetensors' in found['engine']['value']
     assert found['points: size']['value'] == '128x96, label 128x96'
     assert found['label_names']['value'] == "4 names, 255 is 'unlabelled'"

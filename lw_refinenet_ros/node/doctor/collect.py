@@ -16,6 +16,7 @@ from rclpy._rclpy_pybind11 import NodeNameNonExistentError
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
@@ -265,8 +266,15 @@ def _endpoint(info: TopicEndpointInfo) -> Endpoint:
 
 
 def _message(cdr: bytes, kind: type) -> Message:
-    """Read the header of a message, and its height and width, which a compressed image does not have."""
+    """Read the header of a message, and its height and width: 0 where it does not say those of an image."""
     reader = CdrReader(cdr)
     stamp_ns, frame_id = reader.header()
-    size = (0, 0) if kind is CompressedImage else (reader.u32('height'), reader.u32('width'))
+    told = kind is not CompressedImage and not (kind is CameraInfo and _is_cut(cdr))
+    size = (reader.u32('height'), reader.u32('width')) if told else (0, 0)
     return Message(stamp_ns, frame_id, *size, len(cdr))
+
+
+def _is_cut(cdr: bytes) -> bool:
+    """Return whether images have not all the pixels that a camera_info speaks of."""
+    info = deserialize_message(cdr, CameraInfo)
+    return bool(max(info.binning_x, info.binning_y) > 1 or info.roi.height or info.roi.width)

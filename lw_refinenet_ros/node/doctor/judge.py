@@ -223,8 +223,10 @@ def _judge_sizes(camera: Camera) -> Iterator[Finding]:
     if depth is not None and image is not None:
         value = f'{depth.width}x{depth.height} in {depth.frame_id!r}, image {image.width}x{image.height} in '
         yield ok('depth: size', f'{value}{image.frame_id!r}')
+    if info is None or depth is None or not info.elements:
+        return
     sizes = {(each.height, each.width) for each in (depth, image) if each is not None}
-    if info is not None and depth is not None and (info.height, info.width) not in sizes:
+    if (info.height, info.width) not in sizes:
         value = f'camera_info of {info.width}x{info.height}, depth {depth.width}x{depth.height}'
         yield warning('camera_info: size', value, 'publish the camera_info that belongs to the depth')
 
