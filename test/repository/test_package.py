@@ -195,3 +195,24 @@ def test_the_lock_pins_what_a_plain_pip_install_takes():
     assert {'torch', 'openvino', 'jinja2'} <= names
     pinned = {line.split('==')[0] for line in read('constraints.txt')}
     assert names - pinned == set()
+
+
+def test_of_several_pythons_the_one_that_sees_the_sourced_ros_is_taken(tmp_path):
+    pythons = tmp_path / 'bin'
+    pythons.mkdir()
+    for name, imports in (('python3', '*rclpy*) exit 1'), ('python3.12', '*rclpy*) exit 0 ;; *cv2*) exit 1')):
+        script = pythons / name  # that of an environment such as conda's, and that of ROS
+        script.write_text(f'#!/bin/sh\ncase "$*" in {imports} ;; esac\nexec {sys.executable} "$@"\n')
+        script.chmod(0o755)
+    venv = tmp_path / 'venv'
+    sourced = {'PATH': f'{pythons}:{os.environ["PATH"]}', 'ROS_DISTRO': 'jazzy', 'PYTHON': ''}
+    done = subprocess.run(
+        [ROOT / 'requirements' / 'install', venv],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment() | sourced,
+    )
+    assert done.returncode == 1
+    assert 'lacks OpenCV, NumPy or YAML for python3.12' in done.stderr
+    assert not venv.exists()
