@@ -20,7 +20,7 @@ from lw_refinenet_ros.files import write_text
 from lw_refinenet_ros.labels import UNLABELLED_NAME
 from lw_refinenet_ros.node.doctor.finding import FAULT, OK, WARNING, Finding, fault
 from lw_refinenet_ros.node.doctor.judge import judge
-from lw_refinenet_ros.node.process.fast_dds import require_shared_memory
+from lw_refinenet_ros.node.process.require_ros import require_ros
 
 __all__ = ['add_arguments', 'outputs', 'run']
 
@@ -88,14 +88,10 @@ def _of_file(file: Path, classes: Sequence[str]) -> Iterator[Finding]:
 
 
 def _of_graph(node: str, seconds: float) -> list[Finding]:
-    require_shared_memory()
-    try:
-        from lw_refinenet_ros.node.doctor.collect import collect
-        from lw_refinenet_ros.node.process.ros_context import ros_context
-    except ImportError as error:
-        raise ValueError(
-            f'a running system cannot be examined without ROS: {error}; --params FILE needs none'
-        ) from error
+    require_ros()
+    from lw_refinenet_ros.node.doctor.collect import collect
+    from lw_refinenet_ros.node.process.ros_context import ros_context
+
     with ros_context([]) as started:
         started()
         return list(judge(collect(node, seconds)))

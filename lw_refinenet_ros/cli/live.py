@@ -20,7 +20,8 @@ from lw_refinenet_ros.cli.interruption import held
 from lw_refinenet_ros.cli.options import NODE, Progress
 from lw_refinenet_ros.evaluation.live import Arrival, LiveRun, Published
 from lw_refinenet_ros.node.process import middleware
-from lw_refinenet_ros.node.process.fast_dds import remove_dead_segments, require_shared_memory
+from lw_refinenet_ros.node.process.fast_dds import remove_dead_segments
+from lw_refinenet_ros.node.process.require_ros import require_ros
 from lw_refinenet_ros.resources import share_path
 
 __all__ = ['LiveError', 'die_with_parent', 'ros_environment', 'run_live']
@@ -141,7 +142,7 @@ def run_live(
         OSError: shared memory is full.
     """
     remove_dead_segments()
-    require_shared_memory()
+    require_ros()
     environment = ros_environment()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='lw_refinenet_')))

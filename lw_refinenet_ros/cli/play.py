@@ -20,7 +20,7 @@ from lw_refinenet_ros.cli.interruption import forget
 from lw_refinenet_ros.cli.options import Progress, UsageError, number
 from lw_refinenet_ros.cli.outputs import LOG, Declared, Output
 from lw_refinenet_ros.cli.terminal import control
-from lw_refinenet_ros.node.process.fast_dds import require_shared_memory
+from lw_refinenet_ros.node.process.require_ros import require_ros
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.node.replay.player import Sent
@@ -104,7 +104,7 @@ def _play(options: argparse.Namespace) -> int:
         names = _remapped(names, options.remap)
         others = stack.enter_context(OtherTopics(Path(options.source))) if options.others else None
         # Only now, so that a bad source is reported even where ROS is missing.
-        require_shared_memory()
+        require_ros()
         from lw_refinenet_ros.node.replay.player import Playing, Track, play
 
         log = stack.enter_context(options.log.open('w')) if options.log else None

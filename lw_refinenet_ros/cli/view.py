@@ -171,14 +171,12 @@ def _of_source(
 def _of_node(options: argparse.Namespace, stack: ExitStack) -> tuple[LabelSet, Iterator[ViewedFrame]]:
     """Return the classes and the frames that the running node publishes."""
     from lw_refinenet_ros.evaluation.rerun_log import ViewedFrame
-    from lw_refinenet_ros.node.process.fast_dds import require_shared_memory
+    from lw_refinenet_ros.node.process.require_ros import require_ros
 
-    require_shared_memory()
-    try:
-        from lw_refinenet_ros.node.process.ros_context import ros_context
-        from lw_refinenet_ros.node.watch import Watch
-    except ImportError as error:
-        raise ValueError(f'--node needs ROS: {error}') from error
+    require_ros()
+    from lw_refinenet_ros.node.process.ros_context import ros_context
+    from lw_refinenet_ros.node.watch import Watch
+
     stack.enter_context(ros_context([]))()
     watch = stack.enter_context(Watch('/' + options.node.strip('/')))
     frames = (ViewedFrame(**frame) for frame in watch.frames())

@@ -10,8 +10,9 @@ import signal
 import sys
 from typing import NoReturn
 
-from lw_refinenet_ros.node.process.fast_dds import remove_dead_segments, require_shared_memory
+from lw_refinenet_ros.node.process.fast_dds import remove_dead_segments
 from lw_refinenet_ros.node.process.malloc import keep_few_kernels, keep_large_allocations
+from lw_refinenet_ros.node.process.require_ros import require_ros
 
 __all__ = ['main']
 
@@ -27,7 +28,7 @@ def main() -> None:
         _explain(own)
     remove_dead_segments()
     try:
-        require_shared_memory()
+        require_ros()
     except OSError as error:
         sys.exit(f'segmentation_node: {error}')
     from lw_refinenet_ros.node import segmentation_node

@@ -2,7 +2,6 @@
 """What `doctor` says of a file of Nav2's parameters, without ROS."""
 
 import json
-import sys
 
 import pytest
 
@@ -80,13 +79,6 @@ def test_a_file_without_the_layer_and_one_that_is_none_are_refused(diagnose, cap
     assert 'SemanticSegmentationLayer' in value
     assert main(['doctor', '--params', str(tmp_path / 'none.yaml')]) == 1
     assert 'none.yaml: No such file' in capsys.readouterr().err
-
-
-def test_without_ros_a_running_system_is_not_examined_and_the_command_says_so(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, 'lw_refinenet_ros.node.doctor.collect', None)
-    monkeypatch.setitem(sys.modules, 'rclpy', None)
-    assert main(['doctor']) == 1
-    assert 'cannot be examined without ROS' in capsys.readouterr().err
 
 
 def test_weights_are_only_for_a_file_of_parameters(capsys):
