@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -136,8 +137,8 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     names: list[str] = []
     for path in paths:
         stem = path.stem if path.suffix in BAG_SUFFIXES else path.name
-        taken = sum(name == stem or name.startswith(f'{stem}-') for name in names)
-        names.append(f'{stem}-{taken + 1}' if taken else stem)
+        numbered = (f'{stem}-{number}' for number in itertools.count(2))
+        names.append(next(name for name in itertools.chain([stem], numbered) if name not in names))
     return names
 
 

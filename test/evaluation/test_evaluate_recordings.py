@@ -7,11 +7,13 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.cli.evaluate_recordings import names_of
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.evaluation.checkpoint import Checkpoint
 from lw_refinenet_ros.evaluation.processes import evaluate_in_processes
@@ -281,6 +283,12 @@ def test_when_the_command_is_killed_its_processes_end_too_and_it_goes_on_with_th
     more = ['--jobs', 2, '--resume', tmp_path / 'kept']
     killed('Progress', 'show_of', 1, arguments(three_bags, *more))  # a pipe is open until the last is gone
     assert evaluate(three_bags, '--resume', tmp_path / 'kept')[0] == evaluate(three_bags)[0]
+
+
+def test_every_bag_has_a_name_of_its_own():
+    paths = [Path(name) for name in ('drive-2.mcap', 'drive.mcap', 'b/drive', 'c/drive', 'drive.db3')]
+    assert names_of(paths) == ['drive-2', 'drive', 'drive-3', 'drive-4', 'drive-5']
+    assert names_of([Path('a/drive'), Path('b/drive')]) == ['drive', 'drive-2']
 
 
 def test_a_process_that_dies_is_named_with_its_bag(three_bags, tiny_weights):
