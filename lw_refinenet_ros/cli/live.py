@@ -156,7 +156,7 @@ def run_live(
 
         ros = ['--ros-args', '-r', f'image:={topic}']
         for name, value in parameters.items():
-            ros += ['-p', f'{name}:={value}']
+            ros += ['-p', f'{name}:={json.dumps(value, ensure_ascii=False)}']  # which is YAML too
         node = start('node', 'lw_refinenet_ros.node.main', *ros)
         log, sent = folder / 'recorder.json', folder / 'sent.jsonl'
         recorder = start(

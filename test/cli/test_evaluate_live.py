@@ -2,6 +2,7 @@
 """`lw_refinenet evaluate --live`: the node itself, over DDS."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -25,6 +26,9 @@ def recorded(path, output):
 def test_live_and_offline_labels_of_a_frame_are_identical_and_so_are_the_figures(
     tmp_path, street, enlarging_weights, capsys
 ):
+    weights = tmp_path / 'run #3: best' / 'best.safetensors'
+    weights.parent.mkdir()
+    shutil.copy(enlarging_weights, weights)
     images = pictures(street, FRAMES)
     segmenter = Segmenter.load(str(enlarging_weights), threads=1)
     truths = [np.flipud(segmenter.segment(image).label) for image in images]
@@ -36,7 +40,7 @@ def test_live_and_offline_labels_of_a_frame_are_identical_and_so_are_the_figures
         files = ['--json', f'{tmp_path}/{name}.json', '--output-bag', f'{tmp_path}/{name}.mcap']
         files += ['--report', f'{tmp_path}/{name}.html']
         arguments = ['--bag', str(bag), '--labels', TRUTH, '--threads', '1']
-        arguments += ['--weights', str(enlarging_weights)]
+        arguments += ['--weights', str(weights)]
         assert main(['evaluate', *arguments, *files, *extra]) == 0, capsys.readouterr().err
         results[name] = json.loads((tmp_path / f'{name}.json').read_text())
     live, offline = results['live'], results['offline']
