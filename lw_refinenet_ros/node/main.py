@@ -20,7 +20,8 @@ __all__ = ['main']
 def main() -> None:
     """Run the node until it is interrupted."""
     # The imports take seconds and leave nothing to clean up: an interrupt may end them as the system does.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as in the background of a script
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     keep_large_allocations()
     keep_few_kernels()
     own = list(itertools.takewhile(lambda argument: argument != '--ros-args', sys.argv[1:]))

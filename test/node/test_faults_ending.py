@@ -66,6 +66,24 @@ def test_a_killed_node_leaves_nothing_that_its_next_start_does_not_remove(tiny_w
         second.close()
 
 
+def test_an_interrupt_that_was_ignored_at_the_start_stays_ignored(tiny_weights):
+    """As of a node in the background of a script whose terminal gets Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process inherits it
+    try:
+        node = LongRun(weights=str(tiny_weights), **ALONE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        for _ in range(20):  # while it imports
+            node.process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        node.wait_active()
+        status, _, output = node.stop(signal.SIGTERM)
+        assert status == 0, output
+    finally:
+        node.close()
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_under_load_ends_it_without_a_complaint(tiny_weights, number):
     node = LongRun(weights=str(tiny_weights), **ALONE)
