@@ -2,10 +2,10 @@
 """Shared memory that is smaller than the profile's segment, as in a container."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from lw_refinenet_ros.cli.live import ros_environment
 from lw_refinenet_ros.node.process.fast_dds import (
     VARIABLES,
     fitting_profile,
+    largest,
     remove_dead_segments,
     shrink_segments,
 )
@@ -24,6 +25,7 @@ from test.support import ROOT
 pytestmark = pytest.mark.ros
 
 PROFILE = ROOT / 'config/fastdds_large_images.xml'
+SPACE = 'http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles'
 
 
 def with_shared_memory(size, fill=''):
@@ -40,18 +42,46 @@ def with_shared_memory(size, fill=''):
 
 
 def number(profile, name):
-    return int(re.search(rf'<{name}>(\d+)</{name}>', profile)[1])
+    (element,) = ET.fromstring(profile).iterfind(f'.//{{*}}{name}')
+    return int(element.text)
 
 
-def test_only_segments_above_the_limit_shrink_and_messages_with_them():
-    profile = PROFILE.read_text()
+@pytest.mark.parametrize(
+    'namespace',
+    [('', ''), ('com/XMLSchemas/fastRTPS_Profiles', 'com'), (f' xmlns="{SPACE}"', '')],
+    ids=['of Fast DDS 2', 'of Fast DDS 3', 'none'],
+)
+def test_only_segments_above_the_limit_shrink_and_messages_with_them(tmp_path, namespace):
+    profile = tmp_path / 'profile.xml'
+    profile.write_bytes(PROFILE.read_text().replace(*namespace).encode())
     kept, was = shrink_segments(profile, 128 << 20, 1 << 20)
     assert (number(kept, 'segment_size'), was) == (128 << 20, 0)
     smaller, was = shrink_segments(profile, 64 << 20, 32 << 20)
     assert was == 128 << 20
     assert (number(smaller, 'segment_size'), number(smaller, 'maxMessageSize')) == (32 << 20, 16 << 20)
-    assert '<address>127.0.0.1</address>' in smaller
-    assert shrink_segments('no XML', 0, 1) == ('no XML', 0)
+    (address,) = ET.fromstring(smaller).iterfind('.//{*}interfaceWhiteList/{*}address')
+    assert address.text == '127.0.0.1'
+
+
+@pytest.mark.parametrize(
+    'content', [b'no XML', b'<a>\xe9</a>', b'<?xml version="1.0" encoding="none"?><a/>', None]
+)
+def test_a_profile_that_cannot_be_read_is_left_to_fast_dds(tmp_path, content):
+    profile = tmp_path / 'profile.xml'
+    if content is not None:
+        profile.write_bytes(content)
+    assert shrink_segments(profile, 0, 1) == (b'', 0)
+    assert largest(profile, 'segment_size') == 0
+
+
+def test_a_profile_in_latin_1_with_a_size_that_is_none_is_read(tmp_path):
+    text = PROFILE.read_text().replace('<profiles', '<!-- für die Kamera --><profiles', 1)
+    text = text.replace('UTF-8', 'ISO-8859-1').replace('<maxMessageSize>', '<maxMessageSize>about ')
+    profile = tmp_path / 'profile.xml'
+    profile.write_bytes(text.encode('latin-1'))
+    assert largest(profile, 'segment_size') == 128 << 20
+    smaller, was = shrink_segments(profile, 64 << 20, 32 << 20)
+    assert (number(smaller, 'segment_size'), was) == (32 << 20, 128 << 20)
 
 
 @pytest.mark.parametrize('variable', VARIABLES)

@@ -34,7 +34,6 @@ SHARED_MEMORY = Path('/dev/shm')
 LOCKS = 'fast*_' + 16 * '[0-9a-f]' + '_el'  # of Fast DDS' segments; Humble's are called fastrtps
 YOUNG_S = 10.0  # an owner has locked its segment by then
 VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')  # newer, and to Jazzy
-SPACE = '{http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles}'
 SMALLEST = 64 << 10  # bytes; below, Fast DDS does without shared memory by itself
 
 
@@ -164,7 +163,7 @@ def fitting_profile(shared_memory: Path = SHARED_MEMORY) -> Iterator[str]:
         yield ''
         return
     free = free_bytes(shared_memory)
-    smaller, was = shrink_segments(profile.read_text(), free, max(free // 2, SMALLEST))
+    smaller, was = shrink_segments(profile, free, max(free // 2, SMALLEST))
     if not was:
         yield ''
         return
@@ -180,48 +179,62 @@ def fitting_profile(shared_memory: Path = SHARED_MEMORY) -> Iterator[str]:
         os.environ[variable] = str(profile)
 
 
-def _writable(shared_memory: Path) -> IO[str]:
+def _writable(shared_memory: Path) -> IO[bytes]:
     """Open a temporary file; where nothing else can be written, in shared memory."""
     try:
-        return tempfile.NamedTemporaryFile('w', suffix='.xml')
+        return tempfile.NamedTemporaryFile(suffix='.xml')
     except OSError:
-        return tempfile.NamedTemporaryFile('w', suffix='.xml', dir=shared_memory)
+        return tempfile.NamedTemporaryFile(suffix='.xml', dir=shared_memory)
 
 
-def largest(profile: str, *elements: str) -> int:
+def largest(profile: Path, *elements: str) -> int:
     """Return the largest size, in bytes, that a Fast DDS profile gives one of these elements; 0 for none."""
-    try:
-        root = ET.fromstring(profile)
-    except ET.ParseError:
-        return 0
-    texts = [(each.text or '').strip() for name in elements for each in root.iter(f'{SPACE}{name}')]
-    return max((int(text) for text in texts if text.isdigit()), default=0)
+    root = _read(profile)
+    # Fast DDS takes any namespace, and none
+    found = (
+        [each for name in elements for each in root.iterfind(f'.//{{*}}{name}')] if root is not None else []
+    )
+    return max(map(_bytes_of, found), default=0)
 
 
-def shrink_segments(profile: str, limit: int, size: int) -> tuple[str, int]:
+def shrink_segments(profile: Path, limit: int, size: int) -> tuple[bytes, int]:
     """Shrink those segments of a Fast DDS profile that are larger than a limit.
 
     Args:
-        profile: XML.
+        profile: an XML file.
         limit: the largest segment that is kept as it is, in bytes.
         size: of the others from now on, in bytes; a message gets at most half of it.
 
     Returns:
-        The profile, and the size that the largest segment had, in bytes; 0 if none was too large or the
-        profile is no XML.
+        The new profile in UTF-8, and the size that the largest segment had, in bytes; 0 if none was too large
+        or the profile cannot be read.
     """
-    try:
-        root = ET.fromstring(profile)
-    except ET.ParseError:  # Fast DDS itself reports it
-        return profile, 0
+    root = _read(profile)
+    if root is None:
+        return b'', 0
     largest = 0
-    for transport in root.iter(f'{SPACE}transport_descriptor'):
-        segment, message = (transport.find(f'{SPACE}{name}') for name in ('segment_size', 'maxMessageSize'))
-        if segment is None or not (segment.text or '').strip().isdigit() or int(segment.text or 0) <= limit:
+    for transport in root.iterfind('.//{*}transport_descriptor'):
+        segment, message = (transport.find(f'{{*}}{name}') for name in ('segment_size', 'maxMessageSize'))
+        if segment is None or _bytes_of(segment) <= limit:
             continue
-        largest = max(largest, int(segment.text or 0))
+        largest = max(largest, _bytes_of(segment))
         segment.text = str(size)
-        if message is not None and int(message.text or 0) > size // 2:
+        if message is not None and _bytes_of(message) > size // 2:
             message.text = str(size // 2)
-    ET.register_namespace('', SPACE[1:-1])
-    return ET.tostring(root, encoding='unicode'), largest
+    if root.tag.startswith('{'):
+        ET.register_namespace('', root.tag[1:].split('}')[0])
+    return ET.tostring(root, encoding='UTF-8'), largest
+
+
+def _read(profile: Path) -> ET.Element | None:
+    """Parse a profile; None if it is no XML or cannot be read, which Fast DDS itself reports."""
+    try:
+        return ET.fromstring(profile.read_bytes())
+    except (OSError, ET.ParseError, ValueError, LookupError):  # the last two: of its encoding
+        return None
+
+
+def _bytes_of(element: ET.Element) -> int:
+    """Return the number in an element; 0 if there is none."""
+    text = (element.text or '').strip()
+    return int(text) if text.isdecimal() else 0

@@ -117,9 +117,8 @@ def _profile_variables() -> tuple[str, ...]:
 def _describe_fast_dds(values: Mapping[str, str], *, running: bool) -> str:
     variables = _profile_variables()
     profile = next((values[name] for name in variables if values.get(name)), '')
-    text = Path(profile).read_text() if Path(profile).is_file() else ''
-    wanted = largest(text, 'segment_size')
-    small = _small_buffers(largest(text, 'receiveBufferSize', 'sendBufferSize'), RECEIVE, SEND)
+    wanted = largest(Path(profile), 'segment_size')
+    small = _small_buffers(largest(Path(profile), 'receiveBufferSize', 'sendBufferSize'), RECEIVE, SEND)
     if not profile:
         found = f'no profile ({variables[0]} is not set)'
     elif not Path(profile).is_file():
