@@ -144,6 +144,17 @@ def test_jpegs_are_what_the_compressed_transport_expects():
         (with_camera(level=1, message='no ~/points'), 'warning', 'diagnostics', 'no ~/points', 'log'),
         (changed('image', publishers=(), messages=()), 'fault', 'image', 'nobody publishes /image', 'remap'),
         (
+            replace(
+                changed('image', publishers=(), messages=()),
+                node='/seg',
+                topics={'/segcam/image': (IMAGE,), '/seg/overlay': (IMAGE,)},
+            ),
+            'fault',
+            'image',
+            'nobody publishes /image',
+            'there is /segcam/image',
+        ),
+        (
             replace(changed('image', publishers=(), messages=()), topics={'/image/compressed': (JPEG,)}),
             'fault',
             'image',

@@ -22,6 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 
 from lw_refinenet_ros.image.frame import CdrReader, FrameError
+from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
 from lw_refinenet_ros.node.diagnostics import Status, read_status
 from lw_refinenet_ros.node.doctor.facts import Camera, Endpoint, Facts, Message, Stream
 from lw_refinenet_ros.node.doctor.nav2_parameters import layers
@@ -187,6 +188,7 @@ class _Watch:
         costmaps = self._costmaps() if self.statuses else {}
         clocks = [self._node, *costmaps] if self.statuses else []
         simulated = {node: self._parameters(node, ['use_sim_time']).get('use_sim_time') for node in clocks}
+        tolerance_s = self._parameters(self._node, ['points_tolerance']).get('points_tolerance')
         return Facts(
             node=self._node,
             middleware=rclpy.get_rmw_implementation_identifier(),
@@ -195,6 +197,7 @@ class _Watch:
             running=tuple(sorted(self._running)),
             topics=published,
             sim_time={node: value for node, value in simulated.items() if isinstance(value, bool)},
+            tolerance_ns=round(tolerance_s * 1e9) if tolerance_s else TOLERANCE_NS,
             clock='/clock' in published,
             names=self._names.get('label_names'),
             label_info=self._names.get('label_info'),

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
+
 __all__ = ['Camera', 'Endpoint', 'Facts', 'Message', 'Stream']
 
 
@@ -83,6 +85,7 @@ class Facts:
     topics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # `use_sim_time` of the node and the costmaps, by node
     sim_time: Mapping[str, bool] = field(default_factory=dict)
+    tolerance_ns: int = TOLERANCE_NS  # between the stamps of a depth or cloud and its image, of the node
     clock: bool = False  # whether somebody publishes /clock
     # Class names by id as latched on `~/label_names`; None if nothing came
     names: Mapping[int, str] | None = None

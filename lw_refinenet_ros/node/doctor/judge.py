@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lw_refinenet_ros.labels import UNLABELLED
-from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
 from lw_refinenet_ros.node.doctor.facts import Camera, Facts, Stream
 from lw_refinenet_ros.node.doctor.finding import FAULT, WARNING, Finding, fault, ok, warning
 from lw_refinenet_ros.node.doctor.judge_nav2 import judge_costmaps
@@ -73,7 +72,7 @@ def _judge_camera(camera: Camera, facts: Facts) -> Iterator[Finding]:
     for role, stream in camera.streams.items():
         yield from _judge_endpoints(role, stream, facts)
     yield from _judge_flow(camera, facts)
-    yield from _judge_pairs(camera)
+    yield from _judge_pairs(camera, facts)
     yield from _judge_sizes(camera)
 
 
@@ -83,7 +82,11 @@ def _judge_endpoints(role: str, stream: Stream, facts: Facts) -> Iterator[Findin
     if role == 'image' and not stream.publishers:
         raw = stream.topic.removesuffix(COMPRESSED)
         transport, twin = ('compressed', raw + COMPRESSED) if raw == stream.topic else ('raw', raw)
-        images = [name for name, types in facts.topics.items() if IMAGE in types and facts.node not in name]
+        images = [
+            name
+            for name, types in facts.topics.items()
+            if IMAGE in types and not name.startswith(f'{facts.node}/')
+        ]
         there = ', '.join(name for name in images if name != stream.topic) or 'no image topic'
         remedy = f'start the camera, or remap image; there is {there}'
         if {IMAGE, COMPRESSED_IMAGE} & {*facts.topics.get(twin, ())}:
@@ -162,13 +165,13 @@ def _judge_flow(camera: Camera, facts: Facts) -> Iterator[Finding]:
         yield fault('age', "stamps are of another clock than the node's", CLOCKS)
 
 
-def _judge_pairs(camera: Camera) -> Iterator[Finding]:
-    """Judge whether stamps pair: depth with images to 5 ms, results exactly."""
+def _judge_pairs(camera: Camera, facts: Facts) -> Iterator[Finding]:
+    """Judge whether stamps pair: depth with images as the node pairs them, results exactly."""
     streams = camera.streams
     source = _source_of_points(camera)
     for one, other, tolerance_ns in (
-        ('depth', 'image', TOLERANCE_NS),
-        ('cloud', 'image', TOLERANCE_NS),
+        ('depth', 'image', facts.tolerance_ns),
+        ('cloud', 'image', facts.tolerance_ns),
         ('confidence', 'label', 0),
         ('points', source, 0),
     ):
