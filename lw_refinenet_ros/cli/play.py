@@ -160,15 +160,16 @@ def _play(options: argparse.Namespace) -> int:
 
 
 def _remapped(topics: list[str], rules: list[str]) -> list[str]:
-    """Apply FROM:=TO rules, each of which must match a topic."""
+    """Apply FROM:=TO rules, each of which must match a topic, to the names as they are before all of them."""
+    names: dict[str, str] = {}
     for rule in rules:
         old, found, new = rule.partition(':=')
         if not (found and old and new):
             raise UsageError(f'--remap {rule!r} is not FROM:=TO')
         if old not in topics:
             raise ValueError(f'--remap {rule!r}: {old!r} is not played, only {", ".join(topics)}')
-        topics = [new if topic == old else topic for topic in topics]
-    return topics
+        names[old] = new
+    return [names.get(topic, topic) for topic in topics]
 
 
 def _space(stack: ExitStack) -> Callable[[], bool] | None:

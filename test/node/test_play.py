@@ -139,6 +139,14 @@ def test_several_topics_are_played_in_time_from_the_start_asked_for_under_new_na
     assert [stamp_of(message) for message in listener.clock] == due
 
 
+def test_two_topics_may_take_each_other_s_name(bag, listen, start, street):
+    swap = ('--remap', '/front/image:=/rear/image', '--remap', '/rear/image:=/front/image')
+    listener = listen('/front/image')
+    start(bag, '--topics', '/front/image', '/rear/image', '--wait-for-subscriber', *swap)
+    listener.spin_until(lambda: listener.images['/front/image'], 'frames')
+    assert {message.height for message in listener.images['/front/image']} == {50}
+
+
 def test_a_player_that_waits_says_so_and_begins_where_only_some_topics_have_subscribers(bag, listen, start):
     player = start(bag, '--topics', '/front/image', '/rear/image', '--wait-for-subscriber')
     assert 'waiting for a subscriber of /front/image or /rear/image' in player.stderr.readline()
