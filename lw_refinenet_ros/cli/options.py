@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lw_refinenet_ros.cli.terminal import Progress
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
+from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 from lw_refinenet_ros.one_line import unknown
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
@@ -172,7 +174,8 @@ def number(
     def parse(text: str) -> float:
         try:
             value = kind(text)
-        except ValueError:
+            float(value)
+        except (ValueError, OverflowError):
             value = math.nan
         if not (least <= value <= most and math.isfinite(value)) or (above and value == least):
             raise argparse.ArgumentTypeError(f'{text!r} is not {what}')
@@ -248,7 +251,11 @@ def mask_map(options: argparse.Namespace, classes: LabelSet, masks: str | Path) 
 
 def image_size(text: str) -> tuple[int, int]:
     """Parse WIDTHxHEIGHT into (height, width)."""
-    width, _, height = text.partition('x')
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    if not (match := re.fullmatch(r'([0-9]{1,5})x([0-9]{1,5})', text)):
         raise argparse.ArgumentTypeError(f'{text!r} is not WIDTHxHEIGHT, such as 640x480')
-    return int(height), int(width)
+    width, height = map(int, match.groups())
+    if not (width and height and max(width, height) <= MAX_SIDE and width * height <= MAX_PIXELS):
+        raise argparse.ArgumentTypeError(
+            f'{text!r} must have sides from 1 to {MAX_SIDE} and at most {MAX_PIXELS} pixels'
+        )
+    return height, width

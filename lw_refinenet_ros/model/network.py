@@ -121,7 +121,7 @@ def build_model(
         raise ValueError(f'unknown architecture {architecture!r}: choose one of {", ".join(ARCHITECTURES)}')
     original = architecture.startswith('refinenet_')
     name = architecture.split('refinenet_')[1]
-    kernel = kernel or (3 if original else 1)
+    kernel = (3 if original else 1) if kernel is None else kernel
     before, after = rcus if rcus is not None else (2, 3) if original else (0, 0)
     for what, value, least, most in (
         ('num_classes', num_classes, 1, 255),
@@ -133,8 +133,10 @@ def build_model(
         ('levels', levels, 1, 4),
         *((f'least_size[{i}]', n, 0, 4096) for i, n in enumerate(least_size)),
     ):
-        if not least <= value <= most or kernel == 2:
-            raise ValueError(f'{what}={value} must be from {least} to {most}, kernel odd')
+        if not least <= value <= most:
+            raise ValueError(f'{what}={value} must be from {least} to {most}')
+    if kernel == 2:
+        raise ValueError('kernel=2 must be odd: 1 or 3')
     encoder = ENCODERS[name]()
     decoder = Decoder(
         encoder.features,

@@ -117,10 +117,18 @@ def test_fewer_levels_give_logits_at_the_finest_stride_that_is_used():
 
 
 @pytest.mark.parametrize(
-    'dials', [{'width': 0}, {'kernel': 2}, {'rcus': (0, -1)}, {'crp_stages': 10**9}, {'levels': 5}]
+    'dials',
+    [
+        {'width': 0},
+        {'kernel': 0},
+        {'kernel': 2},
+        {'rcus': (0, -1)},
+        {'crp_stages': 10**9},
+        {'levels': 5},
+    ],
 )
 def test_a_dial_out_of_its_range_is_refused_by_name(dials):
-    with pytest.raises(ValueError, match=next(iter(dials))):
+    with pytest.raises(ValueError, match=f'^{next(iter(dials))}'):
         build_model('lw_refinenet_resnet50', 21, **dials)
 
 
