@@ -302,7 +302,8 @@ def _initialise_encoder(model: Network, weights: str | None, pairs: Pairs) -> No
     file = find_weights(weights)
     mean, std = load_encoder_file(model, file)
     sample = [read_pair(i, m)[0] for i, m in list(zip(pairs.images, pairs.masks))[:: len(pairs) // 16 + 1]]
-    x = torch.from_numpy(np.stack([image[:256, :256] for image in sample])).permute(0, 3, 1, 2) / 255
+    height, width = np.min([(256, 256), *(image.shape[:2] for image in sample)], axis=0)
+    x = torch.from_numpy(np.stack([image[:height, :width] for image in sample])).permute(0, 3, 1, 2) / 255
     normalised = (x - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
     if restore_statistics(model.encoder, normalised):
         _report(f'{file}: its batch norms were folded; their statistics are taken from the images')
