@@ -37,7 +37,9 @@ setup(
     # All that is needed without ROS; `make venv` leaves to an installed ROS what comes from there.
     install_requires=[
         'av',  # H.264: OpenCV's wheels cannot write it
+        "backports-zstd; python_version < '3.14'",
         'jinja2',  # the pages of reports
+        'lz4',
         'numpy',
         'opencv-python-headless',
         'openvino',
