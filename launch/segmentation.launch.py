@@ -115,7 +115,8 @@ def start(context):
             parameters[name] = values[name].lower() == 'true'
     use_sim_time = parameters.get('use_sim_time', files.value('/' + '/'.join(path), 'use_sim_time'))
     images = camera_images(values['image'], cameras)
-    check_each('camera_info', values['camera_info'], cameras)
+    for argument in ('camera_info', 'depth', 'depth_camera_info'):  # one lidar's `points` may be for all
+        check_each(argument, values[argument], cameras)
     remappings = images | {
         f'{name}/{topic}' if name else topic: values[argument].replace('{camera}', name)
         for argument, topic in INPUTS.items()

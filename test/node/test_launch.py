@@ -90,6 +90,7 @@ def test_every_argument_is_described(prefixes, monkeypatch, file):
         ('segmentation', 'image:=/{camera}/view', "image '/{camera}/view' needs `cameras`"),
         ('multi_camera', 'image:=/view', "image '/view' would be one topic for 2 cameras"),
         ('multi_camera', 'camera_info:=/lens', "camera_info '/lens' would be one topic for 2 cameras"),
+        ('multi_camera', 'depth:=/far', "depth '/far' would be one topic for 2 cameras"),
         ('segmentation', 'image:=a b', "'a b' cannot be part of a topic"),
         ('multi_camera', 'cameras:=front,re ar', "'re ar' cannot be part of a topic"),
         ('segmentation', 'depth:=a b', "'a b' cannot be part of a topic"),
