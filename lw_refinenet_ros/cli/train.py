@@ -165,8 +165,10 @@ def run(options: argparse.Namespace) -> None:
             validate=validate,
             report=_report,
         ).train()
-        result = options.output / ('best.safetensors' if held_out else 'last.safetensors')
-        if held_out and result.is_file():
+        best = options.output / 'best.safetensors'  # none if no epoch scored above 0
+        scored = held_out is not None and best.is_file()
+        result = best if scored else options.output / 'last.safetensors'
+        if held_out and scored:
             _calibrate(result, held_out)
     print(result)
 
