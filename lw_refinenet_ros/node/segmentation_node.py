@@ -79,14 +79,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights and create the publishers; compiling is left to the inference thread."""
         try:
-            self._values = Values(self._values | read_files(self._values))
-            self._fault = refusal(self._values, None)
-            if not self._fault:
-                candidate = load_candidate(self._values['weights'])
-                self._fault = refusal(self._values, candidate.card.labels)
-            if not self._fault:
-                segmenter = make_segmenter(candidate, self._engine_options())
-                segmenter = segmenter.grouped(self._values['groups'])
+            self._fault = self._configure()
         except ValueError as error:
             self._fault = str(error)
         except Exception as error:  # rclpy would swallow it
@@ -94,14 +87,27 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         if self._fault:
             self._fault = one_line(self._fault)
             self.get_logger().error(f'not configured: {self._fault}')
+            self._release()
             return FAILURE
-        self._swap.serving = Model(candidate.weights, segmenter)
+        return super().on_configure(state)
+
+    def _configure(self) -> str:
+        """Make everything that an active node needs; return why not, or ''."""
+        self._values = Values(self._values | read_files(self._values))
+        if fault := refusal(self._values, None):
+            return fault
+        candidate = load_candidate(self._values['weights'])
+        if fault := refusal(self._values, candidate.card.labels):
+            return fault
+        segmenter = make_segmenter(candidate, self._engine_options())
+        self._swap.serving = Model(candidate.weights, segmenter.grouped(self._values['groups']))
         transport = self._values['image_transport']
-        self._cameras = [Camera(self, name, transport, self._settings) for name in self._values['cameras']]
+        for name in self._values['cameras']:
+            self._cameras.append(Camera(self, name, transport, self._settings))
         # Not lifecycle publishers: the names are known, and useful, before the node is active.
         self._label_publishers = LabelPublishers(self)
         self._inference = InferenceThread(self._swap.serving, self._settings, self._announce)
-        return super().on_configure(state)
+        return ''
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the inference thread, then subscribe."""

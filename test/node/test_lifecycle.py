@@ -176,6 +176,19 @@ def test_with_bad_weights_it_stays_unconfigured_alive_and_says_why(tiny_weights,
         node.close()
 
 
+def test_a_publisher_that_cannot_be_made_is_a_reason_and_leaves_nothing_behind(tiny_weights):
+    wrong = {'qos_overrides./lw_refinenet/rear/label.publisher.reliability': 'perhaps'}
+    node = NodeProcess(weights=str(tiny_weights), cameras=['front', 'rear'], **wrong)
+    try:
+        node.spin_until(lambda: node.status and 'reliability' in node.status[0], 'reason on /diagnostics')
+        assert node.state() == 'unconfigured'
+        topics = ('/lw_refinenet/front/label', '/lw_refinenet/label_names')
+        node.spin_until(lambda: not any(map(node.client.count_publishers, topics)), 'publishers to go')
+        assert not node.transition('configure'), 'nor does it at a second attempt'
+    finally:
+        node.close()
+
+
 def test_cuda_that_was_asked_for_and_is_missing_is_an_error_not_a_fallback(tiny_weights):
     torch = pytest.importorskip('torch')
     if torch.cuda.is_available():
