@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -176,18 +176,20 @@ class ModelSwap:
 
     def _warm(self, request: Request) -> Segmenter | None:
         """Make the segmenter and compile it; None if the request was given up."""
-        segmenter = make_segmenter(request.candidate, request.engine)
-        for job in request.jobs():  # another model may see the same images at another size
-            if self._request is not request:
-                segmenter.close()
-                return None
-            segmenter.prepare(
-                segmenter.job(
-                    job.image_size,
-                    job.order,
-                    network_size=request.settings().network_size,
-                    confidence=job.confidence,
-                    batch=job.batch,
+        with ExitStack() as stack:
+            segmenter = make_segmenter(request.candidate, request.engine)
+            stack.callback(segmenter.close)  # unless it is returned
+            for job in request.jobs():  # another model may see the same images at another size
+                if self._request is not request:
+                    return None
+                segmenter.prepare(
+                    segmenter.job(
+                        job.image_size,
+                        job.order,
+                        network_size=request.settings().network_size,
+                        confidence=job.confidence,
+                        batch=job.batch,
+                    )
                 )
-            )
+            stack.pop_all()
         return segmenter

@@ -5,15 +5,20 @@ import itertools
 import json
 import os
 import signal
+import threading
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
+from lw_refinenet_ros.inference.engine import Job
 from lw_refinenet_ros.inference.segmenter import Segmenter
+from lw_refinenet_ros.node import model_swap
+from lw_refinenet_ros.node.model_swap import ModelSwap, Request
 from test.support.node_process import NodeProcess, pixels_of
 from test.support.tiny_network import write_tiny_weights
 
@@ -200,6 +205,26 @@ def test_should_warming_up_fail_all_goes_back_and_the_diagnostics_say_error(
     np.testing.assert_array_equal(label_of(node, street), expected(tiny_weights, street))
     assert node.set(weights=str(tiny_weights))[0].successful  # as they are: the fault is settled
     node.spin_until(lambda: node.level != b'\x02', 'diagnostics without a fault')
+
+
+def test_a_model_that_fails_to_compile_gives_its_memory_back(monkeypatch, street):
+    closed = threading.Event()
+    job = Job(street.shape[:2], street.shape[:2], 'rgb')
+
+    def fail(*_: object) -> None:
+        raise RuntimeError('out of memory')
+
+    segmenter = SimpleNamespace(job=lambda *_, **__: job, prepare=fail, close=closed.set)
+    monkeypatch.setattr(model_swap, 'make_segmenter', lambda *_: segmenter)
+    ended = threading.Event()
+    swap = ModelSwap(ended.set)
+    candidate = SimpleNamespace(weights=SimpleNamespace(name='new'))
+    settings = SimpleNamespace(network_size=None)
+    swap.begin(Request(candidate, {}, lambda: settings, lambda: [job]), {})
+    assert ended.wait(60)
+    assert 'out of memory' in swap.fault
+    assert closed.is_set()
+    swap.close()
 
 
 def test_the_last_of_several_changes_wins(node, tiny_weights, other_weights, gate, tmp_path, street):
