@@ -6,9 +6,9 @@ from __future__ import annotations
 import locale
 import platform
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from lw_refinenet_ros.inference.upsample import upsample
 from lw_refinenet_ros.model.network import Network, drop_tensors
 from lw_refinenet_ros.model.split_classifier import rewrite_for_cpu
 from lw_refinenet_ros.model.weights import Card
+from lw_refinenet_ros.process_wide import ProcessWide
 
 __all__ = ['OpenVINOEngine', 'native_precisions']
 
@@ -39,15 +40,14 @@ def native_precisions() -> frozenset[str]:
     return frozenset({'fp32'} | {name.lower() for name in wanted if name in able})
 
 
-@contextmanager
-def _letters_of_c() -> Iterator[None]:
+def _use_letters_of_c() -> Callable[[], object]:
     """Let the C library change case as in English: in a Turkish locale, OpenVINO finds no word with an I."""
     before = locale.setlocale(locale.LC_CTYPE)
     locale.setlocale(locale.LC_CTYPE, 'C')
-    try:
-        yield
-    finally:
-        locale.setlocale(locale.LC_CTYPE, before)
+    return partial(locale.setlocale, locale.LC_CTYPE, before)
+
+
+letters_of_c = ProcessWide(_use_letters_of_c)
 
 
 class OpenVINOEngine:
@@ -101,7 +101,7 @@ class OpenVINOEngine:
         if job in self._compiled:
             self._compiled.move_to_end(job)
             return self._compiled[job]
-        with _letters_of_c():
+        with letters_of_c:
             model = self._core.compile_model(self._graph(job), 'CPU', self._config)
         request = model.create_infer_request()
         request.infer()

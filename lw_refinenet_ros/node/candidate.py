@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ import torch
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.model.network import Network
 from lw_refinenet_ros.model.weights import Card, load_model
+from lw_refinenet_ros.process_wide import ProcessWide
 from lw_refinenet_ros.resources import find_weights
 
 __all__ = ['Candidate', 'Weights', 'give_way', 'load_candidate', 'make_segmenter']
@@ -72,8 +74,11 @@ def make_segmenter(candidate: Candidate, engine: dict[str, Any]) -> Segmenter:
     Raises:
         EngineError: this machine cannot run the requested engine.
     """
-    with _one_thread(engine['threads']):
-        return Segmenter.build(candidate.network, candidate.card, **engine)
+    with one_thread:
+        segmenter = Segmenter.build(candidate.network, candidate.card, **engine)
+    if threads := engine['threads']:
+        torch.set_num_threads(threads)
+    return segmenter
 
 
 def give_way() -> None:
@@ -82,23 +87,18 @@ def give_way() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
-@contextmanager
-def _one_thread(afterwards: int = 0) -> Iterator[None]:
-    """Keep PyTorch to this thread: its others spin while they wait, beside the model that serves.
-
-    Args:
-        afterwards: PyTorch's threads; 0 is as before.
-    """
-    afterwards = afterwards or torch.get_num_threads()
+def _use_one_thread() -> Callable[[], object]:
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(afterwards)
+    return partial(torch.set_num_threads, before)
 
 
-@_one_thread()
+# PyTorch's other threads spin while they wait, beside the model that serves.
+one_thread = ProcessWide(_use_one_thread)
+
+
 def _load_candidate(weights: str) -> Candidate:
     read = Weights.of(weights)
-    network, card = load_model(weights)
+    with one_thread:
+        network, card = load_model(weights)
     return Candidate(read, network, card)

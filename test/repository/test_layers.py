@@ -40,6 +40,7 @@ LAYER_OF = {
     'limits': '.',
     'nav2_layer': '.',
     'one_line': '.',
+    'process_wide': '.',
     'svg': '.',
     '__version__': '.',
 }
