@@ -19,7 +19,7 @@ GAMMA = 2.2  # of a camera's 8-bit values
 GREY = 0.2  # share of strongly perturbed crops without colour
 REACH = 5  # pixels, of the blur
 LUMA = np.array([0.299, 0.587, 0.114])
-AROUND = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**0.5  # x -> the grey axis times x
+AROUND = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])  # x -> the grey axis, of length sqrt(3), times x
 
 
 def draw_look(jitter: float, illumination: float, random: Random) -> NDArray[np.float32]:
@@ -53,7 +53,8 @@ def draw_strong_look(random: Random) -> NDArray[np.float32]:
 
 def _colour(contrast: float, brightness: float, saturation: float, hue: float) -> NDArray[np.float64]:
     """Return the (3, 4) matrix from RGB, 0 to 255, and 1 to RGB; the hue is an angle about the grey axis."""
-    turned = np.eye(3) + np.sin(hue) * AROUND + (1 - np.cos(hue)) * (AROUND @ AROUND)
+    around = AROUND / np.sqrt(3)
+    turned = np.eye(3) + np.sin(hue) * around + (1 - np.cos(hue)) * (around @ around)
     luma = np.tile(LUMA, (3, 1))
     colour = luma + (1 + saturation) * turned @ (np.eye(3) - luma)
     return np.hstack([(1 + contrast) * colour, np.full((3, 1), 128 * (brightness - contrast))])
