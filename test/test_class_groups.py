@@ -3,6 +3,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -164,3 +165,17 @@ def test_segment_writes_groups_masks_of_them_and_leaves_out_the_robots_body(
     write_label_png(data / 'body.png', np.zeros((5, 7), np.uint8))
     assert run(tiny_weights, 'segment', data / 'images', *options) == 1
     assert 'ignore_mask is 7x5, the image 128x96' in capsys.readouterr().err
+
+
+def test_label_refuses_groups_that_the_classes_above_its_output_do_not_have(
+    tiny_weights, tmp_path, groups, street, capsys
+):
+    (tmp_path / 'images').mkdir()
+    cv2.imwrite(str(tmp_path / 'images' / '0.png'), street)
+    (tmp_path / 'classes.yaml').write_text('name: yard\nclasses: [{name: pallet, color: [0, 255, 0]}]\n')
+    draft = ['label', str(tmp_path / 'images'), '--output', str(tmp_path / 'yard'), '--engine', 'torch']
+    draft += ['--weights', str(tiny_weights), '--class-groups', str(groups)]
+    assert main(draft) == 1
+    assert 'none of the groups is among the classes of' in capsys.readouterr().err
+    assert not (tmp_path / 'yard').exists()
+    assert main([*draft, '--output', str(tmp_path / 'yard' / 'grouped')]) == 0

@@ -47,6 +47,10 @@ def draft(options: argparse.Namespace, every: int) -> None:
         labels = given or segmenter.labels
         if unknown := [name for name in labels.names if name not in segmenter.labels.names]:
             print(f'unknown to the weights, so in no predicted mask: {", ".join(unknown)}', file=sys.stderr)
+            if options.class_groups and len(unknown) == len(labels.names):
+                raise ValueError(
+                    f'none of the groups is among the classes of {classes}: use another --output'
+                )
         folder = LabelFolder(options.output, labels)
 
         def write_shapes(image: Path, mask: Mask) -> None:
