@@ -15,7 +15,14 @@ import numpy.typing as npt
 from lw_refinenet_ros.bounded_yaml import read_yaml
 from lw_refinenet_ros.one_line import one_line
 
-__all__ = ['UNLABELLED', 'UNLABELLED_NAME', 'UNLABELLED_NAMES', 'LabelSet', 'find_classes']
+__all__ = [
+    'UNLABELLED',
+    'UNLABELLED_NAME',
+    'UNLABELLED_NAMES',
+    'LabelSet',
+    'find_classes',
+    'find_classes_of_masks',
+]
 
 UNLABELLED = 255  # the id of a pixel without a class
 UNLABELLED_NAME = 'unlabelled'  # what the node publishes for it
@@ -121,6 +128,12 @@ class LabelSet:
 
 
 def find_classes(folder: Path) -> Path | None:
-    """Return the `classes.yaml` in a folder of images or masks, or in the one above it; None without one."""
+    """Return the `classes.yaml` in a folder of data, or in the one above it; None without one."""
     candidates = (folder / 'classes.yaml', folder.parent / 'classes.yaml')
     return next((path for path in candidates if path.is_file()), None)
+
+
+def find_classes_of_masks(folder: Path) -> Path | None:
+    """Return the `classes.yaml` in a folder of masks, or where `find_classes` looks for their data's."""
+    path = folder / 'classes.yaml'
+    return path if path.is_file() else find_classes(folder.parent)

@@ -35,7 +35,7 @@ from lw_refinenet_ros.evaluation.recording import (
 from lw_refinenet_ros.evaluation.selection import Selection
 from lw_refinenet_ros.evaluation.state_folder import state_folder, state_of
 from lw_refinenet_ros.inference.segmenter import Segmenter
-from lw_refinenet_ros.labels import find_classes
+from lw_refinenet_ros.labels import find_classes_of_masks
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from lw_refinenet_ros.sources.bag_formats.bag_files import BAG_SUFFIXES
 
@@ -123,7 +123,7 @@ def _recordings(options: argparse.Namespace, bags: Sequence[Path], worst: int) -
         recordings.append(recording)
     if isinstance(labels, Path) and options.map is None:
         folders = {labels, *(recording.labels for recording in recordings)}
-        if not any(find_classes(Path(folder)) for folder in folders):
+        if not any(find_classes_of_masks(Path(folder)) for folder in folders):
             ids = ', '.join(f'{index} {name}' for index, name in enumerate(classes.names))
             print(
                 f'{options.labels} has no classes.yaml: its ids are taken as those of the weights ({ids})',

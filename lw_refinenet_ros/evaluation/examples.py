@@ -18,7 +18,7 @@ from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import ColorImage, color_image
 from lw_refinenet_ros.image.frame import Frame, FrameError, Pixels
-from lw_refinenet_ros.labels import LabelSet, find_classes
+from lw_refinenet_ros.labels import LabelSet, find_classes_of_masks
 from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.images import ImageSource, by_stem, composed, images_in, masks_in
@@ -230,7 +230,7 @@ class BagExamples(Examples):
 
 def _classes_of(masks: Path) -> LabelSet | None:
     """Return the classes that a `classes.yaml` in a folder of masks, or above it, lists."""
-    path = find_classes(masks)
+    path = find_classes_of_masks(masks)
     return LabelSet.from_yaml(path) if path else None
 
 

@@ -14,7 +14,7 @@ from lw_refinenet_ros.bounded_yaml import read_yaml
 from lw_refinenet_ros.class_groups import ClassGroups
 from lw_refinenet_ros.evaluation.confusion import id_list
 from lw_refinenet_ros.image.frame import Pixels
-from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
+from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes_of_masks
 
 __all__ = ['MaskMap', 'map_for_masks']
 
@@ -116,7 +116,7 @@ def map_for_masks(
 
     Args:
         labels: the classes of the weights.
-        folders: where `classes.yaml` is looked for, in each and in the one above it.
+        folders: where `classes.yaml` is looked for, by `find_classes_of_masks`.
         file: of the mapping.
         groups: of the classes of the weights, which the results have in place of them.
 
@@ -124,7 +124,7 @@ def map_for_masks(
         ValueError: the masks are of other classes and there is no mapping, or it does not fit.
         OSError: a file cannot be read.
     """
-    path = next(filter(None, map(find_classes, folders)), None)
+    path = next(filter(None, map(find_classes_of_masks, folders)), None)
     theirs = LabelSet.from_yaml(path) if path else None
     if file is not None:
         return MaskMap.from_yaml(file, labels, theirs).grouped(groups, labels)

@@ -98,7 +98,10 @@ def test_masks_of_the_same_classes_are_scored_whatever_their_colours(data, evalu
     assert status == 0, error
     assert 'map' not in result['conditions']
     assert 'no classes.yaml' not in error
-    (data / 'classes.yaml').unlink()  # then nobody knows
+    above = (data / 'classes.yaml').rename(data.parent / 'classes.yaml')  # of several data folders
+    _, again, error = evaluate('--images', data / 'images', '--labels', data / 'labels')
+    assert (again['miou'], 'no classes.yaml' in error) == (result['miou'], False)
+    above.unlink()  # then nobody knows
     status, result, error = evaluate('--images', data / 'images', '--labels', data / 'labels')
     assert status == 0, error
     assert 'has no classes.yaml: its ids are taken as those of the weights (0 sky, 1 road, 2 car)' in error
