@@ -120,8 +120,7 @@ def _rank(options: argparse.Namespace, evaluations: Sequence[Mapping[str, Any]])
         best = max(iou or 0 for iou in ious)
         table.append([name, *(f'{percent(iou)}{"*" if iou == best else " "}' for iou in ious)])
     print_table(table, '<' + '>' * len(ranking.runs))
-    left_out = sum(run.missing for run in ranking.runs)
-    print(f'{ranking.frames} frames are in all runs; {left_out} that are not were left out')
+    print(f'{ranking.frames} frames are in all runs; {ranking.left_out} that are not were left out')
     if options.json:
         write_json(options.json, ranking.to_dict())
 

@@ -28,7 +28,6 @@ class RankedRun:
     per_class_iou: Mapping[str, float | None]  #: by class; None for a class that does not occur
     change: Change  #: from the best run to this one, in mIoU
     latency_ms: float | None  #: the median network latency, as it was measured
-    missing: int  #: number of its frames that are not in all runs
 
     @property
     def is_worse(self) -> bool:
@@ -55,6 +54,7 @@ class Ranking:
 
     runs: Sequence[RankedRun]  #: the best first
     frames: int  #: number of frames that all have
+    left_out: int  #: number of frames that some have
     #: Number of frames, or blocks of frames, that were resampled; of fewer than 10 there are no intervals
     drawn: int
 
@@ -115,6 +115,7 @@ def rank(evaluations: Mapping[str, Mapping[str, Any]], *, block_s: float = 0.0) 
         change = Change('mIoU', float(mious[best]), miou, *interval(own - resampled[:, best]))
         known = [None if np.isnan(value) else value for value in ious[index].tolist()]
         latency_ms = evaluation.get('latency_ms', {}).get('p50')
-        of_class, missing = dict(zip(evaluation['classes'], known)), len(common.missing[index])
-        runs.append(RankedRun(name, miou, *interval(own), of_class, change, latency_ms, missing))
-    return Ranking(sorted(runs, key=lambda run: -run.miou), len(common.keys), drawn)
+        of_class = dict(zip(evaluation['classes'], known))
+        runs.append(RankedRun(name, miou, *interval(own), of_class, change, latency_ms))
+    left_out = len(set().union(*common.missing))
+    return Ranking(sorted(runs, key=lambda run: -run.miou), len(common.keys), left_out, drawn)
