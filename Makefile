@@ -15,7 +15,7 @@ endif
 
 define HELP
   make venv           set up .venv, with ROS from wheels, with the ROS that is sourced, or with WHEELS=none
-  make demo           replay a street video, or SOURCE=bag|video|folder|camera:0, through the node
+  make demo           replay a street video, or SOURCE=bag|video|folder|camera:0 (of several topics TOPIC=), through the node
   make test           check style and types, run the tests (ARGS='-k name' for some)
   make test-kilted    run the tests that need ROS on Kilted's wheels, in .venv-kilted
   make benchmark      print and store the tables of benchmark/ (ARGS='cpu overhead' for some)
@@ -46,7 +46,7 @@ venv-release:
 	@requirements/install '$(RELEASE)' release
 
 demo: venv
-	@$(BIN)/lw_refinenet demo $(if $(SOURCE),--source "$(SOURCE)")
+	@$(BIN)/lw_refinenet demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(TOPIC),--topic "$(TOPIC)")
 
 # Two processes take a file of tests at a time: many tests wait more than they compute.
 IN_TWO := -n 2 --dist loadfile

@@ -121,11 +121,15 @@ class BagSource(Source):
             seen = left
         if not seen and left:
             names = ', '.join(left)
-            raise SourceError(f'{self._path} has only depth and results of a segmenter, choose one: {names}')
+            raise SourceError(
+                f'{self._path} has only depth and results of a segmenter, choose one (--topic): {names}'
+            )
         if not seen:
             raise SourceError(f'{self._path} has no image topic: {self._listed(images)}')
         if len(seen) > 1:
-            raise SourceError(f'{self._path} has several image topics, choose one: {", ".join(seen)}')
+            raise SourceError(
+                f'{self._path} has several image topics, choose one (--topic): {", ".join(seen)}'
+            )
         return seen[0]
 
     def _listed(self, images: Sequence[str]) -> str:

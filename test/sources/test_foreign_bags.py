@@ -316,7 +316,7 @@ def test_a_camera_is_known_by_more_than_its_name(name, tmp_path):
     with open_source(camera_topics(tmp_path / 'x.db3', name)) as source:
         assert source.topic == name
     both = camera_topics(tmp_path / 'y.db3', name, '/camera/infra')
-    assert error_of(both).endswith(f'choose one: {", ".join(sorted((name, "/camera/infra")))}')
+    assert error_of(both).endswith(f'choose one (--topic): {", ".join(sorted((name, "/camera/infra")))}')
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_results_of_a_segmenter_are_chosen_only_to_be_played_and_alone(results, 
         with open_source(path, results=played) as source:
             assert source.topic == TOPIC
     alone = write_db3(tmp_path / 'y.db3', [*names, *infos], [])
-    assert error_of(alone).endswith(f'results of a segmenter, choose one: {", ".join(sorted(results))}')
+    assert error_of(alone).endswith(f'results of a segmenter, choose one (--topic): {", ".join(sorted(results))}')
     if len(results) == 1:
         with open_source(alone, results=True) as source:
             assert source.topic == results[0]
