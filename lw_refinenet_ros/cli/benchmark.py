@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
     for size in options.size:
         image = np.asarray(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
         rows = _measure(network, card, segmenters, image, options.rounds)
-        _show(size, rows)
+        _show(size, rows, judged=bool(options.image))
         tables.append({'size': list(size), 'rows': rows})
     if options.json:
         about = {'machine': machine(), 'architecture': card.architecture, 'rounds': options.rounds}
@@ -162,13 +162,16 @@ def _measure(
     return rows
 
 
-def _show(size: tuple[int, int], rows: list[dict[str, Any]]) -> None:
-    """Print the rows of one size."""
+def _show(size: tuple[int, int], rows: list[dict[str, Any]], *, judged: bool) -> None:
+    """Print the rows of one size; without an image of the user's, labels are not worth comparing."""
     table = [[f'{size[1]}x{size[0]}', 'p50 ms', 'p95 ms', 'speed-up', 'same label', *STAGES]]
     for row in rows:
         own = ['', *('' for _ in STAGES)]
         if row['agreement'] is not None:
-            own = [f'{row["agreement"]:.2%}', *(f'{row["stages_ms"][stage]:.1f}' for stage in STAGES)]
+            own = [
+                f'{row["agreement"]:.2%}' if judged else '',
+                *(f'{row["stages_ms"][stage]:.1f}' for stage in STAGES),
+            ]
         times = [f'{row["p50_ms"]:.1f}', f'{row["p95_ms"]:.1f}', f'{row["speedup"]:.1f}x']
         table.append([row['name'], *times, *own])
     print_table(table, '<>>>>>>')
