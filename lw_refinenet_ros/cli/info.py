@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import itertools
 import os
 import platform
@@ -67,8 +68,11 @@ def _about_here() -> list[tuple[str, str]]:
         except importlib.metadata.PackageNotFoundError:
             rows.append((package, 'not installed'))
     rows.append(('ROS_DISTRO', os.environ.get('ROS_DISTRO', 'not set')))
-    in_use = os.environ.get('RMW_IMPLEMENTATION') or middleware.DEFAULT
-    rows += [('middleware', in_use), ('  large images', middleware.describe(in_use))]
+    if importlib.util.find_spec('rclpy') is None:
+        rows.append(('middleware', 'none: no ROS 2 is sourced or installed'))
+    else:
+        in_use = os.environ.get('RMW_IMPLEMENTATION') or middleware.DEFAULT
+        rows += [('middleware', in_use), ('  large images', middleware.describe(in_use))]
     if SHARED_MEMORY.is_dir():
         rows.append(('  shared memory', f'{free_bytes() / 2**20:.0f} MiB free in {SHARED_MEMORY}'))
     rows.append(('default weights', str(find_weights(DEFAULT_WEIGHTS))))
