@@ -157,6 +157,7 @@ def run_live(
         ros = ['--ros-args', '-r', f'image:={topic}']
         for name, value in parameters.items():
             ros += ['-p', f'{name}:={json.dumps(value, ensure_ascii=False)}']  # which is YAML too
+        print('starting the node and the recorder', file=sys.stderr)
         node = start('node', 'lw_refinenet_ros.node.main', *ros)
         log, sent = folder / 'recorder.json', folder / 'sent.jsonl'
         recorder = start(
@@ -203,7 +204,7 @@ def _wait_until_ready(node: _Process, recorder: _Process) -> None:
 
 def _follow(player: _Process, others: tuple[_Process, ...], sent: Path, frames: int | None) -> None:
     """Show the progress until the player is done; raise if a process dies meanwhile."""
-    progress = Progress('played through the node:', frames)
+    progress: Progress | None = None  # until the first frame: the player starts for a second or more
     with ExitStack() as stack:
         log: IO[str] | None = None
         lines = 0
@@ -213,6 +214,8 @@ def _follow(player: _Process, others: tuple[_Process, ...], sent: Path, frames: 
                 log = stack.enter_context(sent.open())
             if log is not None:
                 lines += log.read().count('\n')
+            if lines:
+                progress = progress or Progress('played through the node:', frames)
                 progress.show(lines)
             player.check()
             for process in others:
