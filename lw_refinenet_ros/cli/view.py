@@ -91,6 +91,7 @@ def run(options: argparse.Namespace) -> None:
             file.enter_context(log.file(options.save))
         elif options.serve:
             print(log.serve(options.serve), file=sys.stderr)
+            print('on another machine, put the address of this one for both local ones', file=sys.stderr)
         else:
             log.open_viewer()
         progress, done = Progress(f'{options.node or options.source}: shown'), 0
