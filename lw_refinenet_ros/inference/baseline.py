@@ -43,7 +43,7 @@ class UpstreamPipeline:
 def time_interleaved(
     calls: Mapping[str, Callable[[], object]], rounds: int, progress: Callable[[int], None] = lambda _: None
 ) -> dict[str, list[float]]:
-    """Time calls in turn, round after round, so that the machine's moods hit all alike.
+    """Time calls in turn, round after round, so that load from elsewhere affects all equally.
 
     Args:
         calls: by name; each is called once beforehand to warm up.

@@ -68,7 +68,7 @@ class Painting(Protocol):
     """Paints images of a run where the engine has them, until its next run."""
 
     def __call__(self, index: int, label: Pixels, table: Pixels, out: Pixels) -> bool:
-        """Look each byte of an image up, unless it is gone.
+        """Paint by table lookup, unless the image was overwritten.
 
         Args:
             index: of the image in the batch.

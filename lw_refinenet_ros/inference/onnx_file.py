@@ -47,7 +47,7 @@ def write_onnx(network: Network, card: Card, path: Path, image_size: tuple[int, 
 
     Raises:
         ValueError: onnx is not installed.
-        NotImplementedError: the network has an operation that nobody taught this writer.
+        NotImplementedError: the network has an operation that is not supported.
     """
     if importlib.util.find_spec('onnx') is None:
         raise ValueError('exporting needs onnx, which is not installed: pip install onnx')

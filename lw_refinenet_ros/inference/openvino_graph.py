@@ -33,7 +33,7 @@ def add_network(
         the logits (N, num_classes, ceil(H / 4), ceil(W / 4)).
 
     Raises:
-        NotImplementedError: the network has an operation that nobody taught this builder.
+        NotImplementedError: the network has an operation that is not supported.
         ValueError: the quantization names nodes that the network does not have.
     """
     with torch.no_grad():

@@ -42,8 +42,8 @@ class Segmentation:
         label: uint8 (H, W) class ids; 255 is unlabelled.
         confidence: uint8 (H, W), 255 is certain; None if not asked for.
         labels: names and colours of the classes.
-        painting: paints (label, table) into an array where the engine has the image, and returns whether it
-            still had; None if it has none.
+        painting: paints (label, table) into an array where the engine has the image; returns False if the
+            engine no longer holds the image. None if it never does.
     """
 
     image: Pixels

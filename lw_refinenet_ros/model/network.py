@@ -78,7 +78,7 @@ def drop_tensors(network: nn.Module) -> None:
 
 
 def enlarged(size: tuple[int, int], least: tuple[int, int]) -> tuple[int, int]:
-    """Return the (height, width) that a network sees of an image: the largest of its shape in `least`.
+    """Return the (height, width) that a network sees of an image: the largest of its shape within `least`.
 
     An image that fills `least` in either direction stays as it is.
     """

@@ -23,7 +23,7 @@ from lw_refinenet_ros.node.subscription import FollowingSubscription, offered_ty
 
 __all__ = ['Arrival', 'Camera']
 
-OTHER_CLOCK_MS = 3.6e6  # older, and the stamps are of another clock, as in a replay without /clock
+OTHER_CLOCK_MS = 3.6e6  # above this age the stamps come from another clock, as in a replay without /clock
 COMPRESSED = '/compressed'  # what image_transport appends to the topic of the raw images
 SILENCE_S = 2.0  # without a frame from a matched publisher is worth a warning
 FEW_LOST = 0.25  # of the frames of a second; more are worth a warning

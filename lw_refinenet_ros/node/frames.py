@@ -37,7 +37,7 @@ class Frames:
     def follow(self) -> None:
         """Begin to listen to tf if that is needed."""
         if self._needed.is_set() and self._listener is None:
-            if self._buffer is None:  # once: nothing takes its service off the node
+            if self._buffer is None:  # created once: its service is never removed
                 self._buffer = tf2_ros.Buffer(node=self._node)
             self._listener = tf2_ros.TransformListener(self._buffer, self._node)
 

@@ -35,7 +35,7 @@ def main() -> None:
     from lw_refinenet_ros.node import segmentation_node
 
     segmentation_node.main()
-    gc.collect()  # the middleware's shared memory goes with the last objects of the node, cycles all
+    gc.collect()  # the middleware's shared memory is released with the node's last objects, all in cycles
     # What is left are destructors of imported libraries, which take a second or more for nothing.
     sys.stdout.flush()
     sys.stderr.flush()

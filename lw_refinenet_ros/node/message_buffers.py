@@ -35,8 +35,9 @@ __all__ = [
 ]
 
 MAX_BUFFERS = 4  # of a subscription; more messages in use at once have memory of their own, freed with them
-SPARE = 4  # a buffer so many times larger than the last message is freed, if it has
-SPARE_BYTES = 64 << 20  # as many bytes, too
+# Free buffers above both SPARE times the last message and SPARE_BYTES are released.
+SPARE = 4
+SPARE_BYTES = 64 << 20
 WORDS = 64  # of memory for a structure of rcl's, more than any of them has
 TAKE_FAILED = 401  # RCL_RET_SUBSCRIPTION_TAKE_FAILED: there is no message
 UNSUPPORTED = (1 << 64) - 1  # RMW_MESSAGE_INFO_SEQUENCE_NUMBER_UNSUPPORTED
@@ -88,7 +89,7 @@ class Memory:
         try:
             return self._allocate(size)
         except RuntimeError as error:
-            self._warn(f'messages come into ordinary memory, for {str(error).partition(chr(10))[0]}')
+            self._warn(f'messages are received into pageable memory: {str(error).partition(chr(10))[0]}')
             self._allocate, self._warn = _ordinary, lambda _: None
             return _ordinary(size)
 

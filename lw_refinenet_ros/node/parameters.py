@@ -109,7 +109,7 @@ PARAMETERS = (
     Parameter(
         'points_tolerance',
         TOLERANCE_NS / 1e9,
-        'Most seconds between the stamps of a depth or cloud and the image that labels it.',
+        'Maximum time in seconds between the stamps of a depth or cloud and the image that labels it.',
         (0.0, 1.0),
     ),
     Parameter(

@@ -67,7 +67,7 @@ class PointsOutput:
         self._infos: dict[str, bytes | memoryview] = {}  # the last of each
         self._frames = Frames(node)
         self.published = self.unpaired = 0
-        self._published_then = 0  # when an image last had no depth
+        self._published_then = 0  # `published` at the last image without depth
         self._complaint = ''
         self._call: Callable[[Callable[[], None]], None] | None = None
         self._last_received = 0.0  # monotonic seconds

@@ -23,7 +23,7 @@ class OtherTopics:
     They end at the first that cannot be read; the source of the images reports the damage.
 
     Attributes:
-        topics: that there are.
+        topics: those that were found.
 
     Raises:
         SourceError: it is no bag, or has no such topic.

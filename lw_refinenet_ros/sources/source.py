@@ -33,8 +33,8 @@ OnError = Callable[[SourceError], None]
 class SourceFrame(Frame):
     """A frame of a source.
 
-    Header stamps may be zero, repeat or run back. What needs the pace of the recording takes `log_ns`; what
-    needs one name for each frame takes `name`.
+    Header stamps may be zero, repeat or run back. Use `log_ns` for the pace of the recording and
+    `name` for one name per frame.
 
     Attributes:
         log_ns: when it was recorded; without a log, as in videos, `stamp_ns`.

@@ -237,7 +237,7 @@ def test_where_memory_of_a_kind_is_missing_ordinary_memory_does_and_a_warning_sa
     frames = [parse_image(topic.send(serialized(10)).cdr)]
     guarded.error = RuntimeError('CUDA error: out of memory\nand more')
     frames += [parse_image(topic.send(serialized(length)).cdr) for length in (2000, 3000)]
-    assert guarded.warnings == ['messages come into ordinary memory, for CUDA error: out of memory']
+    assert guarded.warnings == ['messages are received into pageable memory: CUDA error: out of memory']
     assert [frame.data.size for frame in frames] == [10, 2000, 3000]
 
 

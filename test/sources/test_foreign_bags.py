@@ -336,7 +336,9 @@ def test_results_of_a_segmenter_are_chosen_only_to_be_played_and_alone(results, 
         with open_source(path, results=played) as source:
             assert source.topic == TOPIC
     alone = write_db3(tmp_path / 'y.db3', [*names, *infos], [])
-    assert error_of(alone).endswith(f'results of a segmenter, choose one (--topic): {", ".join(sorted(results))}')
+    assert error_of(alone).endswith(
+        f'results of a segmenter, choose one (--topic): {", ".join(sorted(results))}'
+    )
     if len(results) == 1:
         with open_source(alone, results=True) as source:
             assert source.topic == results[0]

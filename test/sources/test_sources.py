@@ -111,7 +111,9 @@ def test_the_only_topic_that_is_no_result_is_the_default(tmp_path):
 
 def test_topics_that_are_missing_or_many_are_listed(tmp_path):
     write_rosbag2(tmp_path / 'two', StoragePlugin.MCAP, ['/b/image', '/a/image'])
-    assert error_of(tmp_path / 'two').endswith('several image topics, choose one (--topic): /a/image, /b/image')
+    assert error_of(tmp_path / 'two').endswith(
+        'several image topics, choose one (--topic): /a/image, /b/image'
+    )
     text = error_of(tmp_path / 'two', topic='/c')
     assert text.endswith("no image topic '/c': its image topics are /a/image, /b/image")
     write_rosbag2(tmp_path / 'none', StoragePlugin.MCAP, [])

@@ -45,7 +45,7 @@ def keep_few_kernels() -> None:
 
 
 def give_back_freed() -> None:
-    """Return to the system what nothing uses any more, a model's cycles of objects included.
+    """Return freed memory to the system, that of a model's reference cycles included.
 
     Takes some 25 ms for 300 MB. Where the C library has no malloc_trim, malloc keeps what is freed.
     """

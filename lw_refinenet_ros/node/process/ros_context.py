@@ -28,7 +28,7 @@ def ros_context(args: list[str] | None) -> Iterator[Callable[[], None]]:
     Args:
         args: the command line, None for the process's own.
 
-    Returns:
+    Yields:
         `started`: until it is called the signals go to the handler that was there before, or raise
         KeyboardInterrupt, which ends a long start at once. After that they raise nothing, since in the
         middle of rclpy anything could be left half done; the handler gets them after the block.

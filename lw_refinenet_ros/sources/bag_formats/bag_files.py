@@ -66,7 +66,7 @@ class BagFiles:
         fault: what is damaged or missing, or ''; more may be found when the messages are read.
 
     Raises:
-        ValueError: nothing is left of it.
+        ValueError: no file of the bag can be read.
         OSError: it cannot be read.
     """
 
