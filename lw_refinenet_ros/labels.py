@@ -16,6 +16,7 @@ from lw_refinenet_ros.bounded_yaml import read_yaml
 from lw_refinenet_ros.one_line import one_line
 
 __all__ = [
+    'OPACITY',
     'UNLABELLED',
     'UNLABELLED_NAME',
     'UNLABELLED_NAMES',
@@ -28,6 +29,7 @@ UNLABELLED = 255  # the id of a pixel without a class
 UNLABELLED_NAME = 'unlabelled'  # what the node publishes for it
 # What files may call it: in our English, in American English, and in labelme's examples
 UNLABELLED_NAMES = (UNLABELLED_NAME, 'unlabeled', '__ignore__')
+OPACITY = 0.5  # of the colours over an image, by default
 LONGEST_NAME = 100  # characters
 
 

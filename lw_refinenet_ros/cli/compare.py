@@ -193,6 +193,7 @@ def _evaluate(
 ) -> tuple[list[dict[str, Any]], list[ChangedFrame], LabelSet, list[str]]:
     """Evaluate both weights; return two summaries, images, the classes, and what could not be used."""
     from lw_refinenet_ros.cli.environment import conditions
+    from lw_refinenet_ros.evaluation.common_frames import check_same_classes
     from lw_refinenet_ros.evaluation.evaluate import segment_with
     from lw_refinenet_ros.evaluation.examples import BagExamples, FolderExamples
     from lw_refinenet_ros.evaluation.provenance import describe_segmenter
@@ -200,7 +201,7 @@ def _evaluate(
     from lw_refinenet_ros.evaluation.summary import summarize
 
     masks = Path(options.labels) if Path(options.labels).is_dir() else options.labels
-    meet = mask_map(options, label_set(options.before), masks)
+    mapping = mask_map(options, label_set(options.before), masks)
     examples = (
         FolderExamples.find(options.images, Path(options.labels))
         if options.images
@@ -209,11 +210,7 @@ def _evaluate(
     segmenters = [
         load_segmenter(argparse.Namespace(**{**vars(options), 'weights': name})) for name in _runs(options)
     ]
-    ours, theirs = (segmenter.labels.names for segmenter in segmenters)
-    if ours != theirs:
-        raise ValueError(
-            f'the classes differ and cannot be compared: {", ".join(ours)}; and {", ".join(theirs)}'
-        )
+    check_same_classes(*(segmenter.labels.names for segmenter in segmenters))
     labels = segmenters[1].labels
     before, after = segmenters
     first, second, pictures = evaluate_both(
@@ -223,14 +220,14 @@ def _evaluate(
         labels,
         pictures=PICTURES if options.report else 0,
         progress=Progress('evaluated', examples.length and 2 * examples.length).show,
-        masks=meet,
+        masks=mapping,
     )
     made = conditions()
     summaries = []
     for name, segmenter, evaluation in zip(_runs(options), segmenters, (first, second)):
         about = {'source': evaluation.description, **describe_segmenter(segmenter, name), **made}
-        if meet:
-            about['map'] = meet.description
+        if mapping:
+            about['map'] = mapping.description
         summaries.append(summarize(evaluation, about))
     problems = list(dict.fromkeys([*first.problems.first, *second.problems.first]))
     return summaries, pictures, labels, problems

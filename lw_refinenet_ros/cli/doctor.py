@@ -7,7 +7,6 @@ The exit status is 1 if there is a fault.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.cli.options import NODE, UsageError, add_groups_argument, label_set, number
 from lw_refinenet_ros.cli.outputs import DIAGNOSIS, Declared, Output
 from lw_refinenet_ros.cli.table import Colored, print_table
-from lw_refinenet_ros.files import write_text
+from lw_refinenet_ros.files import write_json
 from lw_refinenet_ros.labels import UNLABELLED_NAME
 from lw_refinenet_ros.node.doctor.finding import FAULT, OK, WARNING, Finding, fault
 from lw_refinenet_ros.node.doctor.judge import judge
@@ -69,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
             'warnings': counts[WARNING],
             'findings': list(map(asdict, findings)),
         }
-        write_text(options.json, json.dumps(content, indent=2) + '\n')
+        write_json(options.json, content)
     return 1 if counts[FAULT] else 0
 
 

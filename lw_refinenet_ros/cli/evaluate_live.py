@@ -33,7 +33,7 @@ def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, 
     weights = find_weights(options.weights or DEFAULT_WEIGHTS).resolve()
     groups, ignored = read_groups(options.class_groups), read_ignore_mask(options.ignore_mask)
     labels = label_set(str(weights), groups)
-    meet = mask_map(options, label_set(str(weights)), masks)
+    mapping = mask_map(options, label_set(str(weights)), masks)
     parameters = {**given_engine_options(options), 'weights': str(weights)}
     if options.ignore_mask:
         parameters['ignore_mask'] = str(options.ignore_mask.absolute())
@@ -57,13 +57,13 @@ def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, 
             _lookup(stack, recorded, arrived),
             labels,
             worst=worst,
-            masks=meet,
+            masks=mapping,
             ignored=ignored,
         )
     made_with = {
         **live.conditions,
         **describe_weights(options.weights or DEFAULT_WEIGHTS),
-        **({'map': meet.description} if meet else {}),
+        **({'map': mapping.description} if mapping else {}),
         **({'class_groups': groups.description} if groups else {}),
         'rate': f'{rate:g} times the recorded one, over DDS',
     }

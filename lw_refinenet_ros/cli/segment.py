@@ -25,6 +25,7 @@ from lw_refinenet_ros.cli.options import (
     number,
     source,
 )
+from lw_refinenet_ros.labels import OPACITY
 from lw_refinenet_ros.one_line import first_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--output', type=Path, required=True, metavar='DIR', help='for labels/ and overlays/')
     parser.add_argument('--topic', help="the bag's image topic, if it has several")
     parser.add_argument(
-        '--alpha', type=number(float, 0, 1), default=0.5, help='opacity of the overlay (default: 0.5)'
+        '--alpha',
+        type=number(float, 0, 1),
+        default=OPACITY,
+        help=f'opacity of the overlay (default: {OPACITY})',
     )
     add_selection_arguments(parser, every='1')
     parser.add_argument(

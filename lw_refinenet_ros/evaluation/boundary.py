@@ -16,11 +16,16 @@ from lw_refinenet_ros.evaluation.measure import Measure
 from lw_refinenet_ros.image.frame import Pixels
 from lw_refinenet_ros.labels import UNLABELLED
 
-__all__ = ['BoundaryScore']
+__all__ = ['BoundaryScore', 'reach_of']
 
 TOLERANCE = 0.0075  # of the image's diagonal, as Csurka et al. have it
 GROUP = 16  # classes whose outlines are widened at once: the bits of a uint16
 CHUNK = 1 << 17  # pixels checked one by one per step: what fits into a core's cache
+
+
+def reach_of(shape: tuple[int, ...]) -> int:
+    """Return how far from an outline a pixel of an image of a shape (H, W) is still at it, in pixels."""
+    return max(1, round(TOLERANCE * math.hypot(*shape)))
 
 
 class BoundaryScore(Measure):
@@ -41,7 +46,7 @@ class BoundaryScore(Measure):
 
     def update(self, label: Pixels, truth: Pixels) -> None:
         """Count one image: predicted and true ids, uint8 (H, W)."""
-        reach = max(1, round(TOLERANCE * math.hypot(*truth.shape)))
+        reach = reach_of(truth.shape)
         known = label | -(truth == UNLABELLED).view(np.uint8)  # -1 is 255: no truth, no prediction
         predicted, true = (_Outline(ids, reach, self.counts.shape[1]) for ids in (known, truth))
         self.counts += true.count_near(predicted), predicted.pixels, predicted.count_near(true), true.pixels

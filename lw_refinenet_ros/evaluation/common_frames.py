@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.bootstrap import sum_blocks
 
-__all__ = ['CommonFrames', 'read_evaluation']
+__all__ = ['CommonFrames', 'check_same_classes', 'read_evaluation']
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,7 @@ class CommonFrames:
         """
         first, *others = evaluations
         for other in others:
-            if other['classes'] != first['classes']:
-                ours, theirs = ', '.join(first['classes']), ', '.join(other['classes'])
-                raise ValueError(f'the classes differ and cannot be compared: {ours}; and {theirs}')
+            check_same_classes(first['classes'], other['classes'])
         consecutive = all(evaluation.get('consecutive', True) for evaluation in evaluations)
         if block_s and not consecutive:
             raise ValueError(
@@ -63,6 +61,13 @@ class CommonFrames:
         known = set(keys)
         missing = [[name for stamp_ns, name in each if (stamp_ns, name) not in known] for each in rows]
         return cls(keys, recordings, counts, sum_blocks(counts, places, block_s), missing, consecutive)
+
+
+def check_same_classes(ours: Sequence[str], theirs: Sequence[str]) -> None:
+    """Refuse two lists of class names that differ, with a ValueError."""
+    if list(ours) != list(theirs):
+        names = f'{", ".join(ours)}; and {", ".join(theirs)}'
+        raise ValueError(f'the classes differ and cannot be compared: {names}')
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:

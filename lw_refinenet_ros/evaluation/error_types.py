@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from lw_refinenet_ros.evaluation.boundary import reach_of
 from lw_refinenet_ros.labels import UNLABELLED
 
 __all__ = ['ErrorTypes', 'boundary_window', 'error_types']
 
-REACH = 0.0075  # of the image's diagonal: what is as near to an outline is at a boundary
 SMALL = 0.01  # of the image: an object of fewer pixels is small
 
 Ids = npt.NDArray[np.uint8]
@@ -56,7 +55,7 @@ def error_types(label: Ids, truth: Ids) -> ErrorTypes:
 
 def boundary_window(shape: tuple[int, ...]) -> Ids:
     """Return a square of ones, uint8, as wide as a boundary in an image of this shape, (H, W)."""
-    side = 2 * max(1, round(REACH * math.hypot(*shape))) + 1
+    side = 2 * reach_of(shape) + 1
     return np.ones((side, side), np.uint8)
 
 

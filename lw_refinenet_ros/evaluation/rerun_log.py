@@ -27,13 +27,12 @@ from lw_refinenet_ros.evaluation.mask_map import MaskMap
 from lw_refinenet_ros.files import new_file
 from lw_refinenet_ros.image.encodings import to_rgb
 from lw_refinenet_ros.image.frame import Pixels
-from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAME, LabelSet
+from lw_refinenet_ros.labels import OPACITY, UNLABELLED, UNLABELLED_NAME, LabelSet
 
 __all__ = ['APPLICATION', 'RerunLog', 'ViewedFrame', 'viewed']
 
 APPLICATION = 'lw_refinenet'
 JPEG_QUALITY = 88
-OPACITY = 0.5  # of the classes over the image
 VIEWER_PORT = 9876  # Rerun's own
 POLL_S = 0.1
 WINDOW_S = 2.0  # a viewer whose window cannot open has ended by then

@@ -21,8 +21,6 @@ from lw_refinenet_ros.sources.bag_writer import BagWriter
 
 __all__ = ['ResultBag']
 
-ALPHA = 0.5  # of the overlay
-
 
 class ResultBag:
     """A context manager that writes results; the bag gets its name when the context ends without an error.
@@ -72,7 +70,7 @@ class ResultBag:
             assert self._parts, 'without parts it was opened at once'
             self._writer = self._open(part_of(self._parts, self.done))
         image, order = example.image
-        overlay = paint_overlay(image, result.label, self._labels, ALPHA, order=order)
+        overlay = paint_overlay(image, result.label, self._labels, order=order)
         arrays = [('label', result.label, 'mono8'), ('overlay', overlay, 'rgb8')]
         if result.confidence is not None:
             arrays.append(('confidence', result.confidence, 'mono8'))

@@ -33,7 +33,7 @@ class FrameError(ValueError):
     """One bad frame; the next one may be good.
 
     `reason` is a short stable slug to count by: 'truncated', 'encapsulation', 'stamp', 'size', 'step',
-    'length', 'encoding', 'decode' or 'memory'.
+    'length', 'encoding', 'decode', 'ignore_mask' or 'memory'.
     """
 
     def __init__(self, message: str, reason: str) -> None:

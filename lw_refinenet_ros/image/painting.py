@@ -11,7 +11,7 @@ import numpy as np
 
 from lw_refinenet_ros.image.encodings import ColorImage, Order, to_rgb
 from lw_refinenet_ros.image.frame import Pixels
-from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAME, LabelSet
+from lw_refinenet_ros.labels import OPACITY, UNLABELLED, UNLABELLED_NAME, LabelSet
 
 __all__ = ['blend_table', 'paint_label', 'paint_mask', 'paint_overlay']
 
@@ -66,7 +66,7 @@ def paint_overlay(
     image: Pixels,
     label: Pixels,
     labels: LabelSet,
-    alpha: float = 0.5,
+    alpha: float = OPACITY,
     classes: Collection[str] | None = None,
     order: Order = 'rgb',
     out: Pixels | None = None,

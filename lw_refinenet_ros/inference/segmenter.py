@@ -19,7 +19,7 @@ from lw_refinenet_ros.image.encodings import ORDERS, Order
 from lw_refinenet_ros.image.painting import blend_table, paint_label, paint_mask, paint_overlay
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import CLASSES, Batch, Engine, EngineError, Job, Pixels
-from lw_refinenet_ros.labels import LabelSet
+from lw_refinenet_ros.labels import OPACITY, LabelSet
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 from lw_refinenet_ros.model.network import Network, enlarged
 from lw_refinenet_ros.model.weights import Card, load_model
@@ -67,7 +67,7 @@ class Segmentation:
         return paint_mask(self.label, self.labels, classes, out)
 
     def overlay(
-        self, alpha: float = 0.5, classes: Collection[str] | None = None, out: Pixels | None = None
+        self, alpha: float = OPACITY, classes: Collection[str] | None = None, out: Pixels | None = None
     ) -> Pixels:
         """Blend the colours over the image: uint8 (H, W, 3) RGB, into `out` if given.
 

@@ -15,7 +15,7 @@ from lw_refinenet_ros.model.network import Network, drop_tensors
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference, tracing
 from lw_refinenet_ros.model.weights import Card
 
-__all__ = ['TorchEngine']
+__all__ = ['DTYPES', 'TorchEngine']
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 

@@ -17,7 +17,7 @@ from lw_refinenet_ros.image.ignore_mask import read_ignore_mask
 from lw_refinenet_ros.image.rotation import ROTATIONS
 from lw_refinenet_ros.image.visibility import Pose
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS, Pixels
-from lw_refinenet_ros.labels import UNLABELLED_NAME, LabelSet
+from lw_refinenet_ros.labels import OPACITY, UNLABELLED_NAME, LabelSet
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
@@ -95,7 +95,7 @@ PARAMETERS = (
     ),
     Parameter(
         'overlay_alpha',
-        0.5,
+        OPACITY,
         'Opacity of the colours in the overlay: 0 shows the image, 1 the colours.',
         (0.0, 1.0),
     ),

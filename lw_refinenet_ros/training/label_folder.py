@@ -19,7 +19,6 @@ from lw_refinenet_ros.labels import LabelSet, find_classes
 __all__ = ['LabelFolder', 'make_label_set']
 
 JPEG_QUALITY = 95
-OVERLAY_ALPHA = 0.5
 
 
 class LabelFolder:
@@ -67,7 +66,7 @@ class LabelFolder:
 
     def write_mask(self, name: str, image: ColorImage, label: NDArray[np.uint8]) -> None:
         """Write the overlay of a mask, uint8 (H, W) class ids, then the mask."""
-        overlay = paint_overlay(image.array, label, self.labels, OVERLAY_ALPHA, order=image.order)
+        overlay = paint_overlay(image.array, label, self.labels, order=image.order)
         write_bytes(self.path / 'overlays' / f'{name}.jpg', _encoded('.jpg', overlay))
         write_label_png(self.mask(name), label, self.labels)
 

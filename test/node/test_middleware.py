@@ -59,7 +59,7 @@ def test_socket_buffers_that_the_kernel_keeps_small_are_told(monkeypatch, tmp_pa
 
 
 def test_processes_of_another_user_are_told_where_they_may_be_in_the_way(monkeypatch, tmp_path):
-    monkeypatch.setattr(middleware.has_other_users, '__defaults__', (tmp_path,))
+    monkeypatch.setattr('lw_refinenet_ros.node.process.fast_dds.SHARED_MEMORY', tmp_path)
     lock = tmp_path / f'fastdds_{16 * "0"}_el'
     lock.touch()
     os.utime(lock, (0, 0))

@@ -28,6 +28,7 @@ from lw_refinenet_ros.inference.cuda.kernels import Paint, choose_kernels
 from lw_refinenet_ros.inference.cuda.painter import Painter
 from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
 from lw_refinenet_ros.inference.engine import Batch, EngineError, Job, Painting, Pixels
+from lw_refinenet_ros.inference.torch_engine import DTYPES
 from lw_refinenet_ros.model.network import Network, drop_tensors
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference, tracing
 from lw_refinenet_ros.model.weights import Card
@@ -37,7 +38,6 @@ __all__ = ['CudaEngine']
 KEPT_JOBS = 8  # recorded graphs with their buffers; the least recently used goes first
 TIMED_FRAMES = 20  # decide whether the device uses the host's memory in place
 MEMORY = {False: 'staged frames', True: 'frames in mapped memory'}
-DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 class _OutOfMemoryError(EngineError):

@@ -107,9 +107,9 @@ def own_segment() -> int:
     return 0
 
 
-def has_other_users(folder: Path = SHARED_MEMORY) -> bool:
+def has_other_users() -> bool:
     """Return whether living processes of other users have segments, which they may not share with us."""
-    for lock in folder.glob(LOCKS):
+    for lock in SHARED_MEMORY.glob(LOCKS):
         try:
             if lock.lstat().st_uid == os.geteuid():
                 continue
