@@ -7,6 +7,7 @@ The exit status is 1 if there is a fault.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -91,6 +92,7 @@ def _of_graph(node: str, seconds: float) -> list[Finding]:
     from lw_refinenet_ros.node.doctor.collect import collect
     from lw_refinenet_ros.node.process.ros_context import ros_context
 
+    print(f'examining {node} for {seconds:g} s', file=sys.stderr)
     with ros_context([]) as started:
         started()
         return list(judge(collect(node, seconds)))

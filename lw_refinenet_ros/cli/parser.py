@@ -58,7 +58,8 @@ class _Parser(argparse.ArgumentParser):
             grouped += group._group_actions
             if group.required:
                 needed.append(' or '.join(map(_usage, group._group_actions)))
-        needed += [_usage(action) for action in self._actions if action.required and action not in grouped]
+        alone = [action for action in self._actions if action.required and action not in grouped]
+        needed += [_usage(action) for action in alone if action.nargs not in {'*', '?'}]
         return '; '.join(needed)
 
     def check_options(self, arguments: list[str]) -> None:

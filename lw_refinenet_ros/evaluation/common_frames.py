@@ -86,9 +86,8 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         lengths = {len(frames[key]) for key in ('name', 'stamp_ns', 'intersection', 'union')}
         widths = {len(row) for key in ('intersection', 'union') for row in frames[key]}
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f'{path} is not the --json of an evaluation: {type(error).__name__}: {error}; {remedy}'
-        ) from error
+        reason = f'it has no {error}' if isinstance(error, KeyError) else f'{type(error).__name__}: {error}'
+        raise ValueError(f'{path} is not the --json of an evaluation: {reason}; {remedy}') from error
     if len(lengths) != 1 or widths - {classes}:
         raise ValueError(f'{path} is damaged: its per_frame lists differ in length')
     return dict(evaluation)

@@ -56,6 +56,7 @@ def usage(capsys):
         (['play', 'x', '--start', 'inf'], "'inf' is not a number from 0 on"),
         (['compare', 'a', 'b', '--block', '-1'], "'-1' is not a number from 0 on"),
         (['benchmark', '--rounds', '0'], "'0' is not an integer from 1 on"),
+        (['compare', 'a.json'], 'compare: it needs A; B; see'),
         (['benchmark', '--rounds', '9' * 400], "9' is not an integer from 1 on"),
         (['info', 'camvid', '--size', '99999x99999'], 'must have sides from 1 to 16384'),
         (['info', 'camvid', '--size', '9000x9000'], 'at most 33554432 pixels'),

@@ -168,7 +168,7 @@ def test_a_file_that_is_not_there_is_named_with_the_remedy(tmp_path, capsys):
 @pytest.mark.parametrize(
     ('content', 'said'),
     [
-        ('{"miou": 1}', "is not the --json of an evaluation: KeyError: 'per_frame'"),
+        ('{"miou": 1}', "is not the --json of an evaluation: it has no 'per_frame'"),
         ('no json', 'is not the --json of an evaluation: JSONDecodeError'),
         (json.dumps(evaluation([5], classes=['a', 'b', 'c'])), 'the classes differ'),
         (json.dumps(evaluation([5], first=99)), 'no frame is in both'),
