@@ -14,7 +14,7 @@ import tty
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from lw_refinenet_ros.cli.interruption import forget
 from lw_refinenet_ros.cli.options import Progress, UsageError, number
@@ -110,37 +110,8 @@ def _play(options: argparse.Namespace) -> int:
         log = stack.enter_context(options.log.open('w')) if options.log else None
         lengths = [source.length for source in sources]
         endless = options.loop or options.start or None in lengths
-        progress: Progress | None = None  # until the first frame, which may wait for a subscriber
-        played = 0
-
-        def sent(record: Sent) -> None:
-            nonlocal played, progress
-            progress = progress or Progress('played', None if endless else sum(filter(None, lengths)))
-            played += 1
-            if log is not None:
-                log.write(json.dumps(record._asdict()) + '\n')
-            progress.show(played)
-
-        pressed = _space(stack)
-        paused_at: float | None = None
-
-        def toggled() -> bool:
-            nonlocal paused_at
-            if pressed is None or not pressed():
-                return False
-            now = time.monotonic()
-            control(sys.stderr, '\r\x1b[K')
-            if paused_at is None:
-                paused_at = now
-                print('paused; press space to resume', file=sys.stderr)
-            else:
-                if progress:
-                    progress.leave_out(now - paused_at)
-                paused_at = None
-                print('resumed', file=sys.stderr)
-            return True
-
-        hint = '; space pauses' if pressed else ''
+        shown = _Shown(None if endless else sum(filter(None, lengths)), log, _space(stack))
+        hint = '; space pauses' if shown.pressed else ''
         published = [f'{name}/compressed' for name in names] if options.compressed else names
         print(f'{sources[0].description}: publishes {", ".join(published)}{hint}', flush=True)
         how = Playing(
@@ -152,11 +123,56 @@ def _play(options: argparse.Namespace) -> int:
             compressed=options.compressed,
         )
         tracks = [Track(source, name) for source, name in zip(sources, names)]
-        if not play(tracks, how, sent, toggled, others):
+        if not play(tracks, how, shown.sent, shown.toggled, others):
             return INTERRUPTED
-        if progress:
-            progress.show_of(played, played)  # if the total was unknown
+        shown.end()
         return 1 if problems else 0
+
+
+class _Shown:
+    """What the terminal and the log show of the frames, and whether space has paused them.
+
+    Args:
+        total: number of frames, if it is known.
+        log: to write a JSON line for each frame into.
+        pressed: tells whether space was pressed; None without a terminal to read.
+    """
+
+    def __init__(self, total: int | None, log: IO[str] | None, pressed: Callable[[], bool] | None) -> None:
+        self.pressed = pressed
+        self._total, self._log = total, log
+        self._played = 0
+        self._progress: Progress | None = None  # until the first frame, which may wait for a subscriber
+        self._paused_at: float | None = None
+
+    def sent(self, record: Sent) -> None:
+        """Show and log a frame."""
+        self._progress = self._progress or Progress('played', self._total)
+        self._played += 1
+        if self._log is not None:
+            self._log.write(json.dumps(record._asdict()) + '\n')
+        self._progress.show(self._played)
+
+    def toggled(self) -> bool:
+        """Return whether space was pressed since the last call: it pauses or resumes."""
+        if self.pressed is None or not self.pressed():
+            return False
+        now = time.monotonic()
+        control(sys.stderr, '\r\x1b[K')
+        if self._paused_at is None:
+            self._paused_at = now
+            print('paused; press space to resume', file=sys.stderr)
+        else:
+            if self._progress:
+                self._progress.leave_out(now - self._paused_at)
+            self._paused_at = None
+            print('resumed', file=sys.stderr)
+        return True
+
+    def end(self) -> None:
+        """Show that all frames were played, if their number was unknown."""
+        if self._progress:
+            self._progress.show_of(self._played, self._played)
 
 
 def _remapped(topics: list[str], rules: list[str]) -> list[str]:
