@@ -43,7 +43,8 @@ def sum_blocks(
     first_ns: dict[str, int] = {}
     for recording, stamp_ns in places:
         first_ns[recording] = min(stamp_ns, first_ns.get(recording, stamp_ns))
-    keys = [(recording, (ns - first_ns[recording]) // round(block_s * 1e9)) for recording, ns in places]
+    block_ns = max(1, round(block_s * 1e9))
+    keys = [(recording, (ns - first_ns[recording]) // block_ns) for recording, ns in places]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     block = np.array([numbers[key] for key in keys])
     summed = np.zeros((len(counts), len(numbers), *counts.shape[2:]), np.int64)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ __all__ = ['CommonFrames', 'check_same_classes', 'read_evaluation']
 class CommonFrames:
     """The frames of the same stamp and name in two or more evaluations."""
 
-    keys: Sequence[tuple[int, str]]  #: stamp in ns and name of each, in the order of the first evaluation
+    #: Stamp in ns, 0 of images of a folder, and name of each, in the order of the first evaluation
+    keys: Sequence[tuple[int, str]]
     recordings: Sequence[str]  #: of each the recording; '' where there is only one
     counts: npt.NDArray[np.int64]  #: int64 (evaluations, frames, 2, classes), intersection and union
     blocks: npt.NDArray[np.int64]  #: the same, summed over the frames that are resampled together
@@ -94,8 +96,10 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
 
 def _rows(evaluation: Mapping[str, Any]) -> dict[tuple[int, str], int]:
+    """Return the row of each frame by stamp and name; the stamp of a folder's image is but its place."""
     frames = evaluation['per_frame']
-    return {key: row for row, key in enumerate(zip(frames['stamp_ns'], frames['name']))}
+    stamps = frames['stamp_ns'] if evaluation.get('consecutive', True) else itertools.repeat(0)
+    return {key: row for row, key in enumerate(zip(stamps, frames['name']))}
 
 
 def _recordings(evaluation: Mapping[str, Any]) -> list[str]:

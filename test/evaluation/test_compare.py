@@ -13,6 +13,7 @@ import pytest
 
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
+from lw_refinenet_ros.evaluation.common_frames import CommonFrames
 from lw_refinenet_ros.evaluation.compare import compare
 from lw_refinenet_ros.evaluation.report.comparison import write_comparison_report
 from lw_refinenet_ros.evaluation.report.pictures import BROKEN, MENDED, NO_TRUTH, WRONG_IN_BOTH, changes
@@ -213,6 +214,18 @@ def test_any_number_of_runs_become_one_table_with_the_best_and_its_equals_marked
     assert rows[0]['iou_absent'] == ''
     of_two = compare(*(json.loads((tmp_path / f'{name}.json').read_text()) for name in ('best', 'low'))).miou
     assert ranked['runs'][2]['difference_interval'] == [of_two.low, of_two.high]
+
+
+def test_images_are_the_same_by_their_names_whatever_others_are_in_the_folder():
+    whole = evaluation([500] * 12) | {'consecutive': False}
+    part = evaluation([600] * 6) | {'consecutive': False}
+    part['per_frame']['name'] = whole['per_frame']['name'][1::2]
+    assert len(CommonFrames.of([whole, part], 0).keys) == 6
+
+
+def test_blocks_of_less_than_a_nanosecond_are_single_frames():
+    runs = [evaluation([500] * 12), evaluation([600] * 12)]
+    assert CommonFrames.of(runs, 1e-10).blocks.shape[1] == 12
 
 
 def test_runs_are_ranked_on_the_frames_that_all_have_and_two_may_have_a_csv_too(tmp_path, capsys):
