@@ -26,6 +26,7 @@ from lw_refinenet_ros.evaluation.state_folder import parts_of, state_of
 from lw_refinenet_ros.image.ignore_mask import read_ignore_mask
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
+from lw_refinenet_ros.sources.images import masks_in
 from lw_refinenet_ros.sources.source import SourceError
 
 __all__ = ['THREADS_DO_NOT_MATTER', 'Done', 'Failed', 'Progress', 'Recording', 'evaluate_recording']
@@ -173,8 +174,10 @@ def _open_log(stack: ExitStack, recording: Recording, segmenter: Segmenter) -> R
 
 def _key(recording: Recording, source: str, engine: str) -> dict[str, str]:
     """Return what a checkpoint depends on: an evaluation resumes only if all of it is unchanged."""
-    masks = sorted(recording.labels.glob('*.png')) if isinstance(recording.labels, Path) else []
-    frames = sorted(recording.frames.iterdir()) if recording.frames.is_dir() else [recording.frames]
+    masks = sorted(masks_in(recording.labels)) if isinstance(recording.labels, Path) else []
+    frames = [recording.frames]
+    if recording.frames.is_dir():  # its state may be in it, and what a kill left of a file
+        frames = sorted(path for path in recording.frames.iterdir() if path.is_file() and path.name[0] != '.')
     weights = find_weights(str(recording.engine.get('weights', DEFAULT_WEIGHTS)))
     files = {'groups': recording.engine.get('class_groups'), 'ignore_mask': recording.ignore_mask}
     return {
@@ -184,7 +187,7 @@ def _key(recording: Recording, source: str, engine: str) -> dict[str, str]:
         'weights': file_digest(weights)[:12],
         'engine': engine,
         'versions': recording.versions,
-        **({'map': recording.masks.description} if recording.masks else {}),
+        **({'map': f'{recording.masks.description} {recording.masks.targets}'} if recording.masks else {}),
         **({'corruptions': 'scored'} if recording.corruptions else {}),
         **{name: file_digest(Path(file))[:12] for name, file in files.items() if file},
         'results': f'{recording.worst} worst frames, {"a bag" if recording.output else "no bag"}',

@@ -285,6 +285,32 @@ def test_when_the_command_is_killed_its_processes_end_too_and_it_goes_on_with_th
     assert evaluate(three_bags, '--resume', tmp_path / 'kept')[0] == evaluate(three_bags)[0]
 
 
+def test_a_checkpoint_depends_on_masks_of_any_spelling_and_on_ids_but_not_on_itself(tmp_path):
+    from lw_refinenet_ros.evaluation.mask_map import MaskMap
+    from lw_refinenet_ros.evaluation.recording import _key
+
+    for name in ('images', 'labels'):
+        (tmp_path / name).mkdir()
+    (tmp_path / 'labels' / '1.PNG').write_bytes(b'a')
+
+    def key(targets=(0, 1)):
+        masks = MaskMap(targets, 'map.yaml', 'a, b')
+        return _key(
+            Recording(
+                name='x', frames=tmp_path / 'images', topic=None, labels=tmp_path / 'labels',
+                tolerance_ns=None,
+                engine={}, worst=0, output=None, node='', state=None, versions='', masks=masks,
+            ), '', '',
+        )  # fmt: skip
+
+    first = key()
+    (tmp_path / 'images' / STATE).mkdir()
+    assert key() == first, 'the state may lie beside the frames'
+    assert key((1, 0)) != first, 'the classes of the masks were listed in another order'
+    (tmp_path / 'labels' / '1.PNG').write_bytes(b'ab')
+    assert key() != first
+
+
 def test_every_bag_has_a_name_of_its_own():
     paths = [Path(name) for name in ('drive-2.mcap', 'drive.mcap', 'b/drive', 'c/drive', 'drive.db3')]
     assert names_of(paths) == ['drive-2', 'drive', 'drive-3', 'drive-4', 'drive-5']
