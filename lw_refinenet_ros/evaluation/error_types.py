@@ -61,7 +61,7 @@ def boundary_window(shape: tuple[int, ...]) -> Ids:
 
 def _invented(label: Ids, truth: Ids, wrong: Mask) -> Mask:
     """Return the pixels of predicted objects that meet nothing of their class in the truth."""
-    objects, count = _numbered(label, label[wrong])
+    objects, count = _numbered(label, label[wrong & (label != UNLABELLED)])
     meets_nothing = np.ones(count, bool)
     meets_nothing[0] = False
     meets_nothing[objects[label == truth]] = False

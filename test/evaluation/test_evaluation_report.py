@@ -183,6 +183,8 @@ def test_each_wrong_pixel_has_one_type_of_error():
     assert found.boundary + found.inside == 40 * 30 + 20
     assert (found.small, found.small_right) == (115, 0)
     assert found.large_right == found.large - 1320
+    label[60:100, 60:110] = 255  # no class is no object
+    assert error_types(label, truth).invented == 100
 
 
 def test_figures_of_each_of_several_bags_and_what_they_were_made_with_are_at_the_top(tmp_path, found):
