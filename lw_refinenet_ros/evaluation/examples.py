@@ -158,8 +158,9 @@ class BagExamples(Examples):
             )
         self._chosen = {stamps[index] for index in indices}
         pairing = pair_stamps(stamps, theirs, tolerance_ns)
+        self._end: int | None = None  # the index may count fewer frames than there are
         if len(indices) < len(stamps):
-            self.length = indices[-1] + 1
+            self._end = self.length = indices[-1] + 1
             pairing = pairing.among(self._chosen)
         self._partners = pairing.partners
         if not self._partners:
@@ -190,7 +191,7 @@ class BagExamples(Examples):
             seen: set[int] = set()
             started = time.perf_counter()
             for frame in frames:
-                if self.length is not None and position >= self.length:
+                if self._end is not None and position >= self._end:
                     break
                 example = None
                 if frame.stamp_ns in seen:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -58,11 +59,19 @@ def find_masks(folder: Path) -> dict[int, Path]:
         SourceError: there are none, or a PNG has another name.
     """
     files = masks_in(folder)
-    strange = [path.name for path in files if not (path.stem.isascii() and path.stem.isdecimal())]
+    strange = [path.name for path in files if not _is_stamp(path.stem)]
     if strange or not files:
         content = f'{len(strange)} PNGs named otherwise: {", ".join(strange[:3])}' if strange else 'no PNGs'
         raise SourceError(f'{folder} has {content}; masks of a bag are named STAMP_NS.png')
-    return {int(path.stem): path for path in files}
+    masks: dict[int, Path] = {}
+    for path in files:
+        if (other := masks.setdefault(int(path.stem), path)) is not path:
+            raise SourceError(f'{folder} has two masks of one stamp: {other.name} and {path.name}')
+    return masks
+
+
+def _is_stamp(text: str) -> bool:
+    return re.fullmatch('[0-9]{1,20}', text) is not None and int(text) < 1 << 63
 
 
 def read_mask(path: Path, problem: Problem, classes: LabelSet | None = None) -> Pixels | None:

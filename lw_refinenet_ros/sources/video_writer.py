@@ -56,7 +56,14 @@ class VideoWriter:
         return self
 
     def write(self, image: Pixels, stamp_ns: int) -> None:
-        """Append a frame, uint8 (H, W, 3) RGB; an odd last row or column is left out, as H.264 needs it."""
+        """Append a frame, uint8 (H, W, 3) RGB; an odd last row or column is left out, as H.264 needs it.
+
+        Raises:
+            ValueError: it has a single row or column.
+        """
+        if min(image.shape[:2]) < 2:
+            size = f'{image.shape[1]}x{image.shape[0]}'
+            raise ValueError(f'{self._path}: a frame of {size} is too small for a video')
         image = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
         if self._stream is None:
             options = {'crf': '20', 'preset': 'veryfast'}

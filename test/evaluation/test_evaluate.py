@@ -17,9 +17,11 @@ from rosbags.typesys import Stores, get_typestore
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.evaluation.confusion import Confusion
+from lw_refinenet_ros.evaluation.masks import find_masks
 from lw_refinenet_ros.image.encodings import rgb
 from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.sources.opening import open_source
+from lw_refinenet_ros.sources.source import SourceError
 from test.support.recordings import IMAGE, KINDS, image_of, pictures, record, stamps
 
 FRAMES = 5
@@ -472,3 +474,17 @@ def test_masks_of_a_compressed_topic_are_read_exactly(tmp_path, images, truths, 
     assert status == 0, said
     assert second['confusion_matrix'] == first['confusion_matrix']
     assert second['frames'] == FRAMES
+
+
+@pytest.mark.parametrize(
+    ('names', 'said'),
+    [
+        (['1000.png', '20261126120000000000000.png'], '1 PNGs named otherwise: 2026'),
+        (['1000.png', '01000.png'], 'two masks of one stamp'),
+    ],
+)
+def test_masks_whose_names_are_no_stamps_of_their_own_are_refused(tmp_path, names, said):
+    for name in names:
+        (tmp_path / name).write_bytes(b'')
+    with pytest.raises(SourceError, match=said):
+        find_masks(tmp_path)

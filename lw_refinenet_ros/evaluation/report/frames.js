@@ -82,7 +82,7 @@
       cell = button.dataset.cell.split(' ').map(Number);
       shown = PAGE;
       show();
-      location.hash = '#frames';
+      at('frames').scrollIntoView();
     });
   byDefault();
   show();
