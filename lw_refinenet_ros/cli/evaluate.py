@@ -139,7 +139,9 @@ def run(options: argparse.Namespace) -> None:
                 f'no frame could be scored: {"; ".join(evaluation.problems.first[:1]) or "no label arrived"}'
             )
         if not evaluation.confusion.counts.any():
-            raise ValueError(f'nothing could be scored: all {evaluation.frames} masks are 255, unlabelled')
+            raise ValueError(
+                f'nothing could be scored: all {len(evaluation.frames)} masks are 255, unlabelled'
+            )
         made_with = {'source': evaluation.description, **made_with, **conditions()}
         summary = summarize(evaluation, made_with, live, parts)
         print_table(_class_rows(summary), '<>>>>')

@@ -476,6 +476,15 @@ def test_masks_of_a_compressed_topic_are_read_exactly(tmp_path, images, truths, 
     assert second['frames'] == FRAMES
 
 
+def test_masks_that_are_all_unlabelled_are_no_result(tmp_path, images, evaluate):
+    when = stamps(FRAMES)
+    nothing = [np.full(image.shape[:2], 255, np.uint8) for image in images]
+    topics = {TOPIC: ('rgb8', list(zip(when, images))), TRUTH: ('mono8', list(zip(when, nothing)))}
+    status, result, said = evaluate('--bag', record(tmp_path / 'bag', topics), '--labels', TRUTH)
+    assert (status, result) == (1, None)
+    assert f'nothing could be scored: all {FRAMES} masks are 255' in said
+
+
 @pytest.mark.parametrize(
     ('names', 'said'),
     [
