@@ -39,7 +39,10 @@ def images_in(folder: Path) -> list[Path]:
     images = [path for path in folder.iterdir() if path.suffix.lower() in suffixes]
     return sorted(
         (path for path in images if not path.name.startswith('.') and path.is_file()),
-        key=lambda path: [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', path.name)],
+        key=lambda path: (
+            [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', path.name)],
+            path.name,
+        ),
     )
 
 

@@ -16,6 +16,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from lw_refinenet_ros.image.encodings import rgb
 from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.sources.bag_writer import BagWriter
+from lw_refinenet_ros.sources.images import images_in
 from lw_refinenet_ros.sources.opening import open_source
 from lw_refinenet_ros.sources.source import SourceError
 
@@ -374,6 +375,13 @@ def test_a_folder_is_sorted_naturally_at_ten_hertz(tmp_path):
         frames = list(source)
     assert [each.stamp_ns for each in frames] == [SECOND + SECOND // 10 * index for index in range(4)]
     assert all(np.abs(rgb(each).astype(int) - picture(i)).max() <= 2 for i, each in enumerate(frames))
+
+
+def test_images_of_the_same_number_have_an_order_of_their_own(tmp_path):
+    names = ['frame001.png', 'frame01.png', 'frame1.png', 'frame2.png']
+    for name in reversed(names):
+        (tmp_path / name).touch()
+    assert [path.name for path in images_in(tmp_path)] == names
 
 
 def test_stems_of_sixteen_digits_are_stamps(tmp_path):
