@@ -197,7 +197,7 @@ class _Watch:
             running=tuple(sorted(self._running)),
             topics=published,
             sim_time={node: value for node, value in simulated.items() if isinstance(value, bool)},
-            tolerance_ns=round(tolerance_s * 1e9) if tolerance_s else TOLERANCE_NS,
+            tolerance_ns=max(TOLERANCE_NS, round((tolerance_s or 0) * 1e9)),  # as `pop_pairs` does
             clock='/clock' in published,
             names=self._names.get('label_names'),
             label_info=self._names.get('label_info'),
