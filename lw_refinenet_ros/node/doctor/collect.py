@@ -186,9 +186,10 @@ class _Watch:
             if self.ros.count_publishers(topic)
         }
         costmaps = self._costmaps() if self.statuses else {}
-        clocks = [self._node, *costmaps] if self.statuses else []
-        simulated = {node: self._parameters(node, ['use_sim_time']).get('use_sim_time') for node in clocks}
-        tolerance_s = self._parameters(self._node, ['points_tolerance']).get('points_tolerance')
+        own = self._parameters(self._node, ['use_sim_time', 'points_tolerance']) if self.statuses else {}
+        simulated = {
+            node: values.get('use_sim_time') for node, values in {self._node: own, **costmaps}.items()
+        }
         return Facts(
             node=self._node,
             middleware=rclpy.get_rmw_implementation_identifier(),
@@ -197,7 +198,9 @@ class _Watch:
             running=tuple(sorted(self._running)),
             topics=published,
             sim_time={node: value for node, value in simulated.items() if isinstance(value, bool)},
-            tolerance_ns=max(TOLERANCE_NS, round((tolerance_s or 0) * 1e9)),  # as `pop_pairs` does
+            tolerance_ns=max(
+                TOLERANCE_NS, round(own.get('points_tolerance', 0) * 1e9)
+            ),  # as `pop_pairs` does
             clock='/clock' in published,
             names=self._names.get('label_names'),
             label_info=self._names.get('label_info'),
