@@ -25,8 +25,8 @@ def store(
     Args:
         name: the name of the files.
         title: the title of the table.
-        rows: unrounded numbers; the Markdown shows them with thousands separators and one decimal,
-            or three decimals below 1.
+        rows: unrounded numbers, None for what is not known; the Markdown shows them with thousands
+            separators and one decimal, or three decimals below 1.
         notes: sentences on what was measured and what it shows.
         packages: packages whose versions affect the figures.
         by_cpu: keep the tables of CPUs with and without native bf16 apart, the latter in NAME_without_bf16.
@@ -56,6 +56,8 @@ def store(
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return '-'
     if isinstance(value, float):
         return f'{value:.3f}' if abs(value) < 1 else f'{value:,.1f}'
     return f'{value:,}' if isinstance(value, int) else str(value)
