@@ -129,6 +129,7 @@ def _segment(
     faults: list[ValueError],
 ) -> int:
     """Write the results of one source to `place`; return the number of frames."""
+    from lw_refinenet_ros.image.encodings import fault_of_brightness
     from lw_refinenet_ros.image.ignore_mask import misfit, unlabel
     from lw_refinenet_ros.sources.images import ImageSource
     from lw_refinenet_ros.sources.selection import select
@@ -143,13 +144,14 @@ def _segment(
     )
     whole = options.every is None and not options.start and options.end == math.inf
     progress = Progress(f'{name}:', source.length if whole else None)
-    done = 0
+    done = brightest = 0
     with folder.writing() as write:
         try:
             for frame, image in frames:
                 if fault := misfit(ignored, image.array.shape[:2]):
                     faults.append(ValueError(f'{frame.where}: {fault}'))
                     continue
+                brightest = max(brightest, int(image.array.max()))
                 result = segmenter.segment(image.array, order=image.order)
                 unlabel(result.label, ignored)
                 write(place.format(frame.name), result, options.alpha)
@@ -159,6 +161,8 @@ def _segment(
                 progress.show(done)
         except SourceError as error:  # nothing more can be read
             faults.append(error)
+    if done and (dark := fault_of_brightness(brightest)):
+        print(f'{name}: {dark}', file=sys.stderr)
     shown = place.format('*')
     print(f'{name}: {done} frames, {folder.path}/labels/{shown}.png and {folder.path}/overlays/{shown}.jpg')
     return done

@@ -17,7 +17,17 @@ import numpy.typing as npt
 from lw_refinenet_ros.image.frame import Frame, FrameError, Pixels
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 
-__all__ = ['ENCODINGS', 'MAX_SIDE', 'ORDERS', 'Order', 'ColorImage', 'color_image', 'rgb', 'to_rgb']
+__all__ = [
+    'ENCODINGS',
+    'MAX_SIDE',
+    'ORDERS',
+    'Order',
+    'ColorImage',
+    'color_image',
+    'fault_of_brightness',
+    'rgb',
+    'to_rgb',
+]
 
 Order = Literal['rgb', 'bgr']
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -42,6 +52,7 @@ class Encoding(NamedTuple):
     cv_bridge: str = ''  # what cv_bridge calls it; empty: it does not know it
 
 
+ALMOST_BLACK = 32  # of 255; of 12 bits saved as 16, values are below 16
 ROWS = 3  # of 16 bits that are scaled at a time
 
 _UYVY = Encoding(2, conversion=cv2.COLOR_YUV2RGB_UYVY, even=(1, 2), cv_bridge='yuv422')
@@ -133,6 +144,16 @@ def color_image(frame: Frame) -> ColorImage:
     if frame.encoding == 'nv24':
         raw = raw[:, ::2]
     return ColorImage(cast('Pixels', raw[..., :3]), encoding.order)
+
+
+def fault_of_brightness(brightest: int) -> str:
+    """Return what is probably amiss where no value of some images is greater, 0 to 255; '' if nothing is."""
+    if brightest >= ALMOST_BLACK:
+        return ''
+    return (
+        f'no image has a value above {brightest} of 255: of 16 bits the upper 8 are read, so scale 10- and '
+        '12-bit images first'
+    )
 
 
 def _view(frame: Frame, encoding: Encoding, rows: int) -> npt.NDArray[Any]:

@@ -12,6 +12,7 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 
 from lw_refinenet_ros.image.compressed import parse_compressed_image
+from lw_refinenet_ros.image.encodings import fault_of_brightness
 from lw_refinenet_ros.image.frame import Frame, parse_image
 from lw_refinenet_ros.inference.engine import Job, Pixels
 from lw_refinenet_ros.node.camera_outputs import CameraOutputs
@@ -224,13 +225,15 @@ class Camera:
         if self._node.context.ok():  # else the node is ending, and its outputs with it
             self._node.get_logger().warning(self._complaint, throttle_duration_sec=1.0)
 
-    def log_change(self, frame: Frame, job: Job) -> None:
-        """Log that the images differ from those before."""
+    def log_change(self, frame: Frame, job: Job, brightest: int) -> None:
+        """Log that the images differ from those before, and that 16 bits do not hold that many."""
         height, width = job.network_size
         of = f' of {self.name}' if self.name else ''
         self._node.get_logger().info(
             f'images{of} are {frame.width}x{frame.height} {frame.encoding}, segmented at {width}x{height}'
         )
+        if frame.encoding.endswith('16') and (dark := fault_of_brightness(brightest)):
+            self._node.get_logger().warning(dark)
 
     def now_ns(self) -> int:
         """Return the time of the node's clock, in ns."""

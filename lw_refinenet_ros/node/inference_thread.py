@@ -240,7 +240,7 @@ class InferenceThread:
 
     def _compile(self, view: _View) -> None:
         """Compile for a camera's new job, and for the batches that it may be part of."""
-        view.camera.log_change(view.frame, view.job)
+        view.camera.log_change(view.frame, view.job, int(view.image.max()))
         self._jobs[view.camera] = view.job
         self._model.warming_up = True
         for job in self.jobs():

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lw_refinenet_ros.image.encodings import fault_of_brightness
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.training.dataset import Pairs
 
 __all__ = ['find_traps', 'only_class']
 
 MOSTLY = 0.5  # of the pixels
-ALMOST_BLACK = 32  # of 255; of 12 bits saved as 16, values are below 16
 
 
 def find_traps(pairs: Pairs) -> list[str]:
@@ -23,11 +23,8 @@ def find_traps(pairs: Pairs) -> list[str]:
     if len(names) == 1:
         return [f'{names[0]!r} is the only class, so every pixel will get it; add one for everything else']
     traps = []
-    if pairs.brightest < ALMOST_BLACK:
-        traps.append(
-            f'no image has a value above {pairs.brightest} of 255: of 16 bits the upper 8 are read, so scale '
-            '10- and 12-bit images first, here as on the robot'
-        )
+    if dark := fault_of_brightness(pairs.brightest):
+        traps.append(f'{dark}, here as on the robot')
     unlabelled = pairs.counts[UNLABELLED] / pairs.counts.sum()
     if unlabelled > MOSTLY:
         traps.append(

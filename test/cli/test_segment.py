@@ -130,6 +130,15 @@ def test_one_bad_frame_is_named_and_the_rest_of_all_sources_is_segmented(segment
     assert f'lw_refinenet: {bad}: ' in said
 
 
+def test_images_of_12_bits_in_16_are_called_dark(segment, tmp_path, street):
+    twelve_bits = folder_of(tmp_path / 'twelve', [street.astype(np.uint16) << 4])
+    _, said, names = segment(twelve_bits, output=tmp_path / 'dark')
+    assert f'{twelve_bits}: no image has a value above 15 of 255' in said
+    assert names == ['000000']
+    _, said, _ = segment(folder_of(tmp_path / 'sixteen', [street.astype(np.uint16) << 8]))
+    assert 'no image has a value' not in said
+
+
 def test_frames_are_chosen_by_number_and_time(segment, tmp_path, street):
     when = stamps(6)
     bag = record(tmp_path / 'bag', {TOPIC: ('rgb8', list(zip(when, pictures(street, 6))))})

@@ -135,6 +135,7 @@ def test_publishers_of_mixed_reliability_are_all_served_best_effort(node, street
 
 def test_the_log_tells_changes_of_the_images_and_complains_at_most_once_a_second(node, street):
     node.answer('color', np.ascontiguousarray(street[:64, :96]), next(stamps))
+    node.answer('color', street[..., 1].astype('<u2') << 4, next(stamps), encoding='mono16')
     before = node.status[2].get('bad: step', 0)
     started = time.monotonic()
 
@@ -151,6 +152,8 @@ def test_the_log_tells_changes_of_the_images_and_complains_at_most_once_a_second
     assert 'images are 128x96 rgb8, segmented at 128x96' in output
     assert 'images are 128x96 bgr8, segmented at 128x96' in output
     assert 'images are 96x64 rgb8, segmented at 128x96' in output
+    assert 'images are 128x96 mono16, segmented at 128x96' in output
+    assert 'of 255: of 16 bits the upper 8 are read' in output
     complaints = re.findall(r'frame dropped: step 100 is smaller', output)
     assert 1 <= len(complaints) <= seconds + 2
     assert {stamp_of(m) for m in node.received['color']}, 'it served'
