@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.evaluation.provenance import describe_weights
     from lw_refinenet_ros.evaluation.report.run import legend_entries, write_run_report
     from lw_refinenet_ros.evaluation.summary import headline, rows, summarize_live
-    from lw_refinenet_ros.files import write_json
+    from lw_refinenet_ros.files import lock_folder, write_json
     from lw_refinenet_ros.model.weights import read_card
     from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.sources.opening import open_source
@@ -85,25 +85,25 @@ def run(options: argparse.Namespace) -> None:
     _report(f'source: {description}')
     weights = str(find_weights(options.weights).resolve())
     parameters: dict[str, str | float] = {'weights': weights}
-    with new_folders(options.output):
+    with new_folders(options.output), lock_folder(options.output):
         live = run_live(str(path), topic, bag, parameters, frames, source_topic=options.topic)
-    made_with = {**live.conditions, **describe_weights(options.weights), **conditions()}
-    live = replace(live, conditions={'source': description, **made_with})
-    summary = summarize_live(live)
-    write_json(options.output / 'metrics.json', summary)
-    pixels = _write_video(bag, options.output / 'overlay.mp4', rate_hz or 10.0)
-    samples = _samples(str(path), options.topic, bag)
-    write_run_report(
-        options.output / 'report.html',
-        title=f'{"A street, s" if "bikes" in description else "S"}egmented by the node',
-        verdict=headline(summary),
-        tiles=rows(summary),
-        conditions=live.conditions,
-        samples=samples,
-        legend=legend_entries(labels, pixels),
-        ages=ages(live),
-        misses=misses(live),
-    )
+        made_with = {**live.conditions, **describe_weights(options.weights), **conditions()}
+        live = replace(live, conditions={'source': description, **made_with})
+        summary = summarize_live(live)
+        write_json(options.output / 'metrics.json', summary)
+        pixels = _write_video(bag, options.output / 'overlay.mp4', rate_hz or 10.0)
+        samples = _samples(str(path), options.topic, bag)
+        write_run_report(
+            options.output / 'report.html',
+            title=f'{"A street, s" if "bikes" in description else "S"}egmented by the node',
+            verdict=headline(summary),
+            tiles=rows(summary),
+            conditions=live.conditions,
+            samples=samples,
+            legend=legend_entries(labels, pixels),
+            ages=ages(live),
+            misses=misses(live),
+        )
     print(headline(summary))
     print_table(rows(summary), '<>w')
     print('look at:')

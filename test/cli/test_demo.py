@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.files import lock_folder
 from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.sources.bag_writer import BagWriter
 from lw_refinenet_ros.sources.opening import open_source
@@ -101,6 +102,14 @@ def test_an_unusable_source_is_one_line(tmp_path, tiny_weights):
     assert done.returncode == 1
     assert done.stderr.startswith('lw_refinenet: ')
     assert 'none.mcap' in done.stderr
+
+
+def test_two_demos_do_not_mix_their_results(bag, tmp_path, tiny_weights):
+    with lock_folder(tmp_path):
+        done = run(demo('--source', bag, '--weights', tiny_weights, '--output', tmp_path))
+    assert done.returncode == 1
+    assert f'{tmp_path} is in use by another process' in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [bag.name]
 
 
 @pytest.mark.parametrize('how', ['SIGINT', 'SIGTERM', 'node dies', 'player dies'])
