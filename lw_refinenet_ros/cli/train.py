@@ -54,8 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='DIR',
         help='folder of the run; an unfinished run in it is resumed',
     )
-    parser.add_argument('--init', metavar='NAME|FILE', help='initial weights (default: ImageNet encoder)')
-    parser.add_argument(
+    initial = parser.add_mutually_exclusive_group()
+    initial.add_argument('--init', metavar='NAME|FILE', help='initial weights (default: ImageNet encoder)')
+    initial.add_argument(
         '--encoder',
         metavar='NAME|FILE',
         help="weights to take only the encoder from: ours, or a MobileNet-v2 with torchvision's names",
@@ -86,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         training.add_argument(
             f'--{option.name.replace("_", "-")}',
             type=_type(option),
-            default=option.default,
+            default=argparse.SUPPRESS,  # what is given, must agree with --init
             metavar='NAME' if isinstance(option.default, str) else 'N',
             help=f'{option.metadata["help"]} (default: {option.default})',
         )
@@ -115,15 +116,18 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.training.train import Trainer
     from lw_refinenet_ros.training.traps import find_traps
 
-    config = TrainingConfig(**{o.name: getattr(options, o.name) for o in fields(TrainingConfig)})
+    given = {o.name: getattr(options, o.name) for o in fields(TrainingConfig) if hasattr(options, o.name)}
+    config = TrainingConfig(**given)
     if bool(options.unlabelled) != bool(options.teacher):
         raise UsageError('--unlabelled and --teacher go together: give both')
+    if options.different is not None and not options.unlabelled:
+        raise UsageError('--different chooses among --unlabelled frames: give both')
     device = _device(options.device)
     least = [config.least_height, config.least_width]
     dials: dict[str, Any] = {'least_size': least} if all(least) else {}
     if options.init:
         init = read_card(options.init)
-        config, dials = _of_the_same_build(config, init, options.init), init.dials
+        config, dials = _of_the_same_build(given, init, options.init), init.dials
     pairs, held_out = _find_data(options)
     _report(_describe(pairs, config, device))
     for trap in find_traps(pairs):
@@ -161,6 +165,7 @@ def run(options: argparse.Namespace) -> None:
             config,
             options.output,
             unlabelled=unlabelled,
+            held_out=held_out,
             device=device,
             validate=validate,
             report=_report,
@@ -218,8 +223,8 @@ def _report(line: str) -> None:
     print(line, flush=True)
 
 
-def _of_the_same_build(config: TrainingConfig, init: Card, name: str) -> TrainingConfig:
-    """Return the configuration with what the initial weights determine; refuse options that contradict it."""
+def _of_the_same_build(given: dict[str, Any], init: Card, name: str) -> TrainingConfig:
+    """Return the given options with what the initial weights determine; refuse options that contradict it."""
     fixed: dict[str, Any] = {
         'architecture': init.architecture,
         'width': init.width,
@@ -227,10 +232,11 @@ def _of_the_same_build(config: TrainingConfig, init: Card, name: str) -> Trainin
         'least_width': init.least_size[1],
     }
     for dial, value in fixed.items():
-        given = getattr(config, dial)
-        if given not in (value, getattr(TrainingConfig, dial)):
-            raise ValueError(f'--{dial.replace("_", "-")} {given}: --init {name} has {value}; leave one out')
-    return replace(config, **fixed)
+        if given.get(dial, value) != value:
+            raise ValueError(
+                f'--{dial.replace("_", "-")} {given[dial]}: --init {name} has {value}; leave one out'
+            )
+    return TrainingConfig(**{**given, **fixed})
 
 
 def _find_data(options: argparse.Namespace) -> tuple[Pairs, Pairs | None]:
@@ -308,7 +314,7 @@ def _initialise_encoder(model: Network, weights: str | None, pairs: Pairs) -> No
     x = torch.from_numpy(np.stack([image[:height, :width] for image in sample])).permute(0, 3, 1, 2) / 255
     normalised = (x - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
     if restore_statistics(model.encoder, normalised):
-        _report(f'{file}: its batch norms were folded; their statistics are taken from the images')
+        _report(f'{file}: batch norms without statistics take them from the images')
     return mean, std
 
 

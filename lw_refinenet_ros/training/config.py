@@ -43,7 +43,7 @@ class TrainingConfig:
     max_scale: float = _option(2.0, 'largest factor of random resizing', 0.01, 100)
     class_uniform: float = _option(
         0.0,
-        'fraction of crops centred on a pixel of a class sampled uniformly from those in the image',
+        'fraction of crops that contain a pixel of a class sampled uniformly from those in the image',
         0,
         1,
     )
@@ -76,7 +76,7 @@ class TrainingConfig:
     pseudo_weight: float = _option(1.0, 'weight of the loss on --unlabelled frames')
     ema_decay: float = _option(0.997, 'decay of the averaged weights, which are validated and saved', 0, 1)
     validate_every: int = _option(5, 'epochs between validations', 1)
-    seed: int = _option(0, 'random seed')
+    seed: int = _option(0, 'random seed', 0, 2**63 - 1)
     workers: int = _option(1, 'threads that prepare crops', 1)
 
     def __post_init__(self) -> None:
@@ -95,6 +95,11 @@ class TrainingConfig:
             )
         if 0 < self.class_weight_offset <= 1:
             raise ValueError(f'class_weight_offset={self.class_weight_offset} must be 0 or above 1')
+        if self.class_mix and self.batch_size == 1:
+            raise ValueError(
+                f'class_mix={self.class_mix} pastes from another crop of the batch: '
+                'batch_size must be at least 2'
+            )
         rows, columns = (-(-size // STRIDE) for size in (self.crop_height, self.crop_width))
         if self.batch_size * rows * columns < 2:
             raise ValueError(

@@ -45,14 +45,18 @@ class Trainer:
     Args:
         model: the initial network, trained in place.
         card: the card of the weights files; `training` and `metrics` are filled in here.
+        pairs: the images and masks to train on.
+        config: the options.
         run: the folder of the run; an unfinished run in it is resumed.
         unlabelled: images with pseudo-labels, for self-training; see `draft_pseudo_labels`.
+        held_out: the images and masks that `validate` scores.
         device: 'cpu' or 'cuda'.
         validate: returns `{'miou': ..., ...}` of the averaged network; None without validation data.
         report: called with each progress line.
 
     Raises:
-        ValueError: the folder has a run with other options, classes or images, or a damaged state.
+        ValueError: the folder has a run with other options, classes, images or initial weights, or a
+            damaged state.
     """
 
     def __init__(
@@ -64,12 +68,14 @@ class Trainer:
         run: Path,
         *,
         unlabelled: Pairs | None = None,
+        held_out: Pairs | None = None,
         device: str = 'cpu',
         validate: Validate | None = None,
         report: Callable[[str], None] = print,
     ) -> None:
         self.config, self.files = config, RunFolder(run)
         self.pairs, self.unlabelled = pairs, unlabelled.images if unlabelled else ()
+        self.held_out = held_out.images if held_out else ()
         self.device, self.validate, self.report = torch.device(device), validate, report
         self.card = card
         torch.manual_seed(config.seed)
@@ -143,7 +149,7 @@ class Trainer:
         self.report(f'epoch {self.epoch}/{self.config.epochs}  loss {loss:.3f}{shown}  {left} left')
 
     def _left(self, epoch: int, steps: int = 0) -> str:
-        """Return the predicted remaining seconds after so many epochs and so many steps of the next."""
+        """Predict, in words, the time left after so many epochs and so many steps of the next."""
         to_come = range(epoch + 1, self.config.epochs + 1)
         counts = {
             'step': len(to_come) * self.steps_per_epoch - steps,
@@ -272,6 +278,10 @@ class Trainer:
             'images': [path.name for path in self.pairs.images],
             # their folder is named after source, teacher and options
             'unlabelled': [f'{path.parts[-3]}/{path.name}' for path in self.unlabelled],
+            'val': [path.name for path in self.held_out],
+            'init': self.card.training.get('init'),
+            'dials': self.card.dials,
+            'normalisation': [*self.card.mean, *self.card.std],
         }
 
     def _resume(self) -> None:
@@ -279,9 +289,10 @@ class Trainer:
         if state is None:
             return
         meta, stored = state
-        # what the state of an earlier version lacks had these values
-        theirs = {**asdict(TrainingConfig()), 'unlabelled': [], **meta['made_of']}
-        if changed := [name for name, value in self._made_of().items() if theirs.get(name) != value]:
+        ours = self._made_of()
+        # the state of an earlier version had the defaults, and does not tell the rest
+        theirs = {**ours, **asdict(TrainingConfig()), 'unlabelled': [], **meta['made_of']}
+        if changed := [name for name, value in ours.items() if theirs[name] != value]:
             raise ValueError(
                 f'{self.files.path} holds a run with other {", ".join(changed)}: choose another folder; '
                 f'--init {self.files.path}/last.safetensors starts from its weights'

@@ -71,6 +71,24 @@ def test_each_batch_has_as_many_frames_without_masks(bag, data, tmp_path, tiny_w
         assert torch.equal(tensor, getattr(again, name)), name
 
 
+def test_options_that_would_be_ignored_are_refused(data, tmp_path, tiny_weights, capsys):
+    command = ['train', '--data', str(data), '--output', str(tmp_path / 'run'), *TINY]
+    for options, status, said in (
+        (['--different=0.9'], 2, '--different chooses among --unlabelled frames'),
+        ([f'--init={tiny_weights}', '--encoder=none'], 2, 'not allowed with argument --init'),
+        ([f'--init={tiny_weights}', '--width=96'], 1, '--width 96: --init'),
+        (['--class-mix=1', '--batch-size=1'], 1, 'batch_size must be at least 2'),
+        (['--seed=99999999999999999999'], 2, '--seed'),
+    ):
+        try:
+            returned = main([*command, *options])
+        except SystemExit as end:  # argparse's way
+            returned = end.code
+        assert returned == status
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / 'run').exists()
+
+
 def test_the_command_trains_with_frames_of_a_bag_and_resumes(bag, data, tmp_path, tiny_weights, capsys):
     run = tmp_path / 'run'
     command = ['train', '--data', str(data), '--init', str(tiny_weights), '--output', str(run), *TINY]
