@@ -37,26 +37,28 @@ def take_back(options: argparse.Namespace) -> None:
     images = images_in(source)
     annotated, faults = _match(annotations.images, images, source)
     folder = LabelFolder(options.output, labels) if annotated else None
-    written = set()
+    written, failed = set(), set()
     for path, entry in annotated.items():
         try:
             image = decode_image(path.read_bytes())
         except (ValueError, OSError) as error:
+            failed.add(composed(path.stem))
             faults.append(f'{path}: {error}')
             continue
         size = image.shape[0], image.shape[1]
         if entry.size and entry.size != size:
+            failed.add(composed(path.stem))
             shown = [f'{width}x{height}' for height, width in (size, entry.size)]
             faults.append(f'{entry.file} is {shown[0]}, its polygons are for {shown[1]}')
             continue
         mask = entry.mask(size, ids, ids.get(options.background, UNLABELLED))
-        if folder is None or (mask == UNLABELLED).all():
+        if folder is None or not entry.shapes:
             continue
         folder.write_image(path.stem, path)
         folder.write_mask(path.stem, ColorImage(image, 'bgr'), mask)
         written.add(composed(path.stem))
     print(f'{options.output}: {len(written)} masks of {len(labels.names)} classes, to look at in overlays')
-    if without := sorted(set(by_stem(images)) - written):
+    if without := sorted(set(by_stem(images)) - written - failed):
         names = first_of(without, LISTED, ', ')
         print(f'without polygons: {len(without)} images: {names}; their masks are kept')
     if few := annotations.without_area:

@@ -94,7 +94,7 @@ def read_labelme(folder: Path) -> Annotations:
     for path in sorted(p for p in folder.glob('*.json') if not p.name.startswith('.')):
         try:
             content = read_json(path)
-            name = file_name(content.get('imagePath') or path.stem)
+            name = file_name(content.get('imagePath') or path.name)
             size = stated_size(content.get('imageHeight'), content.get('imageWidth'))
             shapes = [(shape, str(shape['label'])) for shape in content['shapes']]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -110,8 +110,10 @@ def read_labelme(folder: Path) -> Annotations:
             except (ValueError, TypeError) as error:
                 faults.append(f'{described}: {error}')
             else:
-                image.shapes += [Shape(label, mark)] if mark else []
-                without_area += [] if mark else [described]
+                if mark:
+                    image.shapes.append(Shape(label, mark))
+                else:
+                    without_area.append(described)
         images.append(image)
     if faults or not images:
         refuse(folder, [f'has {faults[0]}', *faults[1:]] if faults else ['has no .json files'])

@@ -15,7 +15,7 @@ import pytest
 
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.image.encodings import ColorImage
-from lw_refinenet_ros.image.label_png import read_label_png
+from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
 from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.training.annotations import Annotations
 from lw_refinenet_ros.training.coco import read_coco, write_coco
@@ -388,6 +388,31 @@ def test_what_a_tool_exports_replaces_the_masks(folder, tmp_path, capsys):
     assert main(['label', '--from-labelme', str(folder / 'images'), '--output', str(folder)]) == 0
     np.testing.assert_array_equal(read_label_png(folder / 'labels' / 'b.png'), label)
     assert len(find_pairs(folder)) == 2
+
+
+def test_an_image_that_is_marked_as_unlabelled_loses_its_mask_and_one_at_fault_is_not_called_unmarked(
+    folder, capsys
+):
+    for name, height in (('a', 60), ('b', 61)):
+        points = [[0, 0], [80, 0], [80, 60], [0, 60]]
+        shape = {'label': 'unlabelled', 'points': points, 'shape_type': 'polygon'}
+        content = {'imageHeight': height, 'imageWidth': 80, 'shapes': [shape]}
+        (folder / 'images' / f'{name}.json').write_text(json.dumps(content))
+        write_label_png(folder / 'labels' / f'{name}.png', np.zeros((60, 80), np.uint8))
+    assert main(['label', '--from-labelme', str(folder / 'images'), '--output', str(folder)]) == 1
+    assert (read_label_png(folder / 'labels' / 'a.png') == 255).all()
+    assert not read_label_png(folder / 'labels' / 'b.png').any()
+    said = capsys.readouterr()
+    assert 'without polygons' not in said.out
+    assert 'b.json is 80x60, its polygons are for 80x61' in said.err
+
+
+def test_a_labelme_file_without_the_name_of_its_image_has_that_of_the_image(folder):
+    image = folder / 'images' / 'a.jpg'
+    image.rename(image.with_name('frame.1.jpg'))
+    write_labelme(folder / 'images' / 'frame.1.json', '', rings_in_rings(), LABELS, 0)
+    assert main(['label', '--from-labelme', str(folder / 'images'), '--output', str(folder)]) == 0
+    np.testing.assert_array_equal(read_label_png(folder / 'labels' / 'frame.1.png'), rings_in_rings())
 
 
 def test_a_mask_is_never_replaced_by_one_in_which_nothing_is_marked(folder, tmp_path, capsys):
