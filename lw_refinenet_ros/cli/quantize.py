@@ -101,7 +101,8 @@ def _frames(data: str, topic: str | None, count: int) -> list[Pixels]:
     from lw_refinenet_ros.sources.opening import open_source
 
     with open_source(data, topic=topic) as source:
-        length = source.length or count
+        endless = data.startswith('camera:')
+        length = count if endless else source.length or sum(1 for _ in source)
         chosen = {index * length // min(count, length) for index in range(min(count, length))}
         images: list[Pixels] = []
         for index, frame in enumerate(source):

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ pytest.importorskip('openvino')
 
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
+from lw_refinenet_ros.cli.quantize import _frames
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import EngineError
 from lw_refinenet_ros.inference.openvino_engine import native_precisions
@@ -248,6 +250,19 @@ def test_damaged_ranges_are_refused_when_the_file_is_read(tiny_weights, tmp_path
     save_model(tmp_path / 'bad.safetensors', network, card)
     with pytest.raises(WeightsError):
         load_model(tmp_path / 'bad.safetensors')
+
+
+def test_frames_are_spread_over_a_video_that_does_not_tell_its_length(tmp_path):
+    path = str(tmp_path / 'v.mkv')
+    with av.open(path, 'w') as video:
+        stream = video.add_stream('h264', rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        for index in range(24):
+            image = np.full((48, 64, 3), 10 * index, np.uint8)
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+        video.mux(stream.encode())
+    brightness = [float(image.mean()) for image in _frames(path, None, 4)]
+    np.testing.assert_allclose(brightness, [0, 60, 120, 180], atol=5)
 
 
 def test_without_nncf_one_line_says_what_to_install(tiny_weights, tmp_path, capsys, monkeypatch):
