@@ -366,3 +366,10 @@ def test_a_message_that_is_damaged_costs_itself_in_every_storage(tmp_path):
         with open_source(path, on_error=errors.append) as source:
             assert [frame.data[0] for frame in source] == [0, 2]
         assert [str(error).partition(', logged')[0] for error in errors] == [f'{path}: message 1 of {TOPIC}']
+
+
+def test_rows_that_tell_of_one_topic_are_counted_together(tmp_path):
+    topic = (TOPIC, IMAGE, 'cdr', QOS_TEXT)
+    messages = [(1 + index % 2, *image) for index, image in enumerate(IMAGES)]
+    with open_source(write_db3(tmp_path / 'x.db3', topics=(topic, topic), messages=messages)) as source:
+        assert source.length == len(list(source)) == FRAMES

@@ -39,8 +39,10 @@ def summarize_db3(path: Path) -> Summary:
         for _, key, log_ns in database.rows(_ROW):
             counts[key] += 1
             first_ns, last_ns = min(first_ns, log_ns), max(last_ns, log_ns)
-        topics = database.topics
-        return Summary({topics[key]: counts[key] for key in topics}, first_ns, last_ns, database.fault)
+        totals: Counter[Topic] = Counter()
+        for key, topic in database.topics.items():
+            totals[topic] += counts[key]  # two rows may tell of one topic
+        return Summary(totals, first_ns, last_ns, database.fault)
 
 
 def read_db3(path: Path, wanted: Wanted) -> Messages:
