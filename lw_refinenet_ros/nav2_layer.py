@@ -57,6 +57,7 @@ local_costmap:
         use_approximate_time_sync: false  # mask, confidence and cloud have the same stamp
         observation_sources: {sources}
 """
+_PARAMETERS = frozenset({'plugin', 'enabled', 'use_approximate_time_sync', 'observation_sources'})
 _SOURCE = """\
         {source}:
           segmentation_topic: {topics}/points/label  # with the size and the stamp of the cloud
@@ -114,8 +115,16 @@ def write_layer(
         weights: whose classes these are, for the comment.
         node: its fully qualified name, whose topics the layer subscribes to.
         cameras: of the node; '' is one without a name.
+
+    Raises:
+        ValueError: two cameras would have one source, or one has the name of a parameter of the layer.
     """
     sources = {camera.replace('/', '_') or 'camera': f'{node}/{camera}'.rstrip('/') for camera in cameras}
+    if len(sources) < len(cameras) or _PARAMETERS.intersection(sources):
+        raise ValueError(
+            f'cameras {", ".join(cameras)}: their names must differ in more than / and _, and none may be '
+            f'{", ".join(sorted(_PARAMETERS))}: rename one'
+        )
     text = _LAYER.format(weights=one_line(weights), plugin=PLUGIN, sources=' '.join(sources))
     for source, topics in sources.items():
         text += _SOURCE.format(source=source, topics=topics, node=node, types=', '.join(types))

@@ -18,7 +18,7 @@ from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 __all__ = ['add_arguments', 'outputs', 'run']
 
-TOPIC = re.compile(r'/?[A-Za-z]\w*(/[A-Za-z]\w*)*', re.ASCII)
+NAME = re.compile(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', re.ASCII)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +44,9 @@ def outputs(options: argparse.Namespace) -> Declared:
 def run(options: argparse.Namespace) -> None:
     """Write the parameters."""
     node = '/' + options.node.strip('/')
-    for name in (node, *filter(None, options.cameras)):
-        if not TOPIC.fullmatch(name):
-            raise ValueError(f'{name!r} cannot be part of a topic: use letters, digits, _ and /')
+    for name in (options.node.strip('/'), *filter(None, options.cameras)):
+        if not NAME.fullmatch(name):
+            raise ValueError(f'{name!r} cannot be part of a topic: use letters, digits, _ and / between them')
     groups = read_groups(options.class_groups)
     names = label_set(options.weights, groups).names
     types = assign_types(names, {kind: getattr(options, kind) for kind in TYPES})

@@ -41,6 +41,14 @@ def test_an_unknown_class_and_one_of_two_types_are_refused_with_the_remedy(capsy
     assert "'road' is chosen as free and as lethal: choose one" in capsys.readouterr().err
     assert main(['costmap', '--cameras', 'a b']) == 1
     assert "'a b' cannot be part of a topic" in capsys.readouterr().err
+    assert main(['costmap', '--cameras', '/front']) == 1
+    assert "'/front' cannot be part of a topic" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('cameras', [('front/left', 'front_left'), ('enabled',)])
+def test_cameras_whose_names_collide_in_the_layer_are_refused(cameras):
+    with pytest.raises(ValueError, match=f'cameras {", ".join(cameras)}: .*: rename one'):
+        write_layer({'free': ('road',)}, weights='x', node='/n', cameras=cameras)
 
 
 def test_each_camera_is_a_source_with_topics_of_its_own_and_one_label_info():
