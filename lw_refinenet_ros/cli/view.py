@@ -124,7 +124,8 @@ def _check(options: argparse.Namespace) -> None:
     selects = options.topic or options.every or options.start or options.end < math.inf
     if options.node and (selects or given_engine_options(options)):
         raise UsageError('--node shows what the node publishes: the other options are for a SOURCE')
-    if not (options.save or options.serve or {'DISPLAY', 'WAYLAND_DISPLAY'} & set(os.environ)):
+    has_display = sys.platform == 'darwin' or {'DISPLAY', 'WAYLAND_DISPLAY'} & set(os.environ)
+    if not (options.save or options.serve or has_display):
         raise ValueError('there is no display for the viewer: use --save FILE.rrd or --serve')
 
 
