@@ -181,10 +181,9 @@ def _read(path: str) -> Pixels:
     import cv2
     import numpy as np
 
-    image = cv2.imread(path, cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f'--image {path} is not a readable image')
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    from lw_refinenet_ros.sources.images import read_image
+
+    return np.asarray(cv2.cvtColor(read_image(Path(path)), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _blobs() -> Pixels:

@@ -92,9 +92,9 @@ def _read(path: Path, size: tuple[int, int] | None = None) -> Pixels:
     """Read an image, uint8 (H, W, 3) BGR, and resize it to (width, height)."""
     import cv2
 
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f'{path}: not a readable image')
+    from lw_refinenet_ros.sources.images import read_image
+
+    image = read_image(path)
     return cast('Pixels', cv2.resize(image, size, interpolation=cv2.INTER_AREA) if size else image)
 
 

@@ -19,7 +19,6 @@ from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
 
 __all__ = [
     'ENCODINGS',
-    'MAX_SIDE',
     'ORDERS',
     'Order',
     'ColorImage',

@@ -12,10 +12,11 @@ import cv2
 
 from lw_refinenet_ros.files import read_regular
 from lw_refinenet_ros.image.compressed import decode_image
+from lw_refinenet_ros.image.frame import Pixels
 from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
 from lw_refinenet_ros.sources.source import START_NS, OnError, Source, SourceError, SourceFrame
 
-__all__ = ['IMAGE_SUFFIXES', 'ImageSource', 'by_stem', 'composed', 'images_in', 'masks_in']
+__all__ = ['IMAGE_SUFFIXES', 'ImageSource', 'by_stem', 'composed', 'images_in', 'masks_in', 'read_image']
 
 # Of 8 or 16 bits per value; which of them there are depends on how OpenCV was built.
 IMAGE_SUFFIXES = tuple(
@@ -63,6 +64,20 @@ def by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
 def composed(name: str) -> str:
     """Return a name with a letter and its accent as one character; macOS writes two."""
     return unicodedata.normalize('NFC', name)
+
+
+def read_image(path: Path) -> Pixels:
+    """Read an image file, uint8 (H, W, 3) BGR; see `decode_image`.
+
+    Raises:
+        ValueError: it is not a readable image.
+        OSError: it cannot be read.
+    """
+    content = read_regular(path, MAX_MESSAGE_BYTES)
+    try:
+        return decode_image(content)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
 
 
 class ImageSource(Source):

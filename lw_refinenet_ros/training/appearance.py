@@ -25,11 +25,11 @@ AROUND = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])  # x -> the grey axis, o
 def draw_look(jitter: float, illumination: float, random: Random) -> NDArray[np.float32]:
     """Draw a random change of colour and light, which `look_at` applies.
 
-    Colour: contrast, brightness and saturation by up to `jitter`, hue by up to 36 degrees of it. Light, in
-    half of the calls, at an `illumination` of 1 down to dusk: in linear light, exposure by -3 to +1 stops and
-    colour temperature as gains of red against blue of up to 1.5 (Afifi and Brown, ICCV 2019); then gamma of
-    up to 1.3, and blur of up to 1.5 pixels and noise of up to 20 of 255 (Hendrycks and Dietterich, ICLR
-    2019). All ranges are proportional to the strength.
+    Colour: contrast, brightness and saturation by up to `jitter`, hue by up to 36 degrees times `jitter`.
+    Light, in half of the calls, at an `illumination` of 1 down to dusk: in linear light, exposure by -3
+    to +1 stops and colour temperature as a gain of red and its inverse of blue, up to 1.5 (Afifi and
+    Brown, ICCV 2019); then gamma of up to 1.3, and blur of up to 1.5 pixels and noise of up to 20 of 255
+    (Hendrycks and Dietterich, ICLR 2019). All ranges are proportional to the strength.
 
     Returns:
         the (LOOK,) values.

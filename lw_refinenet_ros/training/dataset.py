@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.label_png import foreign_color, read_label_png
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
 from lw_refinenet_ros.one_line import first_of
-from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, by_stem, composed, images_in, masks_in
+from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, by_stem, composed, images_in, masks_in, read_image
 
 __all__ = ['DataError', 'LoadedPairs', 'Pairs', 'find_pairs', 'read_pair']
 
@@ -53,12 +53,16 @@ class Pairs:
 
 
 class LoadedPairs:
-    """A cache of decoded pairs with at most `most_bytes` of pixels; pairs beyond it are decoded each time."""
+    """A cache of decoded pairs with at most `most_bytes` of pixels; pairs beyond it are decoded each time.
+
+    Threads may share it.
+    """
 
     def __init__(self, pairs: Pairs, most_bytes: int = KEPT_BYTES) -> None:
         self._files = list(zip(pairs.images, pairs.masks))
         self._kept: dict[int, tuple[Image, Image]] = {}
         self._left = most_bytes
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._files)
@@ -69,9 +73,10 @@ class LoadedPairs:
             return self._kept[index]
         pair = read_pair(*self._files[index])
         size = sum(array.nbytes for array in pair)
-        if size <= self._left:
-            self._left -= size
-            self._kept[index] = pair
+        with self._lock:
+            if index not in self._kept and size <= self._left:
+                self._left -= size
+                self._kept[index] = pair
         return pair
 
 
@@ -167,8 +172,5 @@ def read_pair(image: Path, mask: Path) -> tuple[Image, Image]:
         ValueError: one of them cannot be decoded.
         OSError: one of them cannot be read.
     """
-    try:
-        bgr = decode_image(image.read_bytes())
-    except ValueError as error:
-        raise ValueError(f'{image}: {error}') from error
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), read_label_png(mask)
+    rgb = cv2.cvtColor(read_image(image), cv2.COLOR_BGR2RGB)
+    return np.asarray(rgb, np.uint8), read_label_png(mask)

@@ -73,6 +73,20 @@ def test_the_side_of_influence_is_that_of_the_smallest_square_around_the_middle(
     assert [side_of_influence(influence, share) for share in (0.5, 0.9, 0.99)] == [1, 7, 41]
 
 
+def test_a_truncated_image_is_refused_and_not_filled_with_grey(tmp_path, capsys, tiny_weights, street):
+    path = tmp_path / 'cut.jpg'
+    path.write_bytes(cv2.imencode('.jpg', street)[1].tobytes()[:900])
+    output = tmp_path / 'fields.png'
+    command = ['receptive-field', str(path), '--weights', str(tiny_weights), '--output', str(output)]
+    assert main(command) == 1
+    assert main(['benchmark', '--image', str(path), '--weights', str(tiny_weights)]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert f'{path}: ' in first
+    assert first == second
+    assert 'truncated' in first
+    assert not output.exists()
+
+
 def test_receptive_field_draws_three_stages_of_four_strides(tmp_path, capsys, tiny_weights, street):
     for index in range(2):
         cv2.imwrite(str(tmp_path / f'{index}.png'), np.roll(street, 9 * index, axis=1))

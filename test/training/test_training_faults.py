@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.network import build_model
 from lw_refinenet_ros.model.weights import Card, load_model, read_card
+from lw_refinenet_ros.training import dataset
 from lw_refinenet_ros.training.config import TrainingConfig
 from lw_refinenet_ros.training.dataset import DataError, LoadedPairs, find_pairs, read_pair
 from lw_refinenet_ros.training.pace import Pace, shown_duration
@@ -68,12 +71,20 @@ def data(tmp_path: Path) -> Path:
     return make_data(tmp_path / 'data', [mask_of(0, 1), mask_of(1, 0, 255)])
 
 
-def trainer(data: Path, run: Path, config: TrainingConfig = CONFIG, **options: object) -> Trainer:
+def trainer(
+    data: Path,
+    run: Path,
+    config: TrainingConfig = CONFIG,
+    card: dict[str, object] | None = None,
+    **options: object,
+) -> Trainer:
     torch.manual_seed(0)
     pairs = find_pairs(data)
     model = build_model(config.architecture, len(pairs.labels.names), width=config.width)
-    card = Card(config.architecture, config.width, pairs.labels, (0.5,) * 3, (0.25,) * 3)
-    return Trainer(model, card, pairs, config, run, **{'report': lambda line: None, **options})
+    made = Card(config.architecture, config.width, pairs.labels, (0.5,) * 3, (0.25,) * 3)
+    return Trainer(
+        model, replace(made, **(card or {})), pairs, config, run, **{'report': lambda line: None, **options}
+    )
 
 
 @pytest.mark.parametrize(
@@ -220,6 +231,21 @@ def test_images_beyond_the_limit_of_memory_are_read_each_time(data):
     assert loaded[0][0] is loaded[0][0]
     assert loaded[1][0] is not loaded[1][0]
     np.testing.assert_array_equal(loaded[1][0], read_pair(pairs.images[1], pairs.masks[1])[0])
+
+
+def test_a_pair_that_several_threads_decode_at_once_is_kept_once(data, monkeypatch):
+    pairs, together = find_pairs(data), threading.Barrier(2)
+
+    def read_together(image, mask):
+        together.wait(10)
+        return read_pair(image, mask)
+
+    monkeypatch.setattr(dataset, 'read_pair', read_together)
+    loaded = LoadedPairs(pairs, most_bytes=2 * 40 * 64 * 4)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(loaded.__getitem__, [0, 0]))
+        list(pool.map(loaded.__getitem__, [1, 1]))
+    assert loaded[1][0] is loaded[1][0], 'there is room for both'
 
 
 @pytest.mark.parametrize(('images', 'classes'), [(3, 200), (1, 1)])
@@ -418,12 +444,20 @@ def test_a_kill_in_the_middle_of_writing_the_state_costs_one_epoch(data, tmp_pat
 
 
 def test_a_run_with_other_data_or_a_damaged_state_is_not_resumed(data, tmp_path):
-    run = tmp_path / 'run'
-    trainer(data, run, replace(CONFIG, epochs=1)).train()
+    run, once = tmp_path / 'run', replace(CONFIG, epochs=1)
+    shorter = shutil.copytree(data, tmp_path / 'shorter')
+    trainer(data, run, once).train()
     shutil.copy(data / 'images' / '0.png', data / 'images' / '2.png')
     shutil.copy(data / 'labels' / '0.png', data / 'labels' / '2.png')
     with pytest.raises(ValueError, match='holds a run with other images: choose another folder'):
         trainer(data, run, replace(CONFIG, epochs=1))
+    for other in ({'training': {'init': 'other'}}, {'mean': (0.1,) * 3}, {'dials': {'crp_stages': 2}}):
+        (name,) = other
+        shown = {'training': 'init', 'mean': 'normalisation'}.get(name, name)
+        with pytest.raises(ValueError, match=f'other {shown}: choose another folder'):
+            trainer(shorter, run, once, card=other)
+    with pytest.raises(ValueError, match='other val: choose another folder'):
+        trainer(shorter, run, once, held_out=find_pairs(shorter))
     (run / 'state.safetensors').write_bytes(b'damaged')
     with pytest.raises(ValueError, match=r'state\.safetensors is not the state of a run: remove it'):
         trainer(data, run, replace(CONFIG, epochs=1))
