@@ -115,7 +115,9 @@ class RerunLog:
             try:
                 yield
             finally:
-                self._stream.disconnect()
+                self._stream.disconnect()  # only logs that the disk is full
+            if not _is_whole(temporary):
+                raise ValueError(f'{path} cannot be written whole: is the disk full?')
 
     def serve(self, port: int) -> str:
         """Serve the viewer on a port of this machine, and the data on the next; return its address.
@@ -238,3 +240,11 @@ def _blueprint(rrb: Any, *, truth: bool) -> Any:
         rrb.Vertical(rrb.Grid(*pictures, grid_columns=2), rrb.Horizontal(*plots), row_shares=[3, 1]),
         collapse_panels=True,
     )
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a recording ends as it should; formats before RRF2 have no mark at the end."""
+    with path.open('rb') as file:
+        start = file.read(4)
+        file.seek(-min(12, path.stat().st_size), os.SEEK_END)
+        return start != b'RRF2' or file.read(8) == b'RRF2FOOT'

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lw_refinenet view` and `evaluate --rerun`: what is recorded for the viewer, read back with its SDK."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.evaluation import rerun_log
+from lw_refinenet_ros.labels import LabelSet
 from test.support.recordings import pictures, record, stamps
 
 FRAMES = 3
@@ -57,6 +59,30 @@ def bag(tmp_path, street, labels):
     images = list(zip(stamps(FRAMES), pictures(street, FRAMES)))
     topics = {'/image': ('rgb8', images), '/truth': ('mono8', list(zip(stamps(FRAMES), truths)))}
     return record(tmp_path / 'bag', topics)
+
+
+def test_a_recording_that_is_not_whole_is_an_error_and_the_earlier_one_is_kept(tmp_path):
+    pytest.importorskip('rerun', reason='rerun-sdk is not installed')
+    log = rerun_log.RerunLog(LabelSet('one', ('road',), ((1, 2, 3),)))
+    path = tmp_path / 'seen.rrd'
+    with log.file(path):
+        pass
+    before = path.read_bytes()
+    disconnect = log._stream.disconnect
+
+    def fill_the_disk():
+        disconnect()
+        (temporary,) = tmp_path.glob('.*.tmp')
+        os.truncate(temporary, temporary.stat().st_size - 1)
+
+    log._stream.disconnect = fill_the_disk
+    with (
+        pytest.raises(ValueError, match=r'seen\.rrd cannot be written whole: is the disk full?'),
+        log.file(path),
+    ):
+        pass
+    assert path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ['seen.rrd']
 
 
 def test_a_source_is_recorded_with_names_and_plots_on_its_own_time(tmp_path, bag, tiny_weights, labels):
