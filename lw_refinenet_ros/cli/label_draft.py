@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from lw_refinenet_ros.cli.options import Progress, load_segmenter
+from lw_refinenet_ros.cli.terminal import print_more
 from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.image.label_png import read_label_png
 from lw_refinenet_ros.inference.segmenter import Segmenter
@@ -86,6 +88,7 @@ def draft(options: argparse.Namespace, every: int) -> None:
         _write_coco(folder, options.simplify)
     for line in (*_summary(folder, drafts), *_next_steps(options, folder)):
         print(line)
+    print_more(problems)
     if problems:
         raise ValueError(f'{first_of(problems)}; the readable frames were taken')
 
@@ -98,7 +101,7 @@ def _choose(
 ) -> Collection[str]:
     """Return the names of the frames that would teach most, and print why."""
     known = labelled_thumbnails(folder.path)
-    if options.labelled and options.labelled.resolve() != folder.path.resolve():
+    if options.labelled and os.path.realpath(options.labelled) != os.path.realpath(folder.path):
         elsewhere = labelled_thumbnails(options.labelled)
         if not elsewhere:
             raise ValueError(f'--labelled {options.labelled} has no image with a mask in labels/')

@@ -9,6 +9,7 @@ import numpy as np
 
 from lw_refinenet_ros.cli.options import Progress, load_segmenter
 from lw_refinenet_ros.cli.table import print_table
+from lw_refinenet_ros.cli.terminal import print_more
 from lw_refinenet_ros.evaluation.examples import FolderExamples
 from lw_refinenet_ros.evaluation.suspects import Suspect, find_suspects
 from lw_refinenet_ros.files import write_json
@@ -67,6 +68,7 @@ def review(options: argparse.Namespace) -> None:
         rows = [{'file': name, **_row(suspect, labels)} for name, suspect in found]
         about = {'reviewed': reviewed, 'weights': options.weights or DEFAULT_WEIGHTS}
         write_json(options.json, {**about, 'suspects': rows})
+    print_more(problems)
     if problems:
         raise ValueError(f'{first_of(problems)}; the rest was reviewed')
 

@@ -84,6 +84,7 @@ def _play(options: argparse.Namespace) -> int:
     topics: list[str | None] = options.topics or [options.topic]
     if len(topics) > 1 and options.output_topic:
         raise UsageError('--output-topic names one topic: use --remap FROM:=TO for each of several')
+    from lw_refinenet_ros.files import naming
     from lw_refinenet_ros.sources.opening import open_source
     from lw_refinenet_ros.sources.other_topics import OtherTopics
 
@@ -107,7 +108,10 @@ def _play(options: argparse.Namespace) -> int:
         require_ros()
         from lw_refinenet_ros.node.replay.player import Playing, Track, play
 
-        log = stack.enter_context(options.log.open('w')) if options.log else None
+        log = None
+        if options.log:
+            stack.enter_context(naming(options.log))
+            log = stack.enter_context(options.log.open('w'))
         lengths = [source.length for source in sources]
         endless = options.loop or options.start or None in lengths
         shown = _Shown(None if endless else sum(filter(None, lengths)), log, _space(stack))

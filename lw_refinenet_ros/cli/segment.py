@@ -25,6 +25,7 @@ from lw_refinenet_ros.cli.options import (
     number,
     source,
 )
+from lw_refinenet_ros.cli.terminal import print_more
 from lw_refinenet_ros.labels import OPACITY
 from lw_refinenet_ros.one_line import first_of
 
@@ -88,6 +89,7 @@ def run(options: argparse.Namespace) -> None:
         for name, place, opened in zip(options.sources, below, sources):
             if opened is not None:
                 done += _segment(options, segmenter, name, opened, folder, place, ignored, faults)
+    print_more(faults)
     if faults:
         raise ValueError(f'{first_of(faults)}; {done} frames were segmented')
     if not done:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -65,7 +66,7 @@ def places(sources: Sequence[str]) -> list[str]:
     if len(sources) == 1:
         return ['{}']
     paths = [
-        Path(name.replace(':', '-') if name.startswith('camera:') else Path(name).resolve())
+        Path(name.replace(':', '-') if name.startswith('camera:') else os.path.realpath(name))
         for name in sources
     ]
     if twice := [name for name, path in zip(sources, paths) if paths.count(path) > 1]:
@@ -95,9 +96,7 @@ class SegmentFolder:
 
     def __init__(self, path: Path, sources: Sequence[str], mask_classes: Sequence[str] = ()) -> None:
         self.path, self.mask_classes = path, mask_classes
-        self._sources = [
-            name if name.startswith('camera:') else str(Path(name).resolve()) for name in sources
-        ]
+        self._sources = [name if name.startswith('camera:') else os.path.realpath(name) for name in sources]
         check_outputs([Output('--output', path / LIST, SEGMENTED)], sources)
         there = {kind: self._there(kind) for kind in (*KINDS, *([MASKS] if mask_classes else ()))}
         listed = self._listed()

@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import islice
 from typing import Any, TextIO
 
 from lw_refinenet_ros.one_line import printable
 
-__all__ = ['Harmless', 'Progress', 'color', 'columns', 'control', 'shortened', 'shows_color']
+__all__ = ['Harmless', 'Progress', 'color', 'columns', 'control', 'print_more', 'shortened', 'shows_color']
 
 REDRAW_S = 0.2  # on a terminal
 LINE_S = 10.0  # in a log
@@ -117,3 +119,9 @@ class Progress:
         print(what + figures, end=end, file=sys.stderr)
         sys.stderr.flush()
         Harmless.in_progress = not end
+
+
+def print_more(faults: Iterable[object]) -> None:
+    """Print all faults but the first, which the command's last line will name, on stderr."""
+    for fault in islice(faults, 1, None):
+        print(fault, file=sys.stderr)

@@ -31,6 +31,7 @@ from lw_refinenet_ros.cli.options import (
     source,
 )
 from lw_refinenet_ros.cli.outputs import RECORDING, Declared, Output
+from lw_refinenet_ros.cli.terminal import print_more
 from lw_refinenet_ros.one_line import first_of
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def run(options: argparse.Namespace) -> None:
         finally:
             if done:
                 file.close()
+    print_more(faults)
     if faults:
         raise ValueError(f'{first_of(faults)}; {done} frames were shown')
     if not done:

@@ -19,7 +19,7 @@ from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import ColorImage, color_image
 from lw_refinenet_ros.image.frame import Frame, FrameError, Pixels
 from lw_refinenet_ros.labels import LabelSet, find_classes_of_masks
-from lw_refinenet_ros.one_line import first_of
+from lw_refinenet_ros.one_line import first_of, reason
 from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.images import ImageSource, by_stem, composed, images_in, masks_in
 from lw_refinenet_ros.sources.opening import open_source
@@ -105,7 +105,7 @@ class FolderExamples(Examples):
             try:
                 image = decode_image(path.read_bytes())
             except (FrameError, OSError) as error:
-                problem(f'{path}: {error}')
+                problem(f'{path}: {reason(error)}')
                 continue
             truth = read_mask(mask, problem, self._classes) if mask else None
             decode_ms = (time.perf_counter() - started) * 1e3

@@ -12,6 +12,7 @@ import numpy as np
 from lw_refinenet_ros.image.frame import Frame, Pixels
 from lw_refinenet_ros.image.label_png import foreign_color, read_label_png
 from lw_refinenet_ros.labels import LabelSet
+from lw_refinenet_ros.one_line import reason
 from lw_refinenet_ros.sources.images import masks_in
 from lw_refinenet_ros.sources.source import SourceError
 
@@ -89,7 +90,7 @@ def read_mask(path: Path, problem: Problem, classes: LabelSet | None = None) -> 
             return label
         problem(f'{path}: {fault}')
     except OSError as error:
-        problem(f'{path}: {error.strerror or error}')
+        problem(f'{path}: {reason(error)}')
     except ValueError as error:
         problem(str(error))
     return None

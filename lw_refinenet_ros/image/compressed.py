@@ -87,9 +87,8 @@ def _decode(content: bytes, header: Header, flags: int) -> npt.NDArray[Any]:
     if header.end is None and not header.one_scan:
         raise _truncated(content)
     end = _end_of_data(content, header) if header.one_scan else 0
-    if header.end is None:  # cameras leave the end marker out, and drivers send the whole buffer
-        content = content[:end] + _JPEG_END
-    array = _opencv(content, flags)
+    # cameras leave the end marker out, and drivers send the whole buffer
+    array = _opencv(content[:end] + _JPEG_END if header.end is None else content, flags)
     if array is None and header.end is None:
         raise _truncated(content)
     if array is None:

@@ -21,6 +21,7 @@ __all__ = ['content_of', 'foreign_color', 'read_label_png', 'write_label_png']
 
 MAX_BYTES = 2 * MAX_PIXELS  # a byte for each pixel without compression, and as much again for comments
 GREYSCALE, PALETTE = 0, 3  # colour types of a PNG
+COLORS = 2  # bit of the types that have them
 CONTENTS = {GREYSCALE: 'ids', PALETTE: 'palette', 2: 'colors', 6: 'colors'}  # 6 has transparency, too
 UNUSED_COLOR = (0, 0, 0)  # of ids without a class in a palette
 UNLABELLED_COLOR = (255, 255, 255)  # this one stands out in a painting program
@@ -50,9 +51,11 @@ def _decode(content: bytes) -> Pixels:
         raise ValueError('not a PNG file: label images are 8-bit greyscale or palette PNGs')
     depth, color_type = content[24:26]
     if color_type not in (GREYSCALE, PALETTE) or depth > 8:
+        of_colors = bool(color_type & COLORS)
         raise ValueError(
-            f'PNG of colour type {color_type}, {depth} bits: save class ids, not RGB colours, as 8-bit '
-            'greyscale or palette; lw_refinenet label --from-masks converts colours'
+            f'PNG of colour type {color_type}, {depth} bits: save class ids'
+            f'{", not RGB colours," * of_colors} as 8-bit greyscale or palette without alpha'
+            f'{"; lw_refinenet label --from-masks converts colours" * of_colors}'
         )
     Image.open(io.BytesIO(content), formats=('PNG',)).verify()  # checksums; then it is of no use
     image = Image.open(io.BytesIO(content), formats=('PNG',))

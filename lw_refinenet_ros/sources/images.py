@@ -13,6 +13,7 @@ import cv2
 from lw_refinenet_ros.files import read_regular
 from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.frame import Pixels
+from lw_refinenet_ros.one_line import reason
 from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
 from lw_refinenet_ros.sources.source import START_NS, OnError, Source, SourceError, SourceFrame
 
@@ -49,7 +50,8 @@ def images_in(folder: Path) -> list[Path]:
 
 def masks_in(folder: Path) -> list[Path]:
     """List the PNG files of a folder; none if there is no such folder."""
-    files = sorted(path for path in folder.glob('*') if path.suffix.lower() == '.png')
+    listed = folder.iterdir() if folder.is_dir() else ()
+    files = sorted(path for path in listed if path.suffix.lower() == '.png')
     return [path for path in files if not path.name.startswith('.') and path.is_file()]
 
 
@@ -110,7 +112,7 @@ class ImageSource(Source):
             try:
                 image = decode_image(read_regular(path, MAX_MESSAGE_BYTES))
             except (ValueError, OSError, MemoryError) as error:
-                self._report(SourceError(f'{path}: {error}'), error)
+                self._report(SourceError(f'{path}: {reason(error)}'), error)
                 continue
             yield SourceFrame.of_image(image, stamp_ns, name, str(path))
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from lw_refinenet_ros.files import open_regular
 from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.one_line import first_of, one_line
 
@@ -78,11 +79,13 @@ def read_json(path: Path) -> Any:
     """Read JSON in UTF-8, 16 or 32, with or without a byte order mark.
 
     Raises:
-        ValueError: the content is not JSON.
+        ValueError: the content is not JSON, or it is not a regular file.
         OSError: it cannot be read.
     """
+    with open_regular(path) as file:
+        content = file.read()
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f'not JSON: {error}') from error
 

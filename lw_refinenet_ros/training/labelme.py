@@ -91,7 +91,7 @@ def read_labelme(folder: Path) -> Annotations:
     images: list[AnnotatedImage] = []
     without_area: list[str] = []
     faults: list[str] = []
-    for path in sorted(p for p in folder.glob('*.json') if not p.name.startswith('.')):
+    for path in sorted(p for p in folder.iterdir() if p.suffix == '.json' and p.name[0] != '.'):
         try:
             content = read_json(path)
             name = file_name(content.get('imagePath') or path.name)

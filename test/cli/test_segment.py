@@ -139,6 +139,25 @@ def test_images_of_12_bits_in_16_are_called_dark(segment, tmp_path, street):
     assert 'no image has a value' not in said
 
 
+def test_every_bad_frame_is_named(segment, tmp_path, street):
+    folder = folder_of(tmp_path / 'some', pictures(street, 4))
+    for name in '012':
+        (folder / f'00000{name}.png').write_bytes(b'no image')
+    status, said, names = segment(folder)
+    assert (status, names) == (1, ['000003'])
+    assert all(f'{folder}/00000{name}.png: ' in said for name in '012')
+    assert '(and 2 more); 1 frames were segmented' in said
+
+
+def test_a_link_to_itself_is_one_line(segment, tmp_path):
+    loop = tmp_path / 'loop.png'
+    loop.symlink_to(loop)
+    for sources in ([loop], [tmp_path, loop]):
+        status, said, _ = segment(*sources)
+        assert status == 1
+        assert str(loop) in said
+
+
 def test_frames_are_chosen_by_number_and_time(segment, tmp_path, street):
     when = stamps(6)
     bag = record(tmp_path / 'bag', {TOPIC: ('rgb8', list(zip(when, pictures(street, 6))))})

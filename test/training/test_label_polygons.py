@@ -5,6 +5,7 @@ import base64
 import contextlib
 import io
 import json
+import os
 import unicodedata
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -405,6 +406,15 @@ def test_an_image_that_is_marked_as_unlabelled_loses_its_mask_and_one_at_fault_i
     said = capsys.readouterr()
     assert 'without polygons' not in said.out
     assert 'b.json is 80x60, its polygons are for 80x61' in said.err
+
+
+@pytest.mark.parametrize('option', ['--from-labelme', '--from-coco'])
+def test_a_pipe_in_place_of_annotations_is_refused(option, folder, capsys):
+    pipe = folder / 'images' / 'a.json'
+    os.mkfifo(pipe)
+    given = pipe if option == '--from-coco' else pipe.parent
+    assert main(['label', option, str(given), '--output', str(folder)]) == 1
+    assert 'a.json is a pipe' in capsys.readouterr().err
 
 
 def test_a_labelme_file_without_the_name_of_its_image_has_that_of_the_image(folder):
