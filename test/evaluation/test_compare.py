@@ -122,6 +122,8 @@ def test_images_of_a_folder_have_no_blocks_and_are_counted_in_the_chart(tmp_path
     folder = [{**evaluation([300, 400, 500]), 'consecutive': False} for _ in range(2)]
     with pytest.raises(ValueError, match='--block 2 is for recordings'):
         compare(*folder, block_s=2)
+    with pytest.raises(ValueError, match='--block 2 is for recordings'):
+        compare(evaluation([300, 400, 500]), folder[0], block_s=2)
     paths = [tmp_path / f'{name}.json' for name in 'ab']
     for path, content in zip(paths, folder):
         path.write_text(json.dumps(content))

@@ -14,8 +14,9 @@ from rosbags.typesys import Stores, get_typestore
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.evaluation.confusion import Confusion
+from lw_refinenet_ros.evaluation.masks import MaskStream
 from lw_refinenet_ros.image.encodings import ENCODINGS, rgb
-from lw_refinenet_ros.image.frame import parse_image
+from lw_refinenet_ros.image.frame import Frame, parse_image
 from lw_refinenet_ros.image.label_png import write_label_png
 from test.support.recordings import FORMATS, IMAGE, image_of, pictures, record, stamps
 
@@ -136,6 +137,12 @@ ENCODERS |= {
 }
 ENCODERS['nv24'] = whole
 GRAY = ('mono8', '8UC1', 'mono16')
+
+
+def test_masks_with_padded_rows_are_read_row_by_row():
+    padded = np.array([[1, 2, 99], [3, 4, 99]], np.uint8).reshape(-1)
+    stream = MaskStream([Frame(5, '', 2, 2, 'mono8', 3, padded)], {5}, pytest.fail)
+    np.testing.assert_array_equal(stream.take(5), [[1, 2], [3, 4]])
 
 
 def test_every_pixel_format_is_tried():

@@ -193,6 +193,14 @@ def test_frames_after_a_gap_or_of_another_size_or_before_are_not_consecutive():
     assert (stability.pairs, stability.consistency, stability.flicker) == (0, None, None)
 
 
+@pytest.mark.parametrize(('gap_ns', 'pairs'), [(500_000_000, 1), (500_000_001, 0), (0, 0)])
+def test_frames_of_two_a_second_are_consecutive_and_later_or_repeated_ones_are_not(gap_ns, pairs):
+    stability = Stability()
+    for stamp_ns in (10**9, 10**9 + gap_ns):
+        stability.update(stamp_ns, np.zeros((1, 4), np.uint8))
+    assert stability.pairs == pairs
+
+
 def test_each_frame_gets_its_nearest_mask_once_and_the_rest_is_told():
     pairing = pair_stamps([0, 100, 200, 300], [4, 96, 109, 500], 10)
     assert pairing.partners == {0: 4, 100: 96}

@@ -170,6 +170,7 @@ def test_each_wrong_pixel_has_one_type_of_error():
     truth[:5] = 255
     label = truth.copy()
     label[:, 20] = 0
+    label[50:60, 20] = 1  # meets nothing of its class either
     label[60:, 79] = 1
     label[60:100, 120:150] = 0
     label[10:20, 40:50] = 2
@@ -185,6 +186,16 @@ def test_each_wrong_pixel_has_one_type_of_error():
     assert found.large_right == found.large - 1320
     label[60:100, 60:110] = 255  # no class is no object
     assert error_types(label, truth).invented == 100
+
+
+def test_an_object_of_less_than_a_hundredth_of_the_image_is_small_and_what_has_no_label_is_none():
+    truth = np.zeros((100, 100), np.uint8)
+    truth[0, 0] = 255
+    truth[10:20, 10:20] = 1
+    truth[50:59, 50:61] = 2
+    found = error_types(truth, truth)
+    assert (found.small, found.small_right) == (99, 99)
+    assert (found.large, found.large_right) == (9900, 9900)
 
 
 def test_figures_of_each_of_several_bags_and_what_they_were_made_with_are_at_the_top(tmp_path, found):

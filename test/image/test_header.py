@@ -114,6 +114,21 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(content, mo
     assert refused.value.reason == 'size'
 
 
+def test_an_entry_that_a_tiff_has_twice_counts_by_its_larger_value():
+    tags = ((256, SIDE), (257, SIDE), (256, 40), (257, 24))  # libtiff takes the first of each
+    entries = b''.join(struct.pack('<HHII', tag, 4, 1, value) for tag, value in tags)
+    with pytest.raises(FrameError, match='pixels are more than'):
+        read_header(b'II' + struct.pack('<HIH', 42, 8, len(tags)) + entries + bytes(4))
+
+
+def test_a_picture_of_one_colour_is_whole_however_few_bytes_it_has():
+    dark = np.zeros((1200, 1600), np.uint8)
+    one_bit = io.BytesIO()
+    Image.fromarray(dark).convert('1').save(one_bit, 'PNG', compress_level=9)
+    for content in (encoded('.jpg', cv2.IMWRITE_JPEG_OPTIMIZE, 1, picture=dark), one_bit.getvalue()):
+        assert np.array_equal(cv2.cvtColor(decode_image(content), cv2.COLOR_BGR2GRAY), dark)
+
+
 def segments(count, kind=0xE1):
     return b'\xff\xd8' + (bytes([0xFF, kind]) + b'\0\2') * count
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
+from lw_refinenet_ros.image.label_png import foreign_color, read_label_png, write_label_png
 from lw_refinenet_ros.image.painting import paint_label, paint_mask, paint_overlay
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 from test.support import ROOT
@@ -116,7 +116,10 @@ def blend(image, label, alpha, painted):
 
 
 @pytest.mark.parametrize('alpha', [0, 0.25, 0.5, 0.77, 1])
-@pytest.mark.parametrize(('classes', 'painted'), [(None, [0, 1, 2]), (['car', 'road'], [2, 0]), ([], [])])
+@pytest.mark.parametrize(
+    ('classes', 'painted'),
+    [(None, [0, 1, 2]), (['car', 'road'], [2, 0]), (['road', 'sky'], [0, 1]), ([], [])],
+)
 @pytest.mark.parametrize('label', [LABEL, LABEL % 3], ids=['unlabelled', 'all labelled'])
 def test_overlay_blends_painted_classes_and_keeps_the_rest(label, alpha, classes, painted):
     result = paint_overlay(IMAGE, label, SMALL, alpha, classes)
@@ -128,6 +131,8 @@ def test_overlay_blends_painted_classes_and_keeps_the_rest(label, alpha, classes
 def test_overlay_takes_bgr_and_views_of_any_strides():
     expected = paint_overlay(IMAGE, LABEL, SMALL, 0.5)
     assert np.array_equal(paint_overlay(IMAGE[..., ::-1], LABEL, SMALL, 0.5, order='bgr'), expected)
+    bgr = np.ascontiguousarray(IMAGE[..., ::-1])  # as a camera sends it
+    assert np.array_equal(paint_overlay(bgr, LABEL, SMALL, 0.5, order='bgr'), expected)
     with_alpha = np.dstack([IMAGE, IMAGE[..., :1]])
     assert np.array_equal(paint_overlay(with_alpha[..., :3], LABEL, SMALL, 0.5), expected)
     wide = np.zeros((23, 40, 3), np.uint8)
@@ -209,6 +214,16 @@ def test_a_palette_png_of_pillow_reads_as_indices(tmp_path):
     image.putpalette(SMALL.palette.tobytes())
     image.save(tmp_path / 'label.png', transparency=1)
     assert np.array_equal(read_label_png(tmp_path / 'label.png'), LABEL)
+
+
+def test_only_an_id_that_a_pixel_has_in_the_colour_of_another_class_is_foreign(tmp_path):
+    labels = LabelSet('three', ('other', 'car', 'road'), ((0, 0, 0), (0, 0, 142), (128, 64, 128)))
+    image = Image.fromarray(np.array([[0, 2]], np.uint8))
+    image.putpalette([0, 0, 0, 128, 64, 128, 0, 0, 0])  # black is what tools give to ids without a class
+    image.save(tmp_path / 'label.png')
+    assert foreign_color(tmp_path / 'label.png', np.array([[0, 2]], np.uint8), labels) is None
+    said = foreign_color(tmp_path / 'label.png', np.array([[0, 1]], np.uint8), labels)
+    assert said.startswith("id 1 ('car') has the colour of 'road' in the palette")
 
 
 def test_a_written_label_reads_back_and_replaces_the_old_one(tmp_path):

@@ -100,7 +100,8 @@ def test_what_is_no_depth_image_and_no_camera_is_refused_with_the_remedy():
         metres(Frame(0, '', 2, 2, 'rgb8', 6, np.zeros(12, np.uint8)))
     with pytest.raises(FrameError, match='step 3 is smaller than a row of 16UC1: width 2 needs 4'):
         metres(Frame(0, '', 2, 2, '16UC1', 3, np.zeros(8, np.uint8)))
-    with pytest.raises(ValueError, match=r'fx=0\.0.*calibrate'):
-        Pinhole(2, 2, 0.0, 1.0, 0.0, 0.0)
+    for fx, fy, cx in ((0.0, 1.0, 0.0), (1.0, 0.0, 0.0), (1.0, np.inf, 0.0), (1.0, 1.0, np.nan)):
+        with pytest.raises(ValueError, match=rf'fx={fx}, fy={fy}, cx={cx}.*calibrate'):
+            Pinhole(2, 2, fx, fy, cx, 0.0)
     with pytest.raises(ValueError, match='depth is 2x2, camera_info is of 128x96'):
         project(np.ones((2, 2), np.float32), CAMERA, np.empty((3, 2, 2), np.float32))

@@ -84,6 +84,20 @@ def test_every_point_is_in_its_pixel_or_hidden_where_the_camera_sees_something_n
     assert shown[inside & ~hidden & ((outside > 3) | (exact[2] < 1.6))].all()
 
 
+@pytest.mark.parametrize(('baseline', 'hides'), [(0.0, False), (0.3, True)])
+def test_a_baseline_hides_points_in_the_cameras_frame_that_were_seen_from_elsewhere(baseline, hides):
+    place = pose((0.05, -0.3, -0.1))
+    points = place.rotation @ scan(SCANS['lidar'], place) + place.position[:, None]
+    z, ((left, right), (top, bottom)) = BOARD
+    x, y = points[:2] / points[2] * z
+    behind = (points[2] > 1.1 * z) & (left + 0.02 < x) & (x < right - 0.02)
+    behind &= (top + 0.02 < y) & (y < bottom - 0.02)
+    index = locate(np.float32(points)[:, None], CAMERA, SAME, baseline)
+    missing = look_up(np.zeros((240, 320), np.uint32), index, 1)[0].astype(bool)
+    assert behind.sum() > 100, 'nothing is hidden: this proves nothing'
+    assert (missing[behind] == hides).all()
+
+
 def test_points_behind_the_camera_beside_the_image_and_without_coordinates_are_shown_by_no_pixel():
     points = np.float32([[0, 0, -1], [9, 0, 1], [0, -9, 1], [np.nan] * 3, [0, 0, 0], [0, 0, 2]])
     label = np.full((240, 320), 7, np.uint8)

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.inference.engine import EngineError, Job
+from lw_refinenet_ros.inference.passes import classify, normalise
 from lw_refinenet_ros.model.weights import load_model
 
 # With the agreement to be reached; an untrained network is seldom sure, and half precision tips its scales.
@@ -78,6 +79,20 @@ def test_a_resized_image_is_within_one_step_of_the_definition(tiny_weights, stre
     x = torch.from_numpy(street).permute(2, 0, 1)[None].double()
     defined_as = functional.interpolate(x, size=size, mode='bilinear', align_corners=False)[0]
     assert np.abs(resized - defined_as.permute(1, 2, 0).numpy()).max() <= 1
+
+
+def test_resized_pixels_and_confidences_are_the_nearest_bytes(street):
+    frames = torch.from_numpy(street)[None]
+    zeros, ones = torch.zeros(3), torch.ones(3)
+    found = normalise(frames, (61, 77), 'bgr', zeros, ones, torch.float32).double()
+    exact = functional.interpolate(
+        frames.permute(0, 3, 1, 2).flip(1).double(), size=(61, 77), mode='bilinear', align_corners=False
+    )
+    assert torch.equal(found, found.round())
+    assert (found - exact).abs().max() < 0.501
+    logits = torch.randn(1, 3, 40, 50, generator=torch.Generator().manual_seed(0))
+    sure = (logits / 0.7).softmax(1).amax(1)
+    assert (classify(logits, 0.7)[1] - 255 * sure).abs().max() < 0.501
 
 
 def test_channel_order_strides_and_read_only_memory_do_not_matter(engine, street):

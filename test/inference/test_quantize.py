@@ -22,6 +22,7 @@ from lw_refinenet_ros.cli.quantize import _frames
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import EngineError
 from lw_refinenet_ros.inference.openvino_engine import native_precisions
+from lw_refinenet_ros.inference.quantize import find_quantization
 from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.split_classifier import rewrite_for_cpu
 from lw_refinenet_ros.model.weights import WeightsError, load_model, save_model
@@ -274,6 +275,16 @@ def test_without_nncf_one_line_says_what_to_install(tiny_weights, tmp_path, caps
     said = 'lw_refinenet: quantizing needs NNCF, which is not installed: pip install nncf\n'
     assert capsys.readouterr().err == said
     assert not output.exists()
+
+
+@needs_nncf
+def test_ranges_are_found_at_the_size_that_small_images_are_enlarged_to(
+    enlarging_weights, street, monkeypatch
+):
+    shapes = []
+    monkeypatch.setattr('nncf.quantize', lambda model, *_, **__: shapes.append(model.input(0).shape) or model)
+    find_quantization(*load_model(enlarging_weights), [street])
+    assert [list(shape) for shape in shapes] == [[1, 3, 192, 256]]
 
 
 @needs_nncf

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,12 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 from sensor_msgs.msg import Image
 
 from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.node import camera as camera_module
+from lw_refinenet_ros.node.camera import Camera
+from lw_refinenet_ros.node.inference_thread import InferenceThread
 from lw_refinenet_ros.node.newest_worker import NewestWorker
 from lw_refinenet_ros.node.parameters import PARAMETERS, refusal
+from lw_refinenet_ros.node.statistics import STAGES, Statistics
 from test.support.node_process import PATIENCE_S, NodeProcess, pixels_of, stamp_of
 
 pytestmark = pytest.mark.ros
@@ -166,6 +171,50 @@ def test_a_bad_frame_in_the_batch_costs_only_itself(node, street, gate):
 
 def test_the_cameras_share_their_label_names(node):
     assert len(node.spin_until(lambda: node.received['label_names'], 'label names')) == 1
+
+
+@pytest.mark.parametrize('camera_hz', [5, 12, 30])
+def test_max_rate_lets_as_many_frames_through_as_it_says_whatever_the_rate_of_the_camera(
+    camera_hz, monkeypatch
+):
+    clock, came = SimpleNamespace(now_s=0.0), []
+    monkeypatch.setattr(camera_module, 'time', SimpleNamespace(monotonic=lambda: clock.now_s))
+    camera = SimpleNamespace(
+        statistics=Statistics(),
+        _settings=lambda: SimpleNamespace(max_rate=10.0),
+        _next_due=0.0,
+        _enqueue=lambda _, arrival: came.append(arrival.received) or '',
+    )
+    for index in range(60 * camera_hz):
+        clock.now_s = 1000 + index / camera_hz
+        Camera._receive(camera, b'', 0)
+    assert len(came) == pytest.approx(60 * min(camera_hz, 10), abs=2)
+    fates = camera.statistics.fates()
+    assert fates['received'] == 60 * camera_hz
+    assert fates.get('skipped', 0) == 60 * camera_hz - len(came)
+
+
+@pytest.mark.parametrize('is_new', [True, False])
+def test_the_frame_that_a_graph_is_compiled_for_counts_but_not_in_the_latencies(is_new):
+    camera = SimpleNamespace(
+        statistics=Statistics(),
+        outputs=SimpleNamespace(publish=lambda *_: None),
+        now_ns=lambda: 5_000_000,
+    )
+    view = SimpleNamespace(
+        camera=camera,
+        is_new=is_new,
+        stages_ms={'view': 1.0, 'inference': 2.0},
+        wanted=set(),
+        frame=SimpleNamespace(stamp_ns=2_000_000),
+        arrival=SimpleNamespace(received=time.monotonic() - 1),
+    )
+    result = SimpleNamespace(confidence=None, label=np.zeros((2, 2), np.uint8))
+    settings = SimpleNamespace(ignored=None, min_confidence=0.0)
+    InferenceThread._publish(None, view, result, settings, 1)
+    counted = camera.statistics
+    assert (counted.fates(), counted.age_ms) == ({'segmented': 1}, 3.0)
+    assert set(counted.latencies_ms()) == (set() if is_new else set(STAGES))
 
 
 def test_what_waits_is_served_together_the_newest_of_each_kind_in_the_order_of_their_coming():

@@ -49,6 +49,27 @@ def test_a_result_without_depth_is_given_up_and_the_distance_to_the_nearest_told
     assert pairing.add_result((KEPT + 1) * PERIOD_NS, KEPT + 1) == [2 * TOLERANCE_NS]
 
 
+def test_a_result_that_had_its_depth_is_not_given_up_for_want_of_one_and_one_that_comes_again_may_be():
+    pairing, tolerance_ns = DepthPairing(), 50_000_000
+    for index in range(3 * KEPT):
+        pairing.add_depth(index * PERIOD_NS, index)
+        assert pairing.add_result(index * PERIOD_NS, index) == []
+        assert pairing.pop_pairs(tolerance_ns) == [(index, index)]
+        assert len(pairing._used) <= KEPT, 'stamps that are of no use any more are forgotten'
+    pairing.clear_depths()
+    for index in range(2 * KEPT, 3 * KEPT):  # the images come again, as in a loop, but not their depths
+        assert pairing.add_result(index * PERIOD_NS, index) == []
+    assert pairing.add_result(3 * KEPT * PERIOD_NS, 'next') == [None]
+
+
+def test_a_result_is_let_go_with_its_depth_where_no_other_can_be_as_near():
+    pairing = DepthPairing()
+    pairing.add_result(0, 'image')
+    assert pairing.add_depth(TOLERANCE_NS, 'depth')
+    assert pairing.pop_pairs() == [('image', 'depth')]
+    assert not pairing.add_depth(PERIOD_NS, 'next depth'), 'the image keeps its message no longer'
+
+
 def test_what_is_cleared_pairs_no_more():
     pairing = DepthPairing()
     pairing.add_depth(0, 'depth')

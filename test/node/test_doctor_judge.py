@@ -74,6 +74,10 @@ def with_last(role, **fields):
     return changed(role, messages=tuple(replace(m, **fields) for m in STREAMS[role].messages))
 
 
+def with_stream(role, topic, kind, **fields):
+    return with_camera(streams=STREAMS | {role: replace(stream(topic, kind, '/sensor'), **fields)})
+
+
 def with_latched(name, **fields):
     return replace(WELL, latched=WELL.latched | {name: replace(WELL.latched[name], **fields)})
 
@@ -173,6 +177,26 @@ def test_jpegs_are_what_the_compressed_transport_expects():
         (changed('label', messages=()), 'fault', 'label: rate', 'no label though images', 'log'),
         (with_camera(counted={'received': 9, 'lost': 3}), 'warning', 'frames', '3 lost', 'Fast DDS profile'),
         (with_camera(counted={'bad: step': 2}), 'warning', 'frames', '2 bad: step', 'fix the camera'),
+        (with_camera(counted={'failed': 2}), 'warning', 'frames', '2 failed', "the node's log has more"),
+        (changed('image', seconds=4.0), 'ok', 'image: rate', '2.5 Hz on /image', ''),
+        (
+            changed(
+                'depth', messages=[Message(s, 'camera', 480, 640, 9) for s in range(10**9, 2 * 10**9, 10**7)]
+            ),
+            'ok',
+            'depth with image',
+            '10 of 10 stamps',
+            '',
+        ),
+        (
+            with_stream(
+                'cloud', '/points', CLOUD, messages=[Message(s + 4_000_000, 'lidar', 1, 9, 9) for s in STAMPS]
+            ),
+            'ok',
+            'cloud with image',
+            '10 of 10 stamps',
+            '',
+        ),
         (
             with_camera(values=CAMERA.values | {'age_ms': '900.0'}),
             'warning',

@@ -66,6 +66,17 @@ def test_every_pixel_format_with_any_step_gives_the_segmenters_label(
     np.testing.assert_array_equal(pixels_of(answer), segmenter.segment(rgb(frame)).label)
 
 
+def test_a_least_confidence_counts_though_nobody_subscribes_to_the_confidence(node, segmenter, street):
+    sure = segmenter.segment(street, confidence=True)
+    threshold = float(np.median(sure.confidence)) / 255
+    expected = np.where(sure.confidence < threshold * 255, 255, sure.label)
+    assert 0 < (expected == 255).mean() < 1
+    assert node.set(min_confidence=threshold)[0].successful
+    answer = node.answer('label', street, next(stamps))
+    assert node.set(min_confidence=0.0)[0].successful
+    np.testing.assert_array_equal(pixels_of(answer), expected)
+
+
 def count(node, reason):
     return node.status[2].get(f'bad: {reason}', 0)
 

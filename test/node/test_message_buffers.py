@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages taken into our own memory: the same bytes as rclpy's, and never a byte outside."""
 
+import ctypes
 import random
 import time
 import weakref
@@ -293,3 +294,12 @@ def test_after_a_message_info_of_another_layout_rclpy_takes_the_messages(topic, 
     assert first.sequence is None
     assert parse_image(first.cdr).data.tolist() == [3, 3, 3]
     assert isinstance(second.cdr, bytes)
+
+
+def test_memory_that_is_enlarged_or_made_smaller_keeps_what_was_written():
+    memory = message_buffers.Memory(lambda size: np.zeros(size, np.uint8), print)
+    address = memory._new(8, None)
+    ctypes.memmove(address, b'pixels 8', 8)
+    for size in (100, 6):
+        address = memory._resized(address, size, None)
+        assert ctypes.string_at(address, 6) == b'pixels'

@@ -2,6 +2,7 @@
 """Labelled point clouds over real DDS: a front camera with a depth image, a rear one with a cloud."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,14 +11,19 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 from array import array
 
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField, RegionOfInterest
+from std_msgs.msg import Header
 
 from lw_refinenet_ros.image.cloud import copy_xyz, parse_cloud
 from lw_refinenet_ros.image.point_cloud import POINT, Pinhole, project
+from lw_refinenet_ros.image.visibility import Pose
+from lw_refinenet_ros.inference.segmenter import Segmentation
+from lw_refinenet_ros.node import depth_pairing
 from lw_refinenet_ros.node.cloud_message import FIELDS, CloudWriter
 from lw_refinenet_ros.node.label_info import LATCHED
-from lw_refinenet_ros.node.labelled_cloud import Geometry, pinhole
+from lw_refinenet_ros.node.labelled_cloud import CloudOutputs, Geometry, pinhole
+from lw_refinenet_ros.node.points import PointsOutput
 from test.support.node_process import NodeProcess, pixels_of, stamp_of
 
 pytestmark = pytest.mark.ros
@@ -388,6 +394,81 @@ def test_a_cloud_is_read_where_it_lies_and_a_damaged_one_refused_wherever_it_end
         ValueError, match='the cloud has fields x, y, w: x, y and z of 32 or 64 bits are needed'
     ):
         parse_cloud(cloud_of(places.astype([(axis, kind) for axis in 'xyw'])))
+
+
+def test_rows_of_a_cloud_may_have_padding_or_no_step_of_their_own():
+    places = np.zeros((3, 7), [(axis, '<f4') for axis in 'xyz'])
+    for factor, axis in enumerate('xyz', 1):
+        places[axis] = np.arange(21).reshape(3, 7) * factor
+    message = deserialize_message(cloud_of(places), PointCloud2)
+    for message.width, message.row_step in ((5, 7 * 12), (7, 0)):
+        xyz = parse_cloud(serialize_message(message)).xyz
+        np.testing.assert_array_equal(xyz, [places[axis][:, : message.width] for axis in 'xyz'])
+    message.row_step = 7 * 12 + 1
+    with pytest.raises(ValueError, match='the cloud has 252 bytes of data, its steps need more: send whole'):
+        parse_cloud(serialize_message(message))
+
+
+def test_coordinates_lie_where_the_fields_of_a_cloud_say_whatever_is_between():
+    places = np.zeros((3, 7), [(name, '<f4') for name in ('x', 'y', 'intensity', 'z')])
+    for factor, name in enumerate(places.dtype.names, 1):
+        places[name] = np.arange(21).reshape(3, 7) * factor
+    np.testing.assert_array_equal(parse_cloud(cloud_of(places)).xyz, [places[axis] for axis in 'xyz'])
+
+
+@pytest.mark.parametrize(('camera', 'seen'), [(None, 255), (CAMERA, 7)], ids=['cloud', 'depth'])
+def test_points_behind_others_have_no_label_in_a_cloud_that_may_have_been_seen_from_elsewhere(camera, seen):
+    xyz = np.full((3, 2, 40 * 60), 0, np.float32)
+    v, u = (a.ravel() for a in np.mgrid[20:60, 30:90])
+    for row, z in enumerate((1.0, 3.0)):  # a wall, and as many points behind it
+        xyz[0, row], xyz[1, row] = (u - CAMERA.cx) / CAMERA.fx * z, (v - CAMERA.cy) / CAMERA.fy * z
+        xyz[2, row] = z
+    got = []
+    label = SimpleNamespace(wanted=True, publish=lambda _, image: got.append(image.copy()))
+    nobody = SimpleNamespace(wanted=False)
+    sevens = np.full((96, 128), 7, np.uint8)
+    result = Segmentation(np.zeros((96, 128, 3), np.uint8), 'rgb', sevens, sevens, None)
+    geometry = Geometry(Header(), (2, 40 * 60), camera, lambda memory: np.copyto(memory, xyz))
+    same = Pose(np.zeros(3), np.eye(3))
+    assert CloudOutputs(nobody, label, nobody).publish(Header(), result, geometry, CAMERA, lambda: same)
+    assert (got[0][0] == 7).all()
+    assert (got[0][1].reshape(40, 60)[6:-6, 6:-6] == seen).all()
+
+
+def waiting_output():
+    """What `PointsOutput.add` needs of one."""
+    return SimpleNamespace(
+        _pairing=depth_pairing.DepthPairing(),
+        _publish_pairs=lambda: None,
+        _settings=lambda: SimpleNamespace(points_tolerance=0.005),
+        unpaired=0,
+        published=0,
+        _published_then=0,
+        _complaint='',
+    )
+
+
+def test_a_label_that_waits_for_its_depth_is_not_that_of_the_next_image_whose_message_it_was_in():
+    output, label = waiting_output(), np.full((2, 3), 1, np.uint8)
+    image = np.zeros((2, 3, 3), np.uint8)
+    PointsOutput.add(output, Header(), 0, Segmentation(image, 'rgb', label, label, None))
+    label[:] = 2
+    output._pairing.add_depth(0, 'depth')
+    (((_, kept), _),) = output._pairing.pop_pairs()
+    assert (kept.label == 1).all()
+
+
+def test_images_without_depth_are_complained_of_only_where_no_points_come_between():
+    output, label = waiting_output(), np.zeros((2, 3), np.uint8)
+    result = Segmentation(np.zeros((2, 3, 3), np.uint8), 'rgb', label, label, None)
+    complaints = []
+    for index in range(depth_pairing.KEPT + 3):
+        output.published += index != depth_pairing.KEPT + 2  # depths come at another rate than images
+        PointsOutput.add(output, Header(), index * 10**8, result)
+        complaints.append(output._complaint)
+    assert output.unpaired == 3
+    assert not any(complaints[:-1])
+    assert complaints[-1].startswith('no ~/points: no depth within 5 ms of an image, there is none: ')
 
 
 def test_a_pose_that_is_none_is_refused(node):

@@ -17,6 +17,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from std_msgs.msg import String
 
+from lw_refinenet_ros.node.message_buffers import Message
 from lw_refinenet_ros.node.subscription import FollowingSubscription, quality
 from test.support.node_process import PATIENCE_S
 
@@ -190,6 +191,14 @@ def test_messages_of_two_publishers_are_numbered_each_for_itself(ros):
     ros.publisher = first
     for word in ('two', 'three'):
         assert say(ros, word)[2] == 0
+
+
+def test_a_gap_in_the_numbers_is_as_many_messages_lost_and_numbers_that_run_back_are_none():
+    lost: list[int] = []
+    subscription = FollowingSubscription(None, String, 'words', lambda _, count: lost.append(count))
+    for sequence in (5, 6, 9, 9, 4, 5, None):
+        subscription._hand_over(Message(b'', 'publisher', sequence))
+    assert lost == [0, 0, 2, 0, 0, 0, 0]
 
 
 def test_closing_ends_the_thread_even_after_the_context_is_shut_down(ros):

@@ -118,3 +118,21 @@ def test_an_image_that_is_a_pipe_is_named_and_passed_over(tmp_path):
     source = ImageSource('images', [tmp_path / name for name in ('a.png', 'b.png', 'c.png')], errors.append)
     assert [frame.name for frame in source] == ['a', 'c']
     assert [f'{tmp_path / "b.png"} is a pipe' in str(error) for error in errors] == [True]
+
+
+def test_files_whose_numbers_are_later_than_ros_can_say_are_no_stamps(tmp_path):
+    for name in ('2147483647999999999', '2147483648000000000'):
+        cv2.imwrite(str(tmp_path / f'{name}.png'), shade(1))
+        with open_source(tmp_path) as source:
+            first = next(iter(source))
+        assert (first.stamp_ns == int(first.name)) == (name < '2147483648')
+
+
+def test_a_depth_that_is_compressed_is_not_taken_for_the_image(tmp_path):
+    depth = np.zeros((24, 32), np.uint8)
+    topics = {
+        '/camera/color/image_raw': ('rgb8', [(T, shade(1))]),
+        '/depth/compressedDepth': ('png', [(T, depth)]),
+    }
+    with open_source(record(tmp_path / 'bag', topics)) as source:
+        assert source.topic == '/camera/color/image_raw'

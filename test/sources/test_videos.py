@@ -92,15 +92,32 @@ def test_a_damaged_part_costs_only_itself(tmp_path):
     assert [f'{path}: packet 1 is damaged' in str(error) for error in errors] == [True]
 
 
+def test_a_video_that_lacks_less_than_half_of_its_frames_is_called_truncated(tmp_path):
+    path = tmp_path / 'v.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 25, (64, 48))
+    for index in range(100):
+        writer.write(np.full((48, 64, 3), 2 * index, np.uint8))
+    writer.release()
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b'idx1') * 5 // 8])
+    errors = []
+    with open_source(path, on_error=errors.append) as source:
+        count = len(list(source))
+    assert 50 < count < 60
+    assert [f'ends after frame {count} of 100: it is truncated' in str(error) for error in errors] == [True]
+
+
 @pytest.mark.parametrize(
     'content',
     [
         '#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{other}\n#EXT-X-ENDLIST\n',
         'ffconcat version 1.0\nfile {other}\n',
+        'ffconcat version 1.0\nfile v.mp4\n',  # which FFmpeg calls safe
         'v=0\no=- 0 0 IN IP4 ::1\ns=x\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n',
     ],
 )
-def test_a_playlist_opens_no_other_file_and_no_address(content, tmp_path):
+def test_a_playlist_opens_no_other_file_and_no_address(content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / 'list.mp4'
     path.write_text(content.format(other=write_video(tmp_path / 'v.mp4')))
     with pytest.raises(SourceError, match='cannot be opened as a video'):

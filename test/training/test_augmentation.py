@@ -56,6 +56,37 @@ def test_images_of_any_size_give_whole_crops(size, uniform):
         assert (mask != 255).any()
 
 
+def test_crops_come_from_the_whole_image_as_often_mirrored_as_not():
+    crops = [random_crop(*numbered(60, 90), CONFIG, seeded(seed))[0] for seed in range(400)]
+    tops, lefts = ({int(crop[..., axis].min()) for crop in crops} for axis in (0, 1))
+    assert (min(tops), max(tops), min(lefts), max(lefts)) == (0, 60 - 32, 0, 90 - 48)
+    assert 0.4 < np.mean([crop[0, 0, 1] > crop[0, 1, 1] for crop in crops]) < 0.6
+
+
+def test_half_of_the_crops_are_smaller_and_half_larger_where_the_scales_are_a_half_to_two():
+    image, label = numbered(16, 16)
+    config = replace(CONFIG, min_scale=0.5, max_scale=2)
+    heights = [(random_crop(image, label, config, seeded(i))[1] != 255).any(1).sum() for i in range(2000)]
+    assert (min(heights), max(heights)) == (8, 32)
+    assert np.median(heights) == pytest.approx(16, abs=1)
+
+
+def test_a_smaller_crop_is_the_mean_of_all_pixels_and_its_ids_are_those_of_the_mask():
+    image, label = np.zeros((64, 96, 3), np.uint8), np.zeros((64, 96), np.uint8)
+    image[:, ::4], label[:, 30:] = 200, 9
+    crop, mask = random_crop(image, label, replace(CONFIG, min_scale=0.25, max_scale=0.25), seeded(0))
+    assert (crop[mask != 255] == 50).all()
+    assert set(np.unique(mask)) == {0, 9, 255}
+
+
+def test_crops_drawn_by_class_are_of_no_unlabelled_place():
+    label = np.full((200, 200), 255, np.uint8)
+    label[10:14, 150:154] = 3
+    config = replace(CONFIG, class_uniform=1.0)
+    for seed in range(20):
+        assert (random_crop(np.zeros((200, 200, 3), np.uint8), label, config, seeded(seed))[1] == 3).any()
+
+
 def test_only_the_pixels_of_a_crop_are_resized(monkeypatch):
     resize, resized = cv2.resize, []
     monkeypatch.setattr(

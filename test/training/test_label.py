@@ -81,6 +81,8 @@ def test_frames_are_different_from_all_that_were_taken_not_only_from_the_last():
     slightly = ColorImage(np.full((48, 64, 3), 30, np.uint8), 'rgb')
     shown = (dark, slightly, bright, dark, bright)
     assert [novelty.is_new(image) for image in shown] == [True, False, True, False, False]
+    any_other = Novelty(0)
+    assert [any_other.is_new(image) for image in shown] == [True, True, True, False, False]
 
 
 def test_different_frames_of_a_bag(tmp_path, label, street):

@@ -13,12 +13,15 @@ from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
 from lw_refinenet_ros.model.weights import read_card
+from lw_refinenet_ros.training.appearance import draw_look
+from lw_refinenet_ros.training.augmentation import rare_classes
 from lw_refinenet_ros.training.batches import Batches
 from lw_refinenet_ros.training.config import TrainingConfig
 from lw_refinenet_ros.training.dataset import find_pairs
 from lw_refinenet_ros.training.label_folder import LabelFolder
 from lw_refinenet_ros.training.pseudo_labels import draft_pseudo_labels
 from test.support.recordings import pictures, record, stamps
+from test.support.tiny_network import write_tiny_weights
 
 TINY = ('--batch-size=2', '--crop-height=32', '--crop-width=64', '--epochs=1', '--warmup-epochs=0')
 CONFIDENCE = 0.5
@@ -87,6 +90,40 @@ def test_options_that_would_be_ignored_are_refused(data, tmp_path, tiny_weights,
         assert returned == status
         assert said in capsys.readouterr().err
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('class_mix', [0.0, 1.0])
+def test_frames_without_masks_alone_are_perturbed_strongly_and_half_of_them_get_a_box(
+    bag, data, tmp_path, tiny_weights, class_mix
+):
+    drafted = draft_pseudo_labels(
+        str(bag), str(tiny_weights), read_card(tiny_weights).labels, tmp_path / 'run', confidence=CONFIDENCE
+    )
+    config = TrainingConfig(batch_size=2, crop_height=32, crop_width=64, jitter=0, class_mix=class_mix)
+    pairs = find_pairs(data)
+    with ThreadPoolExecutor(1) as pool:
+        made = list(Batches(pairs, config, drafted).of_epochs(range(40), pool))
+    looks, boxes, rare = (
+        torch.stack([getattr(each, name) for each in made]) for name in ('looks', 'boxes', 'rare')
+    )
+    plain = torch.from_numpy(draw_look(0, 0, np.random.default_rng(0)))
+    assert (looks[:, :2] == plain).all()
+    assert (looks[:, 2:] != plain).any(-1).all()
+    assert not boxes[:, :2].any()
+    assert 0.3 < boxes[:, 2:].any(-1).float().mean() < 0.7
+    expected = torch.from_numpy(rare_classes(pairs.counts))
+    assert expected.any()
+    assert (rare[:, :2] == (expected if class_mix else False)).all()
+    assert not rare[:, 2:].any()
+
+
+def test_other_weights_under_the_same_name_and_another_confidence_label_anew(bag, tmp_path):
+    folders, teacher = set(), tmp_path / 'teacher.safetensors'
+    for seed, confidence in ((1, 0.4), (2, 0.4), (2, 0.35)):
+        labels = read_card(write_tiny_weights(teacher, seed=seed)).labels
+        found = draft_pseudo_labels(str(bag), str(teacher), labels, tmp_path / 'run', confidence=confidence)
+        folders.add(found.images[0].parents[1])
+    assert len(folders) == 3
 
 
 def test_the_command_trains_with_frames_of_a_bag_and_resumes(bag, data, tmp_path, tiny_weights, capsys):

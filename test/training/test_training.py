@@ -29,10 +29,12 @@ from lw_refinenet_ros.model.pretrained import (
 )
 from lw_refinenet_ros.model.weights import Card, load_model, read_card, save_model
 from lw_refinenet_ros.training.augmentation import random_crop
+from lw_refinenet_ros.training.batches import Batches
 from lw_refinenet_ros.training.config import TrainingConfig
-from lw_refinenet_ros.training.dataset import DataError, find_pairs
+from lw_refinenet_ros.training.dataset import DataError, find_pairs, read_pair
 from lw_refinenet_ros.training.depthwise import speed_up_depthwise
-from lw_refinenet_ros.training.losses import soft_jaccard
+from lw_refinenet_ros.training.losses import class_weights, segmentation_loss, soft_jaccard
+from lw_refinenet_ros.training.temperature import fit_temperature, sample_logits
 from lw_refinenet_ros.training.train import Trainer
 
 CLASSES = """\
@@ -136,6 +138,68 @@ def test_the_best_validation_is_kept_beside_the_last(data, tmp_path):
     assert last.training['config']['epochs'] == 3
 
 
+def test_learning_rates_rise_and_decay_each_of_its_part_and_norms_and_biases_do_not_decay(data, tmp_path):
+    config = replace(
+        CONFIG, epochs=10, warmup_epochs=2, encoder_rate=1e-4, decoder_rate=1e-3, weight_decay=0.05
+    )
+    run = trainer(data, tmp_path / 'run', config)
+    assert run.steps_per_epoch == 3
+    expected = [1 / 6, 0.5 * (28 / 30) ** 0.9, 0.5**0.9, (1 / 30) ** 0.9]
+    assert [run._schedule(step) for step in (0, 2, 15, 29)] == pytest.approx(expected)
+    groups = run.optimizer.param_groups
+    used = {p: (group['rate'], group['weight_decay']) for group in groups for p in group['params']}
+    for part, rate in ((run.model.encoder, 1e-4), (run.model.decoder, 1e-3)):
+        for parameter in part.parameters():
+            assert used.pop(parameter) == (rate, 0.05 if parameter.ndim > 1 else 0.0)
+    assert not used
+
+
+def test_the_averaged_weights_are_validated_in_evaluation_mode_and_saved(data, tmp_path):
+    seen = []
+
+    def validate(model):
+        seen.append((model.training, {k: v.clone() for k, v in model.state_dict().items()}))
+        return {'miou': 0.5}
+
+    run = trainer(data, tmp_path / 'run', replace(CONFIG, epochs=1), validate=validate)
+    run.train()
+    ((training, validated),) = seen
+    assert not training
+    stored = load_model(tmp_path / 'run' / 'last.safetensors')[0].state_dict()
+    for name, average in run.average.items():
+        assert torch.equal(validated[name], average), name
+        assert torch.equal(stored[name], average.half().float()), name
+    assert any(not torch.equal(average, run.weights_now[name]) for name, average in run.average.items())
+    name = next(iter(run.average))
+    run.average[name].fill_(1)
+    run.weights_now[name].fill_(2)
+    for step, expected in ((0, 1.9), (10**6, 0.997 * 1.9 + 0.003 * 2)):  # soon, and in the end
+        run._update_average(step)
+        assert run.average[name].mean().item() == pytest.approx(expected)
+
+
+def test_the_loss_of_frames_without_masks_counts_by_the_share_of_their_pixels_with_a_label(data, tmp_path):
+    run = trainer(data, tmp_path / 'run', replace(CONFIG, pseudo_weight=0.5))
+    run.model.eval()
+    run.bf16 = False
+    generator = torch.Generator().manual_seed(0)
+    images = 255 * torch.rand(4, 3, 64, 64, generator=generator)
+    labels = torch.randint(2, (4, 64, 64), generator=generator)
+    labels[2:, :48] = 255
+    with torch.no_grad():
+        labelled, others = (run._loss(images[part], labels[part]) for part in (slice(2), slice(2, 4)))
+        torch.testing.assert_close(run._loss(images, labels), labelled + 0.5 * 0.25 * others)
+
+
+def test_pairs_of_two_folders_are_counted_together(data):
+    pairs = find_pairs(data)
+    both = pairs + replace(pairs, counts=2 * pairs.counts, brightest=255)
+    np.testing.assert_array_equal(both.counts, 3 * pairs.counts)
+    assert (len(both), both.brightest) == (10, 255)
+    assert both.images[5:] == pairs.images
+    assert both.masks[5:] == pairs.masks
+
+
 def test_another_configuration_does_not_take_up_a_run(data, tmp_path):
     trainer(data, tmp_path / 'run', replace(CONFIG, epochs=1)).train()
     hint = 'other epochs, seed: .* --init .*run/last.safetensors starts from its weights'
@@ -212,12 +276,46 @@ def test_gradients_of_depthwise_convolutions_in_float32_are_those_of_autograd():
     assert torch.equal(plain.eval()(image), fast.eval()(image))
 
 
+def test_each_epoch_shows_every_image_in_an_order_of_its_own(data):
+    batches, again = (Batches(find_pairs(data), CONFIG) for _ in range(2))
+    assert batches.steps == 3
+    orders = [tuple(batches._order(epoch).ravel()) for epoch in range(4)]
+    assert [set(order) for order in orders] == [{0, 1, 2, 3, 4}] * 4
+    assert len(set(orders)) == 4
+    assert tuple(again._order(3).ravel()) == orders[3]
+
+
 def test_the_soft_jaccard_loss_of_certain_predictions_is_one_minus_their_mean_iou():
     truth = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 255]]])
     guess = torch.tensor([[[0, 1, 1, 1], [0, 0, 0, 2]]])
     scores = torch.where(torch.nn.functional.one_hot(guess, 3).permute(0, 3, 1, 2) == 1, 0.0, -1e4)
     loss = soft_jaccard(scores, truth, truth != 255)
     assert loss.item() == pytest.approx(1 - (3 / 5 + 2 / 4) / 2)
+
+
+def test_classes_are_weighed_as_enet_does_the_rarest_most():
+    expected = 1 / np.log(1.1 + np.array([0.9, 0.1, 0]))
+    weights = class_weights(np.array([900, 100, 0]), 1.1)
+    np.testing.assert_allclose(weights, expected / expected.mean(), rtol=1e-6)
+    assert class_weights(np.array([900, 100, 0]), 0) is None
+
+
+@pytest.mark.parametrize('weights', [None, torch.tensor([0.5, 2.0, 1.0])])
+def test_the_loss_is_the_mean_of_the_labelled_pixels_or_of_the_hardest_and_what_is_added(weights):
+    random = np.random.default_rng(0)
+    logits = torch.from_numpy(random.standard_normal((2, 3, 8, 9), np.float32))
+    labels = torch.from_numpy(random.choice([0, 1, 2, 255], (2, 8, 9)))
+    every = torch.nn.functional.cross_entropy(logits, labels, weights, ignore_index=255, reduction='none')
+    mean = torch.nn.functional.cross_entropy(logits, labels, weights, ignore_index=255)
+    hardest = every[labels != 255].sort(descending=True).values
+    jaccard = soft_jaccard(logits.log_softmax(1), labels, labels != 255)
+    for options, expected in (
+        ({}, mean),
+        ({'hard_fraction': 0.25}, hardest[: round(0.25 * len(hardest))].mean()),
+        ({'jaccard': 0.5}, mean + 0.5 * jaccard),
+    ):
+        found = segmentation_loss(logits, labels, weights, replace(CONFIG, **options))
+        torch.testing.assert_close(found, expected)
 
 
 def test_crops_drawn_by_class_show_the_rare_class_more_often():
@@ -246,6 +344,40 @@ def test_images_smaller_than_the_least_size_are_enlarged_in_training_and_after(d
     assert model(image).shape == (1, 2, 24, 36)
     larger = torch.nn.functional.interpolate(image, size=(96, 144), mode='bilinear', align_corners=False)
     assert torch.equal(model(image), model.at_network_size(larger))
+
+
+def test_the_temperature_is_that_of_the_labels_within_what_can_help():
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 3, (20_000, 3)).astype(np.float32)
+    classes = (logits / 2.5 + random.gumbel(size=logits.shape)).argmax(1)  # drawn by softmax(logits / 2.5)
+    assert fit_temperature(torch.from_numpy(logits), torch.from_numpy(classes)) == pytest.approx(
+        2.5, rel=0.05
+    )
+    right = torch.from_numpy(logits.argmax(1))
+    assert fit_temperature(torch.from_numpy(logits), right) == pytest.approx(0.05)
+
+
+def test_the_logits_for_the_temperature_are_those_of_the_labelled_pixels(data, monkeypatch):
+    monkeypatch.setattr('lw_refinenet_ros.training.temperature.PIXELS_PER_IMAGE', 72 * 96)
+    monkeypatch.setattr('lw_refinenet_ros.training.temperature.has_bf16', lambda _: False)
+    torch.manual_seed(0)
+    network, pairs = build_model(CONFIG.architecture, 2, width=CONFIG.width).eval(), find_pairs(data)
+    card = Card(CONFIG.architecture, CONFIG.width, pairs.labels, (0.3, 0.5, 0.7), (0.2, 0.25, 0.3))
+    logits, classes = sample_logits(network, card, pairs)
+    expected = []
+    for image, label in (read_pair(*pair) for pair in zip(pairs.images, pairs.masks)):
+        x = ((image / 255 - card.mean) / card.std).astype(np.float32).transpose(2, 0, 1)
+        with torch.no_grad():
+            whole = torch.nn.functional.interpolate(
+                network(torch.from_numpy(x)[None]), size=label.shape, mode='bilinear', align_corners=False
+            )[0]
+        known = label != 255
+        expected.append(np.column_stack([whole.numpy().transpose(1, 2, 0)[known], label[known]]))
+    wanted = np.concatenate(expected)
+    assert set(classes.tolist()) == {0, 1}
+    for index in (0, 1):
+        ours, theirs = logits[classes == index], wanted[wanted[:, 2] == index, :2]
+        np.testing.assert_allclose(np.sort(ours, 0), np.sort(theirs, 0), atol=1e-5)
 
 
 def test_the_curves_of_a_run_are_a_picture(data, tmp_path):
