@@ -212,8 +212,9 @@ def test_an_overlay_takes_a_mask_where_something_is_left_out_and_turns_bgr_once(
     labels = LabelSet('two', ('sky', 'road'), ((0, 0, 0), (1, 2, 3)))
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     label, memory = image[..., 0].copy(), np.empty_like(image)
-    assert new_bytes_per_pixel(lambda: paint_label(label, labels, out=memory)) < 0.1
-    expected = mask + turned
+    colours = 3 if cv2.__version__.startswith('4.5.') else 0  # Humble's OpenCV makes them, then copies them
+    assert new_bytes_per_pixel(lambda: paint_label(label, labels, out=memory)) < colours + 0.1
+    expected = max(mask, colours) + turned
     used = new_bytes_per_pixel(lambda: paint_overlay(image, label, labels, 0.5, painted, order, out=memory))
     assert expected <= used < expected + 0.1
 
