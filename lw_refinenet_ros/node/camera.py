@@ -233,7 +233,7 @@ class Camera:
             f'images{of} are {frame.width}x{frame.height} {frame.encoding}, segmented at {width}x{height}'
         )
         if frame.encoding.endswith('16') and (dark := fault_of_brightness(brightest)):
-            self._node.get_logger().warning(dark)
+            self._node.get_logger().warning(f'images{of}: {dark}')
 
     def now_ns(self) -> int:
         """Return the time of the node's clock, in ns."""

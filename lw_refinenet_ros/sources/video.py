@@ -73,9 +73,8 @@ class VideoSource(Source):
                 end_ns -= _ns(container.start_time, Fraction(1, av.time_base))
             stream.thread_type = 'AUTO'
             step_ns = round(1e9 / (self.rate_hz or 25))
-            end_ns = max(
-                end_ns, step_ns * (self.length or 0)
-            )  # of an AVI that is cut, FFmpeg lowers the first
+            # FFmpeg lowers the duration of an AVI that is cut, not its number of frames
+            end_ns = max(end_ns, step_ns * (self.length or 0))
             first_ns: int | None = None
             stamp_ns = START_NS - step_ns
             for frame in self._decoded(container, stream):

@@ -103,9 +103,13 @@ def test_size_and_encoding_may_change_with_every_frame(node, segmenter, street):
 def test_a_clock_that_jumps_back_stops_nothing(node, street):
     clock = node.client.create_publisher(Clock, '/clock', 1)
     node.spin_until(clock.get_subscription_count, 'subscription to the clock')
+
+    def shows(seconds):
+        clock.publish(Clock(clock=Time(sec=seconds)))  # a single one may be lost: it is best effort
+        return node.status_s == seconds
+
     for seconds in (1000, 10, 1000):
-        clock.publish(Clock(clock=Time(sec=seconds)))
-        node.spin_until(lambda seconds=seconds: node.status_s == seconds, 'the new clock')  # before the image
+        node.spin_until(lambda seconds=seconds: shows(seconds), 'the new clock')  # before the image
         node.answer('label', street, seconds * 10**9 - 5_000_000 - next(stamps) % 10**6)
         node.spin_until(lambda: 5 <= float(node.status[1].get('age_ms', 0)) < 2000, 'age by the new clock')
 
