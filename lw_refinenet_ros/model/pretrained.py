@@ -115,6 +115,8 @@ def restore_statistics(encoder: nn.Module, images: Tensor) -> bool:
         and not module.running_mean.any()  # type: ignore[union-attr]
         and (module.running_var == 1).all()  # type: ignore[union-attr]
     ]
+    if not norms:
+        return False
 
     def restore(norm: nn.Module, inputs: tuple[Tensor]) -> None:
         assert isinstance(norm, nn.BatchNorm2d)
@@ -131,7 +133,7 @@ def restore_statistics(encoder: nn.Module, images: Tensor) -> bool:
     encoder.train(training)
     for hook in hooks:
         hook.remove()
-    return bool(norms)
+    return True
 
 
 def _tensors(encoder: InvertedResidualEncoder) -> Iterator[tuple[str, int, str, int, str]]:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lw_refinenet_ros.bounded_yaml import read_yaml
-from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.label_png import content_of, foreign_color, read_label_png
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 from lw_refinenet_ros.one_line import unknown
+from lw_refinenet_ros.sources.images import read_image
 
 __all__ = ['MaskRules', 'read_other_mask']
 
@@ -105,11 +105,7 @@ def read_other_mask(path: Path, labels: LabelSet, rules: MaskRules) -> NDArray[n
             return _of_ids(path, mask, rules)
     if len(set(labels.colors)) < len(labels.colors):
         raise ValueError(f'{path} has colours, but two classes have the same: change one in classes.yaml')
-    try:
-        bgr = decode_image(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f'{path}: {error}') from error
-    return _of_colors(path, bgr[..., ::-1], rules)
+    return _of_colors(path, read_image(path)[..., ::-1], rules)
 
 
 def _of_ids(path: Path, mask: NDArray[np.uint8], rules: MaskRules) -> NDArray[np.uint8]:
