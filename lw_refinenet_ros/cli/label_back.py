@@ -7,11 +7,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAMES, LabelSet, find_classes
 from lw_refinenet_ros.one_line import first_of
-from lw_refinenet_ros.sources.images import by_stem, composed, images_in
+from lw_refinenet_ros.sources.images import by_stem, composed, images_in, read_image
+from lw_refinenet_ros.sources.source import SourceError
 from lw_refinenet_ros.training.annotations import AnnotatedImage, Annotations
 from lw_refinenet_ros.training.coco import read_coco
 from lw_refinenet_ros.training.label_folder import LabelFolder, make_label_set
@@ -40,10 +40,10 @@ def take_back(options: argparse.Namespace) -> None:
     written, failed = set(), set()
     for path, entry in annotated.items():
         try:
-            image = decode_image(path.read_bytes())
-        except (ValueError, OSError) as error:
+            image = read_image(path)
+        except SourceError as error:
             failed.add(composed(path.stem))
-            faults.append(f'{path}: {error}')
+            faults.append(str(error))
             continue
         size = image.shape[0], image.shape[1]
         if entry.size and entry.size != size:

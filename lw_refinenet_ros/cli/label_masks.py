@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lw_refinenet_ros.cli.options import Progress
-from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.labels import LabelSet, find_classes
 from lw_refinenet_ros.one_line import first_of
+from lw_refinenet_ros.sources.images import read_image
+from lw_refinenet_ros.sources.source import SourceError
 from lw_refinenet_ros.training.label_folder import LabelFolder
 from lw_refinenet_ros.training.mask_files import pair_files
 from lw_refinenet_ros.training.other_masks import MaskRules, read_other_mask
@@ -43,9 +44,9 @@ def convert_masks(options: argparse.Namespace) -> None:
     for index, (name, (path, mask)) in enumerate(found.pairs.items()):
         label = read_other_mask(mask, labels, rules)
         try:
-            image = decode_image(path.read_bytes())
-        except (ValueError, OSError) as error:
-            faults.append(f'{path}: {error}')
+            image = read_image(path)
+        except SourceError as error:
+            faults.append(str(error))
             continue
         if image.shape[:2] != label.shape:
             sizes = [f'{array.shape[1]}x{array.shape[0]}' for array in (image, label)]

@@ -15,13 +15,12 @@ from rosbags.interfaces import Qos
 from lw_refinenet_ros.evaluation.masks import MaskStream, Problem, find_masks, read_mask
 from lw_refinenet_ros.evaluation.pairing import pair_stamps
 from lw_refinenet_ros.evaluation.selection import ALL, Selection
-from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import ColorImage, color_image
 from lw_refinenet_ros.image.frame import Frame, FrameError, Pixels
 from lw_refinenet_ros.labels import LabelSet, find_classes_of_masks
-from lw_refinenet_ros.one_line import first_of, reason
+from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.sources.bag import BagSource
-from lw_refinenet_ros.sources.images import ImageSource, by_stem, composed, images_in, masks_in
+from lw_refinenet_ros.sources.images import ImageSource, by_stem, composed, images_in, masks_in, read_image
 from lw_refinenet_ros.sources.opening import open_source
 from lw_refinenet_ros.sources.source import SourceError
 
@@ -103,9 +102,9 @@ class FolderExamples(Examples):
             if mask is None:
                 problem(f'{path} has no mask')
             try:
-                image = decode_image(path.read_bytes())
-            except (FrameError, OSError) as error:
-                problem(f'{path}: {reason(error)}')
+                image = read_image(path)
+            except SourceError as error:
+                problem(str(error))
                 continue
             truth = read_mask(mask, problem, self._classes) if mask else None
             decode_ms = (time.perf_counter() - started) * 1e3

@@ -12,7 +12,7 @@ import cv2
 
 from lw_refinenet_ros.files import read_regular
 from lw_refinenet_ros.image.compressed import decode_image
-from lw_refinenet_ros.image.frame import Pixels
+from lw_refinenet_ros.image.frame import FrameError, Pixels
 from lw_refinenet_ros.one_line import reason
 from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
 from lw_refinenet_ros.sources.source import START_NS, OnError, Source, SourceError, SourceFrame
@@ -72,14 +72,14 @@ def read_image(path: Path) -> Pixels:
     """Read an image file, uint8 (H, W, 3) BGR; see `decode_image`.
 
     Raises:
-        ValueError: it is not a readable image.
-        OSError: it cannot be read.
+        SourceError: it cannot be read or is not a readable image, in one line that names it.
     """
-    content = read_regular(path, MAX_MESSAGE_BYTES)
     try:
-        return decode_image(content)
-    except ValueError as error:
-        raise ValueError(f'{path}: {error}') from error
+        return decode_image(read_regular(path, MAX_MESSAGE_BYTES))
+    except (FrameError, OSError, MemoryError) as error:
+        raise SourceError(f'{path}: {reason(error)}') from error
+    except ValueError as error:  # names the path already
+        raise SourceError(str(error)) from error
 
 
 class ImageSource(Source):
@@ -110,9 +110,9 @@ class ImageSource(Source):
     def __iter__(self) -> Iterator[SourceFrame]:
         for (stamp_ns, path), name in zip(self.files, self._names):
             try:
-                image = decode_image(read_regular(path, MAX_MESSAGE_BYTES))
-            except (ValueError, OSError, MemoryError) as error:
-                self._report(SourceError(f'{path}: {reason(error)}'), error)
+                image = read_image(path)
+            except SourceError as error:
+                self._report(error, error.__cause__)
                 continue
             yield SourceFrame.of_image(image, stamp_ns, name, str(path))
 

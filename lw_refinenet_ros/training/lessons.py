@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lw_refinenet_ros.image.compressed import decode_image
 from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.inference.segmenter import Segmenter
-from lw_refinenet_ros.sources.images import by_stem, composed, images_in, masks_in
+from lw_refinenet_ros.sources.images import by_stem, composed, images_in, masks_in, read_image
 from lw_refinenet_ros.sources.selection import farthest_first, thumbnail
 from lw_refinenet_ros.sources.source import SourceFrame
 
@@ -106,12 +105,12 @@ def labelled_thumbnails(folder: Path) -> list[NDArray[np.uint8]]:
     """Return the thumbnails of the images with masks, or labelme files, in a folder of training data.
 
     Raises:
-        ValueError: an image cannot be decoded.
-        OSError: the folder has no `images/`, or an image cannot be read.
+        SourceError: an image cannot be read.
+        OSError: the folder has no `images/`.
     """
     masks = by_stem(masks_in(folder / 'labels'))
     return [
-        thumbnail(ColorImage(decode_image(path.read_bytes()), 'bgr'))
+        thumbnail(ColorImage(read_image(path), 'bgr'))
         for path in images_in(folder / 'images')
         if composed(path.stem) in masks or path.with_suffix('.json').is_file()
     ]
