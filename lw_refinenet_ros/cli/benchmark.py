@@ -47,7 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(options: argparse.Namespace) -> Declared:
-    return [Output('--json', options.json, JSON)], [options.weights, options.image]
+    from lw_refinenet_ros.inference.measured import measured_path
+
+    saved = measured_path() if options.save else None
+    return [Output('--json', options.json, JSON), Output('--save', saved, JSON)], [
+        options.weights,
+        options.image,
+    ]
 
 
 def run(options: argparse.Namespace) -> None:

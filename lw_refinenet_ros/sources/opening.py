@@ -52,6 +52,8 @@ def open_source(
         return CameraSource(int(number))
     path = Path(source)
     if not path.exists():
+        if re.match(r'[a-z]+://', text):
+            raise SourceError(f'{text} is an address: download the file, or use the ROS driver of the camera')
         raise SourceError(f'{text} does not exist')
     if path.name == METADATA:
         path = path.parent

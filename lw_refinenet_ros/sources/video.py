@@ -56,11 +56,14 @@ class VideoSource(Source):
             file = stack.enter_context(open_regular(self._path))
             container = stack.enter_context(closing(av.open(file, options=_NO_OTHERS)))
             assert isinstance(container, av.container.InputContainer)
-            return container, container.streams.video[0]
-        except (av.FFmpegError, IndexError, ValueError) as error:
+        except (av.FFmpegError, ValueError) as error:
             raise SourceError(
                 f'{self._path} cannot be opened as a video: it is damaged, truncated or of an unknown codec'
             ) from error
+        if not container.streams.video:
+            kinds = ', '.join(sorted({stream.type for stream in container.streams})) or 'nothing'
+            raise SourceError(f'{self._path} has no video stream, only {kinds}')
+        return container, container.streams.video[0]
 
     def __iter__(self) -> Iterator[SourceFrame]:
         names = StampNames()

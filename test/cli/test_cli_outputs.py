@@ -2,6 +2,7 @@
 """No output replaces an input, another output or a file of another kind, however it is named."""
 
 import json
+import re
 import shutil
 
 import cv2
@@ -124,6 +125,13 @@ def test_what_cannot_be_written_is_refused_before_the_work(option, evaluate, ref
 def test_a_folder_that_may_not_be_written_is_refused_before_the_work(evaluate, refused):
     # In a folder of the kernel's not even root makes files.
     assert '/proc/x.json cannot be written: /proc: ' in refused(*evaluate, '--json', '/proc/x.json')
+
+
+def test_a_cache_that_may_not_be_written_is_refused_before_the_work(refused, tiny_weights, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', '/proc')
+    assert re.search(
+        r'--save /proc/\S+ cannot be written: ', refused('benchmark', '--weights', tiny_weights, '--save')
+    )
 
 
 def test_results_of_the_same_kind_are_replaced_and_missing_folders_are_made(evaluate, tmp_path, capsys):

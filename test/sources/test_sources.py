@@ -436,6 +436,7 @@ def test_a_folder_of_images_and_a_recording_is_not_guessed_at(tmp_path):
 
 def test_what_is_no_source_is_said_in_one_line(tmp_path):
     assert error_of(tmp_path / 'x.bag') == f'{tmp_path / "x.bag"} does not exist'
+    assert error_of('rtsp://camera/1').startswith('rtsp://camera/1 is an address: download the file, or ')
     assert error_of(tmp_path) == f'{tmp_path} has no images and no bag'
     for name in 'edcba':
         (tmp_path / 'above' / name).mkdir(parents=True)

@@ -76,6 +76,17 @@ def test_a_video_that_was_taken_upright_is_turned(tmp_path):
     assert image[:, 28:].mean() < 50
 
 
+def test_a_recording_of_sound_alone_is_not_called_damaged(tmp_path):
+    path = tmp_path / 'v.mp4'
+    with av.open(str(path), 'w') as file:
+        stream = file.add_stream('aac', rate=44100)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format='fltp', layout='mono')
+        sound.sample_rate = 44100
+        file.mux([*stream.encode(sound), *stream.encode()])
+    with pytest.raises(SourceError, match=r'v\.mp4 has no video stream, only audio'):
+        open_source(path)
+
+
 def test_a_name_that_is_not_utf_8_is_a_name(tmp_path):
     path = write_video(tmp_path / 'v.avi', [0, 40, 80], 'mjpeg').rename(
         tmp_path / os.fsdecode(b'film\xe9.avi')
