@@ -88,11 +88,16 @@ class RerunLog:
         truth: whether the frames have truth.
 
     Raises:
-        ValueError: Rerun is not installed.
+        ValueError: Rerun is not installed, or cannot work with this NumPy.
     """
 
     def __init__(self, labels: LabelSet, *, truth: bool = False) -> None:
         os.environ.setdefault('RUST_LOG', LOG_LEVELS)
+        if np.__version__.startswith('1.'):  # Rerun 0.23 draws nothing with it, newer ones refuse it
+            raise ValueError(
+                f'looking at frames needs Rerun, which needs NumPy 2, and here is {np.__version__}, as ROS '
+                'may need: use an environment of its own, see "In a viewer" in docs/evaluation.md'
+            )
         try:
             self._rr: Any = importlib.import_module('rerun')
             importlib.import_module('rerun.blueprint')

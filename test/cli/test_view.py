@@ -188,9 +188,17 @@ def test_a_display_that_does_not_answer_is_one_line(bag, tiny_weights, monkeypat
     assert not any('Traceback' in line for line in lines)
 
 
-def test_without_rerun_the_package_to_install_is_named(tmp_path, bag, tiny_weights, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ('numpy', 'said'),
+    [
+        ('2.3.5', "pip install 'lw_refinenet_ros[view]'"),
+        ('1.26.4', 'needs NumPy 2, and here is 1.26.4, as ROS may need: use an environment of its own'),
+    ],
+)
+def test_without_rerun_the_remedy_is_named(numpy, said, tmp_path, bag, tiny_weights, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'rerun', None)
+    monkeypatch.setattr(np, '__version__', numpy)
     given = [str(bag), '--topic', '/image', '--weights', str(tiny_weights), *ENGINE]
     assert main(['view', *given, '--save', str(tmp_path / 'x.rrd')]) == 1
-    assert "pip install 'lw_refinenet_ros[view]'" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
     assert [each.name for each in tmp_path.iterdir()] == ['bag']
