@@ -27,9 +27,13 @@ from test.support.raw_bags import (
     QOS_TEXT,
     TOPIC,
     channel,
+    chunk,
     image_cdr,
     image_ros1,
+    message,
+    record,
     schema,
+    text,
     write_db3,
     write_mcap,
     write_metadata,
@@ -59,6 +63,7 @@ def read_whole(path, count=FRAMES, topic=TOPIC):
     """Read a bag twice; nothing may be said, and every frame is there, in order."""
     with open_source(path) as source:  # without on_error: what is said is raised
         assert (source.topic, source.length) == (topic, count)
+        assert source.rate_hz == pytest.approx(10)
         for _ in range(2):
             frames = list(source)
             assert [frame.data[0] for frame in frames] == list(range(count))
@@ -130,6 +135,15 @@ def test_topics_of_other_kinds_beside_the_images_of_a_database_are_no_damage(tmp
     read_whole(write_db3(tmp_path / 'old.db3', topics, messages, OLD_TABLES))
 
 
+def test_a_topic_in_a_database_whose_name_is_not_utf_8_costs_no_other(tmp_path):
+    path = write_db3(tmp_path / 'x.db3')
+    with closing(sqlite3.connect(path)) as database:
+        name = "CAST(x'2F636166E9' AS TEXT)"
+        database.execute(f"INSERT INTO topics VALUES(2, {name}, 'std_msgs/msg/String', 'cdr', '')")
+        database.commit()
+    read_whole(path)
+
+
 def test_types_without_msg_are_the_same_types_in_every_storage(tmp_path):
     old = 'sensor_msgs/Image'
     read_whole(write_db3(tmp_path / 'x.db3', [(TOPIC, old, 'cdr', '')]))
@@ -151,6 +165,11 @@ def test_a_type_that_only_metadata_tells_is_taken_from_there(tmp_path):
         read_whole(write_metadata(tmp_path, bare.name, kind=kind))
         read_whole(bare)
         read_whole(tmp_path / 'metadata.yaml')
+
+
+def test_metadata_of_old_recorders_name_the_folder_too(tmp_path):
+    write_db3(tmp_path / 'bag_0.db3')
+    read_whole(write_metadata(tmp_path, 'rec/bag_0.db3'))
 
 
 def test_images_of_ros_1_in_an_mcap_are_read(tmp_path):
@@ -184,9 +203,27 @@ def test_attachments_larger_than_any_message_are_passed_over(tmp_path):
     read_whole(path)
 
 
+def test_a_chunk_without_a_checksum_is_whole(tmp_path):
+    body = ONE + b''.join(message(*each) for each in CHUNK)
+    packed = chunk(body, LOG[0], LOG[-1], 'zstd', zstd.compress(body))
+    magic, footer = b'\x89MCAP0\r\n', record(2, bytes(20))
+    (tmp_path / 'x.mcap').write_bytes(magic + record(1, text('') + text('')) + packed + footer + magic)
+    read_whole(tmp_path / 'x.mcap')
+
+
 def test_chunks_that_overlap_come_in_the_order_of_the_log(tmp_path):
     for chunks in ([CHUNK[2:], CHUNK[:2]], [[CHUNK[3], CHUNK[0]], [CHUNK[2], CHUNK[1]]]):
         read_whole(write_mcap(tmp_path / 'x.mcap', ONE, chunks))
+
+
+def test_messages_that_were_logged_at_one_time_come_as_they_were_written(tmp_path):
+    messages = [(1, LOG[0], data) for _, data in IMAGES]
+    for path in (
+        write_db3(tmp_path / 'x.db3', messages=messages),
+        write_mcap(tmp_path / 'x.mcap', ONE, [messages[:2], messages[2:]]),
+    ):
+        with open_source(path) as source:
+            assert [frame.data[0] for frame in source] == list(range(FRAMES))
 
 
 def test_parts_of_a_bag_may_differ(tmp_path):
@@ -206,6 +243,13 @@ def test_parts_of_a_bag_may_differ(tmp_path):
     read_whole(tmp_path)
 
 
+def test_a_file_that_was_compressed_in_parts_is_whole(tmp_path):
+    content = write_mcap(tmp_path / 'x.mcap', ONE, [CHUNK]).read_bytes()
+    packed = zstd.compress(content[:300]) + zstd.compress(content[300:])
+    (tmp_path / 'y.mcap.zstd').write_bytes(packed)
+    read_whole(tmp_path / 'y.mcap.zstd')
+
+
 def parts(folder, form, first=0, stem='bag'):
     """Two parts of two frames, as a killed recorder leaves them."""
     folder.mkdir()
@@ -222,10 +266,19 @@ def parts(folder, form, first=0, stem='bag'):
 
 @pytest.mark.parametrize('form', ['.db3', '.mcap', '.db3.zstd', '.mcap.zstd', '.MCAP', '.Db3.ZSTD'])
 def test_the_parts_of_a_recording_without_metadata_are_one_bag(form, tmp_path):
-    read_whole(parts(tmp_path / 'x', form))
+    assert len(read_whole(parts(tmp_path / 'x', form))) == 1, 'both parts had the same publisher'
     read_whole(parts(tmp_path / 'rec', form, first=9, stem='rec'))
     with open_source(tmp_path / 'x' / f'bag_1{form}') as source:
         assert [frame.data[0] for frame in source] == [2, 3]
+
+
+def test_an_empty_part_does_not_change_the_rate(tmp_path):
+    write_mcap(tmp_path / 'bag_0.mcap', ONE, [CHUNK])
+    with open_source(tmp_path) as source:
+        rate_hz = source.rate_hz
+    write_mcap(tmp_path / 'bag_1.mcap', ONE, [])
+    with open_source(tmp_path) as source:
+        assert source.rate_hz == rate_hz > 1
 
 
 def test_recordings_that_are_no_parts_of_one_are_listed(tmp_path):
@@ -281,6 +334,12 @@ def test_what_is_in_the_write_ahead_log_is_read_and_nothing_is_written(in_file, 
     assert {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in path.parent.iterdir()} == before
 
 
+def test_a_database_whose_last_page_is_in_its_log_alone_is_whole(tmp_path):
+    path = recording(tmp_path / 'bag_0.db3', 0)
+    path.write_bytes(path.read_bytes()[:-4096])
+    read_whole(path)
+
+
 @pytest.mark.parametrize('log', [True, False])
 def test_a_database_on_read_only_media_is_read(log, tmp_path):
     """A process without any rights to write there stands for a read-only medium."""
@@ -331,10 +390,11 @@ def test_a_camera_is_known_by_more_than_its_name(name, tmp_path):
 def test_results_of_a_segmenter_are_chosen_only_to_be_played_and_alone(results, tmp_path):
     names = [(name, IMAGE, 'cdr', '') for name in results]
     infos = [('/seg/label_names', 'std_msgs/msg/String', 'cdr', '')] if len(results) == 2 else []
-    path = write_db3(tmp_path / 'x.db3', [(TOPIC, IMAGE, 'cdr', ''), *names, *infos], [])
+    camera = '/segcam/color'  # whose name begins as that of the node does
+    path = write_db3(tmp_path / 'x.db3', [(camera, IMAGE, 'cdr', ''), *names, *infos], [])
     for played in (True, False):
         with open_source(path, results=played) as source:
-            assert source.topic == TOPIC
+            assert source.topic == camera
     alone = write_db3(tmp_path / 'y.db3', [*names, *infos], [])
     assert error_of(alone).endswith(
         f'results of a segmenter, choose one (--topic): {", ".join(sorted(results))}'
@@ -366,6 +426,13 @@ def test_a_message_that_is_damaged_costs_itself_in_every_storage(tmp_path):
         with open_source(path, on_error=errors.append) as source:
             assert [frame.data[0] for frame in source] == [0, 2]
         assert [str(error).partition(', logged')[0] for error in errors] == [f'{path}: message 1 of {TOPIC}']
+
+
+def test_a_single_image_has_no_rate_however_long_the_bag_is(tmp_path):
+    topics = [(TOPIC, IMAGE, 'cdr', QOS_TEXT), ('/imu', 'sensor_msgs/msg/Imu', 'cdr', '')]
+    messages = [(1, *IMAGES[0]), (2, LOG[-1], b'x')]
+    with open_source(write_db3(tmp_path / 'x.db3', topics, messages)) as source:
+        assert (source.length, source.rate_hz) == (1, None)
 
 
 def test_rows_that_tell_of_one_topic_are_counted_together(tmp_path):

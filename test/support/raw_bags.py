@@ -124,7 +124,9 @@ def write_mcap(path: Path, definitions: bytes, chunks, profile: str = 'ros2', in
     start = len(content) if index else 0
     if index:
         pairs = b''.join(struct.pack('<HQ', *pair) for pair in counts.items())
-        head = struct.pack('<QHIIIIQQ', sum(counts.values()), 0, 0, 0, 0, 0, min(times), max(times))
+        head = struct.pack(
+            '<QHIIIIQQ', sum(counts.values()), 0, 0, 0, 0, 0, min(times, default=0), max(times, default=0)
+        )
         content += definitions + entries + record(11, head + struct.pack('<I', len(pairs)) + pairs)
     content += record(2, struct.pack('<QQI', start, 0, 0)) + b'\x89MCAP0\r\n'
     path.write_bytes(content)

@@ -83,12 +83,14 @@ class ChunkedFile(ABC):
                 raise ValueError(f'it does not begin with {cls.MAGIC!r}')
             index = cls._index(file, _size(file))
         counts: Counter[Topic] = Counter()
+        first_ns, last_ns, fault = 2**63, 0, ''
         if index is not None:
             for key, topic in index.topics.items():
                 counts[topic] += index.counts.get(key, 0)
-            return Summary(counts, index.first_ns, index.last_ns)
+            if any(counts.values()):  # else its times are 0
+                first_ns, last_ns = index.first_ns, index.last_ns
+            return Summary(counts, first_ns, last_ns)
         whole = cls(path, lambda _: True)
-        first_ns, last_ns, fault = 2**63, 0, ''
         try:
             for topic, log_ns, _ in whole.messages():
                 counts[topic] += 1
