@@ -31,7 +31,7 @@ from lw_refinenet_ros.node.model_swap import Model, ModelSwap, Request, State
 from lw_refinenet_ros.node.parameters import PARAMETERS, Settings, Values, declare, read_files, refusal
 from lw_refinenet_ros.node.process.fast_dds import fitting_profile
 from lw_refinenet_ros.node.process.malloc import give_back_freed
-from lw_refinenet_ros.node.process.middleware import describe
+from lw_refinenet_ros.node.process.middleware import describe, profile_variables
 from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 from lw_refinenet_ros.node.process.ros_context import ros_context
 from lw_refinenet_ros.node.statistics import Statistics
@@ -323,7 +323,7 @@ def main(args: list[str] | None = None) -> None:
         try:
             files = ParameterFiles(sys.argv if args is None else args)
             started = stack.enter_context(ros_context(args))
-            with fitting_profile() as what_was_done:
+            with fitting_profile(profile_variables()) as what_was_done:
                 node = SegmentationNode()
             names = [parameter.name for parameter in PARAMETERS]
             warnings = files.check(node.get_fully_qualified_name(), names, node.has_parameter)

@@ -16,6 +16,7 @@ from lw_refinenet_ros.cli.live import ros_environment
 from lw_refinenet_ros.node.process.fast_dds import (
     VARIABLES,
     fitting_profile,
+    free_bytes,
     largest,
     remove_dead_segments,
     shrink_segments,
@@ -56,6 +57,7 @@ def test_only_segments_above_the_limit_shrink_and_messages_with_them(tmp_path, n
     profile.write_bytes(PROFILE.read_text().replace(*namespace).encode())
     kept, was = shrink_segments(profile, 128 << 20, 1 << 20)
     assert (number(kept, 'segment_size'), was) == (128 << 20, 0)
+    assert number(shrink_segments(profile, 64 << 20, 256 << 20)[0], 'maxMessageSize') == 64 << 20
     smaller, was = shrink_segments(profile, 64 << 20, 32 << 20)
     assert was == 128 << 20
     assert (number(smaller, 'segment_size'), number(smaller, 'maxMessageSize')) == (32 << 20, 16 << 20)
@@ -88,12 +90,12 @@ def test_a_profile_in_latin_1_with_a_size_that_is_none_is_read(tmp_path):
 def test_a_profile_that_fits_is_used_as_it_is(monkeypatch, tmp_path, variable):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    with fitting_profile(tmp_path) as done:
+    with fitting_profile(VARIABLES, tmp_path) as done:
         assert done == ''
     small = tmp_path / 'small.xml'
     small.write_text(PROFILE.read_text().replace('134217728', '4096'))
     monkeypatch.setenv(variable, str(small))
-    with fitting_profile(tmp_path) as done:
+    with fitting_profile(VARIABLES, tmp_path) as done:
         assert done == ''
         assert os.environ[variable] == str(small)
 
@@ -172,15 +174,19 @@ def test_what_dead_processes_left_is_removed_before_shared_memory_is_found_full(
         node.communicate()
 
 
-@pytest.mark.parametrize('kind', ['FIFO', 'link', 'folder'])
-def test_what_is_no_file_of_ours_is_neither_opened_nor_removed_as_a_dead_segment(tmp_path, kind):
+@pytest.mark.parametrize('kind', ['FIFO', 'link', 'folder', 'of another user'])
+def test_what_is_no_file_of_ours_is_neither_opened_nor_removed_as_a_dead_segment(monkeypatch, tmp_path, kind):
     folder, elsewhere = tmp_path / 'shm', tmp_path / 'elsewhere'
     folder.mkdir()
     elsewhere.touch()
     os.utime(elsewhere, (0, 0))
     lock, segment = folder / 'fastdds_0123456789abcdef_el', folder / 'fastdds_0123456789abcdef'
     segment.write_bytes(bytes(4096))
-    {'FIFO': os.mkfifo, 'link': lambda path: path.symlink_to(elsewhere), 'folder': Path.mkdir}[kind](lock)
+    make = {'FIFO': os.mkfifo, 'link': lambda path: path.symlink_to(elsewhere), 'folder': Path.mkdir}
+    make.get(kind, Path.touch)(lock)
+    if kind == 'of another user':
+        other = segment.stat().st_uid + 1
+        monkeypatch.setattr('os.geteuid', lambda: other)
     if kind != 'link':
         os.utime(lock, (0, 0))
     assert remove_dead_segments(folder) == 0
@@ -200,6 +206,10 @@ def test_a_link_in_the_place_of_a_segment_is_left_and_what_it_leads_to(tmp_path)
     assert kept.read_text() == 'kept'
 
 
+def test_memory_without_a_limit_is_not_full():
+    assert free_bytes(Path('/proc')) > 2**40  # which has no blocks, as such a file system
+
+
 def test_a_profile_is_shrunk_where_only_shared_memory_can_be_written(monkeypatch, tmp_path):
     def no_folder():
         raise FileNotFoundError('No usable temporary directory found')
@@ -208,9 +218,13 @@ def test_a_profile_is_shrunk_where_only_shared_memory_can_be_written(monkeypatch
     monkeypatch.setattr('lw_refinenet_ros.node.process.fast_dds.free_bytes', lambda _: 40 << 20)
     monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', str(PROFILE))
     monkeypatch.delenv('FASTDDS_DEFAULT_PROFILES_FILE', raising=False)
-    with fitting_profile(tmp_path) as told:
+    with fitting_profile(VARIABLES, tmp_path) as told:
         assert 'has 40.0 MiB free' in told
         assert Path(os.environ['FASTRTPS_DEFAULT_PROFILES_FILE']).parent == tmp_path
+    assert os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] == str(PROFILE), 'for processes that this one starts'
+    monkeypatch.setenv('FASTDDS_DEFAULT_PROFILES_FILE', str(tmp_path / 'small.xml'))
+    with fitting_profile(VARIABLES[1:], tmp_path) as told:  # to Jazzy, Fast DDS does not read the other
+        assert 'has 40.0 MiB free' in told
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -147,17 +147,21 @@ def free_bytes(shared_memory: Path = SHARED_MEMORY) -> int:
 
 
 @contextmanager
-def fitting_profile(shared_memory: Path = SHARED_MEMORY) -> Iterator[str]:
+def fitting_profile(variables: Sequence[str], shared_memory: Path = SHARED_MEMORY) -> Iterator[str]:
     """Shrink the segment in the Fast DDS profile to what the machine can hold.
 
     Docker gives 64 MB; a segment that does not fit leaves the node without shared memory, or keeps it from
     starting. Half of the free memory is taken: other processes need theirs. Enter it before the first node
     is made, and leave it after that.
 
+    Args:
+        variables: names of the environment variables that Fast DDS reads here, the preferred one first.
+        shared_memory: its folder.
+
     Yields:
         The change and its remedy, to be logged; empty if the profile is used as it is, or there is none.
     """
-    variable = next((name for name in VARIABLES if os.environ.get(name)), '')
+    variable = next((name for name in variables if os.environ.get(name)), '')
     profile = Path(os.environ.get(variable, ''))
     if not profile.is_file() or not shared_memory.is_dir():
         yield ''

@@ -14,7 +14,16 @@ from pathlib import Path
 
 from lw_refinenet_ros.node.process.fast_dds import SMALLEST, VARIABLES, has_other_users, largest, own_segment
 
-__all__ = ['DEFAULT', 'describe', 'distribution', 'environment', 'is_unused', 'remedy', 'separation']
+__all__ = [
+    'DEFAULT',
+    'describe',
+    'distribution',
+    'environment',
+    'is_unused',
+    'profile_variables',
+    'remedy',
+    'separation',
+]
 
 DEFAULT = 'rmw_fastrtps_cpp'  # of every distribution so far
 LOCAL, NETWORK = 'fastdds_large_images.xml', 'fastdds_large_images_network.xml'
@@ -47,7 +56,7 @@ def environment(middleware: str, config: Path, *, local: bool = False) -> dict[s
         local: whether to stay on this machine, where the middleware's settings decide that.
     """
     if 'fastrtps' in middleware:
-        return {_profile_variables()[0]: str(config / (LOCAL if local else NETWORK))}
+        return {profile_variables()[0]: str(config / (LOCAL if local else NETWORK))}
     if 'cyclone' in middleware:
         return {'CYCLONEDDS_URI': f'file://{config / CYCLONE}'}
     if 'zenoh' in middleware:
@@ -109,13 +118,13 @@ def remedy(middleware: str) -> str:
     return f'see how {middleware} carries large messages: its socket buffers or shared memory'
 
 
-def _profile_variables() -> tuple[str, ...]:
+def profile_variables() -> tuple[str, ...]:
     """Return the variables that the Fast DDS of this distribution reads, the preferred one first."""
     return VARIABLES[1:] if distribution() in OLD else VARIABLES
 
 
 def _describe_fast_dds(values: Mapping[str, str], *, running: bool) -> str:
-    variables = _profile_variables()
+    variables = profile_variables()
     profile = next((values[name] for name in variables if values.get(name)), '')
     wanted = largest(Path(profile), 'segment_size')
     small = _small_buffers(largest(Path(profile), 'receiveBufferSize', 'sendBufferSize'), RECEIVE, SEND)
