@@ -172,6 +172,13 @@ def test_what_is_no_regular_file_is_named_with_its_kind(tmp_path):
         regular_file(tmp_path / 'nothing')
 
 
+def test_a_file_is_read_up_to_the_bound_and_no_larger_one(tmp_path):
+    (tmp_path / 'x').write_bytes(b'nine byte')
+    assert read_regular(tmp_path / 'x', 9) == b'nine byte'
+    with pytest.raises(ValueError, match='larger than the 8 bytes'):
+        read_regular(tmp_path / 'x', 8)
+
+
 def test_a_file_name_that_is_not_utf8_comes_back_from_json_as_it_was(tmp_path):
     name = os.fsdecode(b'film\xe9.avi')
     write_json(tmp_path / 'x.json', {'sources': [name], name: 'é'})

@@ -160,6 +160,15 @@ def test_every_kind_knows_its_own_files_and_no_others(tmp_path, tiny_weights, st
             assert kind.is_ours(tmp_path / name) == (kind is kinds[name]), (name, kind.name)
 
 
+def test_a_recording_of_results_by_another_program_is_no_output_of_ours(tmp_path, street):
+    path = tmp_path / 'x.mcap'
+    with BagWriter(path) as bag:
+        bag.write_image('/seg/label', Frame.from_array(street, stamp_ns=1, frame_id='c', encoding='rgb8'))
+    assert BAG.is_ours(path)
+    path.write_bytes(path.read_bytes().replace(b'rosbags-', b'libmcap ', 1))
+    assert not BAG.is_ours(path)
+
+
 def test_an_empty_file_and_a_link_to_nowhere_may_be_replaced(tmp_path):
     (tmp_path / 'empty').write_bytes(b'')
     (tmp_path / 'link').symlink_to(tmp_path / 'nowhere')

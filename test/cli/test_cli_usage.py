@@ -3,6 +3,7 @@
 
 import contextlib
 import fcntl
+import io
 import os
 import pty
 import struct
@@ -18,6 +19,7 @@ import pytest
 from lw_refinenet_ros.cli.live import RUN_MODULE
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.cli.options import path
+from lw_refinenet_ros.cli.terminal import columns
 
 COMMAND = [sys.executable, '-m', 'lw_refinenet_ros.cli.main']
 
@@ -155,6 +157,12 @@ def test_a_progress_line_is_no_wider_than_the_terminal_and_gives_way_to_other_li
         assert len(line) < 40
         assert line.startswith('/a')
         assert line.endswith(figures)
+
+
+@pytest.mark.parametrize(('given', 'width'), [('0', 80), ('', 80), ('wide', 80), ('40', 40)])
+def test_columns_is_the_width_of_a_terminal_unless_it_says_none(monkeypatch, given, width):
+    monkeypatch.setenv('COLUMNS', given)
+    assert columns(io.StringIO()) == width
 
 
 def test_a_progress_line_in_a_log_has_no_control_characters():

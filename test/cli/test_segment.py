@@ -14,6 +14,7 @@ import pytest
 
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.cli.segment_folder import places, unique_names
+from lw_refinenet_ros.files import lock_folder
 from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
 from test.support.recordings import pictures, record, stamps
 
@@ -208,6 +209,22 @@ def test_results_of_other_sources_are_not_mixed_with_and_those_of_the_same_repla
     status, said, _ = segment(other)
     assert status == 1
     assert f'holds the results of {one}: choose another folder' in said
+
+
+def test_a_folder_that_another_run_writes_into_is_refused(segment, tmp_path, street):
+    (tmp_path / 'out').mkdir()
+    with lock_folder(tmp_path / 'out'):
+        status, said, names = segment(folder_of(tmp_path / 'images', [street]))
+    assert (status, names) == (1, [])
+    assert 'in use by another process' in said
+
+
+def test_the_last_result_that_cannot_be_written_is_an_error(segment, tmp_path, street):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'overlays').write_text('a file in the place of the folder')
+    status, said, _ = segment(folder_of(tmp_path / 'images', [street]))
+    assert status == 1
+    assert f'{tmp_path}/out/overlays' in said
 
 
 SLOW = """

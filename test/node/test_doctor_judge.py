@@ -9,6 +9,7 @@ import yaml
 from lw_refinenet_ros.nav2_layer import assign_types, write_layer
 from lw_refinenet_ros.node.doctor.facts import Camera, Endpoint, Facts, Message, Stream
 from lw_refinenet_ros.node.doctor.judge import judge
+from lw_refinenet_ros.node.doctor.nav2_parameters import check_costmap
 from lw_refinenet_ros.node.process.parameter_files import read_sections
 
 NODE, COSTMAP = '/lw_refinenet', '/local_costmap/local_costmap'
@@ -146,12 +147,18 @@ def test_jpegs_are_what_the_compressed_transport_expects():
         (with_camera(values={'state': 'warming up'}), 'warning', 'node', 'warming up', 'wait'),
         (with_camera(level=2, message='no memory'), 'fault', 'diagnostics', 'no memory', 'log'),
         (with_camera(level=1, message='no ~/points'), 'warning', 'diagnostics', 'no ~/points', 'log'),
-        (changed('image', publishers=(), messages=()), 'fault', 'image', 'nobody publishes /image', 'remap'),
+        (
+            changed('image', publishers=(), messages=()),
+            'fault',
+            'image',
+            'nobody publishes /image',
+            'remap image; there is no image topic',
+        ),
         (
             replace(
                 changed('image', publishers=(), messages=()),
                 node='/seg',
-                topics={'/segcam/image': (IMAGE,), '/seg/overlay': (IMAGE,)},
+                topics={'/seg/overlay': (IMAGE,), '/segcam/image': (IMAGE,)},
             ),
             'fault',
             'image',
@@ -169,8 +176,22 @@ def test_jpegs_are_what_the_compressed_transport_expects():
             changed('image', publishers=BEST_EFFORT),
             'fault',
             'image: QoS',
-            '/camera to /rviz on /image',
+            '/image',  # and nothing else is said of it
             'best',
+        ),
+        (
+            changed('label', subscribers=(Endpoint('/rviz', IMAGE, reliable=True, latched=True),)),
+            'fault',
+            'label: QoS',
+            '/label',
+            'volatile',
+        ),
+        (
+            changed('label', subscribers=(Endpoint('/rviz', CLOUD, reliable=True, latched=False),)),
+            'fault',
+            'label: type',
+            f'/rviz: {CLOUD} on {NODE}/label',
+            f'use {IMAGE}',
         ),
         (changed('image', publishers=BEST_EFFORT * 2), 'warning', 'image', 'several publishers', 'leave one'),
         (changed('image', messages=()), 'fault', 'image: rate', 'nothing came on /image', 'Fast DDS profile'),
@@ -213,28 +234,32 @@ def test_jpegs_are_what_the_compressed_transport_expects():
         ),
         (with_camera(values={'state': 'active'}), 'fault', 'age', 'another clock', 'use_sim_time'),
         (
-            with_last('depth', stamp_ns=5),
+            changed(
+                'depth',
+                messages=[replace(m, stamp_ns=m.stamp_ns - 950_000_000) for m in STREAMS['depth'].messages],
+            ),
             'fault',
             'depth with image',
-            'the nearest are 1000.0 ms',
+            'the nearest are 50.0 ms',
             'one clock',
         ),
         (
             changed(
                 'depth',
                 messages=[
-                    replace(m, stamp_ns=m.stamp_ns + (m.stamp_ns > 1_200_000_000) * 20_000_000)
+                    replace(m, stamp_ns=m.stamp_ns + (m.stamp_ns > 1_400_000_000) * 20_000_000)
                     for m in STREAMS['depth'].messages
                 ],
             ),
             'warning',
             'depth with image',
-            '3 of 10 stamps',
+            '5 of 10 stamps',
             'one clock',
         ),
         (with_last('points', stamp_ns=5), 'fault', 'points with label', 'no stamp pairs', 'one clock'),
         (with_last('points', width=424), 'fault', 'points: size', '424x480, label 640x480', 'elements'),
         (with_last('points', frame_id=''), 'fault', 'points: frame', 'empty', 'frame_id'),
+        (with_last('depth', frame_id=''), 'fault', 'depth: frame', 'empty', 'frame_id'),
         (with_last('camera_info', width=1280), 'warning', 'camera_info: size', '1280x480', 'belongs'),
         (replace(WELL, names={0: 'sky', 1: 'road'}), 'fault', 'label_names', 'no name for 255', '255'),
         (replace(WELL, names={2: 'sky', 255: 'x'}), 'fault', 'label_names', 'no name for 0, 1', 'every id'),
@@ -273,6 +298,25 @@ def test_each_fault_is_judged_with_its_value_and_remedy(facts, level, check, val
     found = [each for each in judge(facts) if each.check == check and value in each.value]
     assert [each.level for each in found] == [level], list(judge(facts))
     assert remedy in found[0].remedy
+
+
+@pytest.mark.parametrize(
+    'facts',
+    [
+        changed('depth', publishers=2 * STREAMS['depth'].publishers),
+        with_camera(values=CAMERA.values | {'age_ms': '-10.0'}),  # as far as clocks agree
+        with_camera(values={'state': 'active'}, counted={'received': 1}),  # without a result there is no age
+        with_last('camera_info', width=0),  # that does not tell a size
+        replace(WELL, segments=()),  # which small messages need not
+    ],
+)
+def test_what_is_in_order_is_not_blamed(facts):
+    assert wrong(facts) == {}
+
+
+def test_a_node_that_says_why_it_gives_no_labels_is_not_blamed_for_that_again():
+    streams = STREAMS | {'label': replace(STREAMS['label'], messages=())}
+    assert set(wrong(with_camera(level=1, message='disabled', streams=streams))) == {'diagnostics'}
 
 
 def test_missing_depth_is_a_warning_only_where_somebody_wants_points():
@@ -319,7 +363,8 @@ def test_a_costmap_is_judged_by_what_runs_its_topics_and_its_transforms(paramete
     topics = {f'{NODE}/points/{name}': (IMAGE,) for name in ('label', 'confidence')}
     topics |= {f'{NODE}/points': (CLOUD,), f'{NODE}/label_info': (label_info,)}
     parents = {'camera': 'base_link', 'base_link': 'odom', 'odom': 'map'}
-    facts = replace(WELL, costmaps={COSTMAP: parameters}, topics=topics, parents=parents)
+    elsewhere = with_last('depth', frame_id='elsewhere')  # which only the node needs to find
+    facts = replace(elsewhere, costmaps={COSTMAP: parameters}, topics=topics, parents=parents)
     assert wrong(facts) == {}
 
     missing = replace(facts, topics=topics | {f'{NODE}/points': (IMAGE,)}, parents={'camera': 'base_link'})
@@ -329,7 +374,60 @@ def test_a_costmap_is_judged_by_what_runs_its_topics_and_its_transforms(paramete
     assert wrong(replace(facts, parents=None))[f'{COSTMAP}: tf'].remedy.startswith('install tf2_msgs')
     assert wrong(replace(facts, parents={'camera': 'a', 'a': 'camera'}))[f'{COSTMAP}: tf'].level == 'fault'
     image_mask = parameters | {'semantic_layer.camera.segmentation_topic': f'{NODE}/label'}
-    unaligned = replace(with_last('points', width=424), costmaps={COSTMAP: image_mask}, topics=topics)
-    assert f'{NODE}/points/label' in wrong(unaligned)[f'{COSTMAP}: camera: size'].remedy
+    for width in (424, 1280):
+        unaligned = replace(with_last('points', width=width), costmaps={COSTMAP: image_mask}, topics=topics)
+        assert f'{NODE}/points/label' in wrong(unaligned)[f'{COSTMAP}: camera: size'].remedy
     relative = replace(facts, costmaps={COSTMAP: parameters | {'semantic_layer.camera.labels_topic': 'info'}})
-    assert wrong(relative)[f'{COSTMAP}: camera.labels_topic'].value.endswith('/local_costmap/info')
+    said = wrong(relative)[f'{COSTMAP}: camera.labels_topic'].value
+    assert said == 'nobody publishes /local_costmap/info'
+
+
+CAMERA_OF_LAYER = 'semantic_layer.camera'
+
+
+@pytest.mark.parametrize(
+    ('changes', 'level', 'check', 'value', 'remedy'),
+    [
+        (
+            {'plugins': ['blur', 'semantic_layer'], 'blur.plugin': 'nav2_costmap_2d::InflationLayer'},
+            *('warning', 'semantic_layer: plugins', 'semantic_layer after blur', 'put semantic_layer before'),
+        ),
+        (
+            {'semantic_layer.use_approximate_time_sync': None},
+            *('warning', 'semantic_layer: stamps', 'up to 100 ms apart', 'set it to false'),
+        ),
+        *(
+            (
+                {f'{CAMERA_OF_LAYER}.free.base_cost': given},
+                *('fault', f'{CAMERA_OF_LAYER}.free.base_cost', str(given), remedy),
+            )
+            for given, remedy in (
+                (255, 'write 0 to 254'),
+                (-1, 'write 0 to 254'),
+                (True, 'write an integer'),
+                (1.0, 'write an integer'),
+            )
+        ),
+        *(
+            (
+                {f'{CAMERA_OF_LAYER}.{name}_obstacle_distance': given for name, given in given.items()},
+                *('fault', f'{CAMERA_OF_LAYER}: distances', said, 'max_obstacle_distance the larger'),
+            )
+            for given, said in (
+                ({'min': 5.0, 'max': 5.0}, '5.0 to 5.0 m'),
+                ({'min': 6.0, 'max': None}, '6.0 to 5.0 m'),
+                ({'min': None, 'max': 0.2}, '0.3 to 0.2 m'),
+            )
+        ),
+        (
+            {f'{CAMERA_OF_LAYER}.free.classes': ['road', 'sky']},
+            *('warning', f'{CAMERA_OF_LAYER}: class sky', 'in free and ignored', 'free counts'),
+        ),
+    ],
+)
+def test_a_parameter_of_the_layer_that_does_not_do_what_it_says_is_named(
+    parameters, changes, level, check, value, remedy
+):
+    given = {name: each for name, each in (parameters | changes).items() if each is not None}
+    (found,) = (each for each in check_costmap(given, tuple(NAMES.values())) if each.check == check)
+    assert (found.level, value in found.value, remedy in found.remedy) == (level, True, True), found

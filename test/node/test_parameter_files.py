@@ -67,11 +67,14 @@ def test_a_file_for_other_nodes_is_warned_of(check):
 def test_names_that_the_node_declares_later_are_known(check):
     text = section('/**/lw_refinenet', 'qos_overrides./robot/lw_refinenet/label.publisher.depth')
     assert check(text + '    use_sim_time: true\n') == []
+    nested = 'qos_overrides:\n      /robot/lw_refinenet/label: {publisher: {depth: 5}}\n'
+    assert check(f'/**/lw_refinenet:\n  ros__parameters:\n    {nested}') == []
 
 
 def test_an_unknown_name_on_the_command_line_is_warned_of(check):
     (warning,) = check(section('/**', 'weights'), '-p', 'weigths:=camvid', '-p', 'camera:rate:=3')
     assert "'weigths', did you mean 'weights'?" in warning
+    assert 'camera:rate' not in warning, 'which is for another node'
 
 
 @pytest.mark.parametrize('node', ['/lw_refinenet', '/a/b/lw_refinenet'])
@@ -120,6 +123,7 @@ def test_arguments_without_ros_args_are_refused():
         ('/robot/lw_refinenet/*', False),
         ('/*/**/*/*', False),
         ('/**/camera', False),
+        ('/other/**', False),
         ('/**' * 60_000 + '/camera', False),
     ],
 )
@@ -128,6 +132,15 @@ def test_a_section_is_for_the_nodes_that_its_wildcards_stand_for(tmp_path, secti
     file.write_text(f'? {section}\n: {{ros__parameters: {{threads: 2}}}}\n')
     files = ParameterFiles(['--params-file', str(file)])
     assert files.value('/robot/lw_refinenet', 'threads') == (2 if ours else None)
+
+
+def test_of_values_that_are_given_twice_the_last_counts(tmp_path):
+    arguments = []
+    for threads in (2, 3):
+        file = tmp_path / f'{threads}.yaml'
+        file.write_text(f'/**:\n  ros__parameters: {{threads: {threads}}}\n')
+        arguments += ['--params-file', str(file)]
+    assert ParameterFiles(arguments).value(NODE, 'threads') == 3
 
 
 def test_a_network_of_more_pixels_than_an_image_may_have_is_refused():

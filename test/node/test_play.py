@@ -319,6 +319,8 @@ def test_of_publishers_that_differed_every_subscriber_is_served_and_unknown_is_t
     latched = reliable._replace(durability=QosDurability.TRANSIENT_LOCAL, deadline=QosTime(1, 0))
     assert profile_of([reliable, latched]).durability == DurabilityPolicy.TRANSIENT_LOCAL
     assert not profile_of([reliable, latched]).deadline.nanoseconds
+    half_s = reliable._replace(deadline=QosTime(0, 500_000_000))
+    assert profile_of([half_s]).deadline.nanoseconds == 500_000_000
     unknown = Qos(
         *(QosHistory.UNKNOWN, 0, QosReliability.UNKNOWN, QosDurability.UNKNOWN),
         *(QosTime(0, 0), QosTime(0, 0), QosLiveliness.UNKNOWN, QosTime(0, 0), False),

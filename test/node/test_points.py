@@ -580,6 +580,17 @@ def test_binned_images_and_regions_have_a_camera_of_their_own(calibrated, fields
     assert pinhole(serialize_message(info), size) == Pinhole(*size, *expected)
 
 
+def test_a_cloud_beside_the_depth_is_not_taken(node, street):
+    cloud = node.client.create_publisher(PointCloud2, 'front/points', node.qos)
+    for _ in range(2):  # the node looks who publishes before it tells its state
+        node.camera_status.clear()
+        node.spin_until(lambda: 'front' in node.camera_status, 'diagnostics')
+    receive_again(node, street)
+    taken = cloud.get_subscription_count()
+    node.client.destroy_publisher(cloud)
+    assert taken == 0
+
+
 def test_a_depth_topic_of_another_type_is_named(node, street):
     node.client.destroy_publisher(node.depth)
     other = node.client.create_publisher(CompressedImage, 'front/depth', node.qos)

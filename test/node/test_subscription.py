@@ -138,14 +138,17 @@ def test_what_was_latched_before_comes_only_where_it_is_wanted_and_every_publish
     assert b'before' in came.get(timeout=PATIENCE_S)
     wanted.close()
     ros.subscription.open()
+    assert ros.subscription._subscription.qos_profile.durability == DurabilityPolicy.VOLATILE
     say(ros, 'after')
     assert ros.subscription.span[0] > 1, 'unwanted, the first did not come'
     volatile = ros.node.create_publisher(String, 'words', quality(ReliabilityPolicy.RELIABLE))
     mixed = opened(True)
     durability = mixed._subscription.qos_profile.durability
-    mixed.close()
     ros.node.destroy_publisher(volatile)
-    assert durability == DurabilityPolicy.VOLATILE
+    mixed.follow()
+    followed = mixed._subscription.qos_profile.durability
+    mixed.close()
+    assert (durability, followed) == (DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def test_following_a_reliable_publisher_replaces_the_subscription_and_its_thread(ros):

@@ -14,7 +14,7 @@ from contextlib import closing
 import lz4.frame
 import pytest
 
-from lw_refinenet_ros.sources.bag_formats import db3_file, mcap_file, unpacking
+from lw_refinenet_ros.sources.bag_formats import chunked_file, db3_file, mcap_file, unpacking
 from lw_refinenet_ros.sources.bag_formats.unpacking import unpack, unpack_part, zstd
 from lw_refinenet_ros.sources.opening import open_source
 from lw_refinenet_ros.sources.source import SourceError
@@ -97,6 +97,13 @@ def test_a_chunk_that_is_a_bomb_costs_only_itself(compression, stated, tmp_path)
         frames, (line,) = read(whole)
         assert frames == list(range(FRAMES))
         assert 'is damaged' in line
+
+
+@pytest.mark.parametrize(('bound', 'order'), [(300, [0, 1, 2, 3]), (100, [0, 3, 1, 2])])
+def test_of_chunks_that_overlap_no_more_is_held_than_the_bound(bound, order, tmp_path, monkeypatch):
+    monkeypatch.setattr(chunked_file, 'MAX_CHUNK_BYTES', bound)
+    chunks = [[(1, *IMAGES[index]) for index in each] for each in ((3, 0), (2, 1))]
+    assert read(write_mcap(tmp_path / 'x.mcap', ONE, chunks)) == (order, [])
 
 
 def test_a_message_that_is_a_bomb_costs_only_itself(tmp_path, monkeypatch):

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from lw_refinenet_ros.sources.opening import open_source
+from lw_refinenet_ros.sources.other_topics import OtherTopics
 from lw_refinenet_ros.sources.source import SourceError
-from test.support.recordings import KINDS, record, stamps
+from test.support.raw_bags import IMAGES, LOG, channel, schema, write_mcap
+from test.support.raw_bags import TOPIC as RAW_TOPIC
+from test.support.recordings import IMAGE, KINDS, record, stamps
 
 FRAMES, TOPIC = 24, '/image'
 CUTS = 15
@@ -95,6 +98,20 @@ def test_a_wrong_index_costs_no_frame(kind, tmp_path, frames, wanted):
         assert len(said) == 1
 
 
+def test_an_index_without_its_end_costs_no_frame(tmp_path, frames, wanted):
+    path = record(tmp_path / 'bag', {TOPIC: ('rgb8', frames)}, 'ros1')
+    content = path.read_bytes()
+    at = last = int.from_bytes(content[(place := content.index(b'index_pos=') + 10) : place + 8], 'little')
+    while at < len(content):
+        last = at
+        for _ in range(2):  # a header and a body, each after its length
+            at += 4 + int.from_bytes(content[at : at + 4], 'little')
+    path.write_bytes(content[:last])
+    found, said = read(path)
+    assert found == wanted
+    assert len(said) == 1
+
+
 def test_a_wrong_index_of_a_database_costs_no_frame(tmp_path, frames, wanted):
     import sqlite3
     from contextlib import closing
@@ -126,6 +143,25 @@ def test_damage_in_the_middle_costs_only_the_frames_that_it_hits(kind, tmp_path,
     hit = {'mcap': 1, 'ros1': 1, 'mcap message': 1, 'db3': 8}.get(kind, chunk)
     assert len(right) >= FRAMES - hit, said
     assert len(said) == 1 or len(found) == FRAMES, said  # changed pixels alone nobody can see
+
+
+def test_a_changed_pixel_is_noticed_where_the_recorder_wrote_a_checksum(tmp_path):
+    definitions = schema(1, IMAGE) + channel(1, 1, RAW_TOPIC)
+    messages = [(1, *image) for image in IMAGES]
+    path = write_mcap(tmp_path / 'x.mcap', definitions, [messages[:2], messages[2:]])
+    path.write_bytes(path.read_bytes().replace(IMAGES[1][1], IMAGES[1][1][:-1] + b'\xff'))
+    said = []
+    with open_source(path, on_error=lambda error: said.append(str(error))) as source:
+        assert [frame.data[0] for frame in source] == [2, 3]
+    assert ['its checksum is wrong' in line for line in said] == [True]
+
+
+def test_what_is_beside_the_images_ends_where_the_bag_does(tmp_path):
+    definitions = schema(1, 'sensor_msgs/msg/CameraInfo') + channel(1, 1, '/camera_info')
+    path = write_mcap(tmp_path / 'x.mcap', definitions, [[(1, log_ns, b'x') for log_ns in LOG]], index=False)
+    path.write_bytes(path.read_bytes()[:-40])
+    with OtherTopics(path) as others:
+        assert [message.log_ns for message in others] == LOG
 
 
 def test_metadata_that_tells_of_other_files_or_none_costs_no_frame(tmp_path, frames, wanted):

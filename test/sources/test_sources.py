@@ -287,7 +287,10 @@ def test_a_bag_cut_short_gives_its_good_frames_and_says_where_it_ends(tmp_path, 
             assert str(error).startswith(f'{path} cannot be read as a bag: ')
             frames = []
         else:
-            assert re.search(r'is damaged, \d+ messages of /image could be read: .* byte \d+', str(errors[0]))
+            told = re.search(
+                r'is damaged, (\d+) messages of /image could be read: .* byte \d+', str(errors[0])
+            )
+            assert int(told[1]) == len(frames)
             assert len(errors) == 1
             assert str(errors[0]) == error_of(path)
         assert [each.stamp_ns for each in frames] == [(index + 1) * SECOND for index in range(len(frames))]

@@ -111,6 +111,17 @@ def test_a_labelme_file_that_is_there_is_never_written_over(bag, label, tmp_path
     assert names(tmp_path / 'mine' / 'labels') == [START_NS + 6 * STEP_NS]
 
 
+def test_a_coco_file_that_is_there_is_never_written_over(bag, label, tmp_path, capsys):
+    pytest.importorskip('shapely', minversion='2.1', reason='polygons need shapely 2.1')
+    pytest.importorskip('pycocotools', reason='polygons need pycocotools')
+    (tmp_path / 'mine').mkdir()
+    corrected = tmp_path / 'mine' / 'annotations.json'
+    corrected.write_text('hours of work')
+    assert label(bag, '--limit', 1, '--format', 'coco') == 1
+    assert f'{corrected} may hold corrections' in capsys.readouterr().err
+    assert corrected.read_text() == 'hours of work'
+
+
 def test_frames_whose_stamps_repeat_are_all_taken(tmp_path, label, frames):
     bag = record(tmp_path / 'reset', {'/camera': ('rgb8', [(0, frame) for frame in frames[:3]])})
     assert label(bag, '--every', 1) == 0
