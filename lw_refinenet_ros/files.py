@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 LOCK = '.lw_refinenet.lock'
+LFS = b'version https://git-lfs.github.com/spec/v1\n'  # begins a pointer
 LONGEST_PREFIX = 200  # bytes of the name in a temporary file's name; a name has at most 255
 
 _KINDS = (
@@ -49,11 +50,12 @@ def regular_file(path: Path | str) -> Path:
     to a library. Links are followed.
 
     Raises:
-        ValueError: the path is not a regular file; names its type.
+        ValueError: the path is not a regular file, whose type is named, or a Git LFS pointer to a file.
         OSError: the path does not exist or is not accessible.
     """
     path = Path(path)
     _refuse_others(path, path.stat().st_mode)
+    open_regular(path).close()
     return path
 
 
@@ -62,7 +64,9 @@ def open_regular(path: Path | str) -> BinaryIO:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _refuse_others(path, os.fstat(descriptor).st_mode)
-    except ValueError:
+        if os.pread(descriptor, len(LFS), 0) == LFS:
+            raise ValueError(f'{path} is a Git LFS pointer, not the file itself: run git lfs pull')
+    except (ValueError, OSError):
         os.close(descriptor)
         raise
     return os.fdopen(descriptor, 'rb')

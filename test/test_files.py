@@ -155,6 +155,14 @@ def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert (named_before, named) == (False, True)
 
 
+def test_what_git_left_in_place_of_a_large_file_is_named_with_the_remedy(tmp_path):
+    path = tmp_path / 'drive.db3'
+    path.write_text(f'version https://git-lfs.github.com/spec/v1\noid sha256:{"a" * 64}\nsize 12345\n')
+    for read in (regular_file, open_regular, lambda path: read_regular(path, 999)):
+        with pytest.raises(ValueError, match=f'{path} is a Git LFS pointer, .*: run git lfs pull'):
+            read(path)
+
+
 def test_what_is_no_regular_file_is_named_with_its_kind(tmp_path):
     os.mkfifo(tmp_path / 'pipe')
     for path, kind in (

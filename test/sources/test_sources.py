@@ -455,6 +455,7 @@ def test_what_is_no_source_is_said_in_one_line(tmp_path):
         for content in (b'', b'nonsense' * 100):
             (tmp_path / name).write_bytes(content)
             assert error_of(tmp_path / name).startswith(f'{tmp_path / name} cannot be read as a bag: ')
+    assert error_of(tmp_path / 'y.db3').endswith("it does not begin with b'SQLite format 3\\x00'")
     assert error_of(tmp_path).endswith('several recordings, choose one: x.mcap, y.db3, z.bag')
     cv2.imwrite(str(tmp_path / 'x.png'), picture(0))
     assert error_of(tmp_path / 'x.png', topic='/image').endswith("is not a bag and has no topic '/image'")

@@ -22,6 +22,7 @@ from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES, MIN_STEPS
 __all__ = ['read_db3', 'summarize_db3']
 
 _STEPS_AT_ONCE = 10_000  # instructions of SQLite between two looks at how many there were
+_MAGIC = b'SQLite format 3\0'
 _HEADER = struct.Struct('>16xH10xI68x')  # page size and number of pages
 _ROW = 'rowid, CAST(topic_id AS INTEGER), CAST(timestamp AS INTEGER)'
 _DATA = f"CASE WHEN typeof(data) = 'blob' AND length(data) <= {MAX_MESSAGE_BYTES} THEN data END"
@@ -119,6 +120,8 @@ class _Database:
             log = path.with_name(f'{path.name}-wal')
             with open_regular(path) as file:
                 header = file.read(_HEADER.size)
+                if not header.startswith(_MAGIC[: len(header)]):
+                    raise ValueError(f'it does not begin with {_MAGIC!r}')
                 size = file.seek(0, 2)
                 pages = _HEADER.unpack(header) if len(header) == _HEADER.size else (0, 0)
                 full = (pages[0] if pages[0] > 1 else 65536) * pages[1]  # 65536 does not fit its field
