@@ -104,6 +104,8 @@ def _labels(options: argparse.Namespace, annotations: Annotations) -> LabelSet:
     if classes is None:
         if background not in (None, *drawn):
             drawn = (background, *drawn)
+        if not drawn:
+            raise ValueError(f'{annotations.description} has no shapes and so no classes: draw some areas')
         return make_label_set(options.output.absolute().name, drawn)
     labels = LabelSet.from_yaml(classes)
     if unknown := [name for name in drawn if name not in labels.names]:

@@ -120,6 +120,8 @@ class _CocoFile:
         self.images[_key(entry['id'])] = AnnotatedImage(file_name(entry['file_name']), size, [])
 
     def read_annotation(self, entry: dict[str, Any]) -> None:
+        if 'segments_info' in entry:
+            raise ValueError('segments of COCO panoptic: export instances, or use --from-masks on its PNGs')
         image = _find(self.images, 'image', entry['image_id'])
         name = _find(self.names, 'category', entry['category_id'])
         segmentation = entry.get('segmentation')

@@ -281,6 +281,7 @@ def test_the_size_of_an_image_may_be_missing(tmp_path):
         ({'size': [48, 64], 'counts': 'o' * 1000}, {}, 'not a run-length encoding'),
         ({'size': [48, 64], 'counts': '#'}, {}, 'not a run-length encoding'),
         ({'size': [48, 64]}, {}, "has no 'counts'"),
+        ([RING], {'segments_info': []}, 'COCO panoptic: export instances, or use --from-masks'),
     ],
 )
 def test_annotations_that_cannot_be_read_are_refused_in_one_line(segmentation, changes, words, tmp_path):
@@ -415,6 +416,13 @@ def test_a_pipe_in_place_of_annotations_is_refused(option, folder, capsys):
     given = pipe if option == '--from-coco' else pipe.parent
     assert main(['label', option, str(given), '--output', str(folder)]) == 1
     assert 'a.json is a pipe' in capsys.readouterr().err
+
+
+def test_files_without_shapes_have_no_classes(folder, tmp_path, capsys):
+    (folder / 'images' / 'a.json').write_text(json.dumps({'flags': {'cat': True}, 'shapes': []}))
+    given = ['--from-labelme', str(folder / 'images'), '--images', str(folder / 'images')]
+    assert main(['label', *given, '--output', str(tmp_path / 'new' / 'set')]) == 1
+    assert f'{folder}/images has no shapes and so no classes' in capsys.readouterr().err
 
 
 def test_a_labelme_file_without_the_name_of_its_image_has_that_of_the_image(folder):
