@@ -28,9 +28,11 @@ ENGINES = [
     ('torch', 'cuda', 'fp16', 0.97),
 ]
 
+TIE = 1e-5  # of two logits; street, and so whether there is one, depends on how OpenCV was built
+
 
 def defined(weights, image, network_size=None):
-    """Label and confidence by their definition, step by step."""
+    """Label and confidence by their definition, step by step; and where float32 can tell the label."""
     network, card = load_model(weights)
     x = torch.from_numpy(image).permute(2, 0, 1)[None].double()
     if network_size:
@@ -40,7 +42,8 @@ def defined(weights, image, network_size=None):
         logits = network.double()((x / 255 - mean) / std)
     logits = functional.interpolate(logits, size=image.shape[:2], mode='bilinear', align_corners=False)[0]
     confidence = (logits / card.temperature).softmax(0).amax(0)
-    return logits.argmax(0).numpy(), (255 * confidence).round().numpy()
+    first, second = logits.topk(2, 0).values
+    return logits.argmax(0).numpy(), (255 * confidence).round().numpy(), (first - second > TIE).numpy()
 
 
 @pytest.fixture(params=ENGINES, ids=lambda e: '-'.join(map(str, e[:3])))
@@ -57,15 +60,16 @@ def test_label_and_confidence_are_as_defined_at_any_size(engine, tiny_weights, s
     segmenter, agreement = engine
     image = np.ascontiguousarray(np.resize(street, (*shape, 3)))
     image[: min(shape[0], 96), : min(shape[1], 128)] = street[: shape[0], : shape[1]]
-    label, confidence = defined(tiny_weights, image)
+    label, confidence, clear = defined(tiny_weights, image)
     result = segmenter.segment(image, confidence=True)
-    assert (result.label == label).mean() >= agreement
+    assert clear.mean() > 0.999
+    assert (result.label == label)[clear].mean() >= agreement
     assert np.abs(result.confidence - confidence).mean() <= (0.6 if agreement > 0.99 else 4)
 
 
 def test_the_network_may_see_another_size_than_the_image(engine, tiny_weights, street):
     segmenter, agreement = engine
-    label, _ = defined(tiny_weights, street, (48, 80))
+    label, _, _ = defined(tiny_weights, street, (48, 80))
     # A resized image may be off by one step of 255 (docs/fast_path.md), and an untrained network is unsure.
     seen = segmenter.segment(street, network_size=(48, 80)).label
     assert (seen == label).mean() >= min(agreement, 0.96)

@@ -134,10 +134,10 @@ def find(node, street, report, expected, **given):
 
 
 def test_a_well_system_has_only_the_fault_that_a_package_is_missing(node, street, costmap, tmp_path):
-    layer = costmap()
+    layer, classes = costmap(), '/local_costmap/local_costmap: semantic_layer.camera: classes'
 
     def complete(found):
-        return 'points with label' in found and 'age' in found
+        return {'points with label', 'age', classes} <= set(found)
 
     assert node.set(points_tolerance=0.05)[0].successful
     fault = {'binning': 2, 'depth_late_ns': 20_000_000}  # which the node takes
@@ -157,7 +157,7 @@ def test_a_well_system_has_only_the_fault_that_a_package_is_missing(node, street
     assert 'tiny.safetensors' in found['engine']['value']
     assert found['points: size']['value'] == '128x96, label 128x96'
     assert found['label_names']['value'] == "4 names, 255 is 'unlabelled'"
-    assert found['/local_costmap/local_costmap: semantic_layer.camera: classes']['level'] == 'ok'
+    assert found[classes]['level'] == 'ok'
     assert {'image: QoS', 'depth: rate', 'depth with image', 'shared memory', 'large images'} <= set(found)
 
 

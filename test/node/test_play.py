@@ -218,7 +218,7 @@ def test_a_frame_that_cannot_be_read_is_named_and_the_others_are_played_again_an
 ):
     bag = record(tmp_path / 'bag', {'/image/compressed': ('png', list(zip(stamps(4), pictures(street, 4))))})
     damage_third(bag / 'bag.mcap')
-    listener = listen('/image')
+    listener = listen('/image', reliability=ReliabilityPolicy.RELIABLE)
     player = start(bag, '--wait-for-subscriber')
     listener.spin_until(lambda: player.poll() is not None, 'end')
     assert player.returncode == 1
