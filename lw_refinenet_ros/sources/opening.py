@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from lw_refinenet_ros.files import regular_file
+from lw_refinenet_ros.one_line import reason
 from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.bag_formats.bag_files import BAG_SUFFIXES, bag_suffix, bags_in
 from lw_refinenet_ros.sources.bag_formats.bag_metadata import METADATA
@@ -83,6 +84,8 @@ def _is_bag(path: Path) -> bool:
         return (path / METADATA).exists() or _are_one(bags_in(path))
     try:
         return bool(bag_suffix(regular_file(path)))
+    except OSError as error:
+        raise SourceError(f'{path}: {reason(error)}') from error
     except ValueError as error:
         raise SourceError(str(error)) from error
 

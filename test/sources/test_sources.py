@@ -437,6 +437,15 @@ def test_a_folder_of_images_and_a_recording_is_not_guessed_at(tmp_path):
     assert said.startswith(f'{tmp_path}/bag has a recording, bag.mcap, and images, preview.png: name the ')
 
 
+def test_a_file_that_may_not_be_read_is_one_bad_source(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, 'Permission denied')
+
+    (tmp_path / 'x.png').touch()
+    monkeypatch.setattr('os.open', refuse)  # root may read all
+    assert error_of(tmp_path / 'x.png') == f'{tmp_path}/x.png: Permission denied'
+
+
 def test_what_is_no_source_is_said_in_one_line(tmp_path):
     assert error_of(tmp_path / 'x.bag') == f'{tmp_path / "x.bag"} does not exist'
     assert error_of('rtsp://camera/1').startswith('rtsp://camera/1 is an address: download the file, or ')
