@@ -12,7 +12,14 @@ from torch.nn import functional
 
 from lw_refinenet_ros.model.encoder import Encoder
 
-__all__ = ['ConvNormAct', 'InvertedResidual', 'InvertedResidualEncoder', 'SamePadConv2d', 'Stage']
+__all__ = [
+    'ConvNormAct',
+    'InvertedResidual',
+    'InvertedResidualEncoder',
+    'SamePadConv2d',
+    'Stage',
+    'same_pads',
+]
 
 
 class SamePadConv2d(nn.Conv2d):
@@ -31,11 +38,16 @@ class SamePadConv2d(nn.Conv2d):
 
     def pads(self, size: Sequence[int]) -> tuple[list[int], list[int]]:
         """Return the pixels added above and left, and those below and right, of an input (height, width)."""
-        totals = [
-            max((-(-int(pixels) // stride) - 1) * stride + kernel - int(pixels), 0)
-            for pixels, kernel, stride in zip(size, self.kernel_size, self.stride)
+        pads = [
+            same_pads(int(n), kernel, step) for n, kernel, step in zip(size, self.kernel_size, self.stride)
         ]
-        return [total // 2 for total in totals], [total - total // 2 for total in totals]
+        return [before for before, _ in pads], [after for _, after in pads]
+
+
+def same_pads(pixels: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Return the pixels that TensorFlow's "same" adds before and behind a row of them."""
+    total = max((-(-pixels // stride) - 1) * stride + kernel - pixels, 0)
+    return total // 2, total - total // 2
 
 
 class ConvNormAct(nn.Sequential):
