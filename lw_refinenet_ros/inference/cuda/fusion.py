@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pooling without indices, and bias, sums and activation in one pass."""
+"""Pooling without indices; bias, sums and activation in one pass, or in the convolution itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from lw_refinenet_ros.inference.cuda.kernels import Kernels
+from lw_refinenet_ros.model.inverted_residual import SamePadConv2d
+from lw_refinenet_ros.model.rewrite import layer_of
 
 __all__ = ['fuse', 'replace_kernels']
 
@@ -20,6 +22,8 @@ MOST_MAPS = 4  # that one pass adds to another: the stages of a chained residual
 
 def fuse(network: fx.GraphModule, kernels: Kernels) -> fx.GraphModule:
     """Replace pooling by one without indices; bias, add and clip maps in one pass.
+
+    Where a 1x1 or depthwise convolution or an upsampling comes before it, it is part of that pass.
 
     Args:
         network: from `rewrite_for_inference`; it is changed.
@@ -36,6 +40,11 @@ def fuse(network: fx.GraphModule, kernels: Kernels) -> fx.GraphModule:
         for node in network.graph.nodes:
             if (_bias(network, node) is not None) == biased:
                 _fuse_passes(network, node, kernels)
+    for fuse_pass in (_fuse_upsampling, _fuse_convolution):
+        for node in list(network.graph.nodes):
+            fuse_pass(network, node, kernels)
+    network.graph.eliminate_dead_code()
+    network.delete_all_unused_submodules()
     network.graph.lint()
     network.recompile()
     return network
@@ -43,7 +52,8 @@ def fuse(network: fx.GraphModule, kernels: Kernels) -> fx.GraphModule:
 
 def replace_kernels(network: fx.GraphModule, old: Kernels, new: Kernels) -> None:
     """Replace the kernels that a fused network calls."""
-    others = {getattr(old, name): getattr(new, name) for name in ('max_pool', 'finish')}
+    names = ('max_pool', 'finish', 'pointwise', 'depthwise', 'add_upsampled')
+    others = {getattr(old, name): getattr(new, name) for name in names}
     for node in network.graph.nodes:
         if node.op == 'call_function':
             node.target = others.get(node.target, node.target)
@@ -82,6 +92,88 @@ def _fuse_passes(network: fx.GraphModule, node: fx.Node, kernels: Kernels) -> No
     followers[-1].replace_all_uses_with(finished)
     for follower in reversed(followers):
         network.graph.erase_node(follower)
+
+
+def _fuse_upsampling(network: fx.GraphModule, node: fx.Node, kernels: Kernels) -> None:
+    """Have the pass that adds an upsampled map upsample it."""
+    if node.target is not kernels.finish:
+        return
+    arguments: Any = node.args
+    x, bias, others, low, high = arguments
+    upsampled = [other for other in others if _is_upsampling(other) and list(other.users) == [node]]
+    if len(upsampled) != 1:
+        return
+    rest = tuple(other for other in others if other is not upsampled[0])
+    with network.graph.inserting_before(node):
+        if bias is not None or rest:
+            x = network.graph.call_function(kernels.finish, (x, bias, rest, LOW, HIGH))
+        added = network.graph.call_function(kernels.add_upsampled, (upsampled[0].args[0], x, low, high))
+    node.replace_all_uses_with(added)
+    network.graph.erase_node(node)
+
+
+def _is_upsampling(node: fx.Node) -> bool:
+    options = {'mode': 'bilinear', 'align_corners': True, 'scale_factor': None, 'antialias': False}
+    return node.target is functional.interpolate and options.items() <= node.kwargs.items()
+
+
+def _fuse_convolution(network: fx.GraphModule, node: fx.Node, kernels: Kernels) -> None:
+    """Turn a 1x1 or depthwise convolution and the pass that follows it into one kernel."""
+    layer = layer_of(network, node, nn.Conv2d)
+    if layer is None or not (_is_pointwise(layer) or _is_depthwise(layer)):
+        return
+    last, bias, others, limits = _pass_after(network, node, kernels, MOST_MAPS if _is_pointwise(layer) else 0)
+    with network.graph.inserting_before(last):
+        if layer.bias is not None:
+            bias = network.graph.get_attr(f'{node.target}.bias')
+        if _is_pointwise(layer):
+            weight = network.graph.get_attr(f'{node.target}.weight')
+            fused = network.graph.call_function(
+                kernels.pointwise, (node.args[0], weight, bias, others, *limits)
+            )
+        else:
+            name = f'{node.name}_taps'
+            network.register_buffer(name, layer.weight.detach()[:, 0].permute(1, 2, 0).contiguous())
+            padding = None if isinstance(layer, SamePadConv2d) else layer.padding[0]
+            taps = network.graph.get_attr(name)
+            fused = network.graph.call_function(
+                kernels.depthwise, (node.args[0], taps, bias, layer.stride[0], padding, *limits)
+            )
+    last.replace_all_uses_with(fused)
+    for replaced in dict.fromkeys((last, node)):
+        network.graph.erase_node(replaced)
+
+
+def _is_pointwise(layer: nn.Conv2d) -> bool:
+    plain = not isinstance(layer, SamePadConv2d) and layer.padding == (0, 0)
+    return plain and layer.kernel_size == layer.stride == (1, 1) and layer.groups == 1
+
+
+def _is_depthwise(layer: nn.Conv2d) -> bool:
+    square = all(len(set(pair)) == 1 for pair in (layer.kernel_size, layer.stride, layer.padding))
+    alone = 1 < layer.groups == layer.in_channels == layer.out_channels
+    return square and alone and layer.dilation == (1, 1) and layer.padding_mode == 'zeros'
+
+
+def _pass_after(
+    network: fx.GraphModule, node: fx.Node, kernels: Kernels, most: int
+) -> tuple[fx.Node, Any, tuple[Any, ...], tuple[float, float]]:
+    """Return the pass after a convolution that can be its own: the node that ends it, bias, maps and limits.
+
+    Without such a pass the convolution ends it itself. At most so many maps are added.
+    """
+    user = next(iter(node.users)) if len(node.users) == 1 else None
+    if user is not None and user.target is kernels.finish:
+        arguments: Any = user.args
+        x, bias, others, low, high = arguments
+        terms = [x, *others]
+        rest = tuple(term for term in terms if term is not node)
+        if len(others) <= most and len(rest) == len(others) and (x is node or bias is None):
+            return user, bias, rest, (low, high)
+    limits = _limits(network, user)
+    if user is not None and limits is not None:
+        return user, None, (), limits
+    return node, None, (), (LOW, HIGH)
 
 
 def _bias(network: fx.GraphModule, node: fx.Node) -> Tensor | None:

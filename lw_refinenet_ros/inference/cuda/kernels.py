@@ -38,6 +38,32 @@ class Kernels(Protocol):
     ) -> Tensor:
         """Add a bias and other maps to a map and clip the sum."""
 
+    def pointwise(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        others: tuple[Tensor, ...],
+        low: float,
+        high: float,
+    ) -> Tensor:
+        """Convolve by 1x1, add a bias and other maps and clip the sum."""
+
+    def depthwise(
+        self,
+        x: Tensor,
+        taps: Tensor,
+        bias: Tensor | None,
+        stride: int,
+        padding: int | None,
+        low: float,
+        high: float,
+    ) -> Tensor:
+        """Convolve each channel on its own, add a bias and clip the sum."""
+
+    def add_upsampled(self, coarse: Tensor, x: Tensor, low: float, high: float) -> Tensor:
+        """Upsample a map to the size of another, add that and clip the sum."""
+
     def label_pixels(
         self, logits: Tensor, labels: Tensor, confidences: Tensor | None, temperature: float
     ) -> None:

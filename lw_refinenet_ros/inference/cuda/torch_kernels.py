@@ -13,8 +13,9 @@ from torch.nn import functional
 from lw_refinenet_ros.image.encodings import Order
 from lw_refinenet_ros.inference import passes
 from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
+from lw_refinenet_ros.model.inverted_residual import same_pads
 
-__all__ = ['finish', 'label_pixels', 'max_pool', 'normalise']
+__all__ = ['add_upsampled', 'depthwise', 'finish', 'label_pixels', 'max_pool', 'normalise', 'pointwise']
 
 ROWS = 32  # of the labels, that are upsampled together
 
@@ -45,6 +46,47 @@ def finish(x: Tensor, bias: Tensor | None, others: tuple[Tensor, ...], low: floa
         x, others = x + others[0], others[1:]
     for other in others:
         x.add_(other)
+    return _clip(x, low, high)
+
+
+def pointwise(
+    x: Tensor, weight: Tensor, bias: Tensor | None, others: tuple[Tensor, ...], low: float, high: float
+) -> Tensor:
+    """Convolve (N, C, H, W) by a weight (C', C, 1, 1), then add and clip as `finish` does."""
+    y = functional.conv2d(x, weight)
+    return _clip(y, low, high) if bias is None and not others else finish(y, bias, others, low, high)
+
+
+def depthwise(
+    x: Tensor, taps: Tensor, bias: Tensor | None, stride: int, padding: int | None, low: float, high: float
+) -> Tensor:
+    """Convolve each channel on its own, add a bias (C,) and clip the sum.
+
+    Args:
+        x: (N, C, H, W).
+        taps: (k, k, C), the weights of each pixel of the kernel.
+        bias: added to the result, or None.
+        stride: of rows and columns.
+        padding: zeros on each side; None pads as TensorFlow's "same", see `SamePadConv2d`.
+        low: the result is at least that.
+        high: the result is at most that.
+    """
+    kernel, _, channels = taps.shape
+    if padding is None:
+        (top, bottom), (left, right) = (same_pads(n, kernel, stride) for n in x.shape[2:])
+        x, padding = functional.pad(x, [left, right, top, bottom]), 0
+    weight = taps.permute(2, 0, 1)[:, None]
+    y = functional.conv2d(x, weight, None, stride, padding, groups=channels)
+    return _clip(y, low, high) if bias is None else finish(y, bias, (), low, high)
+
+
+def add_upsampled(coarse: Tensor, x: Tensor, low: float, high: float) -> Tensor:
+    """Upsample a map bilinearly to the size of another, corners on corners, add that and clip the sum."""
+    y = functional.interpolate(coarse, size=x.shape[2:], mode='bilinear', align_corners=True)
+    return finish(x, None, (y,), low, high)
+
+
+def _clip(x: Tensor, low: float, high: float) -> Tensor:
     return x if (low, high) == (-torch.inf, torch.inf) else x.clamp_(low, high)
 
 

@@ -3,6 +3,9 @@
 
 Triton reads their source: only what is constant has a type. What has none is a pointer, or a number that
 may change from launch to launch. Maps are channels last.
+
+Triton sees that a number is a multiple of 16, but not of 8. Channels are therefore passed as a multiple of a
+constant unit, 8 where it divides them: eight values in half precision are then one load.
 """
 # ruff: noqa: ANN001, ANN201, ANN202
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -10,7 +13,18 @@ may change from launch to launch. Maps are channels last.
 import triton
 import triton.language as tl
 
-__all__ = ['finish', 'label_pixels', 'max_pool', 'max_pool_5x5', 'normalise', 'normalise_resized', 'paint']
+__all__ = [
+    'add_upsampled',
+    'depthwise',
+    'finish',
+    'label_pixels',
+    'max_pool',
+    'max_pool_5x5',
+    'normalise',
+    'normalise_resized',
+    'paint',
+    'pointwise',
+]
 
 
 @triton.jit
@@ -195,6 +209,153 @@ def finish(
         value += tl.load(fourth + start + index, inside, other=0).to(tl.float32)
     value = tl.minimum(tl.maximum(value, low), high)
     tl.store(out + start + index, value.to(out.dtype.element_ty), inside)
+
+
+@triton.jit
+def pointwise(
+    x,
+    weight,
+    out,
+    bias,
+    first,
+    second,
+    third,
+    fourth,
+    pixels,
+    inputs,
+    outputs,
+    low,
+    high,
+    input_unit: tl.constexpr,
+    output_unit: tl.constexpr,
+    biased: tl.constexpr,
+    others: tl.constexpr,
+    block: tl.constexpr,
+    wide: tl.constexpr,
+    deep: tl.constexpr,
+):
+    """One program for some pixels and some of their output channels; neighbours read the same pixels."""
+    inputs, outputs = inputs * input_unit, outputs * output_unit
+    blocks = (outputs + wide - 1) // wide
+    start = tl.program_id(0) // blocks * block
+    pixel = tl.arange(0, block)
+    channel = tl.program_id(0) % blocks * wide + tl.arange(0, wide)
+    index = tl.arange(0, deep)
+    known = start + pixel < pixels
+    source = x + start.to(tl.int64) * inputs + pixel[:, None] * inputs + index[None, :]
+    factors = weight + channel[None, :] * inputs + index[:, None]
+    value = tl.zeros((block, wide), tl.float32)
+    for done in range(0, inputs, deep):
+        a = tl.load(source, known[:, None] & (index[None, :] + done < inputs), other=0.0)
+        b = tl.load(factors, (index[:, None] + done < inputs) & (channel[None, :] < outputs), other=0.0)
+        value = tl.dot(a, b, value)
+        source += deep
+        factors += deep
+    inside = known[:, None] & (channel[None, :] < outputs)
+    place = start.to(tl.int64) * outputs
+    within = pixel[:, None] * outputs + channel[None, :]
+    if biased:
+        value += tl.load(bias + channel, channel < outputs, other=0.0).to(tl.float32)[None, :]
+    if others > 0:
+        value += tl.load(first + place + within, inside, other=0.0).to(tl.float32)
+    if others > 1:
+        value += tl.load(second + place + within, inside, other=0.0).to(tl.float32)
+    if others > 2:
+        value += tl.load(third + place + within, inside, other=0.0).to(tl.float32)
+    if others > 3:
+        value += tl.load(fourth + place + within, inside, other=0.0).to(tl.float32)
+    value = tl.minimum(tl.maximum(value, low), high)
+    tl.store(out + place + within, value.to(out.dtype.element_ty), inside)
+
+
+@triton.jit
+def depthwise(
+    x,
+    taps,
+    out,
+    bias,
+    pixels,
+    height,
+    width,
+    rows,
+    columns,
+    channels,
+    top,
+    left,
+    low,
+    high,
+    unit: tl.constexpr,
+    kernel: tl.constexpr,
+    stride: tl.constexpr,
+    biased: tl.constexpr,
+    block: tl.constexpr,
+    wide: tl.constexpr,
+):
+    """One program for some pixels, of all images in order, and channels; neighbours share by the cache."""
+    channels = channels * unit
+    pixel = tl.program_id(0) * block + tl.arange(0, block)
+    channel = tl.program_id(1) * wide + tl.arange(0, wide)
+    image, rest = pixel // (rows * columns), pixel % (rows * columns)
+    y, z = rest // columns * stride - top, rest % columns * stride - left
+    known = channel < channels
+    value = tl.zeros((block, wide), tl.float32)
+    for i in tl.static_range(kernel):
+        for j in tl.static_range(kernel):
+            row, column = y + i, z + j
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width) & (pixel < pixels)
+            source = x + ((image * height + row) * width + column).to(tl.int64) * channels
+            a = tl.load(source[:, None] + channel[None, :], inside[:, None] & known[None, :], other=0.0)
+            b = tl.load(taps + (i * kernel + j) * channels + channel, known, other=0.0)
+            value += a.to(tl.float32) * b.to(tl.float32)[None, :]
+    if biased:
+        value += tl.load(bias + channel, known, other=0.0).to(tl.float32)[None, :]
+    value = tl.minimum(tl.maximum(value, low), high)
+    target = (out + pixel.to(tl.int64) * channels)[:, None] + channel[None, :]
+    tl.store(target, value.to(out.dtype.element_ty), (pixel < pixels)[:, None] & known[None, :])
+
+
+@triton.jit
+def add_upsampled(
+    coarse,
+    x,
+    out,
+    pixels,
+    height,
+    width,
+    rows,
+    columns,
+    channels,
+    row_scale,
+    column_scale,
+    low,
+    high,
+    unit: tl.constexpr,
+    block: tl.constexpr,
+    wide: tl.constexpr,
+):
+    """One program for some pixels, of all images in order, and channels; corners lie on corners."""
+    channels = channels * unit
+    pixel = tl.program_id(0) * block + tl.arange(0, block)
+    channel = (tl.program_id(1) * wide + tl.arange(0, wide))[None, :]
+    image, rest = pixel // (rows * columns), pixel % (rows * columns)
+    y = (rest // columns).to(tl.float32) * row_scale
+    z = (rest % columns).to(tl.float32) * column_scale
+    upper, left = tl.minimum(y.to(tl.int32), height - 1), tl.minimum(z.to(tl.int32), width - 1)
+    lower, right = tl.minimum(upper + 1, height - 1), tl.minimum(left + 1, width - 1)
+    down, across = (y - upper.to(tl.float32))[:, None], (z - left.to(tl.float32))[:, None]
+    above, below = (image * height + upper) * width, (image * height + lower) * width
+    inside = (pixel < pixels)[:, None] & (channel < channels)
+    a = tl.load((coarse + (above + left).to(tl.int64) * channels)[:, None] + channel, inside, other=0.0)
+    b = tl.load((coarse + (above + right).to(tl.int64) * channels)[:, None] + channel, inside, other=0.0)
+    c = tl.load((coarse + (below + left).to(tl.int64) * channels)[:, None] + channel, inside, other=0.0)
+    d = tl.load((coarse + (below + right).to(tl.int64) * channels)[:, None] + channel, inside, other=0.0)
+    upper_line = a.to(tl.float32) * (1 - across) + b.to(tl.float32) * across
+    lower_line = c.to(tl.float32) * (1 - across) + d.to(tl.float32) * across
+    place = pixel.to(tl.int64) * channels
+    value = upper_line * (1 - down) + lower_line * down
+    value += tl.load((x + place)[:, None] + channel, inside, other=0.0).to(tl.float32)
+    value = tl.minimum(tl.maximum(value, low), high)
+    tl.store((out + place)[:, None] + channel, value.to(out.dtype.element_ty), inside)
 
 
 @triton.jit
