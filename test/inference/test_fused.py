@@ -23,7 +23,10 @@ from lw_refinenet_ros.inference.cuda.fusion import fuse
 from lw_refinenet_ros.inference.cuda.kernels import choose_kernels
 from lw_refinenet_ros.inference.cuda.pinned_memory import Frames
 from lw_refinenet_ros.labels import LabelSet
-from lw_refinenet_ros.model.network import build_model
+from lw_refinenet_ros.model.decoder import Decoder
+from lw_refinenet_ros.model.encoder import FeatureSpec
+from lw_refinenet_ros.model.inverted_residual import InvertedResidualEncoder, SamePadConv2d, Stage
+from lw_refinenet_ros.model.network import ARCHITECTURES, Network, build_model
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference
 
 HAS_TRITON = importlib.util.find_spec('triton') is not None
@@ -41,6 +44,12 @@ def kernels(request):
     from lw_refinenet_ros.inference.cuda import triton_launch
 
     return triton_launch
+
+
+@pytest.fixture(autouse=True)
+def _float32_is_float32():
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 def maps(*shape, dtype=torch.float32):
@@ -158,6 +167,79 @@ def test_a_sum_in_half_precision_is_rounded_once_by_triton(kernels):
     assert ((result.double() - exact).abs() <= steps * 2**-8 + 1e-6).all()  # of 2^-8 from 4 to 8
 
 
+def assert_rounded_once(result, exact, *, rounded):
+    """Hold a result in half or float precision to the exact one."""
+    step = 2.0 ** (-11 if result.dtype == torch.float16 else -18)
+    steps = ((result.double() - exact).abs() / (step * exact.abs().clamp(min=1))).max()
+    assert steps <= (1.1 if rounded else 12)  # the sums before that are in float32
+    assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32])
+@pytest.mark.parametrize(('inputs', 'outputs', 'others'), [(1, 24, 0), (21, 1, 1), (24, 21, 4), (136, 72, 2)])
+def test_a_1x1_convolution_adds_and_clips(kernels, inputs, outputs, others, dtype):
+    x = maps(2, inputs, 5, 9, dtype=dtype)
+    weight = maps(outputs, inputs, 1, 1, dtype=dtype) / inputs**0.5
+    bias = maps(outputs, 1, 1, 1, dtype=dtype).flatten() * 2
+    summands = tuple(maps(2, outputs, 5, 9, dtype=dtype).roll(shift, 1) for shift in range(others))
+    before = [m.clone() for m in (x, *summands)]
+    convolved = functional.conv2d(x.double(), weight.double())
+    for added, low, high in ((bias, 0.0, 6.0), (bias, -torch.inf, torch.inf), (None, 0.0, torch.inf)):
+        exact = convolved if added is None else convolved + added.double().view(-1, 1, 1)
+        exact = sum((m.double() for m in summands), exact).clamp(low, high)
+        result = kernels.pointwise(x, weight, added, summands, low, high)
+        assert_rounded_once(result, exact, rounded=kernels is not torch_kernels)
+    assert all(map(torch.equal, before, (x, *summands)))  # they may be needed again
+
+
+@pytest.mark.parametrize('kernels', ['triton'], indirect=True)
+def test_a_1x1_convolution_that_arithmetic_slows_is_cudnns(kernels, monkeypatch):
+    monkeypatch.setattr(kernels, 'FEW_MULTIPLY_ADDS', 0)
+    monkeypatch.setattr(kernels.kernels, 'pointwise', None)
+    x, weight, bias = maps(1, 256, 3, 4), maps(256, 256, 1, 1), maps(256, 1, 1, 1).flatten()
+    for dtype in (torch.float16, torch.float32):
+        operands = (x.to(dtype), weight.to(dtype))
+        for arguments in ((None, ()), (bias.to(dtype), ()), (None, (x.to(dtype),))):
+            result = kernels.pointwise(*operands, *arguments, 0.0, 6.0)
+            torch.testing.assert_close(result, torch_kernels.pointwise(*operands, *arguments, 0.0, 6.0))
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32])
+@pytest.mark.parametrize('same', [False, True])
+@pytest.mark.parametrize(
+    ('channels', 'kernel', 'stride', 'size'),
+    [(1, 3, 1, (5, 6)), (21, 3, 2, (7, 4)), (24, 5, 2, (8, 11)), (72, 5, 1, (1, 1)), (40, 3, 3, (13, 14))],
+)
+def test_a_depthwise_convolution_pads_adds_and_clips(kernels, channels, kernel, stride, size, same, dtype):
+    torch.manual_seed(1)
+    options = {'groups': channels, 'padding': 0 if same else kernel // 2, 'dtype': torch.float64}
+    layer = (SamePadConv2d if same else nn.Conv2d)(channels, channels, kernel, stride, **options).to(DEVICE)
+    taps = layer.weight[:, 0].permute(1, 2, 0).to(dtype).contiguous()
+    layer.weight.data = taps.double().permute(2, 0, 1)[:, None]
+    x, bias = maps(2, channels, *size, dtype=dtype), layer.bias.to(dtype)
+    padding = None if same else kernel // 2
+    with torch.no_grad():
+        convolved = layer(x.double()) - layer.bias.view(-1, 1, 1)
+        for added, low, high in ((bias, 0.0, 0.5), (None, -torch.inf, torch.inf)):
+            exact = convolved if added is None else convolved + added.double().view(-1, 1, 1)
+            result = kernels.depthwise(x, taps, added, stride, padding, low, high)
+            assert_rounded_once(result, exact.clamp(low, high), rounded=kernels is not torch_kernels)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32])
+@pytest.mark.parametrize('channels', [1, 21, 24])
+@pytest.mark.parametrize(
+    ('coarse', 'fine'), [((3, 4), (5, 8)), ((4, 3), (4, 3)), ((1, 5), (7, 1)), ((2, 1), (3, 9))]
+)
+def test_an_upsampled_map_is_added_and_clipped(kernels, coarse, fine, channels, dtype):
+    y, x = maps(2, channels, *coarse, dtype=dtype), maps(2, channels, *fine, dtype=dtype)
+    upsampled = functional.interpolate(y.double(), size=fine, mode='bilinear', align_corners=True)
+    for low, high in ((0.0, 2.0), (-torch.inf, torch.inf)):
+        result = kernels.add_upsampled(y, x, low, high)
+        exact = (upsampled + x.double()).clamp(low, high)
+        assert_rounded_once(result, exact, rounded=kernels is not torch_kernels)
+
+
 @pytest.mark.parametrize('classes', [1, 3, 21])
 @pytest.mark.parametrize('size', [(12, 20), (11, 13), (2, 3)])
 def test_labels_and_confidence_come_from_logits_upsampled_bilinearly(kernels, classes, size):
@@ -218,9 +300,15 @@ def test_the_triton_kernels_compile_for_a_gpu_that_is_not_here(tmp_path, monkeyp
     monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
     pointers = {'addresses': '*i64', 'labels': '*u8', 'confidences': '*u8', 'mean': '*fp32', 'std': '*fp32'}
     pointers |= {'table': '*u8', 'painted': '*u8'}
-    pointers |= dict.fromkeys(('x', 'out', 'logits', 'bias', 'first', 'second', 'third', 'fourth'), '*fp16')
-    floats = dict.fromkeys(('sharpness', 'low', 'high'), 'fp32')
+    maps_16 = ('x', 'out', 'logits', 'weight', 'taps', 'coarse', 'bias', 'first', 'second', 'third', 'fourth')
+    pointers |= dict.fromkeys(maps_16, '*fp16')
+    floats = dict.fromkeys(('sharpness', 'low', 'high', 'row_scale', 'column_scale'), 'fp32')
     one_row = {'height': 1, 'rows': 1}  # Triton makes numbers that are 1 constants
+    tiles = [
+        {'block': 128, 'wide': 64, 'deep': 32, 'input_unit': 8, 'output_unit': 8, 'inputs': 1},
+        {'block': 64, 'wide': 32, 'deep': 64, 'input_unit': 8, 'output_unit': 1},
+    ]
+    spread = {'block': 32, 'wide': 32}
     for kernel, constants in (
         (triton_kernels.normalise, {'bgr': True, 'block': 1024}),
         (triton_kernels.paint, {'bgr': True, 'block': 1024}),
@@ -229,6 +317,14 @@ def test_the_triton_kernels_compile_for_a_gpu_that_is_not_here(tmp_path, monkeyp
         (triton_kernels.max_pool_5x5, {'strip': triton_launch.STRIP, 'block': 4, 'wide': 256}),
         (triton_kernels.finish, {'channels': 96, 'biased': True, 'others': 1, 'block': 2048}),
         (triton_kernels.finish, {'channels': 1, 'biased': False, 'others': 4, 'block': 2048}),
+        *((triton_kernels.pointwise, {**options, 'biased': True, 'others': 4}) for options in tiles),
+        (triton_kernels.depthwise, {'unit': 8, 'kernel': 3, 'stride': 2, 'biased': True, **spread}),
+        (
+            triton_kernels.depthwise,
+            {**one_row, 'unit': 1, 'kernel': 5, 'stride': 1, 'biased': False, **spread},
+        ),
+        (triton_kernels.add_upsampled, {'unit': 8, 'block': 8, 'wide': 256}),
+        (triton_kernels.add_upsampled, {**one_row, 'channels': 1, 'unit': 1, 'block': 2048, 'wide': 1}),
         (triton_kernels.label_pixels, {'class_stride': 1, 'classes': 21, 'confident': True, 'block': 128}),
         (triton_kernels.label_pixels, {**one_row, 'classes': 255, 'confident': False, 'block': 128}),
     ):
@@ -262,11 +358,40 @@ def test_a_fused_network_gives_the_same_logits_in_fewer_passes(architecture):
         for module in (fused, rewritten)
     ]
     assert passes[0] < passes[1] - 50
-    pooled = [len(node.args[2]) for node in fused.graph.nodes if node.target is torch_kernels.finish]
+    pooled = [len(node.args[3]) for node in fused.graph.nodes if node.target is torch_kernels.pointwise]
     assert pooled.count(4) == 4  # each chained residual pooling is summed in one pass
     biased = [m for m in fused.modules() if isinstance(m, nn.Conv2d) and m.bias is not None]
     projections = 0 if architecture == 'lw_refinenet_resnet50' else 6  # that nothing is added to
     assert len(biased) == projections + 1  # and the classifier
+
+
+def small_network():
+    """All kinds of layers that networks have, few enough for Triton's interpreter."""
+    stages = [(1, 8, 1, 1, 3), (3, 8, 2, 2, 3), (2, 12, 2, 2, 5), (1, 21, 1, 2, 3)]
+    encoder = InvertedResidualEncoder([Stage(*stage) for stage in stages], same=True)
+    features = [FeatureSpec(channels, 2 ** (index + 2)) for index, (_, channels, *_) in enumerate(stages[1:])]
+    return Network(encoder, Decoder(features, 3, 24, levels=3, clipped=True))
+
+
+# Those with deeper encoders, or wider, have the same kinds of layers; the interpreter is too slow for any.
+NAMES = [name for name in ARCHITECTURES if not name.endswith(('resnet101', 'resnet152', 'lite1', 'lite2'))]
+
+
+@pytest.mark.parametrize('name', ['small', *([] if RUNS_TRITON and DEVICE == 'cpu' else NAMES)])
+@torch.no_grad()
+def test_a_fused_network_in_half_precision_is_near_the_exact_one(kernels, name):
+    torch.manual_seed(0)
+    network = (small_network() if name == 'small' else build_model(name, 3, width=16)).eval()
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 1.5)
+    image = maps(2, 3, 33, 50)
+    fused = fuse(rewrite_for_inference(network), kernels)
+    fused.to(DEVICE, torch.float16, memory_format=torch.channels_last)
+    expected = network.to(DEVICE)(image)
+    difference = (fused(image.half()).float() - expected).abs().max()
+    assert difference <= 4e-3 * expected.abs().max()  # 0.8e-3 to 1.5e-3 were seen
 
 
 def test_the_choice_of_kernels_says_why():
