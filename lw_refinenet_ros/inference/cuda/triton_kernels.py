@@ -4,8 +4,9 @@
 Triton reads their source: only what is constant has a type. What has none is a pointer, or a number that
 may change from launch to launch. Maps are channels last.
 
-Triton sees that a number is a multiple of 16, but not of 8. Channels are therefore passed as a multiple of a
-constant unit, 8 where it divides them: eight values in half precision are then one load.
+Triton compiles a kernel anew for numbers that are 1 or multiples of 16, and sees no other multiples.
+Kernels that every layer calls are kept from that. They get channels as a multiple of a constant unit, 8 where
+it divides them: eight values in half precision are then one load.
 """
 # ruff: noqa: ANN001, ANN201, ANN202
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
@@ -25,6 +26,8 @@ __all__ = [
     'paint',
     'pointwise',
 ]
+
+SIZES = ('pixels', 'height', 'width', 'rows', 'columns', 'channels')
 
 
 @triton.jit
@@ -211,7 +214,7 @@ def finish(
     tl.store(out + start + index, value.to(out.dtype.element_ty), inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=('pixels', 'inputs', 'outputs'))
 def pointwise(
     x,
     weight,
@@ -268,7 +271,7 @@ def pointwise(
     tl.store(out + place + within, value.to(out.dtype.element_ty), inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=(*SIZES, 'top', 'left'))
 def depthwise(
     x,
     taps,
@@ -298,13 +301,14 @@ def depthwise(
     image, rest = pixel // (rows * columns), pixel % (rows * columns)
     y, z = rest // columns * stride - top, rest % columns * stride - left
     known = channel < channels
+    source = x + ((image * height + y) * width + z).to(tl.int64) * channels
     value = tl.zeros((block, wide), tl.float32)
     for i in tl.static_range(kernel):
         for j in tl.static_range(kernel):
             row, column = y + i, z + j
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width) & (pixel < pixels)
-            source = x + ((image * height + row) * width + column).to(tl.int64) * channels
-            a = tl.load(source[:, None] + channel[None, :], inside[:, None] & known[None, :], other=0.0)
+            tap = source + (i * width + j) * channels
+            a = tl.load(tap[:, None] + channel[None, :], inside[:, None] & known[None, :], other=0.0)
             b = tl.load(taps + (i * kernel + j) * channels + channel, known, other=0.0)
             value += a.to(tl.float32) * b.to(tl.float32)[None, :]
     if biased:
@@ -314,7 +318,7 @@ def depthwise(
     tl.store(target, value.to(out.dtype.element_ty), (pixel < pixels)[:, None] & known[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def add_upsampled(
     coarse,
     x,

@@ -88,11 +88,12 @@ def pointwise(
     """Convolve by 1x1, add and clip, as `torch_kernels.pointwise`; half precision is rounded once.
 
     cuDNN multiplies faster, but leaves the sums to another pass. It convolves where arithmetic takes the time
-    (see `_is_memory_bound`), and in float32.
+    (see `_is_memory_bound`), in float32, and where Triton does not use the tensor cores.
     """
     batch, inputs, rows, columns = x.shape
     pixels, outputs = batch * rows * columns, weight.shape[0]
-    if x.dtype == torch.float32 or not _is_memory_bound(pixels, inputs, outputs):
+    half = x.dtype != torch.float32 and _uses_tensor_cores(x.device)
+    if not half or not _is_memory_bound(pixels, inputs, outputs):
         if bias is None and not others:
             return torch_kernels.pointwise(x, weight, None, (), low, high)
         return finish(functional.conv2d(x, weight), bias, others, low, high)
@@ -109,6 +110,11 @@ def pointwise(
         num_stages=4,
     )
     return out.permute(0, 3, 1, 2)
+
+
+def _uses_tensor_cores(device: torch.device) -> bool:
+    """Whether Triton multiplies in half precision on tensor cores: not on those before capability 8.0."""
+    return device.type != 'cuda' or torch.cuda.get_device_capability(device)[0] >= 8
 
 
 def _is_memory_bound(pixels: int, inputs: int, outputs: int) -> bool:
