@@ -19,6 +19,7 @@ from lw_refinenet_ros.inference.engine import CLASSES, Batch, Job
 
 __all__ = ['CaptureError', 'CapturedJob', 'Compute', 'in_background', 'in_recorder']
 
+SPIN_S = 0.002  # jobs that take no longer are waited for without sleeping
 WARM_UPS = 3  # the first run of a layer tries its algorithms and compiles; a graph cannot record that
 Result = TypeVar('Result')
 
@@ -83,8 +84,6 @@ class CapturedJob:
         maps = (job.batch, *job.image_size)
         self._stream = stream
         self.painter: Future[Painter] | None = None
-        # Sleeping until the device is done leaves the core to other nodes; spinning would be little faster.
-        self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         self._graph = torch.cuda.CUDAGraph()
         # Each layer takes its fastest algorithm; float32 is float32, without TF32's shorter mantissa. These
         # flags are the process's, and only the recorder sets them.
@@ -106,6 +105,12 @@ class CapturedJob:
                 raise CaptureError(str(error)) from error
             self._graph.replay()  # uploads it, so that the first frame does not
             stream.synchronize()
+            started = time.perf_counter()
+            self._graph.replay()
+            stream.synchronize()
+        # To be woken takes 0.2 ms, which counts where a job is short; a long one leaves the core to others.
+        sleeps = time.perf_counter() - started > SPIN_S
+        self._done = torch.cuda.Event(blocking=sleeps)  # type: ignore[no-untyped-call]
 
     def _pass(self, job: Job, compute: Compute) -> None:
         confidence = self.confidences.device if self.confidences else None
