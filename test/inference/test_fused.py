@@ -31,6 +31,7 @@ from lw_refinenet_ros.model.rewrite import rewrite_for_inference
 
 HAS_TRITON = importlib.util.find_spec('triton') is not None
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+OLD = DEVICE == 'cuda' and torch.cuda.get_device_capability()[0] < 8  # its 1x1 convolutions are cuDNN's
 RUNS_TRITON = HAS_TRITON and (DEVICE == 'cuda' or os.environ.get('TRITON_INTERPRET') == '1')
 
 
@@ -101,6 +102,41 @@ def test_a_map_that_is_needed_again_is_not_overwritten():
     fused = fuse(rewrite_for_inference(network), torch_kernels)
     assert sum(node.target is torch_kernels.finish for node in fused.graph.nodes) > 2
     torch.testing.assert_close(fused(x.clone()), network(x))
+
+
+class Entangled(nn.Module):
+    """Convolutions with and without bias whose results are needed again, summed or upsampled."""
+
+    def __init__(self):
+        super().__init__()
+        self.full = nn.Conv2d(3, 4, 3, padding=1)
+        self.points = nn.ModuleList(nn.Conv2d(4, 4, 1, bias=index > 1) for index in range(5))
+        self.alone = nn.ModuleList(
+            nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=index > 0) for index in range(3)
+        )
+
+    def forward(self, x):
+        x = self.full(x)
+        a, b, c, d, e = (point(x) for point in self.points)
+        p, q, r = (depthwise(x) for depthwise in self.alone)
+        small = functional.max_pool2d(torch.relu(a), 3, stride=2, padding=1)
+        up = functional.interpolate(small, size=x.shape[-2:], mode='bilinear', align_corners=True)
+        up_again = functional.interpolate(small, size=x.shape[-2:], mode='bilinear', align_corners=True)
+        half_pixel = functional.interpolate(small, size=x.shape[-2:], mode='bilinear', align_corners=False)
+        total = torch.relu(c + up + b) + (d + d) + functional.relu6(p + x)
+        return total + torch.relu(e + b) + (q + half_pixel) + torch.relu(r) + torch.relu(x + up_again) + a
+
+
+@torch.no_grad()
+def test_convolutions_take_only_the_passes_that_are_theirs(kernels):
+    torch.manual_seed(0)
+    network, x = Entangled().eval(), maps(1, 3, 5, 6)
+    fused = fuse(rewrite_for_inference(network), kernels).to(DEVICE)
+    called = [node.target for node in fused.graph.nodes]
+    assert called.count(kernels.pointwise) == 5
+    assert called.count(kernels.depthwise) == 3
+    assert called.count(kernels.add_upsampled) == 2
+    torch.testing.assert_close(fused(x.clone()), network.to(DEVICE)(x))
 
 
 def scattered(pixels):
@@ -188,7 +224,7 @@ def test_a_1x1_convolution_adds_and_clips(kernels, inputs, outputs, others, dtyp
         exact = convolved if added is None else convolved + added.double().view(-1, 1, 1)
         exact = sum((m.double() for m in summands), exact).clamp(low, high)
         result = kernels.pointwise(x, weight, added, summands, low, high)
-        assert_rounded_once(result, exact, rounded=kernels is not torch_kernels)
+        assert_rounded_once(result, exact, rounded=kernels is not torch_kernels and not OLD)
     assert all(map(torch.equal, before, (x, *summands)))  # they may be needed again
 
 
@@ -201,7 +237,8 @@ def test_a_1x1_convolution_that_arithmetic_slows_is_cudnns(kernels, monkeypatch)
         operands = (x.to(dtype), weight.to(dtype))
         for arguments in ((None, ()), (bias.to(dtype), ()), (None, (x.to(dtype),))):
             result = kernels.pointwise(*operands, *arguments, 0.0, 6.0)
-            torch.testing.assert_close(result, torch_kernels.pointwise(*operands, *arguments, 0.0, 6.0))
+            expected = torch_kernels.pointwise(*operands, *arguments, 0.0, 6.0)
+            torch.testing.assert_close(result, expected, rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.float32])
@@ -352,6 +389,9 @@ def test_a_fused_network_gives_the_same_logits_in_fewer_passes(architecture):
     called = [node.target for node in fused.graph.nodes]
     assert functional.max_pool2d not in called
     assert torch_kernels.finish in called
+    assert functional.interpolate not in called
+    assert called.count(torch_kernels.add_upsampled) == 3
+    assert called.count(torch_kernels.depthwise) == (17 if architecture.endswith('mobilenet_v2') else 0)
     # PyTorch adds a convolution's bias in a pass of its own.
     passes = [
         sum(node.op in ('call_module', 'call_function') for node in module.graph.nodes)

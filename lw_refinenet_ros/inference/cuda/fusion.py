@@ -100,14 +100,16 @@ def _fuse_upsampling(network: fx.GraphModule, node: fx.Node, kernels: Kernels) -
         return
     arguments: Any = node.args
     x, bias, others, low, high = arguments
-    upsampled = [other for other in others if _is_upsampling(other) and list(other.users) == [node]]
+    terms = [x, *others]
+    upsampled = [term for term in terms if _is_upsampling(term) and list(term.users) == [node]]
     if len(upsampled) != 1:
         return
-    rest = tuple(other for other in others if other is not upsampled[0])
+    total, *rest = (term for term in terms if term is not upsampled[0])
     with network.graph.inserting_before(node):
         if bias is not None or rest:
-            x = network.graph.call_function(kernels.finish, (x, bias, rest, LOW, HIGH))
-        added = network.graph.call_function(kernels.add_upsampled, (upsampled[0].args[0], x, low, high))
+            total = network.graph.call_function(kernels.finish, (total, bias, tuple(rest), LOW, HIGH))
+        arguments = (upsampled[0].args[0], total, low, high)
+        added = network.graph.call_function(kernels.add_upsampled, arguments)
     node.replace_all_uses_with(added)
     network.graph.erase_node(node)
 
