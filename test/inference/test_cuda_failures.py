@@ -9,6 +9,7 @@ import gc
 import itertools
 import pickle
 import threading
+import time
 import weakref
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -153,9 +154,22 @@ def test_one_thread_records_all_graphs_whoever_asks_and_alone_sets_the_flags(dev
     assert names.pop().startswith('cuda-recorder')
 
 
-def test_a_graph_is_run_once_before_its_first_frame(device, segmenter):
+def test_a_graph_is_run_and_timed_before_its_first_frame(device, segmenter):
     segmenter.prepare(SMALL)
-    assert [what for what, _ in device.log] == ['synchronize', 'record', 'replay', 'synchronize']
+    once = ['replay', 'synchronize']
+    assert [what for what, _ in device.log] == ['synchronize', 'record', *once, *once]
+
+
+@pytest.mark.parametrize(('taken_s', 'sleeps'), [(0.0, False), (0.05, True)])
+def test_only_a_long_job_is_waited_for_asleep(device, segmenter, monkeypatch, taken_s, sleeps):
+    event, asked = torch.cuda.Event(), []
+    monkeypatch.setattr(torch.cuda, 'Event', lambda blocking: asked.append(blocking) or event)
+    graph = torch.cuda.CUDAGraph()
+    monkeypatch.setattr(graph, 'replay', lambda: time.sleep(taken_s))
+    monkeypatch.setattr(torch.cuda, 'CUDAGraph', lambda: graph)
+    monkeypatch.setattr(captured_job, 'SPIN_S', 0.02)
+    segmenter.prepare(SMALL)
+    assert asked == [sleeps]
 
 
 def test_the_graphs_of_an_engine_share_the_memory_in_between(device, segmenter, model, street):
