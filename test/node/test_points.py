@@ -435,6 +435,27 @@ def test_points_behind_others_have_no_label_in_a_cloud_that_may_have_been_seen_f
     assert (got[0][1].reshape(40, 60)[6:-6, 6:-6] == seen).all()
 
 
+def test_clouds_of_one_shape_and_another_are_labelled_and_one_without_a_point_is_no_fault():
+    sevens, got = np.full((96, 128), 7, np.uint8), []
+    label = SimpleNamespace(wanted=True, publish=lambda header, image: got.append((header, image.copy())))
+    outputs = CloudOutputs(SimpleNamespace(wanted=False), label, SimpleNamespace(wanted=False))
+    result = Segmentation(np.zeros((96, 128, 3), np.uint8), 'rgb', sevens, sevens, None)
+    images, own = stamped(Image(), 5).header, stamped(Image(), 9, 'lidar').header
+    same = Pose(np.zeros(3), np.eye(3))
+
+    def seen(size, z):
+        geometry = Geometry(own, size, None, lambda xyz: np.copyto(xyz, np.reshape([0, 0, z], (3, 1, 1))))
+        return outputs.publish(images, result, geometry, CAMERA, lambda: same)
+
+    assert seen((2, 6), 1.0)
+    assert seen((3, 4), 1.0)
+    assert not seen((3, 4), -1.0), 'all are behind the camera'
+    assert seen((3, 4), np.nan), 'there is none that could be seen'
+    assert [image.shape for _, image in got] == [(2, 6), *[(3, 4)] * 3]
+    assert [set(image.ravel()) for _, image in got] == [{7}, {7}, {255}, {255}]
+    assert all(header == own for header, _ in got)
+
+
 def waiting_output():
     """What `PointsOutput.add` needs of one."""
     return SimpleNamespace(
