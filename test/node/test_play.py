@@ -397,9 +397,10 @@ def test_a_loop_begins_where_it_was_asked_to_and_an_interrupt_ends_it(bag, liste
 
 def test_in_the_background_the_terminal_is_left_alone(bag):
     ours, theirs = pty.openpty()
-    command = [sys.executable, '-m', 'lw_refinenet_ros.cli.main', 'play', str(bag)]
+    command = [sys.executable, '-m', 'lw_refinenet_ros.cli.main', 'play', bag]
+    late = ['--start', '9']
     player = subprocess.Popen(
-        ['bash', '-mc', '"$@" & wait $!', '-', *command, '--topic', '/front/image', '--start', '9'],
+        ['bash', '-c', 'set -m; "$@" <&0 & wait $!', '-', *command, '--topic', '/front/image', *late],
         stdin=theirs,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
