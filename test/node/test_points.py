@@ -445,7 +445,8 @@ def test_clouds_of_one_shape_and_another_are_labelled_and_one_without_a_point_is
     same = Pose(np.zeros(3), np.eye(3))
 
     def seen(size, z):
-        geometry = Geometry(own, size, None, lambda xyz: np.copyto(xyz, np.reshape([0, 0, z], (3, 1, 1))))
+        points = np.stack([np.full(size, value) for value in (0, 0, z)])
+        geometry = Geometry(own, size, None, lambda xyz: np.copyto(xyz, points))
         return outputs.publish(images, result, geometry, CAMERA, lambda: same)
 
     assert seen((2, 6), 1.0)
