@@ -344,6 +344,33 @@ def test_only_frames_of_the_watch_are_judged_and_not_all_since_the_node_began():
     assert rear.counted == fates, 'it came while it was watched'
 
 
+def test_the_doctor_hears_what_is_best_effort_and_does_not_count_itself(node):
+    publisher = node.client.create_publisher(Image, '/doctored', SENSOR)
+    other = node.client.create_subscription(Image, '/doctored', lambda _: None, SENSOR)
+    with ros_context([]) as started:
+        started()
+        watch = _Watch('/lw_refinenet')
+        watch._roles[''] = {}
+        try:
+            node.spin_until(lambda: watch.ros.count_publishers('/doctored'), 'publisher')
+            watch._subscribe('', 'label', '/doctored', Image)
+            node.spin_until(lambda: watch.ros.count_subscribers('/doctored') == 2, 'subscribers')
+
+            def named():
+                subscribers = [each.node for each in watch._stream('/doctored', 1.0).subscribers]
+                return '/test_client' in subscribers and subscribers
+
+            subscribers = node.spin_until(named, 'the name of the node that subscribes')
+            infos = watch.ros.get_subscriptions_info_by_topic('/doctored')
+        finally:
+            watch.executor.shutdown()
+            watch.ros.destroy_node()
+            node.client.destroy_publisher(publisher)
+            node.client.destroy_subscription(other)
+    assert subscribers == ['/test_client']
+    assert {info.qos_profile.reliability for info in infos} == {ReliabilityPolicy.BEST_EFFORT}
+
+
 def test_a_node_that_is_not_there_is_a_fault_that_names_those_that_are(node, street, tmp_path):
     status, found = diagnose(node, street, tmp_path / 'd.json', '--node', 'segmentation')
     assert status == 1
