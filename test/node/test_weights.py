@@ -13,12 +13,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 from lw_refinenet_ros.inference.engine import Job
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.node import model_swap
+from lw_refinenet_ros.node.candidate import load_candidate, make_segmenter
 from lw_refinenet_ros.node.model_swap import ModelSwap, Request
 from test.support.node_process import NodeProcess, pixels_of
 from test.support.tiny_network import write_tiny_weights
@@ -226,6 +228,16 @@ def test_a_model_that_fails_to_compile_gives_its_memory_back(monkeypatch, street
     assert 'out of memory' in swap.fault
     assert closed.is_set()
     swap.close()
+
+
+@pytest.mark.parametrize(('threads', 'used'), [(3, 3), (0, 2)])
+def test_a_model_runs_with_the_threads_asked_for_and_not_with_the_one_it_was_made_with(
+    tiny_weights, one_thread, threads, used
+):
+    torch.set_num_threads(2)
+    engine = {'device': 'cpu', 'engine': 'torch', 'precision': 'fp32', 'threads': threads}
+    make_segmenter(load_candidate(str(tiny_weights)), engine)
+    assert torch.get_num_threads() == used
 
 
 @pytest.fixture
