@@ -213,7 +213,7 @@ def test_read_only_and_unknown_parameters_and_unknown_classes_are_refused(node):
 def test_a_network_size_of_more_pixels_than_memory_is_meant_for_is_refused(node):
     result = node.set_atomically(network_height=8192, network_width=4097)
     assert result.reason == 'network_height 8192 times network_width 4097 is above 33554432 pixels: use less'
-    assert node.get('network_height')[0].integer_value == 0
+    assert node.get('network_height')[0].integer_value == 96
 
 
 def test_an_empty_list_is_refused_since_it_has_no_type_when_it_is_loaded_again(node):
