@@ -114,11 +114,12 @@ def run(options: argparse.Namespace) -> None:
         finally:
             if done:
                 file.close()
-    print_more(faults)
-    if faults:
-        raise ValueError(f'{first_of(faults)}; {done} frames were shown')
-    if not done:
-        raise ValueError('there is no frame between --start and --end')
+        # Here, so that without a frame an earlier file is kept
+        print_more(faults)
+        if faults:
+            raise ValueError(f'{first_of(faults)}; {done} frames were shown')
+        if not done:
+            raise ValueError('there is no frame between --start and --end')
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -90,6 +90,7 @@ def test_no_command_replaces_what_it_reads(refused, tmp_path, tiny_weights, stre
         ['benchmark', '--weights', weights, '--json', weights],
         ['receptive-field', picture, '--weights', weights, '--output', picture],
         ['compare', weights, tiny_weights, '--json', weights],
+        ['compare', 'a', 'b', '--images', tmp_path, '--labels', tmp_path, '--json', picture],
         ['train', '--data', tmp_path / 'd', '--output', tmp_path, '--init', weights],
         ['play', tmp_path, '--log', picture],
     ):

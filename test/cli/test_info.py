@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `info` and `receptive-field` tell about networks."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.model.network import build_model
 from lw_refinenet_ros.model.receptive_field import influences, side_of_influence
+from lw_refinenet_ros.model.weights import load_model, save_model
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -37,6 +40,22 @@ def test_info_of_a_file_tells_its_classes_with_their_colours_and_where_it_came_f
     assert rows['classes'] == '3 (tiny)'
     assert rows['1'] == 'road  rgb(80, 40, 140)'
     assert rows['logits'] == '16x16, 3 channels'
+
+
+def test_info_of_a_file_tells_how_large_and_how_good_it_is_and_what_it_takes(
+    capsys, tmp_path, enlarging_weights
+):
+    network, card = load_model(enlarging_weights)
+    metrics = {'miou': 0.625, 'frames': 7, 'per_class_iou': {'sky': 0.0, 'road': 0.875}}
+    card = replace(card, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), metrics=metrics, training={'epochs': 9})
+    save_model(tmp_path / 'w.safetensors', network, card)
+    rows = told(capsys, tmp_path / 'w.safetensors', '--size', '64x48')
+    assert rows['file'].endswith(f'w.safetensors ({(tmp_path / "w.safetensors").stat().st_size:,} bytes)')
+    assert rows['input'] == 'RGB / 255, mean 0.100/0.200/0.300, std 0.400/0.500/0.600'
+    assert [rows[index].split(')')[1].strip() for index in '012'] == ['IoU 0.0%', 'IoU 87.5%', '']
+    assert (rows['miou'], rows['epochs']) == ('62.5%', '9')
+    assert rows['seen as'] == '256x192'
+    assert 'seen as' not in told(capsys, tmp_path / 'w.safetensors', '--size', '320x240')
 
 
 def test_info_of_an_unknown_architecture_names_those_that_are_known(capsys):

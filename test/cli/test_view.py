@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lw_refinenet view` and `evaluate --rerun`: what is recorded for the viewer, read back with its SDK."""
 
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.cli import view
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.evaluation import rerun_log
 from lw_refinenet_ros.labels import LabelSet
@@ -122,6 +125,38 @@ def test_an_evaluation_is_recorded_with_truth_and_difference(tmp_path, bag, tiny
     assert entities['/image/truth']['time'] == stamps(FRAMES)
 
 
+def test_the_frames_asked_for_are_recorded_and_one_that_cannot_be_read_is_an_error(
+    tmp_path, street, tiny_weights, monkeypatch, capsys
+):
+    pytest.importorskip('rerun', reason='rerun-sdk is not installed')
+    folder, file = tmp_path / 'images', tmp_path / 'seen.rrd'
+    folder.mkdir()
+    images = pictures(street, 8)
+    for index, image in enumerate(images):
+        cv2.imwrite(str(folder / f'{index}.png'), image[..., ::-1])
+    (folder / '1.png').write_bytes(b'no image')
+    given = ['view', str(folder), '--weights', str(tiny_weights), *ENGINE, '--save', str(file)]
+    monkeypatch.setattr(view, 'time', SimpleNamespace(perf_counter=itertools.count().__next__))
+    assert main([*given, '--start', '0.15', '--end', '0.55', '--every', '2']) == 1
+    said = capsys.readouterr().err
+    assert f'{folder}/1.png: ' in said
+    assert said.endswith('; 2 frames were shown\n')
+    entities, _ = read(file)
+    assert np.diff(entities['/image']['time']).tolist() == [200_000_000]
+    for jpeg, image in zip(entities['/image']['EncodedImage:blob'], images[2:6:2]):
+        shown = cv2.imdecode(np.array(jpeg[0], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        assert np.abs(shown.astype(int) - image).mean() < 10
+    figures = {'/latency_ms/read': 1000.0, '/latency_ms/segment': 1000.0, '/rate_hz': 0.5}
+    for name, value in figures.items():  # of a clock that ticks whenever it is read
+        assert entities[name]['Scalars:scalars'] == [[value]] * 2, name
+    before = file.read_bytes()
+    assert main([*given, '--start', '99']) == 1
+    (folder / '1.png').unlink()
+    assert main([*given, '--start', '99']) == 1
+    assert 'there is no frame between --start and --end' in capsys.readouterr().err
+    assert file.read_bytes() == before, 'nothing was seen that could replace it'
+
+
 def test_what_was_seen_until_an_interrupt_is_kept(tmp_path, street, tiny_weights):
     pytest.importorskip('rerun', reason='rerun-sdk is not installed')
     file, frames = tmp_path / 'seen.rrd', 1000
@@ -161,6 +196,7 @@ def test_a_camera_is_recorded_until_it_sends_no_more_frames(
     [
         (['x.png'], 1, 'there is no display for the viewer: use --save FILE.rrd or --serve'),
         (['--node', '--save', 'x.rrd', '--every', '2'], 2, '--node shows what the node publishes'),
+        (['--node', '--save', 'x.rrd', '--engine', 'torch'], 2, '--node shows what the node publishes'),
         (['x.png', '--save', 'x.mp4'], 2, 'must end in .rrd'),
         (['none.png', '--save', 'x.rrd'], 1, 'none.png does not exist'),
     ],

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,7 +151,9 @@ def test_the_command_prints_saves_and_reports(tmp_path, capsys):
     (tmp_path / 'b.json').write_text(json.dumps(evaluation(before + 20)))
     files = [str(tmp_path / name) for name in ('a.json', 'b.json', 'c.json', 'c.html')]
     assert main(['compare', *files[:2], '--json', files[2], '--report', files[3]]) == 0
-    assert 'mIoU +1.50 points (+1.50 to +1.50), better; 2 classes better' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert 'mIoU +1.50 points (+1.50 to +1.50), better; 2 classes better' in said
+    assert 'before: a <b>\nafter:  a <b>\n' in said
     saved = json.loads((tmp_path / 'c.json').read_text())
     assert saved['miou']['verdict'] == 'better'
     assert saved['per_class_iou']['sky']['interval'] == pytest.approx([0.02, 0.02])
@@ -230,6 +233,45 @@ def test_blocks_of_less_than_a_nanosecond_are_single_frames():
     assert CommonFrames.of(runs, 1e-10).blocks.shape[1] == 12
 
 
+def test_two_runs_and_several_are_resampled_by_the_blocks_asked_for(tmp_path):
+    right = random_rights(1, 100)
+    runs = write_runs(tmp_path, a=right, b=right + random_rights(2, 100, -50, 60), c=right - 9)
+    a, b, _ = (json.loads(Path(run).read_text()) for run in runs)
+    wanted = compare(a, b, block_s=5).miou
+    assert wanted.low != compare(a, b).miou.low
+    saved = tmp_path / 'saved.json'
+    assert main(['compare', *runs[:2], '--block', '5', '--json', str(saved)]) == 0
+    assert json.loads(saved.read_text())['miou']['interval'] == [wanted.low, wanted.high]
+    saved.unlink()
+    assert main(['compare', *runs, '--block', '5', '--json', str(saved)]) == 0
+    ranked = json.loads(saved.read_text())['runs']
+    assert [run['name'] for run in ranked] == [runs[1], runs[0], runs[2]]
+    assert ranked[1]['difference_interval'] == pytest.approx([-wanted.high, -wanted.low])
+
+
+def test_frames_of_one_run_only_and_the_best_of_each_class_are_told(tmp_path, capsys):
+    runs = write_runs(tmp_path, a=[500] * 9, b=[600] * 7, c=[700] * 8)
+    assert main(['compare', *runs[:2]]) == 0
+    said = capsys.readouterr().out
+    assert f'only in {runs[0]}: 2 frames, f7, f8\n' in said
+    assert f'only in {runs[1]}' not in said
+    assert main(['compare', *runs]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r'sky +70\.0%\* +60\.0% +50\.0% *\n', said), said
+
+
+def test_masks_as_far_from_the_frames_as_was_allowed_are_compared(tmp_path, street, weights):
+    when, truth = stamps(2), np.zeros(street.shape[:2], np.uint8)
+    late = [(stamp_ns + 30_000_000, truth) for stamp_ns in when]
+    frames = list(zip(when, pictures(street, 2)))
+    bag = record(tmp_path / 'bag', {'/image': ('rgb8', frames), '/truth': ('mono8', late)})
+    saved = tmp_path / 'saved.json'
+    given = ['compare', *map(str, weights), '--bag', str(bag), '--labels', '/truth', '--json', str(saved)]
+    assert main(given) == 1
+    assert main([*given, '--tolerance', '0.04']) == 0
+    assert json.loads(saved.read_text())['frames'] == 2
+
+
 def test_runs_are_ranked_on_the_frames_that_all_have_and_two_may_have_a_csv_too(tmp_path, capsys):
     runs = write_runs(tmp_path, a=[500] * 9, b=[600] * 8, c=[700] * 7)
     assert main(['compare', *runs]) == 0
@@ -245,6 +287,8 @@ def test_runs_are_ranked_on_the_frames_that_all_have_and_two_may_have_a_csv_too(
         (['a.json', 'b.json', 'a.json'], 'a run is named twice'),
         (['a.json', 'b.json', 'c.json', '--report', 'x.html'], '--report shows two runs, not 3'),
         (['a', 'b', 'c', '--labels', '/m', '--bag', 'x'], '--labels goes with two runs, not 3'),
+        (['a.json', 'b.json', '--map', 'm.yaml'], 'two JSON files need neither'),
+        (['a.json', 'b.json', '--class-groups', 'g.yaml'], 'two JSON files need neither'),
     ],
 )
 def test_runs_that_make_no_table_are_wrong_usage(capsys, arguments, said):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluations that are interrupted, of several bags, over processes and over a cluster: the same figures."""
 
+import argparse
 import importlib.util
 import json
 import multiprocessing
@@ -8,12 +9,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from lw_refinenet_ros import Segmenter
-from lw_refinenet_ros.cli.evaluate_recordings import names_of
+from lw_refinenet_ros.cli.evaluate_recordings import _engine, names_of
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.evaluation.checkpoint import Checkpoint
 from lw_refinenet_ros.evaluation.processes import evaluate_in_processes
@@ -315,6 +317,28 @@ def test_every_bag_has_a_name_of_its_own():
     paths = [Path(name) for name in ('drive-2.mcap', 'drive.mcap', 'b/drive', 'c/drive', 'drive.db3')]
     assert names_of(paths) == ['drive-2', 'drive', 'drive-3', 'drive-4', 'drive-5']
     assert names_of([Path('a/drive'), Path('b/drive')]) == ['drive', 'drive-2']
+
+
+@pytest.mark.parametrize(
+    ('engine', 'device', 'at_once', 'given', 'threads'),
+    [
+        (THREADS_DO_NOT_MATTER[0], 'cpu', 2, {}, 4),
+        (THREADS_DO_NOT_MATTER[0], 'cpu', 2, {'threads': 3}, 3),
+        (THREADS_DO_NOT_MATTER[0], 'cpu', 9, {}, 1),
+        (THREADS_DO_NOT_MATTER[0], 'cpu', 1, {}, None),
+        (THREADS_DO_NOT_MATTER[0], 'cpu', 1, {'ray': 'auto'}, 1),
+        ('another', 'cpu', 2, {}, 8),
+        ('another', 'cuda', 2, {}, 4),
+    ],
+)
+def test_processes_share_the_cores_where_that_changes_no_label_and_no_number_is_given(
+    engine, device, at_once, given, threads, monkeypatch
+):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: set(range(8)), raising=False)
+    names = ('weights', 'device', 'engine', 'precision', 'threads', 'ray')
+    options = argparse.Namespace(**dict.fromkeys(names) | given)
+    segmenter = SimpleNamespace(engine=SimpleNamespace(name=engine, device=device))
+    assert _engine(options, segmenter, at_once).get('threads') == threads
 
 
 def test_a_process_that_dies_is_named_with_its_bag(three_bags, tiny_weights):

@@ -61,19 +61,20 @@ def maps(*shape, dtype=torch.float32):
 class Doubled(nn.Module):
     """Adds a convolution's result to itself."""
 
-    def __init__(self):
+    def __init__(self, bias):
         super().__init__()
-        self.convolution = nn.Conv2d(3, 4, 3, padding=1)
+        self.convolution = nn.Conv2d(3, 4, 3, padding=1, bias=bias)
 
     def forward(self, x):
         y = self.convolution(x)
         return torch.relu(y + y)
 
 
+@pytest.mark.parametrize('bias', [True, False])
 @torch.no_grad()
-def test_a_sum_of_a_map_with_itself_is_not_fused():
+def test_a_sum_of_a_map_with_itself_is_not_fused(bias):
     torch.manual_seed(0)
-    network, x = Doubled().eval(), torch.randn(1, 3, 5, 6)
+    network, x = Doubled(bias).eval(), torch.randn(1, 3, 5, 6)
     pure = SimpleNamespace(
         finish=lambda x, bias, others, low, high: sum(others, x + bias.view(-1, 1, 1)).clamp(low, high)
     )
@@ -137,6 +138,58 @@ def test_convolutions_take_only_the_passes_that_are_theirs(kernels):
     assert called.count(kernels.depthwise) == 3
     assert called.count(kernels.add_upsampled) == 2
     torch.testing.assert_close(fused(x.clone()), network.to(DEVICE)(x))
+
+
+@pytest.mark.parametrize(
+    'convolution',
+    [
+        nn.Conv2d(4, 4, 1, padding=1),
+        nn.Conv2d(4, 4, 1, groups=2),
+        nn.Conv2d(4, 8, 3, padding=1, groups=4),
+        nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4),
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode='reflect', groups=4),
+        nn.Conv2d(4, 4, (3, 1), padding=1, groups=4),
+        nn.Conv2d(4, 4, 3, padding=1, stride=(1, 2), groups=4),
+        nn.Conv2d(4, 4, 3, padding=(0, 1), groups=4),
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_a_convolution_that_no_kernel_computes_stays_pytorchs(convolution):
+    network, x = nn.Sequential(convolution, nn.ReLU()).eval(), torch.randn(1, 4, 6, 7)
+    expected = network(x)
+    fused = fuse(rewrite_for_inference(network), torch_kernels)
+    torch.testing.assert_close(fused(x.clone()), expected)
+
+
+@pytest.mark.parametrize('activation', [nn.ReLU6(), nn.ReLU(), nn.Identity()], ids=str)
+@pytest.mark.parametrize('kind', [{'kernel_size': 3}, {'kernel_size': 1}, {'kernel_size': 3, 'groups': 4}])
+@torch.no_grad()
+def test_a_convolution_is_clipped_as_its_activation_clips(kind, activation):
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Conv2d(4, 4, **kind), activation).eval(), 40 * torch.randn(1, 4, 6, 7)
+    expected = network(x)
+    assert expected.abs().max() > 6 or (expected == 6).any()
+    fused = fuse(rewrite_for_inference(network), torch_kernels)
+    torch.testing.assert_close(fused(x.clone()), expected)
+
+
+class Summed(nn.Module):
+    """Adds an upsampled map to two that no convolution makes."""
+
+    def forward(self, x):
+        a, b = (functional.max_pool2d(x, size, stride=1, padding=size // 2) for size in (3, 5))
+        small = functional.max_pool2d(x, 3, stride=2, padding=1)
+        up = functional.interpolate(small, size=x.shape[-2:], mode='bilinear', align_corners=True)
+        return torch.relu(a + up + b)
+
+
+@torch.no_grad()
+def test_what_is_added_beside_an_upsampled_map_is_not_lost(kernels):
+    network, x = Summed().eval(), maps(1, 3, 5, 6)
+    fused = fuse(rewrite_for_inference(network), kernels)
+    assert [node.target for node in fused.graph.nodes].count(kernels.add_upsampled) == 1
+    torch.testing.assert_close(fused(x.clone()), network(x))
 
 
 def scattered(pixels):

@@ -23,6 +23,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from lw_refinenet_ros.cli.main import main
+from lw_refinenet_ros.node.doctor.collect import _Watch
 from lw_refinenet_ros.node.process.ros_context import ros_context
 from lw_refinenet_ros.node.watch import Watch
 from test.cli.test_view import read
@@ -330,6 +331,44 @@ def test_bad_frames_and_stamps_of_the_future_are_warnings(node, street, tmp_path
     assert 'synchronise the clocks' in found['age']['remedy']
     assert found['frames']['level'] == 'warning'
     assert "encoding '32FC1' is not supported" in found['diagnostics']['value']
+
+
+def test_only_frames_of_the_watch_are_judged_and_not_all_since_the_node_began():
+    fates = {'received': 70, 'segmented': 40, 'bad: encoding': 30}
+    watched = SimpleNamespace(
+        statuses={'front': (0, ('', {}, fates, {})), 'rear': (0, ('', {}, fates, {}))},
+        _counted={'front': {'received': 50, 'bad: encoding': 30}},
+    )
+    front, rear = (_Watch._camera(watched, name, {}) for name in ('front', 'rear'))
+    assert front.counted == {'received': 20, 'segmented': 40, 'bad: encoding': 0}
+    assert rear.counted == fates, 'it came while it was watched'
+
+
+def test_the_doctor_hears_what_is_best_effort_and_does_not_count_itself(node):
+    publisher = node.client.create_publisher(Image, '/doctored', SENSOR)
+    other = node.client.create_subscription(Image, '/doctored', lambda _: None, SENSOR)
+    with ros_context([]) as started:
+        started()
+        watch = _Watch('/lw_refinenet')
+        watch._roles[''] = {}
+        try:
+            node.spin_until(lambda: watch.ros.count_publishers('/doctored'), 'publisher')
+            watch._subscribe('', 'label', '/doctored', Image)
+            node.spin_until(lambda: watch.ros.count_subscribers('/doctored') == 2, 'subscribers')
+
+            def named():
+                subscribers = [each.node for each in watch._stream('/doctored', 1.0).subscribers]
+                return '/test_client' in subscribers and subscribers
+
+            subscribers = node.spin_until(named, 'the name of the node that subscribes')
+            infos = watch.ros.get_subscriptions_info_by_topic('/doctored')
+        finally:
+            watch.executor.shutdown()
+            watch.ros.destroy_node()
+            node.client.destroy_publisher(publisher)
+            node.client.destroy_subscription(other)
+    assert subscribers == ['/test_client']
+    assert {info.qos_profile.reliability for info in infos} == {ReliabilityPolicy.BEST_EFFORT}
 
 
 def test_a_node_that_is_not_there_is_a_fault_that_names_those_that_are(node, street, tmp_path):

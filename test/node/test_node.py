@@ -206,6 +206,14 @@ def test_read_only_and_unknown_parameters_and_unknown_classes_are_refused(node):
     assert not result.successful
     assert "'sea'" in result.reason
     assert 'road' in result.reason
+    (result,) = node.set(overlay_classes=['unlabelled'])  # which has no colour to paint
+    assert result.reason.startswith("overlay_classes: no class is called 'unlabelled'; ")
+
+
+def test_a_network_size_of_more_pixels_than_memory_is_meant_for_is_refused(node):
+    result = node.set_atomically(network_height=8192, network_width=4097)
+    assert result.reason == 'network_height 8192 times network_width 4097 is above 33554432 pixels: use less'
+    assert node.get('network_height')[0].integer_value == 96
 
 
 def test_an_empty_list_is_refused_since_it_has_no_type_when_it_is_loaded_again(node):
@@ -266,7 +274,9 @@ def test_several_parameters_are_refused_as_a_whole(node):
 def test_every_parameter_is_described_with_its_range(node):
     for parameter, descriptor in zip(PARAMETERS, node.describe(*(p.name for p in PARAMETERS))):
         assert descriptor.description.startswith(parameter.description)
-        assert bool(descriptor.integer_range or descriptor.floating_point_range) == bool(parameter.range)
+        ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
+        wanted = [parameter.range] if parameter.range else []
+        assert [(each.from_value, each.to_value) for each in ranges] == wanted
         assert descriptor.read_only == parameter.read_only
 
 

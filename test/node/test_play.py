@@ -24,7 +24,7 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rosbags import rosbag2
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
@@ -35,7 +35,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from lw_refinenet_ros.cli.live import ros_environment
 from lw_refinenet_ros.cli.main import main
+from lw_refinenet_ros.image.frame import Frame
+from lw_refinenet_ros.node.replay.player import Playing, Track, play
 from lw_refinenet_ros.node.replay.qos import profile_of, recorded
+from lw_refinenet_ros.sources.bag_writer import BagWriter
+from lw_refinenet_ros.sources.source import Source, SourceFrame
 
 pytestmark = pytest.mark.ros
 
@@ -159,9 +163,6 @@ def test_a_player_that_waits_says_so_and_begins_where_only_some_topics_have_subs
 def test_what_a_bag_has_beside_images_is_played_with_them_where_its_package_is_installed(
     tmp_path, street, listen, start
 ):
-    from lw_refinenet_ros.image.frame import Frame
-    from lw_refinenet_ros.sources.bag_writer import BagWriter
-
     info, cloud = CameraInfo(width=128, k=np.arange(9.0)), PointCloud2(width=3)
     front = {'frame_id': 'front', 'encoding': 'rgb8'}
     with BagWriter(tmp_path / 'bag.mcap') as bag:
@@ -187,6 +188,32 @@ def test_what_a_bag_has_beside_images_is_played_with_them_where_its_package_is_i
         assert '/unknown (tf2_msgs/msg/TFMessage) is not played' in said
 
 
+def test_what_was_latched_before_the_start_asked_for_is_played_and_nothing_else_from_there(
+    tmp_path, street, listen, start
+):
+    kind, header = 'sensor_msgs/msg/CameraInfo', {'frame_id': 'front', 'encoding': 'rgb8'}
+    latched = [qos(QosReliability.RELIABLE, durability=QosDurability.TRANSIENT_LOCAL)]
+    with BagWriter(tmp_path / 'bag.mcap') as bag:
+        for index, stamp_ns in enumerate(stamps(4)):
+            bag.write_image('/image', Frame.from_array(street, stamp_ns=stamp_ns, **header))
+            for topic, offered in (('/static', latched if index < 1 else None), ('/camera_info', ())):
+                if offered is not None:
+                    info = serialize_message(CameraInfo(width=1 + index))
+                    bag.write_raw(topic, kind, info, stamp_ns, offered)
+    listener = listen('/image', reliability=ReliabilityPolicy.RELIABLE)
+    received = {'/static': [], '/camera_info': []}
+    for topic, kept in received.items():
+        listener.node.create_subscription(CameraInfo, topic, lambda m, kept=kept: kept.append(m.width), 10)
+    player = start(
+        tmp_path / 'bag.mcap', '--others', '--start', '0.15', '--wait-for-subscriber', '--rate', '0.5'
+    )
+    listener.spin_until(lambda: player.poll() is not None, 'end')
+    assert player.returncode == 0, player.stderr.read()
+    listener.spin_until(lambda: len(listener.images['/image']) == 2, 'frames')
+    listener.spin_until(lambda: len(received['/camera_info']) == 2, 'camera_info')
+    assert received == {'/static': [1], '/camera_info': [3, 4]}
+
+
 @pytest.mark.parametrize('headers', [[0] * FRAMES, [0, 5, 5, 3, 0, 10**15]])
 def test_stamps_that_do_not_rise_are_played_at_the_pace_of_the_recording(
     headers, tmp_path, street, listen, start
@@ -202,6 +229,20 @@ def test_stamps_that_do_not_rise_are_played_at_the_pace_of_the_recording(
     listener.spin_until(lambda: len(listener.images['/image']) == FRAMES, 'frames')
     assert [stamp_of(message) for message in listener.images['/image']] == headers
     assert [stamp_of(message) for message in listener.clock] == [stamp for stamp in headers if stamp]
+
+
+def test_a_clock_that_is_set_back_while_recording_costs_no_frame_and_no_time(street):
+    class Recorded(Source):
+        def __iter__(self):
+            for log_ns in (0, 100_000_000, 200_000_000, 50_000_000, 150_000_000, 300_000_000):
+                frame = Frame.from_array(street, stamp_ns=log_ns, frame_id='front', encoding='rgb8')
+                yield SourceFrame.of(frame, log_ns=log_ns, name=str(log_ns), where='here')
+
+    sent = []
+    tracks = [Track(Recorded('recorded'), 'image')]
+    assert play(tracks, Playing(start_s=0.08), sent.append, lambda: False)
+    assert [record.stamp_ns for record in sent] == [10**6 * ms for ms in (100, 200, 50, 150, 300)]
+    assert np.diff([record.due_ns for record in sent]).tolist() == [10**8, 0, 0, 10**8]
 
 
 def damage_third(bag):
@@ -321,6 +362,12 @@ def test_of_publishers_that_differed_every_subscriber_is_served_and_unknown_is_t
     assert not profile_of([reliable, latched]).deadline.nanoseconds
     half_s = reliable._replace(deadline=QosTime(0, 500_000_000))
     assert profile_of([half_s]).deadline.nanoseconds == 500_000_000
+    assert not profile_of(
+        [half_s._replace(deadline=QosTime(9_223_372_036, 854_775_807))]
+    ).deadline.nanoseconds
+    keeps_all = other._replace(history=QosHistory.KEEP_ALL)
+    assert profile_of([reliable, keeps_all]).history == HistoryPolicy.KEEP_ALL
+    assert profile_of([reliable, other]).history == HistoryPolicy.KEEP_LAST
     unknown = Qos(
         *(QosHistory.UNKNOWN, 0, QosReliability.UNKNOWN, QosDurability.UNKNOWN),
         *(QosTime(0, 0), QosTime(0, 0), QosLiveliness.UNKNOWN, QosTime(0, 0), False),
@@ -346,6 +393,26 @@ def test_a_loop_begins_where_it_was_asked_to_and_an_interrupt_ends_it(bag, liste
     listener.spin_until(lambda: player.poll() is not None, 'end')
     assert player.returncode == status
     assert 'Traceback' not in player.stderr.read()
+
+
+def test_in_the_background_the_terminal_is_left_alone(bag):
+    ours, theirs = pty.openpty()
+    command = [sys.executable, '-m', 'lw_refinenet_ros.cli.main', 'play', bag]
+    late = ['--start', '9']
+    player = subprocess.Popen(
+        ['bash', '-c', 'set -m; "$@" <&0 & wait $!', '-', *command, '--topic', '/front/image', *late],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: (os.setsid(), __import__('fcntl').ioctl(theirs, 0x540E, 0)),  # TIOCSCTTY
+    )
+    said, error = player.communicate(timeout=PATIENCE_S)
+    assert player.returncode == 1
+    assert 'no frame comes 9 s after the first' in error
+    assert 'space pauses' not in said
+    for file in (ours, theirs):
+        os.close(file)
 
 
 def test_an_interrupted_pause_gives_the_terminal_back_as_it_was(bag, listen, start):
@@ -446,6 +513,7 @@ def test_a_camera_is_played_until_it_is_interrupted(listen, start):
         (['--topics', '/front/image', '/side'], 1, "has no image topic '/side': its image topics are /front"),
         (['--topic', '/front/image', '--output-topic', 'a b'], 1, "'a b' is not a valid topic name: "),
         (['--topic', '/front/image', '--remap', 'x'], 2, "--remap 'x' is not FROM:=TO"),
+        (['--topic', '/front/image', '--remap', '/front/image:='], 2, 'is not FROM:=TO'),
         (['--topic', '/front/image', '--remap', '/a:=/b'], 1, "'/a' is not played, only /front/image"),
         (['--topics', '/front/image', '/rear/image', '--output-topic', '/x'], 2, 'use --remap'),
         (['--topic', '/front/image', '--start', '9', '--loop'], 1, 'no frame comes 9 s after the first'),

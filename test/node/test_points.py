@@ -2,6 +2,7 @@
 """Labelled point clouds over real DDS: a front camera with a depth image, a rear one with a cloud."""
 
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -433,6 +434,41 @@ def test_points_behind_others_have_no_label_in_a_cloud_that_may_have_been_seen_f
     assert CloudOutputs(nobody, label, nobody).publish(Header(), result, geometry, CAMERA, lambda: same)
     assert (got[0][0] == 7).all()
     assert (got[0][1].reshape(40, 60)[6:-6, 6:-6] == seen).all()
+
+
+def test_clouds_of_one_shape_and_another_are_labelled_and_one_without_a_point_is_no_fault():
+    sevens, got = np.full((96, 128), 7, np.uint8), []
+    label = SimpleNamespace(wanted=True, publish=lambda header, image: got.append((header, image.copy())))
+    outputs = CloudOutputs(SimpleNamespace(wanted=False), label, SimpleNamespace(wanted=False))
+    result = Segmentation(np.zeros((96, 128, 3), np.uint8), 'rgb', sevens, sevens, None)
+    images, own = stamped(Image(), 5).header, stamped(Image(), 9, 'lidar').header
+    same = Pose(np.zeros(3), np.eye(3))
+
+    def seen(size, z):
+        points = np.stack([np.full(size, value) for value in (0, 0, z)])
+        geometry = Geometry(own, size, None, lambda xyz: np.copyto(xyz, points))
+        return outputs.publish(images, result, geometry, CAMERA, lambda: same)
+
+    assert seen((2, 6), 1.0)
+    assert seen((3, 4), 1.0)
+    assert not seen((3, 4), -1.0), 'all are behind the camera'
+    assert seen((3, 4), np.nan), 'there is none that could be seen'
+    assert [image.shape for _, image in got] == [(2, 6), *[(3, 4)] * 3]
+    assert [set(image.ravel()) for _, image in got] == [{7}, {7}, {255}, {255}]
+    assert all(header == own for header, _ in got)
+
+
+@pytest.mark.parametrize('fx', [100.0, 50.0])
+def test_depth_of_the_images_size_and_frame_but_of_another_camera_is_not_taken_pixel_by_pixel(fx):
+    columns, got = np.tile(np.arange(128, dtype=np.uint8), (96, 1)), []
+    label = SimpleNamespace(wanted=True, publish=lambda _, image: got.append(image.copy()))
+    nobody = SimpleNamespace(wanted=False)
+    result = Segmentation(np.zeros((96, 128, 3), np.uint8), 'rgb', columns, columns, None)
+    middle = np.reshape([0.005, 0.0, 1.0], (3, 1, 1))  # of column 64
+    depth = Geometry(Header(), (96, 128), replace(CAMERA, fx=fx), lambda xyz: np.copyto(xyz, middle))
+    same = Pose(np.zeros(3), np.eye(3))
+    assert CloudOutputs(nobody, label, nobody).publish(Header(), result, depth, CAMERA, lambda: same)
+    np.testing.assert_array_equal(got[0], columns if fx == CAMERA.fx else np.full_like(columns, 64))
 
 
 def waiting_output():

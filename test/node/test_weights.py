@@ -6,18 +6,21 @@ import json
 import os
 import signal
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 from lw_refinenet_ros.inference.engine import Job
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.node import model_swap
+from lw_refinenet_ros.node.candidate import load_candidate, make_segmenter
 from lw_refinenet_ros.node.model_swap import ModelSwap, Request
 from test.support.node_process import NodeProcess, pixels_of
 from test.support.tiny_network import write_tiny_weights
@@ -225,6 +228,93 @@ def test_a_model_that_fails_to_compile_gives_its_memory_back(monkeypatch, street
     assert 'out of memory' in swap.fault
     assert closed.is_set()
     swap.close()
+
+
+@pytest.mark.parametrize(('threads', 'used'), [(3, 3), (0, 2)])
+def test_a_model_runs_with_the_threads_asked_for_and_not_with_the_one_it_was_made_with(
+    tiny_weights, one_thread, threads, used
+):
+    torch.set_num_threads(2)
+    engine = {'device': 'cpu', 'engine': 'torch', 'precision': 'fp32', 'threads': threads}
+    make_segmenter(load_candidate(str(tiny_weights)), engine)
+    assert torch.get_num_threads() == used
+
+
+@pytest.fixture
+def swap(monkeypatch):
+    """A swap of models that are prepared as far as `go` lets them, and say what was done to them."""
+    made, go, woken = {}, threading.Semaphore(0), threading.Semaphore(0)
+
+    def make(candidate, _):
+        model = made[candidate.weights.name] = SimpleNamespace(prepared=[], closed=threading.Event())
+
+        def prepare(job):
+            model.prepared.append(job)
+            assert go.acquire(timeout=60)
+            if candidate.weights.name == 'bad':
+                raise RuntimeError('bad')
+
+        model.prepare, model.close = prepare, model.closed.set
+        model.job = lambda *args, **options: (*args, options)
+        return model
+
+    def request(name, jobs=1):
+        candidate = SimpleNamespace(weights=SimpleNamespace(name=name))
+        job = Job((4, 6), (8, 12), 'bgr', confidence=True, batch=2)
+        settings = SimpleNamespace(network_size=(16, 24))
+        return Request(candidate, {}, lambda: settings, lambda: [job] * jobs)
+
+    def wait(condition):
+        end = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+    monkeypatch.setattr(model_swap, 'make_segmenter', make)
+    tried = ModelSwap(woken.release)
+    yield SimpleNamespace(swap=tried, made=made, go=go, woken=woken, request=request, wait=wait)
+    go.release(99)
+    tried.close()
+
+
+def test_a_model_that_waits_and_never_serves_gives_its_memory_back_and_the_one_that_serves_does_not(swap):
+    swap.go.release(99)
+    for name in ('first', 'second'):
+        swap.swap.begin(swap.request(name), {})
+        assert swap.woken.acquire(timeout=60)
+    assert swap.made['first'].closed.is_set()
+    assert swap.swap.finish().segmenter is swap.made['second']
+    network = {'network_size': (16, 24), 'confidence': True, 'batch': 2}
+    assert swap.made['second'].prepared == [((4, 6), 'bgr', network)]
+    swap.swap.begin(swap.request('third'), {})
+    assert swap.woken.acquire(timeout=60)
+    swap.swap.cancel()
+    assert swap.made['third'].closed.is_set()
+    assert not swap.made['second'].closed.is_set()
+    assert swap.swap.finish() is None
+
+
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_a_model_that_is_given_up_while_it_compiles_compiles_no_more_and_gives_its_memory_back(swap, jobs):
+    swap.swap.begin(swap.request('slow', jobs), {})
+    swap.wait(lambda: 'slow' in swap.made and swap.made['slow'].prepared)
+    swap.swap.cancel()
+    swap.go.release(99)
+    assert swap.made['slow'].closed.wait(60)
+    assert len(swap.made['slow'].prepared) == 1
+    assert swap.swap.finish() is None
+
+
+def test_should_the_last_of_several_changes_fail_the_parameters_of_what_serves_come_back(swap):
+    swap.swap.begin(swap.request('good'), {'weights': 'serving'})
+    swap.swap.begin(swap.request('bad'), {'weights': 'good'})
+    swap.go.release(99)
+    assert swap.woken.acquire(timeout=60)
+    assert "weights 'bad' failed to warm up: RuntimeError: bad" in swap.swap.fault
+    with swap.swap.rolling_back() as parameters:
+        assert parameters == {'weights': 'serving'}
+    swap.swap.begin(swap.request('good'), {'weights': 'serving'})
+    assert not swap.swap.fault
 
 
 def test_the_last_of_several_changes_wins(node, tiny_weights, other_weights, gate, tmp_path, street):

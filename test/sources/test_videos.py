@@ -3,7 +3,9 @@
 
 import os
 import struct
+import time
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -135,3 +137,28 @@ def test_a_playlist_opens_no_other_file_and_no_address(content, tmp_path, monkey
     path.write_text(content.format(other=write_video(tmp_path / 'v.mp4')))
     with pytest.raises(SourceError, match='cannot be opened as a video'):
         open_source(path)
+
+
+def test_the_frames_of_a_camera_have_the_time_they_came_and_it_is_let_go(tmp_path, monkeypatch):
+    attached, opened = cv2.VideoCapture, []
+    write_avi(tmp_path / 'camera.avi', 2)
+
+    def attach(_):
+        opened.append(attached(str(tmp_path / 'camera.avi')))
+        return opened[-1]
+
+    monkeypatch.setattr(cv2, 'VideoCapture', attach)
+    began_ns = time.time_ns()
+    with open_source('camera:0') as source:
+        assert (source.rate_hz, source.length) == (25, None)
+        frames = iter(source)
+        stamps_ns = [next(frames).stamp_ns for _ in range(2)]
+        with pytest.raises(SourceError, match='camera:0 stopped sending frames'):
+            next(frames)
+        assert opened[0].isOpened()
+    assert not opened[0].isOpened(), 'another program may have it'
+    assert began_ns <= stamps_ns[0] <= stamps_ns[1] <= time.time_ns()
+    unknown = SimpleNamespace(isOpened=lambda: True, get=lambda _: 0.0, release=lambda: None)
+    monkeypatch.setattr(cv2, 'VideoCapture', lambda _: unknown)
+    with open_source('camera:0') as source:
+        assert source.rate_hz is None
