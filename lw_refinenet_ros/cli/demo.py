@@ -19,13 +19,16 @@ from typing import TYPE_CHECKING
 from lw_refinenet_ros.cli.options import NODE, Progress, add_weights_argument, number, source
 from lw_refinenet_ros.cli.outputs import BAG, JSON, OVERLAY, REPORT, Declared, Output
 from lw_refinenet_ros.cli.table import print_table
+from lw_refinenet_ros.cli.terminal import print_more
 from lw_refinenet_ros.files import new_folders
+from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     import numpy as np
 
     from lw_refinenet_ros.evaluation.report.run import Sample
+    from lw_refinenet_ros.sources.source import SourceError
 
 __all__ = ['add_arguments', 'outputs', 'run']
 
@@ -75,10 +78,11 @@ def run(options: argparse.Namespace) -> None:
     if isinstance(path, str) and path.startswith('camera:'):
         path = _record_camera(path, options.seconds)
     bag = options.output / 'labels.mcap'
-    with open_source(path, topic=options.topic) as source:
+    faults: list[SourceError] = []
+    with open_source(path, topic=options.topic, on_error=faults.append) as source:
         first = next(iter(source), None)
         if first is None:
-            raise ValueError(f'{source.description} has no frame')
+            raise ValueError(first_of(faults) or f'{source.description} has no frame')
         frames, rate_hz = source.length, source.rate_hz
         topic = f'/{source.topic.lstrip("/")}'
         description = f'{source.description}, {first.width}x{first.height} {first.encoding}'
@@ -109,6 +113,9 @@ def run(options: argparse.Namespace) -> None:
     print('look at:')
     for name in ('report.html', 'overlay.mp4', 'labels.mcap', 'metrics.json'):
         print(f'  {options.output / name}')
+    print_more(live.unreadable)
+    if live.unreadable:
+        raise ValueError(f'{first_of(live.unreadable)}; {len(live.published)} frames were played')
 
 
 def _report(text: str) -> None:
@@ -203,7 +210,7 @@ def _samples(source: str, topic: str | None, bag: Path) -> list[Sample]:
         chosen = {round((i + 0.5) * length / SAMPLES) for i in range(SAMPLES)}
         overlays = {f.stamp_ns: rgb(f) for i, f in enumerate(recorded) if i in chosen}
     samples = []
-    with open_source(source, topic=topic) as frames:
+    with open_source(source, topic=topic, on_error=lambda _: None) as frames:  # the player names them
         start = None
         for frame in frames:
             start = frame.stamp_ns if start is None else start

@@ -13,11 +13,13 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from lw_refinenet_ros.cli.interruption import held
 from lw_refinenet_ros.cli.options import NODE, Progress
+from lw_refinenet_ros.cli.play import UNREADABLE
 from lw_refinenet_ros.evaluation.live import Arrival, LiveRun, Published
 from lw_refinenet_ros.node.process import middleware
 from lw_refinenet_ros.node.process.fast_dds import remove_dead_segments
@@ -34,6 +36,7 @@ PR_SET_PDEATHSIG = 1
 RUN_MODULE = (
     'import runpy, sys; del sys.path[0], sys.argv[0]; runpy.run_module(sys.argv[0], None, "__main__", True)'
 )
+SAID = 'lw_refinenet: '  # how a complaint begins
 CONDITIONS = ('weights', 'architecture', 'engine', 'device', 'precision')  # that the node reports
 
 
@@ -174,11 +177,11 @@ def run_live(
             '--wait-for-subscriber', '--log', str(sent), '--rate', str(rate),
             *(('--topic', source_topic) if source_topic else ()),
         )  # fmt: skip
-        _follow(player, (node, recorder), sent, frames)
+        unreadable = _follow(player, (node, recorder), sent, frames)
         assert recorder.process.stdin is not None
         recorder.process.stdin.close()
         _wait_for_end(recorder, node)
-        return _collect(sent, log)
+        return replace(_collect(sent, log), unreadable=unreadable)
 
 
 def _wait_until_ready(node: _Process, recorder: _Process) -> None:
@@ -202,8 +205,14 @@ def _wait_until_ready(node: _Process, recorder: _Process) -> None:
             return
 
 
-def _follow(player: _Process, others: tuple[_Process, ...], sent: Path, frames: int | None) -> None:
-    """Show the progress until the player is done; raise if a process dies meanwhile."""
+def _follow(
+    player: _Process, others: tuple[_Process, ...], sent: Path, frames: int | None
+) -> tuple[str, ...]:
+    """Show the progress until the player is done; raise if a process dies meanwhile.
+
+    Returns:
+        what the player said of frames that it could not read.
+    """
     progress: Progress | None = None  # until the first frame: the player starts for a second or more
     with ExitStack() as stack:
         log: IO[str] | None = None
@@ -217,13 +226,16 @@ def _follow(player: _Process, others: tuple[_Process, ...], sent: Path, frames: 
             if lines:
                 progress = progress or Progress('played through the node:', frames)
                 progress.show(lines)
-            player.check()
+            played = UNREADABLE in player.output.read_text()
+            if not played:
+                player.check()
             for process in others:
                 process.check()
                 if process.process.poll() is not None:
                     raise LiveError(f'the {process.name} ended before the player did')
             if status is not None:
-                return
+                said = player.log.read_text(errors='replace').splitlines() if played else []
+                return tuple(line.removeprefix(SAID) for line in said if line.startswith(SAID))
             time.sleep(0.1)
 
 

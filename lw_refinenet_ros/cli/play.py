@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from lw_refinenet_ros.node.replay.player import Sent
     from lw_refinenet_ros.sources.source import SourceError
 
-__all__ = ['add_arguments', 'outputs', 'run']
+__all__ = ['UNREADABLE', 'add_arguments', 'outputs', 'run']
 
 INTERRUPTED = 130
+UNREADABLE = 'frames that could not be read:'  # with their number, when all others were played
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,6 +131,8 @@ def _play(options: argparse.Namespace) -> int:
         if not play(tracks, how, shown.sent, shown.toggled, others):
             return INTERRUPTED
         shown.end()
+        if problems:
+            print(f'{UNREADABLE} {len(problems)}', flush=True)
         return 1 if problems else 0
 
 

@@ -49,6 +49,8 @@ class LiveRun:
     # By the node, the sequence numbers of the first and the last frame that it received, where the middleware
     # has them; the player's first is 1
     sequence: tuple[int, int] | None = None
+    # By the player, the frames that it could not read, one line each
+    unreadable: tuple[str, ...] = ()
 
 
 def _frames_of_results(run: LiveRun) -> list[int]:

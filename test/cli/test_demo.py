@@ -95,6 +95,23 @@ def test_the_demo_takes_a_folder_of_images(tmp_path, street, tiny_weights):
     assert (tmp_path / 'out' / 'report.html').is_file()
 
 
+def test_images_that_cannot_be_read_are_named_and_the_others_are_shown(tmp_path, street, tiny_weights):
+    folder = tmp_path / 'in'
+    folder.mkdir()
+    for name in ('0.png', '2.png'):
+        (folder / name).write_bytes(b'')
+    for name in ('1.png', '3.png'):
+        cv2.imwrite(str(folder / name), street)
+    done = run(demo('--source', folder, '--weights', tiny_weights, '--output', tmp_path / 'out'))
+    assert done.returncode == 1
+    assert done.stdout.startswith('2 of 2 frames segmented')
+    assert (tmp_path / 'out' / 'report.html').is_file()
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f'lw_refinenet: {folder}/0.png: ')
+    assert last.endswith('(and 1 more); 2 frames were played')
+    assert f'\n{folder}/2.png: ' in done.stderr
+
+
 def test_an_unusable_source_is_one_line(tmp_path, tiny_weights):
     done = run(
         demo('--source', tmp_path / 'none.mcap', '--weights', tiny_weights, '--output', tmp_path / 'out')

@@ -61,6 +61,26 @@ def test_live_and_offline_labels_of_a_frame_are_identical_and_so_are_the_figures
     assert 'Age of the results' in (tmp_path / 'live.html').read_text()
 
 
+def test_live_scores_the_frames_beside_one_that_cannot_be_read(tmp_path, street, tiny_weights, capsys):
+    when, images = stamps(4), pictures(street, 4)
+    truths = [np.zeros(street.shape[:2], np.uint8)] * 4
+    topics = {
+        f'{TOPIC}/compressed': ('png', list(zip(when, images))),
+        TRUTH: ('mono8', list(zip(when, truths))),
+    }
+    bag = record(tmp_path / 'bag', topics)
+    content = (bag / 'bag.mcap').read_bytes()
+    at = content.index(b'\x89PNG', content.index(b'\x89PNG') + 1)
+    (bag / 'bag.mcap').write_bytes(content[: at + 4] + bytes(8) + content[at + 12 :])
+    arguments = ['--bag', str(bag), '--labels', TRUTH, '--weights', str(tiny_weights)]
+    result = tmp_path / 'live.json'
+    status = main(['evaluate', *arguments, '--live', '--rate', '0.5', '--json', str(result), '--keep-going'])
+    assert status == 0, capsys.readouterr().err
+    scores = json.loads(result.read_text())
+    assert_every_frame_has_one_fate(scores, 3)
+    assert scores['problems']['count'] == 1
+
+
 def test_live_without_a_bag_is_refused(tmp_path, capsys):
     assert main(['evaluate', '--images', str(tmp_path), '--labels', str(tmp_path), '--live']) == 2
     assert '--live needs a --bag' in capsys.readouterr().err

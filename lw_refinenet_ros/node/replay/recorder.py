@@ -139,7 +139,8 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument('--first-frame-to', required=True, metavar='TOPIC', help='that the node listens to')
     parser.add_argument('--topic', help="the source's image topic, if it has several")
     options = parser.parse_args(args)
-    with open_source(options.first_frame_of, topic=options.topic) as source:
+    # what cannot be read, the player names
+    with open_source(options.first_frame_of, topic=options.topic, on_error=lambda _: None) as source:
         first = next(iter(source))
     keep_large_allocations()
     finish = threading.Event()
