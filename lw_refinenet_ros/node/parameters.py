@@ -18,7 +18,7 @@ from lw_refinenet_ros.image.rotation import ROTATIONS
 from lw_refinenet_ros.image.visibility import Pose
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS, Pixels
 from lw_refinenet_ros.labels import OPACITY, UNLABELLED_NAME, LabelSet
-from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
+from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE, STRIDE
 from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
@@ -229,6 +229,11 @@ def refusal(values: dict[str, Any], classes: LabelSet | None) -> str:
             return f'{parameter.name} {value!r} is unknown: choose one of {choices}'
     _pose(values['points_transform'])
     height, width = values['network_height'], values['network_width']
+    for name in ('network_height', 'network_width'):
+        if 0 < values[name] < STRIDE:
+            return (
+                f'{name} {values[name]} is smaller than one cell of the network: use 0 or at least {STRIDE}'
+            )
     if height * width > MAX_PIXELS:
         return f'network_height {height} times network_width {width} is above {MAX_PIXELS} pixels: use less'
     cameras = list(values['cameras'])

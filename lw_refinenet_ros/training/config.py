@@ -7,9 +7,9 @@ import math
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-__all__ = ['TrainingConfig']
+from lw_refinenet_ros.limits import STRIDE
 
-STRIDE = 32  # of the coarsest feature map
+__all__ = ['TrainingConfig']
 
 
 def _option(default: float | str, words: str, least: float = 0, most: float = math.inf) -> Any:
