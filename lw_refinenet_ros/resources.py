@@ -48,7 +48,9 @@ def find_weights(weights: str | os.PathLike[str]) -> Path:
         return path
     shipped = {file.stem: file for file in sorted(share_path('weights').glob('*.safetensors'))}
     if weights not in shipped:
-        raise ValueError(f'{unknown("weights", weights, tuple(shipped))}; to name a file, write its path')
+        here = os.path.isfile(path)  # noqa: PTH113 (takes any name)
+        named = f'the file here is ./{weights}' if here else 'to name a file, write its path'
+        raise ValueError(f'{unknown("weights", weights, tuple(shipped))}; {named}')
     return shipped[weights]
 
 

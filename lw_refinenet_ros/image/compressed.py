@@ -17,6 +17,7 @@ __all__ = ['decode_image', 'parse_compressed_image']
 
 TRANSPORTED = ('jpeg', 'png', 'tiff')  # what image_transport writes
 
+_HEIC = {b'ftypheic', b'ftypheix', b'ftypmif1', b'ftypmsf1'}  # of phones; OpenCV does not read them
 _JPEG_END = b'\xff\xd9'
 _NOISE = bytes(range(254, -1, -1))  # no marker is in it
 _FILL = 128  # of all channels, where a JPEG has no data
@@ -92,9 +93,8 @@ def _decode(content: bytes, header: Header, flags: int) -> npt.NDArray[Any]:
     if array is None and header.end is None:
         raise _truncated(content)
     if array is None:
-        raise FrameError(
-            f'{len(content)} bytes starting {content[:4]!r} are no readable image: use JPEG or PNG', 'decode'
-        )
+        what = 'of HEIC' if content[4:12] in _HEIC else f'starting {content[:4]!r}'
+        raise FrameError(f'{len(content)} bytes {what} are no readable image: use JPEG or PNG', 'decode')
     if header.one_scan and (header.end is None or bool((array[-1, -1] == _FILL).all())):
         # The picture is whole if it is the same whatever follows its data. A row of blocks takes 261 bytes
         # for a pixel at most (10 blocks of 1665 bits for 8 pixels); of rows that none is left for OpenCV

@@ -95,7 +95,9 @@ def find_pairs(
             two images have one mask; lists the first `LISTED` faults at once.
     """
     if not (folder / 'images').is_dir():
-        raise DataError(f'{folder} {"has no images/ folder" if folder.exists() else "does not exist"}')
+        inside = sorted(path.parent for path in folder.glob('*/images'))
+        hint = f': name one that has, such as {inside[0]}' if inside else ''
+        raise DataError(f'{folder} {f"has no images/ folder{hint}" if folder.exists() else "does not exist"}')
     if classes is None:
         classes = find_classes(folder)
         if classes is None:

@@ -43,11 +43,15 @@ def test_a_name_that_no_shipped_weights_have_is_refused_however_long_it_is(name)
         find_weights(name)
 
 
-def test_the_nearest_shipped_name_and_the_file_of_a_run_are_suggested(tmp_path):
+def test_the_nearest_shipped_name_and_the_file_of_a_run_are_suggested(tmp_path, monkeypatch):
     with pytest.raises(
         ValueError, match=r"unknown weights 'Camvit': did you mean 'camvid'\? choose one of camvid, "
     ):
         find_weights('Camvit')
+    (tmp_path / 'mine').write_bytes(b'')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r'the file here is \./mine'):
+        find_weights('mine')
     (tmp_path / 'last.safetensors').write_bytes(b'')
     with pytest.raises(ValueError, match=f'did you mean {tmp_path}/last.safetensors'):
         find_weights(str(tmp_path))

@@ -75,6 +75,11 @@ def test_a_png_whose_chunk_is_longer_than_the_file_is_truncated():
         decode_image(bytes(content))
 
 
+def test_a_phones_heic_is_called_that():
+    with pytest.raises(FrameError, match='112 bytes of HEIC are no readable image: use JPEG or PNG'):
+        decode_image(b'\0\0\0\x18ftypheic' + bytes(100))
+
+
 @pytest.mark.parametrize('quality', [1, 50, 100])
 @pytest.mark.parametrize('progressive', [0, 1])
 @pytest.mark.parametrize('restart', [0, 1])

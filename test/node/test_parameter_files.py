@@ -108,6 +108,14 @@ def test_arguments_without_ros_args_are_refused():
     assert done.stderr.endswith('unknown without --ros-args: -p weights:=camvid\n')
 
 
+def test_a_remapping_without_r_is_one_line_with_the_remedy():
+    command = [*MAIN, '--ros-args', 'image:=/camera/x']
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "unknown arguments ['image:=/camera/x'] after --ros-args: write -r TOPIC:=NAME" in line
+
+
 @pytest.mark.parametrize(
     ('section', 'ours'),
     [
@@ -148,3 +156,12 @@ def test_a_network_of_more_pixels_than_an_image_may_have_is_refused():
     assert refusal(values, None) == ''
     said = refusal(values | {'network_height': 8192, 'network_width': 8192}, None)
     assert said == 'network_height 8192 times network_width 8192 is above 33554432 pixels: use less'
+
+
+@pytest.mark.parametrize('name', ['network_height', 'network_width'])
+def test_a_network_of_less_than_a_cell_is_refused(name):
+    values = {parameter.name: parameter.default for parameter in PARAMETERS}
+    assert refusal(values | {name: 32}, None) == ''
+    assert refusal(values | {name: 31}, None) == (
+        f'{name} 31 is smaller than one cell of the network: use 0 or at least 32'
+    )

@@ -206,8 +206,10 @@ def test_folders_that_are_not_there_are_called_that(tmp_path, data, capsys):
     with pytest.raises(DataError) as caught:
         find_pairs(data)
     assert str(caught.value).count('classes.yaml') == 1
-    with pytest.raises(DataError, match='has no images/ folder'):
+    with pytest.raises(DataError, match=r'has no images/ folder$'):
         find_pairs(data / 'labels')
+    with pytest.raises(DataError, match=f'has no images/ folder: name one that has, such as {data}$'):
+        find_pairs(data.parent)
 
 
 def test_grey_and_16_bit_images_are_read_and_truncated_ones_are_not(data):

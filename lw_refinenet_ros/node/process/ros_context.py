@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 import rclpy
-from rclpy._rclpy_pybind11 import RCLError
+from rclpy._rclpy_pybind11 import RCLError, UnknownROSArgsError
 from rclpy.executors import ExternalShutdownException
 from rclpy.signals import SignalHandlerOptions
 
@@ -79,6 +79,11 @@ def ros_context(args: list[str] | None) -> Iterator[Callable[[], None]]:
 def _start(args: list[str] | None, handlers: SignalHandlerOptions) -> None:
     try:
         rclpy.init(args=args, signal_handler_options=handlers)
+    except UnknownROSArgsError as error:
+        raise ValueError(
+            f'unknown arguments {one_line(str(error))} after --ros-args: '
+            'write -r TOPIC:=NAME to remap, -p NAME:=VALUE for a parameter'
+        ) from error
     except RCLError as error:
         said = one_line(str(error))
         remedy = ': set ROS_LOG_DIR to a folder that can be written' if 'initialize logging' in said else ''
