@@ -46,6 +46,20 @@ def _bytes_at(addresses, image):
 
 
 @triton.jit
+def _add_maps(value, first, second, third, fourth, start, index, inside, others: tl.constexpr):
+    """Add up to four maps, read at an index from a start, to a value."""
+    if others > 0:
+        value += tl.load(first + start + index, inside, other=0).to(tl.float32)
+    if others > 1:
+        value += tl.load(second + start + index, inside, other=0).to(tl.float32)
+    if others > 2:
+        value += tl.load(third + start + index, inside, other=0).to(tl.float32)
+    if others > 3:
+        value += tl.load(fourth + start + index, inside, other=0).to(tl.float32)
+    return value
+
+
+@triton.jit
 def normalise(
     addresses,
     out,
@@ -202,14 +216,7 @@ def finish(
         if channels % 8 == 0:  # so eight biases are one load
             channel = tl.max_contiguous(tl.multiple_of(channel, 8), 8)
         value += tl.load(bias + channel).to(tl.float32)
-    if others > 0:
-        value += tl.load(first + start + index, inside, other=0).to(tl.float32)
-    if others > 1:
-        value += tl.load(second + start + index, inside, other=0).to(tl.float32)
-    if others > 2:
-        value += tl.load(third + start + index, inside, other=0).to(tl.float32)
-    if others > 3:
-        value += tl.load(fourth + start + index, inside, other=0).to(tl.float32)
+    value = _add_maps(value, first, second, third, fourth, start, index, inside, others)
     value = tl.minimum(tl.maximum(value, low), high)
     tl.store(out + start + index, value.to(out.dtype.element_ty), inside)
 
@@ -259,14 +266,7 @@ def pointwise(
     within = pixel[:, None] * outputs + channel[None, :]
     if biased:
         value += tl.load(bias + channel, channel < outputs, other=0.0).to(tl.float32)[None, :]
-    if others > 0:
-        value += tl.load(first + place + within, inside, other=0.0).to(tl.float32)
-    if others > 1:
-        value += tl.load(second + place + within, inside, other=0.0).to(tl.float32)
-    if others > 2:
-        value += tl.load(third + place + within, inside, other=0.0).to(tl.float32)
-    if others > 3:
-        value += tl.load(fourth + place + within, inside, other=0.0).to(tl.float32)
+    value = _add_maps(value, first, second, third, fourth, place, within, inside, others)
     value = tl.minimum(tl.maximum(value, low), high)
     tl.store(out + place + within, value.to(out.dtype.element_ty), inside)
 
