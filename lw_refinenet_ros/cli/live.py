@@ -226,8 +226,8 @@ def _follow(
             if lines:
                 progress = progress or Progress('played through the node:', frames)
                 progress.show(lines)
-            played = UNREADABLE in player.output.read_text()
-            if not played:
+            played = bool(status) and UNREADABLE in player.output.read_text()
+            if status and not played:
                 player.check()
             for process in others:
                 process.check()
