@@ -9,7 +9,6 @@ import gc
 import itertools
 import pickle
 import threading
-import time
 import weakref
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -160,16 +159,37 @@ def test_a_graph_is_run_and_timed_before_its_first_frame(device, segmenter):
     assert [what for what, _ in device.log] == ['synchronize', 'record', *once, *once]
 
 
-@pytest.mark.parametrize(('taken_s', 'sleeps'), [(0.0, False), (0.05, True)])
-def test_only_a_long_job_is_waited_for_asleep(device, segmenter, monkeypatch, taken_s, sleeps):
-    event, asked = torch.cuda.Event(), []
-    monkeypatch.setattr(torch.cuda, 'Event', lambda blocking: asked.append(blocking) or event)
-    graph = torch.cuda.CUDAGraph()
-    monkeypatch.setattr(graph, 'replay', lambda: time.sleep(taken_s))
-    monkeypatch.setattr(torch.cuda, 'CUDAGraph', lambda: graph)
-    monkeypatch.setattr(captured_job, 'SPIN_S', 0.02)
-    segmenter.prepare(SMALL)
-    assert asked == [sleeps]
+def test_a_job_is_waited_for_asleep_but_for_its_last_milliseconds(device, segmenter, monkeypatch, street):
+    clock = SimpleNamespace(now=0.0, slept=[])
+
+    def sleep(seconds):
+        clock.slept.append(round(seconds, 6))
+        clock.now += seconds
+
+    frame = SimpleNamespace(takes=0.010, done=0.0)  # of the device
+    event = torch.cuda.Event()
+    monkeypatch.setattr(captured_job, 'time', SimpleNamespace(perf_counter=lambda: clock.now, sleep=sleep))
+    monkeypatch.setattr(event, 'record', lambda: setattr(frame, 'done', clock.now + frame.takes))
+    monkeypatch.setattr(event, 'synchronize', lambda: setattr(clock, 'now', max(clock.now, frame.done)))
+    monkeypatch.setattr(captured_job, 'SPIN_S', 0.002)
+
+    def slept(frames=1):
+        clock.slept.clear()
+        for _ in range(frames):
+            segmenter.segment(street)
+        return clock.slept
+
+    assert slept() == []  # how long a frame takes is not known: its recording took no time
+    assert slept(captured_job.RECENT)[-1] == 0.008
+    frame.takes = 0.5  # once, as when another process uses the device
+    assert slept() == [0.008]
+    frame.takes = 0.010
+    assert slept() == [0.008]
+    frame.takes = 0.003  # the clock of the device rises: one frame is late by 5 ms, and each after it by less
+    assert slept(4) == [0.008, 0.006, 0.004, 0.002]
+    assert slept(5) == [0.001] * 5
+    frame.takes = 0.0019  # as short as what is spun
+    assert slept(6) == [0.001]
 
 
 def test_the_graphs_of_an_engine_share_the_memory_in_between(device, segmenter, model, street):

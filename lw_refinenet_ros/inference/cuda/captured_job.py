@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
@@ -19,7 +20,8 @@ from lw_refinenet_ros.inference.engine import CLASSES, Batch, Job
 
 __all__ = ['CaptureError', 'CapturedJob', 'Compute', 'in_background', 'in_recorder']
 
-SPIN_S = 0.002  # jobs that take no longer are waited for without sleeping
+SPIN_S = 0.002  # a job's last milliseconds are waited for without sleeping: to be woken takes 0.2 ms
+RECENT = 8  # the shortest of so many waits says when a job is done at the earliest
 WARM_UPS = 3  # the first run of a layer tries its algorithms and compiles; a graph cannot record that
 Result = TypeVar('Result')
 
@@ -105,12 +107,11 @@ class CapturedJob:
                 raise CaptureError(str(error)) from error
             self._graph.replay()  # uploads it, so that the first frame does not
             stream.synchronize()
-            started = time.perf_counter()
+            launched = time.perf_counter()
             self._graph.replay()
             stream.synchronize()
-        # To be woken takes 0.2 ms, which counts where a job is short; a long one leaves the core to others.
-        sleeps = time.perf_counter() - started > SPIN_S
-        self._done = torch.cuda.Event(blocking=sleeps)  # type: ignore[no-untyped-call]
+            self._waits = deque([time.perf_counter() - launched], RECENT)
+        self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     def _pass(self, job: Job, compute: Compute) -> None:
         confidence = self.confidences.device if self.confidences else None
@@ -128,7 +129,7 @@ class CapturedJob:
             self.frames.load(batch.images)
             self._graph.replay()
             self._done.record()
-        self._done.synchronize()
+        self._wait()
         for label, buffer in zip(batch.labels, self.labels.host):
             if batch.ids is CLASSES:
                 np.copyto(label, buffer)
@@ -137,6 +138,15 @@ class CapturedJob:
         if self.confidences and batch.confidences:
             for confidence, buffer in zip(batch.confidences, self.confidences.host):
                 np.copyto(confidence, buffer)
+
+    def _wait(self) -> None:
+        """Wait for the device: asleep, which leaves the core to others, and spinning towards the end."""
+        launched = time.perf_counter()
+        asleep = min(self._waits) - SPIN_S
+        if asleep > 0:
+            time.sleep(asleep)
+        self._done.synchronize()
+        self._waits.append(time.perf_counter() - launched)
 
     def median_ms(self, frames: int) -> float:
         """Return the median time of a run from page-locked memory, over so many frames."""
