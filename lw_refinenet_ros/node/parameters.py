@@ -11,6 +11,7 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
 
 from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.image.ignore_mask import read_ignore_mask
@@ -20,6 +21,7 @@ from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS, Pixe
 from lw_refinenet_ros.labels import OPACITY, UNLABELLED_NAME, LabelSet
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE, STRIDE
 from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
+from lw_refinenet_ros.node.parameter_types import fitting
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 __all__ = [
@@ -39,7 +41,6 @@ USAGE = (
     'usage: segmentation_node [-h] [--ros-args [--params-file FILE] [-p NAME:=VALUE] [-r FROM:=TO] ...]\n\n'
     'Segments the images on the topic `image` and publishes labels and overlays.'
 )
-NO_TYPE = 'an empty list has no type in ROS; write [""]'
 BY_IMAGE = '0 keeps the aspect ratio; both 0 keep the size, enlarged if smaller than the training images.'
 FILES = {'ignore_mask': 'ignored', 'class_groups': 'groups'}  # and the name of what is read from them
 OF_CLASSES = {'overlay_classes': 'all', 'mask_classes': 'none'}  # and what [""] stands for
@@ -191,11 +192,15 @@ def declare(node: Node) -> Values:
     """Declare every parameter and return their initial values.
 
     Raises:
-        rclpy.exceptions.ParameterException: one was given that is of another type or out of range.
-        ValueError: one was given as an empty list.
+        ValueError: one was given that is of another type, out of range or an empty list.
     """
     for parameter in PARAMETERS:
+        # First with any type, to see what was given: rclpy takes no whole number for a double.
+        node.declare_parameter(parameter.name, parameter.default, ParameterDescriptor(dynamic_typing=True))
+        given = node.get_parameter_or(parameter.name)
+        node.undeclare_parameter(parameter.name)
         descriptor = ParameterDescriptor(description=parameter.explanation, read_only=parameter.read_only)
+        descriptor.type = RosParameter.Type.from_parameter_value(parameter.default).value
         if parameter.range is not None:
             low, high = parameter.range
             if isinstance(parameter.default, int):
@@ -203,12 +208,9 @@ def declare(node: Node) -> Values:
             else:
                 limits = FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)
                 descriptor.floating_point_range = [limits]
-        node.declare_parameter(parameter.name, parameter.default, descriptor)
-    values = Values({p.name: node.get_parameter_or(p.name).value for p in PARAMETERS})
-    for name, value in values.items():
-        if value is None:
-            raise ValueError(f'{name}: {NO_TYPE}')
-    return values
+        value = fitting(given, descriptor).value
+        node.declare_parameter(parameter.name, value, descriptor, ignore_override=True)
+    return Values({p.name: node.get_parameter(p.name).value for p in PARAMETERS})
 
 
 def refusal(values: dict[str, Any], classes: LabelSet | None) -> str:
@@ -220,8 +222,6 @@ def refusal(values: dict[str, Any], classes: LabelSet | None) -> str:
     """
     for parameter in PARAMETERS:
         value = values[parameter.name]
-        if value == []:
-            return f'{parameter.name}: {NO_TYPE}'
         if isinstance(value, (str, list)) and sum(map(len, value)) > MAX_TEXT:
             return f'{parameter.name} has {sum(map(len, value))} characters: at most {MAX_TEXT} are allowed'
         if parameter.choices and value not in parameter.choices:

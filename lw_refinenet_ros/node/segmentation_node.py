@@ -28,11 +28,12 @@ from lw_refinenet_ros.node.enable_service import offer_enable
 from lw_refinenet_ros.node.inference_thread import InferenceThread
 from lw_refinenet_ros.node.label_info import LabelPublishers
 from lw_refinenet_ros.node.model_swap import Model, ModelSwap, Request, State
+from lw_refinenet_ros.node.parameter_types import fitting
 from lw_refinenet_ros.node.parameters import PARAMETERS, Settings, Values, declare, read_files, refusal
 from lw_refinenet_ros.node.process.fast_dds import fitting_profile
 from lw_refinenet_ros.node.process.malloc import give_back_freed
 from lw_refinenet_ros.node.process.middleware import describe, profile_variables
-from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
+from lw_refinenet_ros.node.process.parameter_files import ParameterFiles, unknown_name
 from lw_refinenet_ros.node.process.ros_context import ros_context
 from lw_refinenet_ros.node.statistics import Statistics
 from lw_refinenet_ros.node.transitions import refuse_impossible_transitions
@@ -41,6 +42,7 @@ from lw_refinenet_ros.one_line import one_line
 __all__ = ['SegmentationNode', 'main']
 
 ENGINE_PARAMETERS = ('device', 'engine', 'precision', 'threads')
+NAMES = [parameter.name for parameter in PARAMETERS]
 MODEL_PARAMETERS = ('weights', 'class_groups', 'overlay_classes', 'mask_classes')
 DIAGNOSTICS_PERIOD_S = 1.0
 SWITCH_S = 0.00005  # Python's default of 5 ms, some hundred times a frame, stalls it beside a warm-up
@@ -174,6 +176,26 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         """Return the present values of the parameters that may change while the node runs."""
         return self._values.settings
 
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """Set parameters as rclpy does, but take whole numbers for doubles, and refuse with the remedy."""
+        try:
+            fitted = [self._fitting(parameter) for parameter in parameter_list]
+        except ValueError as error:
+            return self._result(str(error))
+        return super().set_parameters_atomically(fitted)
+
+    def _fitting(self, parameter: Parameter) -> Parameter:
+        name = parameter.name
+        if not self.has_parameter(name):
+            raise ValueError(f'{unknown_name(name, NAMES)}; there are {", ".join(NAMES)}')
+        descriptor = self.describe_parameter(name)
+        if descriptor.read_only:
+            raise ValueError(
+                f'{name} is read at the start only; for {parameter.value!r}, set it in the parameter file or '
+                'with -p, and restart the node'
+            )
+        return fitting(parameter, descriptor)
+
     def _set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         """Apply a set of changes whole, or refuse it whole with the reason."""
         try:
@@ -182,6 +204,9 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             reason = str(error)
         except Exception as error:  # rclpy would end the node
             reason = f'{type(error).__name__}: {error}'
+        return self._result(reason)
+
+    def _result(self, reason: str) -> SetParametersResult:
         if reason:  # logged as well: rqt_reconfigure does not show it
             reason = one_line(reason)
             self.get_logger().warning(f'parameters not changed: {reason}')
@@ -325,8 +350,7 @@ def main(args: list[str] | None = None) -> None:
             started = stack.enter_context(ros_context(args))
             with fitting_profile(profile_variables()) as what_was_done:
                 node = SegmentationNode()
-            names = [parameter.name for parameter in PARAMETERS]
-            warnings = files.check(node.get_fully_qualified_name(), names, node.has_parameter)
+            warnings = files.check(node.get_fully_qualified_name(), NAMES, node.has_parameter)
         except (ParameterException, ValueError) as error:
             sys.exit(f'segmentation_node: {one_line(str(error))}')
         for warning in [*warnings, what_was_done]:

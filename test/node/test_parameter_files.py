@@ -5,13 +5,16 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+
+from rcl_interfaces.msg import ParameterType
 
 from lw_refinenet_ros.node.parameters import PARAMETERS, refusal
 from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
 from lw_refinenet_ros.resources import share_path
-from test.support.node_process import PATIENCE_S  # importing it also keeps the node to itself
+from test.support.node_process import PATIENCE_S, NodeProcess  # importing it also keeps the node to itself
 
 pytestmark = pytest.mark.ros
 
@@ -165,3 +168,17 @@ def test_a_network_of_less_than_a_cell_is_refused(name):
     assert refusal(values | {name: 31}, None) == (
         f'{name} 31 is smaller than one cell of the network: use 0 or at least 32'
     )
+
+
+def test_a_whole_number_in_a_parameter_file_is_taken_for_a_double(tmp_path, tiny_weights):
+    file = tmp_path / 'parameters.yaml'
+    values = {'weights': str(tiny_weights), 'overlay_alpha': 1, 'max_rate': 5, 'min_confidence': 0.25}
+    file.write_text(yaml.safe_dump({'/**/lw_refinenet': {'ros__parameters': values}}))
+    running = NodeProcess(parameter_file=file)
+    try:
+        got = running.get('overlay_alpha', 'max_rate', 'min_confidence')
+        assert {each.type for each in got} == {ParameterType.PARAMETER_DOUBLE}
+        assert [each.double_value for each in got] == [1.0, 5.0, 0.25]
+        assert running.set(max_rate=7)[0].successful
+    finally:
+        running.close()

@@ -27,6 +27,8 @@ from lw_refinenet_ros.cli.live import die_with_parent, ros_environment
 from lw_refinenet_ros.node.diagnostics import read_status
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rcl_interfaces.msg import ParameterValue
 
 PATIENCE_S = 60.0  # a busy machine takes half of it to start the node
@@ -40,10 +42,17 @@ class NodeProcess:
     """
 
     def __init__(
-        self, *, reliable: bool = True, program: str = '', remap: str = '', **parameters: object
+        self,
+        *,
+        reliable: bool = True,
+        program: str = '',
+        remap: str = '',
+        parameter_file: Path | None = None,
+        **parameters: object,
     ) -> None:
         run = ['-c', program] if program else ['-m', 'lw_refinenet_ros.node.main']
         command = [sys.executable, *run, '--ros-args', *(['-r', remap] if remap else [])]
+        command += ['--params-file', str(parameter_file)] if parameter_file else []
         for name, value in parameters.items():
             command += ['-p', f'{name}:={json.dumps(value) if not isinstance(value, str) else value}']
         self.process = subprocess.Popen(
