@@ -19,7 +19,7 @@ from lw_refinenet_ros.image.rotation import ROTATIONS
 from lw_refinenet_ros.image.visibility import Pose
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS, Pixels
 from lw_refinenet_ros.labels import OPACITY, UNLABELLED_NAME, LabelSet
-from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE, STRIDE
+from lw_refinenet_ros.limits import MAX_NETWORK_SIDE, STRIDE
 from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
 from lw_refinenet_ros.node.parameter_types import fitting
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
@@ -86,8 +86,10 @@ PARAMETERS = (
         '',
         "YAML of groups of the weights' classes that take their place in all outputs; '' keeps the classes.",
     ),
-    Parameter('network_height', 0, f'Input height of the network in pixels; {BY_IMAGE}', (0, MAX_SIDE)),
-    Parameter('network_width', 0, f'Input width of the network in pixels; {BY_IMAGE}', (0, MAX_SIDE)),
+    Parameter(
+        'network_height', 0, f'Input height of the network in pixels; {BY_IMAGE}', (0, MAX_NETWORK_SIDE)
+    ),
+    Parameter('network_width', 0, f'Input width of the network in pixels; {BY_IMAGE}', (0, MAX_NETWORK_SIDE)),
     Parameter(
         'rotate',
         0,
@@ -228,14 +230,11 @@ def refusal(values: dict[str, Any], classes: LabelSet | None) -> str:
             choices = ', '.join(map(str, parameter.choices))
             return f'{parameter.name} {value!r} is unknown: choose one of {choices}'
     _pose(values['points_transform'])
-    height, width = values['network_height'], values['network_width']
     for name in ('network_height', 'network_width'):
         if 0 < values[name] < STRIDE:
             return (
                 f'{name} {values[name]} is smaller than one cell of the network: use 0 or at least {STRIDE}'
             )
-    if height * width > MAX_PIXELS:
-        return f'network_height {height} times network_width {width} is above {MAX_PIXELS} pixels: use less'
     cameras = list(values['cameras'])
     if cameras != ['']:
         if len(set(cameras)) < len(cameras):

@@ -18,6 +18,7 @@ from rcl_interfaces.srv import SetParameters
 from std_msgs.msg import Header
 
 from lw_refinenet_ros.image.label_png import write_label_png
+from lw_refinenet_ros.limits import MAX_NETWORK_SIDE
 from lw_refinenet_ros.node.parameters import PARAMETERS
 from test.support import ROOT
 from test.support.node_process import NodeProcess, pixels_of, stamp_of
@@ -257,10 +258,20 @@ def test_unknown_classes_are_refused(node):
     assert result.reason.startswith("overlay_classes: no class is called 'unlabelled'; ")
 
 
-def test_a_network_size_of_more_pixels_than_memory_is_meant_for_is_refused(node):
-    result = node.set_atomically(network_height=8192, network_width=4097)
-    assert result.reason == 'network_height 8192 times network_width 4097 is above 33554432 pixels: use less'
-    assert node.get('network_height')[0].integer_value == 96
+@pytest.mark.parametrize('name', ['network_height', 'network_width'])
+def test_a_network_size_that_images_would_not_fit_is_refused_at_once(node, name):
+    (before,) = node.get(name)
+    for result in (*node.set(**{name: 16000}), node.set_atomically(**{name: 4097})):
+        assert result.reason.endswith(' is out of range; write a value from 0 to 4096')
+        assert result.reason.startswith(f'{name}: ')
+    assert node.get(name)[0] == before
+
+
+def test_the_largest_network_height_alone_serves_images_up_to_twice_as_wide(segmenter):
+    assert segmenter.job((480, 960), network_size=(MAX_NETWORK_SIDE, 0)).network_size == (4096, 8192)
+    assert segmenter.job((960, 480), network_size=(0, MAX_NETWORK_SIDE)).network_size == (8192, 4096)
+    with pytest.raises(ValueError, match='choose a network_height and network_width'):
+        segmenter.job((480, 961), network_size=(MAX_NETWORK_SIDE, 0))
 
 
 def test_an_empty_list_is_refused_since_it_has_no_type_when_it_is_loaded_again(node):
@@ -297,6 +308,7 @@ def test_a_refusal_is_logged_since_rqt_reconfigure_does_not_show_it(node):
         ('overlay_alpha:=high', "overlay_alpha: 'high' is no number; write one from 0.0 to 1.0"),
         ('overlay_alpha:=2', 'overlay_alpha: 2.0 is out of range; write a value from 0.0 to 1.0'),
         ('max_rate:=-1.0', 'max_rate: -1.0 is out of range; write a value from 0.0 to 1000.0'),
+        ('network_height:=16000', 'network_height: 16000 is out of range; write a value from 0 to 4096'),
         ('weights:=5', 'weights: 5 is no text; write '),
         ('cameras:=[]', 'cameras: an empty list has no type in ROS; write [""]'),
     ],

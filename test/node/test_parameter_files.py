@@ -154,13 +154,6 @@ def test_of_values_that_are_given_twice_the_last_counts(tmp_path):
     assert ParameterFiles(arguments).value(NODE, 'threads') == 3
 
 
-def test_a_network_of_more_pixels_than_an_image_may_have_is_refused():
-    values = {parameter.name: parameter.default for parameter in PARAMETERS}
-    assert refusal(values, None) == ''
-    said = refusal(values | {'network_height': 8192, 'network_width': 8192}, None)
-    assert said == 'network_height 8192 times network_width 8192 is above 33554432 pixels: use less'
-
-
 @pytest.mark.parametrize('name', ['network_height', 'network_width'])
 def test_a_network_of_less_than_a_cell_is_refused(name):
     values = {parameter.name: parameter.default for parameter in PARAMETERS}
