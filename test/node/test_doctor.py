@@ -222,7 +222,7 @@ def test_each_fault_of_a_running_system_is_found_in_one_run(node, street, costma
     expected = (
         ('label: QoS', 'fault', 'transient local from volatile', 'volatile'),
         ('image: QoS', 'fault', 'reliable from best effort', 'best effort'),
-        ('age', 'fault', 'stamps are of another clock', 'use_sim_time'),
+        ('age', 'fault', 'stamps are a constant 2.0 hours behind the clock', 'use_sim_time'),
         ('depth: frame', 'fault', 'frame_id is empty', 'frame_id'),
         ('camera_info: size', 'warning', 'camera_info of 128x48, depth 128x96', 'belongs to the depth'),
         ('image: type', 'fault', 'sensor_msgs/msg/PointCloud2 on /image', 'use sensor_msgs/msg/Image'),
@@ -312,6 +312,38 @@ def test_faults_of_a_node_that_is_not_active_a_silent_camera_and_results_of_anot
     for check, level, value, remedy in expected:
         assert (found[check]['level'], found[check]['value']) == (level, value), found[check]
         assert remedy in found[check]['remedy'], found[check]
+
+
+@pytest.mark.parametrize(
+    ('stamps', 'level', 'check', 'value'),
+    [
+        (
+            'recorded',
+            'warning',
+            'age',
+            'stamps are a constant 54.0 days behind the clock, as of a replayed bag',
+        ),
+        ('zero', 'fault', 'image: stamps', '0 in all messages on /image'),
+        ('still', 'fault', 'image: stamps', 'they stand still at 9.000 s on /image'),
+        ('back', 'warning', 'image: stamps', ' on /image are not later than the one before'),
+    ],
+)
+def test_a_replayed_bag_is_told_from_stamps_that_do_not_advance(
+    node, street, tmp_path, stamps, level, check, value
+):
+    def publish():
+        now_ns = node.client.get_clock().now().nanoseconds
+        given = {'recorded': now_ns - 54 * 86_400 * 10**9, 'zero': 0, 'still': 9 * 10**9}
+        node.send(street, stamp_ns=given.get(stamps, now_ns - next(node.sent) % 2 * 10**9))
+
+    def complete(found):
+        return check in found and 'label: rate' in found
+
+    _, found = until(node, street, tmp_path / 'f.json', complete, sends=publish)
+    assert found[check]['level'] == level
+    assert value in found[check]['value']
+    faults = {name for name, each in found.items() if each['level'] == 'fault'}
+    assert faults & {'age', 'image: stamps'} == ({check} if level == 'fault' else set())
 
 
 def test_bad_frames_and_stamps_of_the_future_are_warnings(node, street, tmp_path):

@@ -14,6 +14,7 @@ from lw_refinenet_ros.node.process.parameter_files import read_sections
 
 NODE, COSTMAP = '/lw_refinenet', '/local_costmap/local_costmap'
 NAMES = {0: 'sky', 1: 'road', 255: 'unlabelled'}
+DAY_NS = 86_400 * 10**9
 STAMPS = range(10**9, 2 * 10**9, 10**8)
 IMAGE, CLOUD, INFO = (f'sensor_msgs/msg/{kind}' for kind in ('Image', 'PointCloud2', 'CameraInfo'))
 
@@ -77,6 +78,21 @@ def with_last(role, **fields):
 
 def with_stream(role, topic, kind, **fields):
     return with_camera(streams=STREAMS | {role: replace(stream(topic, kind, '/sensor'), **fields)})
+
+
+def of_another_clock(offset_ns, pace=1, loop_at=10):
+    """Images that came `offset_ns` after their stamps, at first, and `pace` times as slowly."""
+    values = {name: value for name, value in CAMERA.values.items() if name != 'age_ms'}
+    messages = tuple(
+        replace(m, received_ns=STAMPS[0] + offset_ns + (m.stamp_ns - STAMPS[0]) * pace)
+        for m in STREAMS['image'].messages
+    )
+    messages = tuple(
+        replace(m, stamp_ns=m.stamp_ns - 20 * 10**9 * (index >= loop_at)) for index, m in enumerate(messages)
+    )
+    return with_camera(
+        values=values, streams=STREAMS | {'image': replace(STREAMS['image'], messages=messages)}
+    )
 
 
 def with_latched(name, **fields):
@@ -232,7 +248,59 @@ def test_jpegs_are_what_the_compressed_transport_expects():
             'in the future',
             'chrony',
         ),
-        (with_camera(values={'state': 'active'}), 'fault', 'age', 'another clock', 'use_sim_time'),
+        (of_another_clock(54 * DAY_NS), 'warning', 'age', 'a constant 54.0 days behind the clock', '--clock'),
+        (of_another_clock(-90 * 10**9), 'warning', 'age', 'a constant 90.0 s ahead of the clock', 'chrony'),
+        (
+            of_another_clock(DAY_NS, pace=3),
+            'warning',
+            'age',
+            '24.0 hours behind the clock and drift by 1.8 s while watched, as of a bag at another rate',
+            'labels need nothing; for tf and Nav2',
+        ),
+        (
+            replace(of_another_clock(54 * DAY_NS), costmaps={COSTMAP: {}}),
+            'fault',
+            'age',
+            'a constant 54.0 days behind the clock',
+            'use_sim_time: true of all nodes',
+        ),
+        (
+            replace(of_another_clock(DAY_NS), sim_time={NODE: True}, clock=True),
+            'fault',
+            'age',
+            "of another clock than the node's",
+            'use_sim_time',
+        ),
+        (
+            with_camera(values=CAMERA.values | {'age_ms': '600000.0'}, streams={}),
+            'fault',
+            'age',
+            "of another clock than the node's",
+            'use_sim_time',
+        ),
+        (
+            of_another_clock(54 * DAY_NS, loop_at=5),
+            'warning',
+            'age',
+            'a constant 54.0 days behind the clock',
+            'labels need nothing',
+        ),
+        (with_last('image', stamp_ns=0), 'fault', 'image: stamps', '0 in all messages on /image', 'driver'),
+        (with_last('depth', stamp_ns=0), 'fault', 'depth: stamps', '0 in all messages on /depth', 'driver'),
+        (
+            with_last('image', stamp_ns=5 * 10**9),
+            'fault',
+            'image: stamps',
+            'stand still at 5.000 s',
+            'driver',
+        ),
+        (
+            changed('image', messages=STREAMS['image'].messages[5:] + STREAMS['image'].messages[:5]),
+            'warning',
+            'image: stamps',
+            '1 of 9 on /image are not later than the one before',
+            'only a bag that is looped starts again',
+        ),
         (
             changed(
                 'depth',
@@ -312,6 +380,13 @@ def test_each_fault_is_judged_with_its_value_and_remedy(facts, level, check, val
 )
 def test_what_is_in_order_is_not_blamed(facts):
     assert wrong(facts) == {}
+
+
+@pytest.mark.parametrize('stamp_ns', [0, 5 * 10**9])
+def test_stamps_that_do_not_advance_tell_no_age(stamp_ns):
+    facts = with_last('image', stamp_ns=stamp_ns)
+    without_age = replace(facts.cameras[0], values={'state': 'active'})
+    assert 'age' not in {each.check for each in judge(replace(facts, cameras=(without_age,)))}
 
 
 def test_a_node_that_says_why_it_gives_no_labels_is_not_blamed_for_that_again():

@@ -277,7 +277,7 @@ def _message(cdr: bytes, kind: type) -> Message:
     stamp_ns, frame_id = reader.header()
     told = kind is not CompressedImage and not (kind is CameraInfo and _is_cut(cdr))
     size = (reader.u32('height'), reader.u32('width')) if told else (0, 0)
-    return Message(stamp_ns, frame_id, *size, len(cdr))
+    return Message(stamp_ns, frame_id, *size, len(cdr), received_ns=time.time_ns())
 
 
 def _is_cut(cdr: bytes) -> bool:

@@ -31,6 +31,7 @@ class Message:
     height: int
     width: int
     bytes: int
+    received_ns: int = 0  # by the system's clock
 
     @property
     def elements(self) -> int:

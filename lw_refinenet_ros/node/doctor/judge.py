@@ -9,6 +9,7 @@ from lw_refinenet_ros.labels import UNLABELLED
 from lw_refinenet_ros.node.doctor.facts import Camera, Facts, Stream
 from lw_refinenet_ros.node.doctor.finding import FAULT, WARNING, Finding, fault, ok, warning
 from lw_refinenet_ros.node.doctor.judge_nav2 import judge_costmaps
+from lw_refinenet_ros.node.doctor.judge_stamps import CLOCKS, judge_stamps
 from lw_refinenet_ros.node.process.middleware import is_unused, remedy
 
 __all__ = ['judge']
@@ -21,10 +22,8 @@ TYPES = {
 }
 COMPRESSED_IMAGE, COMPRESSED = 'sensor_msgs/msg/CompressedImage', '/compressed'
 INPUTS = ('image', 'depth', 'camera_info', 'cloud')
-LATE_MS, AHEAD_MS = 500.0, -20.0
 SEGMENT = 512 << 10  # bytes; Fast DDS' default, which no larger message passes through whole
 NO_DEPTH = 'no ~/points: nobody publishes'
-CLOCKS = 'set use_sim_time on both sides alike, and publish /clock (play --clock) where it is true'
 
 
 def judge(facts: Facts) -> Iterator[Finding]:
@@ -72,6 +71,7 @@ def _judge_camera(camera: Camera, facts: Facts) -> Iterator[Finding]:
     for role, stream in camera.streams.items():
         yield from _judge_endpoints(role, stream, facts)
     yield from _judge_flow(camera, facts)
+    yield from judge_stamps(camera, facts)
     yield from _judge_pairs(camera, facts)
     yield from _judge_sizes(camera)
 
@@ -130,7 +130,7 @@ def judge_qualities(check: str, stream: Stream) -> Iterator[Finding]:
 
 
 def _judge_flow(camera: Camera, facts: Facts) -> Iterator[Finding]:
-    """Judge rates, losses and ages."""
+    """Judge rates and losses."""
     for role, stream in camera.streams.items():
         if stream.messages:
             rate = len(stream.messages) / stream.seconds
@@ -148,21 +148,6 @@ def _judge_flow(camera: Camera, facts: Facts) -> Iterator[Finding]:
         yield warning('frames', shown, f"fix the camera ({bad[0]}); the node's log has more")
     else:
         yield ok('frames', shown)
-    age = camera.values.get('age_ms')
-    if age is not None:
-        late, ahead = float(age) > LATE_MS, float(age) < AHEAD_MS
-        if ahead:
-            yield warning(
-                'age', f'{age} ms: stamps lie in the future', 'synchronise the clocks (chrony, PTP)'
-            )
-        elif late:
-            yield warning(
-                'age', f'{age} ms', 'see stages in /diagnostics; a smaller network_height is faster'
-            )
-        else:
-            yield ok('age', f'{age} ms')
-    elif counted.get('segmented'):
-        yield fault('age', "stamps are of another clock than the node's", CLOCKS)
 
 
 def _judge_pairs(camera: Camera, facts: Facts) -> Iterator[Finding]:
