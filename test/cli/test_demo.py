@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from lw_refinenet_ros import Segmenter
+from lw_refinenet_ros.cli.demo import _advice
 from lw_refinenet_ros.files import lock_folder
 from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.sources.bag_writer import BagWriter
@@ -68,6 +69,7 @@ def test_the_demo_of_a_bag_records_every_label_with_its_stamp(bag, tmp_path, enl
     assert_every_frame_has_one_fate(metrics, FRAMES)
     segmented, published = metrics['frames_segmented'], metrics['frames_published']
     assert f'{segmented} of {published} frames segmented' in done.stdout
+    assert 'advice' not in done.stdout
     segmenter = Segmenter.load(str(enlarging_weights))
     with open_source(bag) as source:
         images = {f.stamp_ns: f.data.reshape(f.height, f.width, 3) for f in source}
@@ -85,6 +87,53 @@ def test_the_demo_of_a_bag_records_every_label_with_its_stamp(bag, tmp_path, enl
     report = (out / 'report.html').read_text()
     assert '<svg' in report
     assert 'sky' in report
+
+
+def test_a_network_too_slow_for_the_frames_is_told_which_smaller_size_to_use(
+    tmp_path, street, enlarging_weights
+):
+    large = np.tile(street, (5, 5, 1))  # 640x480
+    with BagWriter(tmp_path / 'fast.mcap') as writer:
+        for index in range(120):
+            frame = Frame.from_array(large, stamp_ns=10**9 + index * 10**6, frame_id='front', encoding='rgb8')
+            writer.write_image('/front/image', frame)
+    out = tmp_path / 'out'
+    done = run(demo('--source', tmp_path / 'fast.mcap', '--weights', enlarging_weights, '--output', out))
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((out / 'metrics.json').read_text())
+    assert metrics['frames_superseded'] > metrics['frames_segmented'], 'at a thousand frames a second'
+    took = f'{metrics["stages_ms"]["inference"]["p50"]:.0f} ms'
+    assert (
+        f'advice: the network took {took} for a frame of 640x480, and one came every 1 ms; with the '
+        'parameter network_height: 192 it sees 256x192, 16% of the pixels\n'
+    ) in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('changes', 'size', 'least', 'said'),
+    [
+        (
+            {},
+            (1080, 1920),
+            (480, 640),
+            'of 1920x1080, and one came every 33 ms; with the parameter network_heigh',
+        ),
+        ({}, (1080, 1920), (480, 640), 'network_height: 360 it sees 640x360, 11% of the pixels'),
+        ({}, (96, 128), (480, 640), 'of 640x480, and one'),  # as it is enlarged
+        ({}, (96, 128), (480, 640), 'network_height: 240 it sees 320x240, 25% of the pixels'),
+        ({}, (1080, 1920), (0, 0), 'network_height: 540 it sees 960x540, 25% of the pixels'),
+        ({'frames_superseded': 9}, (1080, 1920), (0, 0), ''),
+        ({'rate_hz': 1.5}, (1080, 1920), (0, 0), ''),  # superseded for another reason
+        ({'rate_hz': None}, (1080, 1920), (0, 0), ''),
+        ({'stages_ms': {}}, (1080, 1920), (0, 0), ''),
+    ],
+)
+def test_the_advice_is_given_only_where_a_smaller_size_helps(changes, size, least, said):
+    summary = {'frames_received': 90, 'frames_superseded': 82, 'rate_hz': 30.0}
+    summary |= {'stages_ms': {'inference': {'p50': 600.0}}} | changes
+    advice = _advice(summary, size, least)
+    assert said in advice
+    assert bool(advice) == bool(said)
 
 
 def test_the_demo_takes_a_folder_of_images(tmp_path, street, tiny_weights):
