@@ -403,6 +403,32 @@ def test_the_doctor_hears_what_is_best_effort_and_does_not_count_itself(node):
     assert {info.qos_profile.reliability for info in infos} == {ReliabilityPolicy.BEST_EFFORT}
 
 
+def test_a_topic_that_nobody_publishes_is_none_that_is_there(node):
+    client = node.client
+    listening = [
+        client.create_subscription(Image, '/only_heard', lambda _: None, SENSOR),
+        client.create_subscription(Clock, '/clock', lambda _: None, SENSOR),
+    ]
+    publisher = client.create_publisher(Image, '/sent', SENSOR)
+    with ros_context([]) as started:
+        started()
+        watch = _Watch('/lw_refinenet')
+        wanted = {'/only_heard', '/clock', '/sent'}
+        try:
+            node.spin_until(lambda: wanted <= set(dict(watch.ros.get_topic_names_and_types())), 'topics')
+            node.spin_until(lambda: watch.ros.count_publishers('/sent'), 'publisher')
+            facts = watch.facts()
+        finally:
+            watch.executor.shutdown()
+            watch.ros.destroy_node()
+            client.destroy_publisher(publisher)
+            for each in listening:
+                client.destroy_subscription(each)
+    assert facts.topics['/sent'] == ('sensor_msgs/msg/Image',)
+    assert '/only_heard' not in facts.topics
+    assert not facts.clock
+
+
 def test_a_node_that_is_not_there_is_a_fault_that_names_those_that_are(node, street, tmp_path):
     status, found = diagnose(node, street, tmp_path / 'd.json', '--node', 'segmentation')
     assert status == 1

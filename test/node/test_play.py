@@ -36,9 +36,12 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from lw_refinenet_ros.cli.live import ros_environment
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.image.frame import Frame
-from lw_refinenet_ros.node.replay.player import Playing, Track, play
+from lw_refinenet_ros.node.process.ros_context import ros_context
+from lw_refinenet_ros.node.replay.player import FLUSH_S, SETTLE_S, Player, Playing, Track, play
 from lw_refinenet_ros.node.replay.qos import profile_of, recorded
 from lw_refinenet_ros.sources.bag_writer import BagWriter
+from lw_refinenet_ros.sources.opening import open_source
+from lw_refinenet_ros.sources.other_topics import OtherTopics
 from lw_refinenet_ros.sources.source import Source, SourceFrame
 
 pytestmark = pytest.mark.ros
@@ -46,6 +49,16 @@ pytestmark = pytest.mark.ros
 FRAMES = 6
 PATIENCE_S = 60.0
 os.environ.update(ros_environment())
+
+
+PRINTS_STAMPS = """
+import rclpy
+from sensor_msgs.msg import Image
+rclpy.init()
+node = rclpy.create_node('prints_stamps')
+node.create_subscription(Image, '/image', lambda _: print('received', flush=True), 10)
+rclpy.spin(node)
+"""
 
 
 class Listener:
@@ -158,6 +171,71 @@ def test_a_player_that_waits_says_so_and_begins_where_only_some_topics_have_subs
     listener.spin_until(lambda: player.poll() is not None, 'end')
     assert player.stderr.read().endswith(f'played {2 * FRAMES}/{2 * FRAMES}\n')
     listener.spin_until(lambda: len(listener.images['/rear/image']) == FRAMES, 'frames')
+
+
+@pytest.mark.parametrize('topic', ['/image', '/camera_info'])
+def test_playing_begins_when_the_subscribers_of_every_topic_have_been_the_same_for_two_seconds(
+    topic, tmp_path, street, listen
+):
+    with BagWriter(tmp_path / 'bag.mcap') as bag:
+        frame = Frame.from_array(street, stamp_ns=stamps(1)[0], frame_id='front', encoding='rgb8')
+        bag.write_image('/image', frame)
+        info = serialize_message(CameraInfo())
+        bag.write_raw('/camera_info', 'sensor_msgs/msg/CameraInfo', info, stamps(1)[0])
+    listener = listen('/image')
+    asked, came = [], []
+
+    class Joined(Player):
+        """Is joined by another subscriber while it waits."""
+
+        def get_subscriptions_info_by_topic(self, name):
+            infos = super().get_subscriptions_info_by_topic(name)
+            heard = self._channels[0].publisher.get_subscription_count() > 0
+            if name == topic and heard and not came:
+                asked.append(name)
+                if len(asked) > 5:  # the first one has been there for half a second
+                    kind = Image if topic == '/image' else CameraInfo
+                    listener.node.create_subscription(kind, topic, lambda _: None, 10)
+                    known = len(infos)
+                    listener.spin_until(
+                        lambda: len(super(Joined, self).get_subscriptions_info_by_topic(name)) > known,
+                        'other',
+                    )
+                    came.append(time.monotonic())
+                    return super().get_subscriptions_info_by_topic(name)
+            return infos
+
+    with ros_context([]) as started, open_source(tmp_path / 'bag.mcap') as source:
+        started()
+        with OtherTopics(tmp_path / 'bag.mcap') as others:
+            player = Joined([Track(source, '/image')], Playing(), print, lambda: False, others)
+            player.wait_for_subscriber()
+            began = time.monotonic()
+    assert came, f'the subscribers of {topic} do not matter'
+    assert began - came[0] >= SETTLE_S
+
+
+def test_the_player_waits_until_reliable_subscribers_have_the_last_frame(tmp_path, street):
+    bag = record(tmp_path / 'bag', {'/image': ('rgb8', list(zip(stamps(2), pictures(street, 2))))})
+    listener = subprocess.Popen([sys.executable, '-c', PRINTS_STAMPS], stdout=subprocess.PIPE, text=True)
+    last_sent = []
+
+    def sent(_):
+        if not last_sent:  # of two
+            assert listener.stdout.readline() == 'received\n'
+            listener.send_signal(signal.SIGSTOP)  # it acknowledges nothing more
+            os.waitid(os.P_PID, listener.pid, os.WSTOPPED)
+        last_sent.append(time.monotonic())
+
+    try:
+        with open_source(bag) as source:
+            assert play([Track(source, '/image')], Playing(wait_for_subscriber=True), sent, lambda: False)
+        ended = time.monotonic()
+    finally:
+        listener.kill()
+        listener.communicate()
+    assert len(last_sent) == 2
+    assert ended - last_sent[1] >= FLUSH_S
 
 
 def test_what_a_bag_has_beside_images_is_played_with_them_where_its_package_is_installed(

@@ -436,6 +436,57 @@ def test_points_behind_others_have_no_label_in_a_cloud_that_may_have_been_seen_f
     assert (got[0][1].reshape(40, 60)[6:-6, 6:-6] == seen).all()
 
 
+@pytest.mark.parametrize(
+    ('camera', 'said'),
+    [
+        (
+            replace(CAMERA, height=48, width=64),
+            'the image is 128x96, but camera_info is of 64x48: publish the one',
+        ),
+        (
+            replace(CAMERA, height=128, width=96),
+            'the image is 128x96, but camera_info is of 96x128: publish the',
+        ),
+        (None, 'the image is 128x96, but no camera_info comes: publish the one of the image'),
+    ],
+)
+def test_a_cloud_whose_image_has_a_camera_info_of_another_size_is_not_labelled(camera, said):
+    sevens, got = np.full((96, 128), 7, np.uint8), []
+    label = SimpleNamespace(wanted=True, publish=lambda *each: got.append(each))
+    outputs = CloudOutputs(SimpleNamespace(wanted=False), label, SimpleNamespace(wanted=False))
+    result = Segmentation(np.zeros((96, 128, 3), np.uint8), 'rgb', sevens, sevens, None)
+    geometry = Geometry(Header(), (2, 6), None, lambda xyz: xyz.fill(1))
+    with pytest.raises(ValueError, match=said):
+        outputs.publish(Header(), result, geometry, camera, lambda: Pose(np.zeros(3), np.eye(3)))
+    assert not got
+
+
+def test_a_camera_info_of_another_size_than_the_image_of_a_lidar_is_named(node, street):
+    infos = node.client.create_publisher(CameraInfo, 'rear/camera_info', node.qos)
+    node.spin_until(infos.get_subscription_count, 'subscription to camera_info')
+    settle(node, infos)
+    fields = [
+        PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, n in enumerate('xyz')
+    ]
+    message = PointCloud2(height=1, width=50, fields=fields, point_step=12, row_step=600)
+    message.data = array('B', np.full((50, 3), 2, np.float32).tobytes())
+    assert node.set(points_transform='0 0 0 0 0 0 1')[0].successful
+
+    def said():
+        stamp_ns = next(stamps)
+        infos.publish(CameraInfo(height=48, width=64, k=K))
+        node.cloud.publish(stamped(message, stamp_ns, 'lidar'))
+        image_at(node, street, stamp_ns, 'rear')
+        node.executor.spin_once(timeout_sec=0.1)
+        return (
+            'no ~/points: the image is 128x96, but camera_info is of 64x48' in node.camera_status['rear'][0]
+        )
+
+    node.spin_until(said, 'complaint')
+    node.client.destroy_publisher(infos)
+    assert node.set(points_transform='')[0].successful
+
+
 def test_clouds_of_one_shape_and_another_are_labelled_and_one_without_a_point_is_no_fault():
     sevens, got = np.full((96, 128), 7, np.uint8), []
     label = SimpleNamespace(wanted=True, publish=lambda header, image: got.append((header, image.copy())))

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 import rclpy
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -211,3 +212,30 @@ def test_closing_ends_the_thread_even_after_the_context_is_shut_down(ros):
     ros.subscription.close()
     assert not thread.is_alive()
     assert not receivers()
+
+
+def test_of_messages_that_come_while_one_is_received_only_the_newest_is_kept(ros):
+    sender = ros.node.create_publisher(String, 'busy', QoSProfile(depth=10))  # which forgets none of them
+    going_on, came = threading.Event(), queue.Queue()
+
+    def receive(cdr: bytes | memoryview, lost: int) -> None:
+        came.put((bytes(cdr), lost))
+        assert going_on.wait(PATIENCE_S)
+
+    busy = FollowingSubscription(ros.node, String, sender.topic_name, receive)
+    busy.open()
+    end = time.monotonic() + PATIENCE_S
+    while not sender.get_subscription_count():
+        assert time.monotonic() < end, 'no subscription'
+        time.sleep(0.01)
+    for word in ('one', 'two', 'three', 'four'):
+        sender.publish(String(data=word))
+        assert sender.wait_for_all_acked(Duration(seconds=PATIENCE_S))
+        if word == 'one':
+            assert b'one' in came.get(timeout=PATIENCE_S)[0]
+    going_on.set()
+    content, lost = came.get(timeout=PATIENCE_S)
+    busy.close()
+    assert b'four' in content
+    assert lost == 2
+    assert came.empty()
