@@ -121,6 +121,18 @@ def test_it_opens_as_reliable_as_the_publisher_that_is_there(ros):
     assert info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
 
 
+def test_before_anybody_publishes_it_opens_with_best_effort_which_hears_every_publisher(ros):
+    subscription = FollowingSubscription(
+        ros.node, String, '/later', lambda cdr, _: ros.came.put((0, bytes(cdr), 0))
+    )
+    subscription.open()
+    ros.publisher = ros.node.create_publisher(String, '/later', quality(ReliabilityPolicy.BEST_EFFORT))
+    try:
+        say(ros, 'heard')
+    finally:
+        subscription.close()
+
+
 def test_what_was_latched_before_comes_only_where_it_is_wanted_and_every_publisher_keeps_it(ros):
     ros.node.destroy_publisher(ros.publisher)
     latched = quality(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
