@@ -17,6 +17,7 @@ from lw_refinenet_ros.cli.options import (
     add_engine_arguments,
     add_groups_argument,
     add_mask_arguments,
+    add_network_size_arguments,
     check_mask_arguments,
     label_set,
     load_segmenter,
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_engine_arguments(parser, weights=False)
     add_groups_argument(parser)
+    add_network_size_arguments(parser)
 
 
 def outputs(options: argparse.Namespace) -> Declared:

@@ -16,7 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lw_refinenet_ros.cli.options import NODE, Progress, add_weights_argument, number, source
+from lw_refinenet_ros.cli.options import (
+    NODE,
+    Progress,
+    add_network_size_arguments,
+    add_weights_argument,
+    network_size,
+    number,
+    source,
+)
 from lw_refinenet_ros.cli.outputs import BAG, JSON, OVERLAY, REPORT, Declared, Output
 from lw_refinenet_ros.cli.table import print_table
 from lw_refinenet_ros.cli.terminal import print_more
@@ -49,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--topic', help="the bag's image topic, if it has several")
     add_weights_argument(parser, DEFAULT_WEIGHTS)
+    add_network_size_arguments(parser)
     parser.add_argument('--output', type=Path, default=Path('demo_output'), help='(default: demo_output)')
     parser.add_argument(
         '--seconds',
@@ -69,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.cli.environment import conditions
     from lw_refinenet_ros.cli.live import run_live
     from lw_refinenet_ros.evaluation.live import ages, misses
-    from lw_refinenet_ros.evaluation.provenance import describe_weights
+    from lw_refinenet_ros.evaluation.provenance import describe_network_size, describe_weights
     from lw_refinenet_ros.evaluation.report.run import legend_entries, write_run_report
     from lw_refinenet_ros.evaluation.summary import headline, rows, summarize_live
     from lw_refinenet_ros.files import lock_folder, write_json
@@ -77,6 +86,7 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.sources.opening import open_source
 
+    size = network_size(options)
     card = read_card(options.weights)
     path = _street_bag() if options.source is None else options.source
     if isinstance(path, str) and path.startswith('camera:'):
@@ -93,9 +103,11 @@ def run(options: argparse.Namespace) -> None:
     _report(f'source: {description}')
     weights = str(find_weights(options.weights).resolve())
     parameters: dict[str, str | float] = {'weights': weights}
+    parameters |= zip(('network_height', 'network_width'), size)
     with new_folders(options.output), lock_folder(options.output):
         live = run_live(str(path), topic, bag, parameters, frames, source_topic=options.topic)
         made_with = {**live.conditions, **describe_weights(options.weights), **conditions()}
+        made_with |= describe_network_size(size)
         live = replace(live, conditions={'source': description, **made_with})
         summary = summarize_live(live)
         write_json(options.output / 'metrics.json', summary)

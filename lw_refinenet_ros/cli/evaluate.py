@@ -18,6 +18,7 @@ from lw_refinenet_ros.cli.options import (
     add_groups_argument,
     add_ignore_mask_argument,
     add_mask_arguments,
+    add_network_size_arguments,
     add_selection_arguments,
     check_mask_arguments,
     file_ending_in,
@@ -94,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_engine_arguments(parser)
     add_groups_argument(parser)
+    add_network_size_arguments(parser)
     add_ignore_mask_argument(parser)
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.cli.live import run_live
-from lw_refinenet_ros.cli.options import NODE, given_engine_options, label_set, mask_map
+from lw_refinenet_ros.cli.options import NODE, given_engine_options, label_set, mask_map, network_size
 from lw_refinenet_ros.evaluation.evaluate import Prediction, Segment, evaluate
 from lw_refinenet_ros.evaluation.evaluation import Evaluation
 from lw_refinenet_ros.evaluation.examples import BagExamples, Example
 from lw_refinenet_ros.evaluation.live import LiveRun
 from lw_refinenet_ros.evaluation.masks import MaskStream
-from lw_refinenet_ros.evaluation.provenance import describe_weights
+from lw_refinenet_ros.evaluation.provenance import describe_network_size, describe_weights
 from lw_refinenet_ros.image.ignore_mask import read_ignore_mask
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from lw_refinenet_ros.sources.opening import open_source
@@ -35,6 +35,7 @@ def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, 
     labels = label_set(str(weights), groups)
     mapping = mask_map(options, label_set(str(weights)), masks)
     parameters = {**given_engine_options(options), 'weights': str(weights)}
+    parameters |= zip(('network_height', 'network_width'), parameters.pop('network_size', ()))
     if options.ignore_mask:
         parameters['ignore_mask'] = str(options.ignore_mask.absolute())
     outputs = ('label', 'confidence', 'overlay') if options.output_bag else ('label', 'confidence')
@@ -65,6 +66,7 @@ def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, 
         **describe_weights(options.weights or DEFAULT_WEIGHTS),
         **({'map': mapping.description} if mapping else {}),
         **({'class_groups': groups.description} if groups else {}),
+        **describe_network_size(network_size(options)),
         'rate': f'{rate:g} times the recorded one, over DDS',
     }
     return evaluation, made_with, live

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lw_refinenet_ros.cli.environment import conditions
 from lw_refinenet_ros.cli.options import (
@@ -142,7 +143,7 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _engine(options: argparse.Namespace, segmenter: Segmenter, at_once: int) -> dict[str, str | int]:
+def _engine(options: argparse.Namespace, segmenter: Segmenter, at_once: int) -> dict[str, Any]:
     """Return the arguments of `Segmenter.load`; processes share the cores where that changes no label."""
     given = given_engine_options(options)
     weights = Path(options.weights or '').expanduser()

@@ -14,6 +14,7 @@ from lw_refinenet_ros.cli.options import (
     UsageError,
     add_engine_arguments,
     add_groups_argument,
+    add_network_size_arguments,
     add_selection_arguments,
     number,
     path,
@@ -111,6 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     written.add_argument('--json', type=path, metavar='FILE', help='write what --review lists to this file')
     add_engine_arguments(parser)
     add_groups_argument(parser)
+    add_network_size_arguments(parser)
 
 
 def outputs(options: argparse.Namespace) -> Declared:

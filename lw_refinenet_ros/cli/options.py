@@ -9,11 +9,11 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lw_refinenet_ros.cli.terminal import Progress
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS
-from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
+from lw_refinenet_ros.limits import MAX_NETWORK_SIDE, MAX_PIXELS, MAX_SIDE, fault_of_network_size
 from lw_refinenet_ros.one_line import unknown
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
@@ -31,6 +31,7 @@ __all__ = [
     'add_groups_argument',
     'add_ignore_mask_argument',
     'add_mask_arguments',
+    'add_network_size_arguments',
     'add_selection_arguments',
     'add_weights_argument',
     'check_mask_arguments',
@@ -40,6 +41,7 @@ __all__ = [
     'label_set',
     'load_segmenter',
     'mask_map',
+    'network_size',
     'number',
     'one_of',
     'path',
@@ -88,6 +90,19 @@ def add_ignore_mask_argument(parser: argparse.ArgumentParser) -> None:
         metavar='FILE.png',
         help="mask of the images' size: pixels where it is not 0 are unlabelled",
     )
+
+
+def add_network_size_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say at which size the network sees images, named as the node's parameters."""
+    for side, other in (('height', 'width'), ('width', 'height')):
+        parser.add_argument(
+            f'--network-{side}',
+            type=number(int, 0, MAX_NETWORK_SIDE),
+            default=0,
+            metavar='PIXELS',
+            help=f'{side} at which the network sees images; with --network-{other} 0, their shape is kept '
+            '(default: 0; both 0: their own size, enlarged if smaller than the training images)',
+        )
 
 
 def add_mask_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -146,19 +161,35 @@ def add_selection_arguments(parser: argparse._ActionsContainer, *, every: str) -
     )
 
 
-def given_engine_options(options: argparse.Namespace) -> dict[str, str | int]:
-    """Return the engine options that the user set."""
+def network_size(options: argparse.Namespace) -> tuple[int, int]:
+    """Return the (height, width) that the network sees, (0, 0) if none was set.
+
+    Raises:
+        UsageError: it is too small or too large.
+    """
+    size = options.network_height, options.network_width
+    if fault := fault_of_network_size(*size):
+        raise UsageError(re.sub('network_(height|width)', r'--network-\1', fault))
+    return size
+
+
+def given_engine_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the engine options that the user set, as `Segmenter.load` takes them."""
     names = ('weights', 'device', 'engine', 'precision', 'threads')
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    groups = getattr(options, 'class_groups', None)  # of the commands that have it
-    return given if groups is None else {**given, 'class_groups': str(groups.absolute())}
+    # Of the commands that have them
+    if groups := getattr(options, 'class_groups', None):
+        given['class_groups'] = str(groups.absolute())
+    if hasattr(options, 'network_height') and any(size := network_size(options)):
+        given['network_size'] = size
+    return given
 
 
 def load_segmenter(options: argparse.Namespace) -> Segmenter:
     """Load the segmenter that the options name, and print which engine was chosen."""
     from lw_refinenet_ros.inference.segmenter import Segmenter
 
-    segmenter = Segmenter.load(**given_engine_options(options))  # type: ignore[arg-type]
+    segmenter = Segmenter.load(**given_engine_options(options))
     print(f'{segmenter.card.architecture} on {segmenter.engine.description}', file=sys.stderr)
     return segmenter
 

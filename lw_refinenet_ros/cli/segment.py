@@ -20,6 +20,7 @@ from lw_refinenet_ros.cli.options import (
     add_engine_arguments,
     add_groups_argument,
     add_ignore_mask_argument,
+    add_network_size_arguments,
     add_selection_arguments,
     load_segmenter,
     number,
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_engine_arguments(parser)
     add_groups_argument(parser)
+    add_network_size_arguments(parser)
     add_ignore_mask_argument(parser)
 
 

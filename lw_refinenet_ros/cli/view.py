@@ -23,6 +23,7 @@ from lw_refinenet_ros.cli.options import (
     UsageError,
     add_engine_arguments,
     add_groups_argument,
+    add_network_size_arguments,
     add_selection_arguments,
     file_ending_in,
     given_engine_options,
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_selection_arguments(parser, every='1')
     add_engine_arguments(parser)
     add_groups_argument(parser)
+    add_network_size_arguments(parser)
 
 
 def outputs(options: argparse.Namespace) -> Declared:

@@ -12,7 +12,14 @@ from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.model.weights import read_card
 from lw_refinenet_ros.resources import find_weights
 
-__all__ = ['describe_segmenter', 'describe_weights', 'file_digest', 'provenance', 'shortened']
+__all__ = [
+    'describe_network_size',
+    'describe_segmenter',
+    'describe_weights',
+    'file_digest',
+    'provenance',
+    'shortened',
+]
 
 SHORT = 12  # hexadecimal digits of a hash that people compare
 
@@ -33,10 +40,19 @@ def describe_segmenter(segmenter: Segmenter, weights: str) -> dict[str, str]:
     return {
         **describe_weights(weights),
         **({'class_groups': segmenter.groups.description} if segmenter.groups else {}),
+        **describe_network_size(segmenter.network_size),
         'engine': engine.description,
         'precision': engine.precision,
         'device': engine.device,
     }
+
+
+def describe_network_size(size: tuple[int, int]) -> dict[str, str]:
+    """Return the (height, width) that the network sees; nothing where that is the images' own."""
+    height, width = size
+    if height and width:
+        return {'network_size': f'{width}x{height}'}
+    return {'network_size': f'{height} high' if height else f'{width} wide'} if any(size) else {}
 
 
 def file_digest(path: Path) -> str:
@@ -59,9 +75,11 @@ def shortened(conditions: Mapping[str, str]) -> dict[str, str]:
 
 
 def provenance(conditions: Mapping[str, str]) -> str:
-    """Return in one line the weights with their hash, the architecture, the engine and the precision."""
+    """Return in one line the weights with their hash, architecture, engine, precision and network size."""
     parts = [conditions[name] for name in ('weights', 'architecture', 'engine') if name in conditions]
     digest = conditions.get('weights_sha256')
     if parts and digest:
         parts[0] += f' (sha256 {digest[:SHORT]})'
+    if size := conditions.get('network_size'):
+        parts.append(f'images seen at {size}')
     return ', '.join(parts)

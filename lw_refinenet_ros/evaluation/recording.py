@@ -18,13 +18,13 @@ from lw_refinenet_ros.evaluation.evaluate import begin, score_frames, segment_wi
 from lw_refinenet_ros.evaluation.evaluation import Evaluation
 from lw_refinenet_ros.evaluation.examples import BagExamples, FolderExamples
 from lw_refinenet_ros.evaluation.mask_map import MaskMap
-from lw_refinenet_ros.evaluation.provenance import describe_segmenter, file_digest
+from lw_refinenet_ros.evaluation.provenance import describe_network_size, describe_segmenter, file_digest
 from lw_refinenet_ros.evaluation.rerun_log import RerunLog, viewed
 from lw_refinenet_ros.evaluation.result_bag import ResultBag
 from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.evaluation.state_folder import parts_of, state_of
 from lw_refinenet_ros.image.ignore_mask import read_ignore_mask
-from lw_refinenet_ros.inference.segmenter import Segmenter
+from lw_refinenet_ros.inference.segmenter import OWN_SIZE, Segmenter
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS, find_weights
 from lw_refinenet_ros.sources.images import masks_in
 from lw_refinenet_ros.sources.source import SourceError
@@ -189,6 +189,7 @@ def _key(recording: Recording, source: str, engine: str) -> dict[str, str]:
         'versions': recording.versions,
         **({'map': f'{recording.masks.description} {recording.masks.targets}'} if recording.masks else {}),
         **({'corruptions': 'scored'} if recording.corruptions else {}),
+        **describe_network_size(recording.engine.get('network_size', OWN_SIZE)),
         **{name: file_digest(Path(file))[:12] for name, file in files.items() if file},
         'results': f'{recording.worst} worst frames, {"a bag" if recording.output else "no bag"}',
     }

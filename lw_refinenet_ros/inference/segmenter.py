@@ -20,13 +20,13 @@ from lw_refinenet_ros.image.painting import blend_table, paint_label, paint_mask
 from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import CLASSES, Batch, Engine, EngineError, Job, Pixels
 from lw_refinenet_ros.labels import OPACITY, LabelSet
-from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE
+from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE, fault_of_network_size
 from lw_refinenet_ros.model.network import Network, enlarged
 from lw_refinenet_ros.model.weights import Card, load_model
 from lw_refinenet_ros.one_line import unknown
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
-__all__ = ['Segmentation', 'Segmenter']
+__all__ = ['OWN_SIZE', 'Segmentation', 'Segmenter']
 
 Size = tuple[int, int]  # (height, width)
 OWN_SIZE: Size = (0, 0)  # the image's, enlarged to the weights' least size
@@ -97,10 +97,17 @@ class Segmenter:
         labels: names and colours of the classes, or of their groups.
         groups: of the classes, which take their place; None without.
         engine: what runs the network.
+        network_size: (height, width) at which the network sees images, unless a call names another.
     """
 
-    def __init__(self, engine: Engine, card: Card, groups: ClassGroups | None = None) -> None:
-        self.engine, self.card, self.groups = engine, card, groups
+    def __init__(
+        self,
+        engine: Engine,
+        card: Card,
+        groups: ClassGroups | None = None,
+        network_size: Size = OWN_SIZE,
+    ) -> None:
+        self.engine, self.card, self.groups, self.network_size = engine, card, groups, network_size
         self.labels = card.labels if groups is None else groups.labels
         self._ids = CLASSES if groups is None else groups.ids(card.labels)
 
@@ -117,6 +124,7 @@ class Segmenter:
         precision: str = 'auto',
         threads: int = 0,
         class_groups: str | os.PathLike[str] | None = None,
+        network_size: Size = OWN_SIZE,
     ) -> Segmenter:
         """Load weights and choose an engine.
 
@@ -127,18 +135,22 @@ class Segmenter:
             precision: 'auto', 'fp32', 'bf16', 'fp16' or 'int8' (weights with its ranges).
             threads: of the CPU; 0 is all cores, or as many as its quota allows.
             class_groups: a YAML file of groups that take the place of the classes, see `ClassGroups`.
+            network_size: (height, width) that the network sees, unless a call names another; see `job`.
 
         Raises:
             WeightsError: the weights cannot be used.
             EngineError: this machine cannot do what was asked for.
-            ValueError: the groups cannot be used.
+            ValueError: the groups or the network's size cannot be used.
         """
+        if fault := fault_of_network_size(*network_size):
+            raise ValueError(fault)
         groups = read_groups(class_groups)
         network, card = load_model(weights)
         if groups is not None:
             groups.ids(card.labels)  # before an engine is made for nothing
         options = {'device': device, 'engine': engine, 'precision': precision}
-        return cls.build(network, card, **options, threads=threads).grouped(groups)
+        made = cls.build(network, card, **options, threads=threads)
+        return cls(made.engine, card, groups, network_size)
 
     @classmethod
     def build(
@@ -169,14 +181,16 @@ class Segmenter:
         Raises:
             ValueError: a member of a group is none of the classes.
         """
-        return self if groups == self.groups else type(self)(self.engine, self.card, groups)
+        return (
+            self if groups == self.groups else type(self)(self.engine, self.card, groups, self.network_size)
+        )
 
     def job(
         self,
         image_size: Size,
         order: Order = 'rgb',
         *,
-        network_size: Size = OWN_SIZE,
+        network_size: Size | None = None,
         confidence: bool = False,
         batch: int = 1,
     ) -> Job:
@@ -187,13 +201,15 @@ class Segmenter:
             order: of their channels, 'rgb' or 'bgr'.
             network_size: (height, width) that the network sees. (0, 0) is the image's own size, enlarged to
                 the weights' `least_size` if it is smaller; one 0 follows from the other by the image's shape.
+                None is the segmenter's.
             confidence: whether the confidence is computed too.
             batch: images that run together.
 
         Raises:
             ValueError: the network would see more than `MAX_SIDE` pixels a side, or `MAX_PIXELS` in all.
         """
-        (height, width), (wanted_height, wanted_width) = image_size, network_size
+        height, width = image_size
+        wanted_height, wanted_width = self.network_size if network_size is None else network_size
         if not (wanted_height or wanted_width):
             size = enlarged(image_size, self.card.least_size)
         else:
@@ -256,7 +272,7 @@ class Segmenter:
         image: Any,
         *,
         order: Order = 'rgb',
-        network_size: Size = OWN_SIZE,
+        network_size: Size | None = None,
         confidence: bool = False,
         out: Pixels | None = None,
     ) -> Segmentation:
@@ -283,7 +299,7 @@ class Segmenter:
         images: Sequence[Any],
         *,
         order: Order = 'rgb',
-        network_size: Size = OWN_SIZE,
+        network_size: Size | None = None,
         confidence: bool = False,
         outs: Sequence[Pixels] | None = None,
     ) -> list[Segmentation]:

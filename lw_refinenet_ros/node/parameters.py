@@ -19,7 +19,7 @@ from lw_refinenet_ros.image.rotation import ROTATIONS
 from lw_refinenet_ros.image.visibility import Pose
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS, Pixels
 from lw_refinenet_ros.labels import OPACITY, UNLABELLED_NAME, LabelSet
-from lw_refinenet_ros.limits import MAX_NETWORK_SIDE, STRIDE
+from lw_refinenet_ros.limits import MAX_NETWORK_SIDE, fault_of_network_size
 from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
 from lw_refinenet_ros.node.parameter_types import fitting
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
@@ -230,11 +230,8 @@ def refusal(values: dict[str, Any], classes: LabelSet | None) -> str:
             choices = ', '.join(map(str, parameter.choices))
             return f'{parameter.name} {value!r} is unknown: choose one of {choices}'
     _pose(values['points_transform'])
-    for name in ('network_height', 'network_width'):
-        if 0 < values[name] < STRIDE:
-            return (
-                f'{name} {values[name]} is smaller than one cell of the network: use 0 or at least {STRIDE}'
-            )
+    if fault := fault_of_network_size(values['network_height'], values['network_width']):
+        return fault
     cameras = list(values['cameras'])
     if cameras != ['']:
         if len(set(cameras)) < len(cameras):

@@ -106,3 +106,27 @@ def test_a_fault_is_one_line_and_an_exit_code(tmp_path, here, arguments, status,
     if status == 1:
         complaints = [line for line in done.stderr.splitlines() if line.startswith('lw_refinenet: ')]
         assert len(complaints) == 1
+
+
+def test_evaluate_sees_images_at_the_size_at_which_they_were_segmented(
+    pictures, tmp_path, tiny_weights, here
+):
+    sized = ['--weights', tiny_weights, '--network-width', '64']
+    here('segment', pictures, '--output', tmp_path, *sized)
+    scores = {}
+    for name, options in (('own', sized[:2]), ('sized', sized)):
+        arguments = [
+            '--images',
+            pictures,
+            '--labels',
+            tmp_path / 'labels',
+            '--json',
+            tmp_path / f'{name}.json',
+        ]
+        done = here('evaluate', *arguments, *options)
+        assert done.returncode == 0, done.stderr
+        assert ('images seen at 64 wide' in done.stdout) == (name == 'sized')
+        scores[name] = json.loads((tmp_path / f'{name}.json').read_text())
+    assert scores['sized']['miou'] == 1.0 > scores['own']['miou']
+    assert scores['sized']['conditions']['network_size'] == '64 wide'
+    assert 'network_size' not in scores['own']['conditions']

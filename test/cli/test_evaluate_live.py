@@ -32,7 +32,7 @@ def test_live_and_offline_labels_of_a_frame_are_identical_and_so_are_the_figures
     weights.parent.mkdir()
     shutil.copy(enlarging_weights, weights)
     images = pictures(street, FRAMES)
-    segmenter = Segmenter.load(str(enlarging_weights), threads=1)
+    segmenter = Segmenter.load(str(enlarging_weights), threads=1, network_size=(0, 160))
     truths = [np.flipud(segmenter.segment(image).label) for image in images]
     when = stamps(FRAMES)
     topics = {TOPIC: ('rgb8', list(zip(when, images))), TRUTH: ('mono8', list(zip(when, truths)))}
@@ -42,7 +42,7 @@ def test_live_and_offline_labels_of_a_frame_are_identical_and_so_are_the_figures
         files = ['--json', f'{tmp_path}/{name}.json', '--output-bag', f'{tmp_path}/{name}.mcap']
         files += ['--report', f'{tmp_path}/{name}.html']
         arguments = ['--bag', str(bag), '--labels', TRUTH, '--threads', '1']
-        arguments += ['--weights', str(weights)]
+        arguments += ['--weights', str(weights), '--network-width', '160']
         assert main(['evaluate', *arguments, *files, *extra]) == 0, capsys.readouterr().err
         results[name] = json.loads((tmp_path / f'{name}.json').read_text())
     live, offline = results['live'], results['offline']

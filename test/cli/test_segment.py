@@ -257,3 +257,32 @@ def test_whenever_it_is_killed_every_file_is_whole(tmp_path, tiny_weights, stree
             assert content.endswith(b'\xff\xd9')
             assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).shape == big.shape
         shutil.rmtree(out)
+
+
+def test_the_network_sees_photographs_at_the_size_that_is_asked_for(segment, tmp_path, street, segmenter):
+    photograph = cv2.resize(street, (640, 480))
+    folder = folder_of(tmp_path / 'photographs', [photograph])
+    status, said, names = segment(folder, '--network-width', 128)
+    assert status == 0, said
+    label = read_label_png(tmp_path / f'out/labels/{names[0]}.png')
+    seen = segmenter.segment(photograph[..., ::-1], network_size=(96, 128)).label
+    np.testing.assert_array_equal(label, seen)
+    assert (label != segmenter.segment(photograph[..., ::-1]).label).any(), 'the size shows'
+    status, said, _ = segment(folder, '--network-height', 64, '--network-width', 128)
+    assert status == 0, said
+    label = read_label_png(tmp_path / f'out/labels/{names[0]}.png')
+    assert (label != seen).any()
+
+
+@pytest.mark.parametrize(
+    ('sizes', 'said'),
+    [
+        (['--network-height', 16], '--network-height 16 is smaller than one cell of the network: use 0 or'),
+        (['--network-width', 16384], "'16384' is not an integer from 0 to 4096"),
+    ],
+)
+def test_sizes_that_no_network_can_see_are_wrong_usage(sizes, said, tmp_path, street, tiny_weights, capsys):
+    folder = folder_of(tmp_path / 'photographs', [street])
+    arguments = ['segment', folder, '--output', tmp_path / 'out', '--weights', tiny_weights, *sizes]
+    assert main(list(map(str, arguments))) == 2
+    assert said in capsys.readouterr().err

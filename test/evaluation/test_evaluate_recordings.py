@@ -192,6 +192,8 @@ def test_a_state_of_something_else_is_refused_and_a_damaged_one_is_ignored_in_on
     said = capsys.readouterr().err
     assert 'is of another evaluation: its source is ' in said
     assert 'remove it to start over' in said
+    assert main(arguments([bag], '--resume', kept, '--network-width', 64)) == 1
+    assert 'its network_size is None, now 64 wide' in capsys.readouterr().err
     with lock_folder(kept / STATE):
         assert main(arguments([bag], '--resume', kept)) == 1
     assert f'{kept / STATE} is in use by another process' in capsys.readouterr().err

@@ -248,3 +248,10 @@ def test_colours_that_are_made_differ():
         made = make_label_set('made', tuple(map(str, range(count))))
         assert isinstance(made, LabelSet)
         assert len(set(made.colors)) == count
+
+
+def test_frames_are_labelled_at_the_network_size_that_is_asked_for(bag, label, tmp_path, segmenter, frames):
+    assert label(bag, '--every', 3, '--network-height', 64) == 0
+    for mask, index in zip(sorted((tmp_path / 'mine/labels').iterdir()), (0, 3, 6)):
+        expected = segmenter.segment(frames[index], network_size=(64, 0)).label
+        np.testing.assert_array_equal(read_label_png(mask), expected)
