@@ -23,6 +23,7 @@ from lw_refinenet_ros.cli.options import (
     load_segmenter,
     mask_map,
     number,
+    warn_of_predictions,
 )
 from lw_refinenet_ros.cli.outputs import JSON, RANKING, REPORT, Declared, Output
 from lw_refinenet_ros.cli.table import print_table
@@ -209,6 +210,7 @@ def _evaluate(
         if options.images
         else BagExamples(options.bag, options.topic, masks, round(options.tolerance * 1e9))
     )
+    warn_of_predictions([masks])
     segmenters = [
         load_segmenter(argparse.Namespace(**{**vars(options), 'weights': name})) for name in _runs(options)
     ]

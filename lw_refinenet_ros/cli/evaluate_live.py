@@ -10,7 +10,14 @@ from pathlib import Path
 
 from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.cli.live import run_live
-from lw_refinenet_ros.cli.options import NODE, given_engine_options, label_set, mask_map, network_size
+from lw_refinenet_ros.cli.options import (
+    NODE,
+    given_engine_options,
+    label_set,
+    mask_map,
+    network_size,
+    warn_of_predictions,
+)
 from lw_refinenet_ros.evaluation.evaluate import Prediction, Segment, evaluate
 from lw_refinenet_ros.evaluation.evaluation import Evaluation
 from lw_refinenet_ros.evaluation.examples import BagExamples, Example
@@ -34,6 +41,7 @@ def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, 
     groups, ignored = read_groups(options.class_groups), read_ignore_mask(options.ignore_mask)
     labels = label_set(str(weights), groups)
     mapping = mask_map(options, label_set(str(weights)), masks)
+    warn_of_predictions([masks])
     parameters = {**given_engine_options(options), 'weights': str(weights)}
     parameters |= zip(('network_height', 'network_width'), parameters.pop('network_size', ()))
     if options.ignore_mask:

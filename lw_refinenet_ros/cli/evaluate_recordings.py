@@ -21,6 +21,7 @@ from lw_refinenet_ros.cli.options import (
     label_set,
     load_segmenter,
     mask_map,
+    warn_of_predictions,
 )
 from lw_refinenet_ros.evaluation.checkpoint import remove_damaged
 from lw_refinenet_ros.evaluation.evaluation import Evaluation, merge
@@ -130,6 +131,7 @@ def _recordings(options: argparse.Namespace, bags: Sequence[Path], worst: int) -
                 f'{options.labels} has no classes.yaml: its ids are taken as those of the weights ({ids})',
                 file=sys.stderr,
             )
+    warn_of_predictions(recording.labels for recording in recordings)
     return recordings
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lw_refinenet_ros.cli.options import Progress
 from lw_refinenet_ros.image.encodings import ColorImage
+from lw_refinenet_ros.image.label_png import prediction_of
 from lw_refinenet_ros.labels import LabelSet, find_classes
 from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.sources.images import read_image
@@ -53,7 +54,7 @@ def convert_masks(options: argparse.Namespace) -> None:
             faults.append(f'{path} is {sizes[0]}, its mask {mask} {sizes[1]}')
             continue
         folder.write_image(name, path)
-        folder.write_mask(name, ColorImage(image, 'bgr'), label)
+        folder.write_mask(name, ColorImage(image, 'bgr'), label, predicted=prediction_of(mask))
         progress.show(index + 1)
     count = len(found.pairs) - len(faults)
     print(f'{options.output}: {count} masks of {len(labels.names)} classes, to look at in overlays')

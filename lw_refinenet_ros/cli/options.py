@@ -7,7 +7,7 @@ import argparse
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ __all__ = [
     'one_of',
     'path',
     'source',
+    'warn_of_predictions',
 ]
 
 NODE = '/lw_refinenet'  # the node's default name, below which labels are published
@@ -278,6 +279,16 @@ def mask_map(options: argparse.Namespace, classes: LabelSet, masks: str | Path) 
     folders = () if isinstance(masks, str) else tuple(dict.fromkeys((masks, Path(options.labels))))
     groups = read_groups(getattr(options, 'class_groups', None))
     return map_for_masks(classes, folders, options.map, groups)
+
+
+def warn_of_predictions(labels: Iterable[str | Path]) -> None:
+    """Print a line if masks in these folders are what a network predicted; topics are not looked at."""
+    from lw_refinenet_ros.image.label_png import fault_of_predictions
+    from lw_refinenet_ros.sources.images import masks_in
+
+    folders = [each for each in labels if isinstance(each, Path)]
+    if fault := fault_of_predictions([mask for folder in folders for mask in masks_in(folder)]):
+        print(f'warning: {fault}', file=sys.stderr)
 
 
 def image_size(text: str) -> tuple[int, int]:

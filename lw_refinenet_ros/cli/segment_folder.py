@@ -153,7 +153,7 @@ class SegmentFolder:
         overlay = cv2.cvtColor(result.overlay(alpha), cv2.COLOR_RGB2BGR)
         jpeg = cv2.imencode('.jpg', overlay)[1].tobytes()
         write_bytes(self.path / 'overlays' / f'{name}.jpg', jpeg)
-        write_label_png(self.path / 'labels' / f'{name}.png', result.label)
+        write_label_png(self.path / 'labels' / f'{name}.png', result.label, predicted=result.labels.name)
         if self.mask_classes:
             write_label_png(self.path / MASKS / f'{name}.png', result.mask(self.mask_classes))
 

@@ -111,6 +111,7 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from lw_refinenet_ros.files import lock_folder, new_folders
+    from lw_refinenet_ros.image.label_png import fault_of_predictions
     from lw_refinenet_ros.model.network import build_model
     from lw_refinenet_ros.model.weights import Card, read_card
     from lw_refinenet_ros.training.train import Trainer
@@ -130,7 +131,8 @@ def run(options: argparse.Namespace) -> None:
         config, dials = _of_the_same_build(given, init, options.init), init.dials
     pairs, held_out = _find_data(options)
     _report(_describe(pairs, config, device))
-    for trap in find_traps(pairs):
+    predicted = fault_of_predictions([*pairs.masks, *(held_out.masks if held_out else ())])
+    for trap in (*find_traps(pairs), *([predicted] if predicted else ())):
         print(f'warning: {trap}', file=sys.stderr)
     with new_folders(options.output), lock_folder(options.output):
         torch.manual_seed(config.seed)

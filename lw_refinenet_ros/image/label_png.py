@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import struct
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,14 @@ from lw_refinenet_ros.image.header import read_header
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 from lw_refinenet_ros.limits import MAX_PIXELS
 
-__all__ = ['content_of', 'foreign_color', 'read_label_png', 'write_label_png']
+__all__ = [
+    'content_of',
+    'fault_of_predictions',
+    'foreign_color',
+    'prediction_of',
+    'read_label_png',
+    'write_label_png',
+]
 
 MAX_BYTES = 2 * MAX_PIXELS  # a byte for each pixel without compression, and as much again for comments
 GREYSCALE, PALETTE = 0, 3  # colour types of a PNG
@@ -25,6 +35,14 @@ COLORS = 2  # bit of the types that have them
 CONTENTS = {GREYSCALE: 'ids', PALETTE: 'palette', 2: 'colors', 6: 'colors'}  # 6 has transparency, too
 UNUSED_COLOR = (0, 0, 0)  # of ids without a class in a palette
 UNLABELLED_COLOR = (255, 255, 255)  # this one stands out in a painting program
+HEADER_END = 33  # of the signature and IHDR
+# The text of a prediction: what any other program saves has another size, even if it keeps the text
+PREDICTION = 'Source\0lw_refinenet_ros prediction, {size:010} bytes, of {of}'
+PREDICTED = re.compile(
+    rb'....tEXt' + PREDICTION.format(size=0, of='').replace('0' * 10, '([0-9]{10})').encode() + rb'(.{0,99})',
+    re.DOTALL,
+)
+LONGEST_NAME = 80  # characters of what predicted it
 
 
 def read_label_png(path: Path | str) -> Pixels:
@@ -77,6 +95,33 @@ def content_of(path: Path | str) -> str:
     return CONTENTS.get(head[25], '') if head[:4] == b'\x89PNG' and len(head) == 26 else ''
 
 
+def prediction_of(path: Path | str) -> str | None:
+    """Return which weights' classes a network predicted in a file that nobody has saved since, else None.
+
+    Reads no more than the first bytes, and takes what cannot be read for no prediction.
+    """
+    try:
+        with open_regular(path) as file:
+            head, size = file.read(HEADER_END + 256), os.fstat(file.fileno()).st_size
+    except (OSError, ValueError):
+        return None
+    found = PREDICTED.match(head, HEADER_END)
+    if head[:4] != b'\x89PNG' or found is None or int(found[1]) != size:
+        return None
+    (length,) = struct.unpack_from('>I', head, HEADER_END)
+    return head[found.start(2) : HEADER_END + 8 + length].decode('latin-1')
+
+
+def fault_of_predictions(masks: Collection[Path]) -> str:
+    """Return how many of the masks are predictions, see `prediction_of`; '' if none is."""
+    count = sum(prediction_of(mask) is not None for mask in masks)
+    if not count:
+        return ''
+    of = f'{count} of {len(masks)} mask{"" if len(masks) == 1 else "s"}'
+    are = 'is a prediction' if count == 1 else 'are predictions'
+    return f'{of} {are} of a network itself, not corrected by hand: figures from them mean nothing'
+
+
 def foreign_color(path: Path | str, label: Pixels, labels: LabelSet) -> str | None:
     """Return what is wrong if a palette PNG shows an id in the colour of another class; else None.
 
@@ -104,7 +149,9 @@ def foreign_color(path: Path | str, label: Pixels, labels: LabelSet) -> str | No
     return None
 
 
-def write_label_png(path: Path | str, label: Pixels, labels: LabelSet | None = None) -> None:
+def write_label_png(
+    path: Path | str, label: Pixels, labels: LabelSet | None = None, *, predicted: str | None = None
+) -> None:
     """Write class ids as an 8-bit PNG; the file appears whole or not at all.
 
     Args:
@@ -112,6 +159,7 @@ def write_label_png(path: Path | str, label: Pixels, labels: LabelSet | None = N
         label: uint8 (H, W) class ids.
         labels: of a palette PNG, which shows the classes in their colours and is edited by index; None
             writes a greyscale PNG.
+        predicted: name of the classes, if a network predicted them: the file tells `prediction_of`.
 
     Raises:
         ValueError: the label is of another shape or type, or empty.
@@ -128,4 +176,16 @@ def write_label_png(path: Path | str, label: Pixels, labels: LabelSet | None = N
         image.putpalette(palette.tobytes())
     buffer = io.BytesIO()
     image.save(buffer, 'png', compress_type=zlib.Z_RLE)  # of runs: as fast as OpenCV, and half the size
-    write_bytes(path, buffer.getvalue())
+    content = buffer.getvalue()
+    if predicted is not None:
+        content = _marked(content, predicted[:LONGEST_NAME])
+    write_bytes(path, content)
+
+
+def _marked(content: bytes, of: str) -> bytes:
+    """Return a PNG with the text of a prediction behind its header."""
+    without_size = PREDICTION.format(size=0, of=of).encode('latin-1', 'replace')
+    size = len(content) + 12 + len(without_size)
+    chunk = b'tEXt' + PREDICTION.format(size=size, of=of).encode('latin-1', 'replace')
+    chunk = struct.pack('>I', len(chunk) - 4) + chunk + struct.pack('>I', zlib.crc32(chunk))
+    return content[:HEADER_END] + chunk + content[HEADER_END:]

@@ -68,7 +68,8 @@ def draft_masks(
             mask[result.confidence < min_confidence * 255] = UNLABELLED
         stored = folder.write_image(frame.name, files.get(frame.name, image), png=png)
         write_shapes(stored, mask)
-        folder.write_mask(frame.name, image, mask)  # last, since the mask marks a frame as done
+        # Last, since the mask marks a frame as done
+        folder.write_mask(frame.name, image, mask, predicted=segmenter.labels.name)
         drafts.names.append(frame.name)
         drafts.counts += np.bincount(mask.ravel(), minlength=256)
         progress(len(drafts.names))

@@ -64,11 +64,13 @@ class LabelFolder:
             raise ValueError(f'{path} is a different image: rename it, or choose another folder')
         return path
 
-    def write_mask(self, name: str, image: ColorImage, label: NDArray[np.uint8]) -> None:
-        """Write the overlay of a mask, uint8 (H, W) class ids, then the mask."""
+    def write_mask(
+        self, name: str, image: ColorImage, label: NDArray[np.uint8], *, predicted: str | None = None
+    ) -> None:
+        """Write the overlay of a mask, uint8 (H, W) class ids, then the mask; see `write_label_png`."""
         overlay = paint_overlay(image.array, label, self.labels, order=image.order)
         write_bytes(self.path / 'overlays' / f'{name}.jpg', _encoded('.jpg', overlay))
-        write_label_png(self.mask(name), label, self.labels)
+        write_label_png(self.mask(name), label, self.labels, predicted=predicted)
 
 
 def _encoded(suffix: str, rgb: NDArray[np.uint8]) -> bytes:

@@ -64,12 +64,17 @@ def test_evaluate_of_a_networks_own_labels_is_perfect_and_of_others_is_not(
     arguments = ['evaluate', '--images', pictures, '--labels', tmp_path / 'labels', '--weights', tiny_weights]
     done = here(*arguments, '--json', tmp_path / 'own.json')
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count('warning: 3 of 3 masks are predictions of a network itself, not correct') == 1
     own = json.loads((tmp_path / 'own.json').read_text())
     assert own['miou'] == own['pixel_accuracy'] == 1.0
     assert own['frames'] == 3
     assert list(own['latency_ms']) == ['p50', 'p95', 'p99']
     write_label_png(tmp_path / 'labels' / 'frame1.png', np.zeros((96, 128), np.uint8))
-    here(*arguments, '--json', tmp_path / 'other.json')
+    done = here(*arguments, '--json', tmp_path / 'other.json')
+    assert 'warning: 2 of 3 masks are predictions' in done.stderr
+    for mask in (tmp_path / 'labels').iterdir():
+        write_label_png(mask, read_label_png(mask))
+    assert 'warning' not in here(*arguments).stderr
     other = json.loads((tmp_path / 'other.json').read_text())
     assert other['pixel_accuracy'] < 1
     assert set(other['per_class_iou']) == {'sky', 'road', 'car'}

@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from lw_refinenet_ros.image.label_png import foreign_color, read_label_png, write_label_png
+from lw_refinenet_ros.image.label_png import (
+    fault_of_predictions,
+    foreign_color,
+    prediction_of,
+    read_label_png,
+    write_label_png,
+)
 from lw_refinenet_ros.image.painting import paint_label, paint_mask, paint_overlay
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 from test.support import ROOT
@@ -291,3 +298,59 @@ def test_a_label_png_of_several_images_or_too_many_pixels_is_refused(tmp_path):
     path.write_bytes(png(LABEL, 8, 0, extra=b'\0\0\0\0tEXt\0\0\0\0'))
     with pytest.raises(ValueError, match=r'label\.png: damaged or truncated PNG'):
         read_label_png(path)
+
+
+@pytest.mark.parametrize('labels', [None, SMALL])
+@pytest.mark.parametrize('of', ['camvid', 'Straße \N{SNOWMAN}', 'x' * 100, '', '1234567890'])
+def test_a_prediction_is_marked_and_still_the_same_label(tmp_path, labels, of):
+    label, path = np.minimum(LABEL, 2), tmp_path / 'mask.png'
+    write_label_png(path, label, labels)
+    assert prediction_of(path) is None
+    write_label_png(path, label, labels, predicted=of)
+    assert prediction_of(path) == of[:80].replace('\N{SNOWMAN}', '?')
+    np.testing.assert_array_equal(read_label_png(path), label)
+    np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape[:2], label.shape)
+    with Image.open(path) as image:
+        image.verify()
+
+
+def test_a_mask_that_was_saved_again_is_no_prediction_even_where_its_texts_were_kept(tmp_path):
+    path = tmp_path / 'mask.png'
+    write_label_png(path, LABEL, predicted='camvid')
+    image = Image.open(path)
+    texts = PngInfo()
+    texts.add_text('Source', image.text['Source'])
+    corrected = np.array(image)
+    corrected[5:15, 5:15] = 1
+    Image.fromarray(corrected).save(path, pnginfo=texts)
+    assert b'lw_refinenet_ros prediction' in path.read_bytes()
+    assert prediction_of(path) is None
+
+
+def test_what_is_no_png_at_all_is_no_prediction(tmp_path):
+    path = tmp_path / 'mask.png'
+    write_label_png(path, LABEL, predicted='camvid')
+    content = path.read_bytes()
+    (tmp_path / 'folder.png').mkdir()
+    os.mkfifo(tmp_path / 'pipe.png')
+    (tmp_path / 'loop.png').symlink_to('loop.png')
+    for name in ('folder.png', 'pipe.png', 'loop.png', 'missing.png'):
+        assert prediction_of(tmp_path / name) is None
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        assert prediction_of(path) is None
+    for seed in range(200):
+        damaged = bytearray(content)
+        damaged[np.random.default_rng(seed).integers(len(content))] ^= 0xFF
+        path.write_bytes(damaged)
+        prediction_of(path)
+
+
+def test_predictions_are_counted(tmp_path):
+    masks = [tmp_path / f'{index}.png' for index in range(3)]
+    for index, mask in enumerate(masks):
+        write_label_png(mask, LABEL, predicted='camvid' if index else None)
+    assert fault_of_predictions(masks[:1]) == fault_of_predictions([]) == ''
+    assert fault_of_predictions(masks).startswith('2 of 3 masks are predictions of a network itself, not ')
+    assert fault_of_predictions(masks[:2]).startswith('1 of 2 masks is a prediction of ')
+    assert fault_of_predictions(masks[1:2]).startswith('1 of 1 mask is a prediction of ')

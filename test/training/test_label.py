@@ -13,7 +13,7 @@ from PIL import Image
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.image.encodings import ColorImage
-from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
+from lw_refinenet_ros.image.label_png import prediction_of, read_label_png, write_label_png
 from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.sources.selection import Novelty
 from lw_refinenet_ros.training.dataset import find_pairs
@@ -255,3 +255,37 @@ def test_frames_are_labelled_at_the_network_size_that_is_asked_for(bag, label, t
     for mask, index in zip(sorted((tmp_path / 'mine/labels').iterdir()), (0, 3, 6)):
         expected = segmenter.segment(frames[index], network_size=(64, 0)).label
         np.testing.assert_array_equal(read_label_png(mask), expected)
+
+
+def test_train_warns_of_drafts_until_they_were_corrected(bag, label, tmp_path, tiny_weights, capsys):
+    pytest.importorskip('shapely', minversion='2.1', reason='polygons need shapely 2.1')
+    pytest.importorskip('pycocotools', reason='polygons need pycocotools')
+    assert label(bag, '--every', 3, '--format', 'labelme') == 0
+    data = tmp_path / 'mine'
+    given = ['train', '--data', data, '--init', tiny_weights, '--batch-size', 2, '--crop-height', 48]
+    given += ['--crop-width', 64, '--epochs', 1, '--warmup-epochs', 0, '--device', 'cpu']
+    capsys.readouterr()
+    assert main([*map(str, given), '--val', str(data), '--output', str(tmp_path / 'drafts')]) == 0
+    assert capsys.readouterr().err.count('warning: 6 of 6 masks are predictions of a network itself') == 1
+    assert main(['label', '--from-labelme', str(data / 'images'), '--output', str(data)]) == 0
+    assert main([*map(str, given), '--output', str(tmp_path / 'corrected')]) == 0
+    assert 'predictions' not in capsys.readouterr().err
+
+
+def test_predictions_that_are_converted_are_still_predictions(bag, label, tmp_path):
+    assert label(bag, '--every', 3) == 0
+    masks = sorted((tmp_path / 'mine/labels').iterdir())
+    write_label_png(masks[0], read_label_png(masks[0]), LabelSet.from_yaml(tmp_path / 'mine/classes.yaml'))
+    given = ['--from-masks', masks[0].parent, '--images', tmp_path / 'mine/images']
+    assert (
+        main(
+            [
+                *map(str, ['label', *given, '--classes', tmp_path / 'mine/classes.yaml']),
+                '--output',
+                str(tmp_path / 'converted'),
+            ]
+        )
+        == 0
+    )
+    converted = sorted((tmp_path / 'converted/labels').iterdir())
+    assert [prediction_of(mask) for mask in converted] == [None, 'tiny', 'tiny']

@@ -131,7 +131,9 @@ def test_the_command_trains_with_frames_of_a_bag_and_resumes(bag, data, tmp_path
     command = ['train', '--data', str(data), '--init', str(tiny_weights), '--output', str(run), *TINY]
     command += ['--unlabelled', str(bag), '--teacher', str(tiny_weights), f'--pseudo-confidence={CONFIDENCE}']
     assert main(command) == 0
-    assert f'{bag}: 5 frames, of whose pixels ' in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f'{bag}: 5 frames, of whose pixels ' in said.out
+    assert 'predictions of a network' not in said.err, 'what a teacher labels, is meant to be'
     (folder,) = run.glob('unlabelled_*')
     made = {path: path.stat().st_mtime_ns for path in folder.rglob('*.png')}
     assert main(command) == 0
