@@ -136,9 +136,10 @@ def check_mask_arguments(options: argparse.Namespace) -> None:
 
     Raises:
         UsageError: the options cannot be combined.
-        ValueError: the masks do not exist.
+        ValueError: the images or the masks do not exist.
     """
     masks = Path(options.labels)
+    _check_kinds(options)
     if options.images and options.topic:
         raise UsageError('--topic needs a --bag; --images has no topics')
     if options.bag and options.topic == options.labels:
@@ -279,6 +280,31 @@ def mask_map(options: argparse.Namespace, classes: LabelSet, masks: str | Path) 
     folders = () if isinstance(masks, str) else tuple(dict.fromkeys((masks, Path(options.labels))))
     groups = read_groups(getattr(options, 'class_groups', None))
     return map_for_masks(classes, folders, options.map, groups)
+
+
+def _check_kinds(options: argparse.Namespace) -> None:
+    """Refuse a recording as --images and images as --bag; name the option that takes them."""
+    from lw_refinenet_ros.sources.images import images_in
+    from lw_refinenet_ros.sources.opening import kind_of
+
+    if images := options.images:
+        if not images.exists():
+            raise ValueError(f'--images {images} does not exist')
+        if (kind := kind_of(images)) in ('bag', 'video') and not (images.is_dir() and images_in(images)):
+            raise UsageError(f'--images {images} is a {kind}, not a folder of images: use --bag {images}')
+        if not images.is_dir():
+            raise UsageError(f'--images {images} is not a folder: name the folder of the images')
+    bags = options.bag or []
+    for bag in bags if isinstance(bags, list) else [bags]:
+        kind = kind_of(bag)
+        if kind in ('image', 'folder of images') and not getattr(options, 'live', False):
+            folder = bag.parent if kind == 'image' else bag
+            article = 'an' if kind == 'image' else 'a'
+            raise UsageError(f'--bag {bag} is {article} {kind}: use --images {folder}')
+        if kind not in ('bag', '') and not Path(options.labels).is_dir():
+            raise UsageError(
+                f'--bag {bag} is a {kind} and has no topics: --labels must be a folder of masks STAMP_NS.png'
+            )
 
 
 def warn_of_predictions(labels: Iterable[str | Path]) -> None:

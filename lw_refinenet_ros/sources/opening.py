@@ -17,7 +17,7 @@ from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, ImageSource, images_
 from lw_refinenet_ros.sources.source import OnError, Source, SourceError
 from lw_refinenet_ros.sources.video import VIDEO_SUFFIXES, CameraSource, VideoSource
 
-__all__ = ['open_source']
+__all__ = ['kind_of', 'open_source']
 
 _PART = re.compile(r'(.+)_([0-9]{1,9})\..+')  # of a recording: bag_12.db3.zstd
 
@@ -76,6 +76,19 @@ def open_source(
         return VideoSource(path, on_error=on_error)
     known = ', '.join((*BAG_SUFFIXES, *VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
     raise SourceError(f'{text} is not a bag, video, folder of images or image: use one of {known}')
+
+
+def kind_of(path: Path) -> str:
+    """Return 'bag', 'video', 'image' or 'folder of images', by names alone; '' of anything else."""
+    try:
+        if path.name == METADATA or _is_bag(path):
+            return 'bag'
+        if path.is_dir():
+            return 'folder of images' if images_in(path) else ''
+    except (SourceError, OSError):  # as opening says
+        return ''
+    suffix = path.suffix.lower()
+    return 'image' if suffix in IMAGE_SUFFIXES else 'video' if suffix in VIDEO_SUFFIXES else ''
 
 
 def _is_bag(path: Path) -> bool:

@@ -194,3 +194,56 @@ def test_the_processes_of_a_live_run_take_no_module_from_the_current_folder(tmp_
     command = [sys.executable, '-c', RUN_MODULE, 'lw_refinenet_ros.cli.main', '--version']
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.startswith('lw_refinenet_ros '), done.stderr
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'status', 'said'),
+    [
+        (
+            ['--images', 'drive.mcap'],
+            2,
+            '--images drive.mcap is a bag, not a folder of images: use --bag drive.m',
+        ),
+        (['--images', 'drive.mp4'], 2, 'drive.mp4 is a video, not a folder of images: use --bag drive.mp4'),
+        (['--images', 'drive'], 2, '--images drive is a bag, not a folder of images: use --bag drive'),
+        (
+            ['--images', 'photos/a.png'],
+            2,
+            '--images photos/a.png is not a folder: name the folder of the images',
+        ),
+        (['--images', 'nowhere'], 1, '--images nowhere does not exist'),
+        (['--images', 'both'], 1, 'has no mask NAME.png of the 1 images of'),
+        (['--bag', 'photos'], 2, '--bag photos is a folder of images: use --images photos'),
+        (['--bag', 'photos/a.png'], 2, '--bag photos/a.png is an image: use --images photos'),
+        (
+            ['--bag', 'photos', '--live', '--labels', '/x'],
+            2,
+            'photos is a folder of images and has no topics: ',
+        ),
+        (
+            ['--bag', 'drive.mp4', '--labels', '/mask'],
+            2,
+            'drive.mp4 is a video and has no topics: --labels must',
+        ),
+        (
+            ['--bag', 'drive.mcap', '--bag', 'drive.mp4', '--labels', '/x'],
+            2,
+            'drive.mp4 is a video and has no ',
+        ),
+    ],
+)
+def test_images_and_recordings_are_told_apart_and_the_option_is_named(
+    arguments, status, said, tmp_path, street, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for folder in ('photos', 'masks', 'drive', 'both'):
+        (tmp_path / folder).mkdir()
+    for file in ('photos/a.png', 'both/b.png'):
+        cv2.imwrite(str(tmp_path / file), street)
+    for file in ('drive.mcap', 'drive.mp4', 'drive/metadata.yaml', 'drive/drive_0.db3', 'both/drive.mcap'):
+        (tmp_path / file).touch()
+    assert main(['evaluate', '--labels', 'masks', *arguments]) == status
+    assert said in capsys.readouterr().err
+    if '--live' not in arguments and arguments.count('--bag') < 2:
+        assert main(['compare', 'camvid', 'camvid', '--labels', 'masks', *arguments]) == status
+        assert said in capsys.readouterr().err
