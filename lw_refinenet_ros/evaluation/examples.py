@@ -22,7 +22,7 @@ from lw_refinenet_ros.one_line import first_of
 from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.images import ImageSource, by_stem, composed, images_in, masks_in, read_image
 from lw_refinenet_ros.sources.opening import open_source
-from lw_refinenet_ros.sources.source import SourceError
+from lw_refinenet_ros.sources.source import SourceError, TopicError
 
 __all__ = ['BagExamples', 'Example', 'Examples', 'FolderExamples']
 
@@ -135,9 +135,12 @@ class BagExamples(Examples):
     ) -> None:
         self._bag, self._labels = bag, labels
         if isinstance(labels, str):
-            with open_source(bag, topic=labels, on_error=_ignore) as masks:
-                assert isinstance(masks, BagSource), 'only bags have topics'
-                theirs = list(masks.stamps())
+            try:
+                with open_source(bag, topic=labels, on_error=_ignore) as masks:
+                    assert isinstance(masks, BagSource), 'only bags have topics'
+                    theirs = list(masks.stamps())
+            except TopicError as error:
+                raise SourceError(f'{error}; --labels also takes a folder of masks STAMP_NS.png') from error
             where = f'{bag} topic {labels}'
         else:
             self._files, self._classes = find_masks(labels), _classes_of(labels)

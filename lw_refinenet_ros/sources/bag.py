@@ -16,7 +16,7 @@ from lw_refinenet_ros.one_line import one_line
 from lw_refinenet_ros.sources.bag_formats.bag_files import BagFiles
 from lw_refinenet_ros.sources.bag_formats.storage import Messages, Topic
 from lw_refinenet_ros.sources.bag_formats.unpacking import unpack_message
-from lw_refinenet_ros.sources.source import OnError, Source, SourceError, SourceFrame, StampNames
+from lw_refinenet_ros.sources.source import OnError, Source, SourceError, SourceFrame, StampNames, TopicError
 
 __all__ = ['BagSource', 'open_bag']
 
@@ -112,7 +112,7 @@ class BagSource(Source):
             raise SourceError(f'{self._path} cannot be read as a bag: {one_line(self._bag.fault)}')
         if topic is not None:
             if topic not in images:
-                raise SourceError(f'{self._path} has no image topic {topic!r}: {self._listed(images)}')
+                raise TopicError(f'{self._path} has no image topic {topic!r}: {self._listed(images)}')
             return topic
         left = [name for name in images if name not in leave_out]
         ours = _results([each.name for each in self._bag.counts])

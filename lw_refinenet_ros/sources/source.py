@@ -16,7 +16,7 @@ from lw_refinenet_ros.image.frame import Frame, Pixels
 if TYPE_CHECKING:
     from rosbags.interfaces import Qos
 
-__all__ = ['START_NS', 'OnError', 'Source', 'SourceError', 'SourceFrame', 'StampNames']
+__all__ = ['START_NS', 'OnError', 'Source', 'SourceError', 'SourceFrame', 'StampNames', 'TopicError']
 
 START_NS = 1_000_000_000  # the first stamp of what has no stamps: zero means "not set" in ROS
 FRAME_ID = 'camera'  # of what has none
@@ -24,6 +24,10 @@ FRAME_ID = 'camera'  # of what has none
 
 class SourceError(ValueError):
     """A source that cannot be opened or read further, in one line that names it and the position."""
+
+
+class TopicError(SourceError):
+    """A bag that has no such topic of images."""
 
 
 OnError = Callable[[SourceError], None]

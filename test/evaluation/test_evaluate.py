@@ -297,6 +297,8 @@ def test_a_topic_that_does_not_exist_is_answered_with_those_that_do(tmp_path, im
         status, result, said = evaluate('--bag', bag, *arguments, '--keep-going')
         assert (status, result) == (1, None)
         assert f"has no image topic '/nowhere': its image topics are {TOPIC}, {TRUTH}" in said
+        of_masks = arguments[1] == '/nowhere'
+        assert ('; --labels also takes a folder of masks STAMP_NS.png' in said) == of_masks
         assert 'lw_refinenet_efficientnet_lite0 on' not in said, 'an engine was loaded for nothing'
     status, _, said = evaluate('--bag', bag, '--labels', '/nowhere')
     assert f"has no image topic '/nowhere': its image topics are {TOPIC}, {TRUTH}" in said
