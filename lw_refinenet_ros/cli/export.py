@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from lw_refinenet_ros.cli.options import image_size
+from lw_refinenet_ros.cli.options import file_ending_in, image_size
 from lw_refinenet_ros.cli.outputs import ONNX, Declared, Output
 
 __all__ = ['add_arguments', 'outputs', 'run']
@@ -15,7 +14,13 @@ __all__ = ['add_arguments', 'outputs', 'run']
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('weights', metavar='NAME|FILE', help='shipped weights or a file')
-    parser.add_argument('--output', type=Path, required=True, help='the .onnx file to write')
+    parser.add_argument(
+        '--output',
+        type=file_ending_in('.onnx'),
+        required=True,
+        metavar='FILE.onnx',
+        help='the file to write',
+    )
     parser.add_argument(
         '--size',
         type=image_size,

@@ -81,10 +81,12 @@ def test_no_output_of_an_evaluation_replaces_the_recording(
 def test_no_command_replaces_what_it_reads(refused, tmp_path, tiny_weights, street):
     weights, picture, checkpoint = (tmp_path / name for name in ('best.safetensors', 'x.png', 'x.ckpt'))
     shutil.copy(tiny_weights, weights)
+    model = tmp_path / 'model.onnx'
+    model.symlink_to(weights)
     checkpoint.write_bytes(b'weights of somebody')
     cv2.imwrite(str(picture), street)
     for arguments in (
-        ['export', weights, '--output', weights],
+        ['export', weights, '--output', model],
         ['import', checkpoint, '--output', checkpoint],
         ['quantize', weights, '--data', tmp_path, '--output', weights],
         ['benchmark', '--weights', weights, '--json', weights],
@@ -176,10 +178,11 @@ def test_an_empty_file_and_a_link_to_nowhere_may_be_replaced(tmp_path):
     check_outputs([Output('--a', tmp_path / 'empty', JSON), Output('--b', tmp_path / 'link', JSON)], [])
 
 
-def test_shipped_weights_are_not_replaced_by_what_is_made_of_them(refused):
+def test_shipped_weights_are_not_replaced_by_what_is_made_of_them(refused, tmp_path):
     from lw_refinenet_ros.resources import find_weights
 
-    file = find_weights('camvid')
+    file = tmp_path / 'camvid.onnx'
+    file.symlink_to(find_weights('camvid'))
     assert 'would replace the input' in refused('export', 'camvid', '--output', file)
 
 

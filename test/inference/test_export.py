@@ -114,3 +114,11 @@ def test_without_onnx_one_line_says_what_to_install(tiny_weights, tmp_path, caps
         == 'lw_refinenet: exporting needs onnx, which is not installed: pip install onnx\n'
     )
     assert not (tmp_path / 'a.onnx').exists()
+
+
+@pytest.mark.parametrize('name', ['a.bin', 'a', 'a.onnx.gz', 'a.engine'])
+def test_a_file_of_another_format_is_wrong_usage(name, tmp_path, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        main(['export', 'camvid', '--output', str(tmp_path / name)])
+    assert f"{name}' must end in .onnx" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
