@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Collection
 from itertools import islice
 
-__all__ = ['first_of', 'one_line', 'printable', 'reason', 'unknown']
+__all__ = ['counted', 'first_of', 'one_line', 'printable', 'reason', 'unknown']
 
 LONGEST = 500  # characters
 
@@ -18,6 +18,12 @@ def one_line(text: str) -> str:
     line = printable(words)
     half = LONGEST // 2
     return line if len(line) <= LONGEST else f'{line[:half]} ... {line[-half:]}'
+
+
+def counted(number: int, noun: str, *verbs: str) -> str:
+    """Return a number with its noun in the singular or the plural, and of two verbs the one that fits."""
+    ending = '' if number == 1 else 'es' if noun.endswith('s') else 's'
+    return ' '.join([f'{number} {noun}{ending}', *([verbs[number != 1]] if verbs else [])])
 
 
 def first_of(problems: Collection[object], most: int = 1, separator: str = '; ') -> str:

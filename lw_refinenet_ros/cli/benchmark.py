@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lw_refinenet_ros.cli.options import Progress, add_weights_argument, image_size, number
 from lw_refinenet_ros.cli.outputs import JSON, Declared, Output
 from lw_refinenet_ros.cli.table import print_table
+from lw_refinenet_ros.one_line import counted
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)
     network, card = load_model(options.weights)
     segmenters = _segmenters(options.weights, options.threads)
-    print(f'{card.architecture}, {card.num_classes} classes; {machine()}')
+    print(f'{card.architecture}, {counted(card.num_classes, "class")}; {machine()}')
     tables = []
     for size in options.size:
         image = np.asarray(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)

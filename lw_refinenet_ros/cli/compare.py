@@ -27,6 +27,7 @@ from lw_refinenet_ros.cli.options import (
 )
 from lw_refinenet_ros.cli.outputs import JSON, RANKING, REPORT, Declared, Output
 from lw_refinenet_ros.cli.table import print_table
+from lw_refinenet_ros.one_line import counted
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.evaluation.side_by_side import ChangedFrame
@@ -123,7 +124,8 @@ def _rank(options: argparse.Namespace, evaluations: Sequence[Mapping[str, Any]])
         best = max(iou or 0 for iou in ious)
         table.append([name, *(f'{percent(iou)}{"*" if iou == best else " "}' for iou in ious)])
     print_table(table, '<' + '>' * len(ranking.runs))
-    print(f'{ranking.frames} frames are in all runs; {ranking.left_out} that are not were left out')
+    shared = counted(ranking.frames, 'frame', 'is', 'are')
+    print(f'{shared} in all runs; {ranking.left_out} that are not were left out')
     if options.json:
         write_json(options.json, ranking.to_dict())
 
@@ -155,7 +157,7 @@ def _compare(
     print_table(table, '<>>>')
     for name, only in zip(names, (comparison.only_before, comparison.only_after)):
         if only:
-            print(f'only in {name}: {len(only)} frames, {", ".join(only[:3])}')
+            print(f'only in {name}: {counted(len(only), "frame")}, {", ".join(only[:3])}')
     conditions = before.get('conditions', {}), after.get('conditions', {})
     for when, name, made_with in zip(('before', 'after'), names, conditions):
         print(f'{when + ":":<8}{provenance(made_with) or name}')

@@ -30,7 +30,7 @@ from lw_refinenet_ros.cli.table import print_table
 from lw_refinenet_ros.cli.terminal import print_more
 from lw_refinenet_ros.files import new_folders
 from lw_refinenet_ros.limits import STRIDE
-from lw_refinenet_ros.one_line import first_of
+from lw_refinenet_ros.one_line import counted, first_of
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ def run(options: argparse.Namespace) -> None:
         print(f'  {options.output / name}')
     print_more(live.unreadable)
     if live.unreadable:
-        raise ValueError(f'{first_of(live.unreadable)}; {len(live.published)} frames were played')
+        played = counted(len(live.published), 'frame', 'was', 'were')
+        raise ValueError(f'{first_of(live.unreadable)}; {played} played')
 
 
 def _report(text: str) -> None:

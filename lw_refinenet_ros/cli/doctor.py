@@ -21,6 +21,7 @@ from lw_refinenet_ros.labels import UNLABELLED_NAME
 from lw_refinenet_ros.node.doctor.finding import FAULT, OK, WARNING, Finding, fault
 from lw_refinenet_ros.node.doctor.judge import judge
 from lw_refinenet_ros.node.process.require_ros import require_ros
+from lw_refinenet_ros.one_line import counted
 
 __all__ = ['add_arguments', 'outputs', 'run']
 
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         findings = _of_graph('/' + options.node.strip('/'), options.seconds)
     print_table([row for finding in findings for row in _rows(finding)], '<<w')
     counts = {level: sum(finding.level == level for finding in findings) for level in (FAULT, WARNING, OK)}
-    plural = {level: f'{count} {level}{"s" * (count != 1)}' for level, count in counts.items()}
+    plural = {level: counted(count, level) for level, count in counts.items()}
     print(f'{plural[FAULT]}, {plural[WARNING]}, {counts[OK]} ok')
     if options.json is not None:
         content = {

@@ -26,6 +26,7 @@ from lw_refinenet_ros.cli.options import (
 )
 from lw_refinenet_ros.cli.outputs import BAG, JSON, RECORDING, REPORT, Declared, Output
 from lw_refinenet_ros.cli.table import print_table
+from lw_refinenet_ros.one_line import counted
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ def run(options: argparse.Namespace) -> None:
             )
         if not evaluation.confusion.counts.any():
             raise ValueError(
-                f'nothing could be scored: all {len(evaluation.frames)} masks are 255, unlabelled'
+                f'nothing could be scored: every pixel of {counted(len(evaluation.frames), "mask")} is 255, '
+                'unlabelled'
             )
         made_with = {'source': evaluation.description, **made_with, **conditions()}
         summary = summarize(evaluation, made_with, live, parts)

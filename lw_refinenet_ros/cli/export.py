@@ -8,6 +8,7 @@ import sys
 
 from lw_refinenet_ros.cli.options import file_ending_in, image_size
 from lw_refinenet_ros.cli.outputs import ONNX, Declared, Output
+from lw_refinenet_ros.one_line import counted
 
 __all__ = ['add_arguments', 'outputs', 'run']
 
@@ -41,7 +42,8 @@ def run(options: argparse.Namespace) -> None:
 
     network, card = load_model(options.weights)
     height, width = write_onnx(network, card, options.output, options.size)
-    print(f'{options.output}: (N, 3, {height}, {width}) float32 to logits of {card.num_classes} classes')
+    classes = counted(card.num_classes, 'class')
+    print(f'{options.output}: (N, 3, {height}, {width}) float32 to logits of {classes}')
     if (height, width) != options.size:
         print(
             f'{options.size[1]}x{options.size[0]} images have to be enlarged to {width}x{height}: '

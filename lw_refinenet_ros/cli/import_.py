@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lw_refinenet_ros.cli.outputs import WEIGHTS, Declared, Output
-from lw_refinenet_ros.one_line import one_line
+from lw_refinenet_ros.one_line import counted, one_line
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.labels import LabelSet
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
         source=f'lw_refinenet import {options.checkpoint.name}',
     )
     save_model(options.output, network, card, torch.float32)  # lossless
-    print(f'{options.output}: {architecture}, {num_classes} classes of {labels.name}')
+    print(f'{options.output}: {architecture}, {counted(num_classes, "class")} of {labels.name}')
 
 
 def read_checkpoint(path: Path) -> Any:
@@ -128,9 +128,11 @@ def _labels(name: str | None, num_classes: int) -> LabelSet:
     if name is None:
         fitting = [labels for labels in shipped.values() if len(labels.names) == num_classes]
         if not fitting:
-            raise ValueError(f'no shipped set has {num_classes} classes ({counts}); use --labels FILE.yaml')
+            classes = counted(num_classes, 'class')
+            raise ValueError(f'no shipped set has {classes} ({counts}); use --labels FILE.yaml')
         return fitting[0]
     labels = shipped[name] if name in shipped else LabelSet.from_yaml(name)
     if len(labels.names) != num_classes:
-        raise ValueError(f'{name} has {len(labels.names)} classes, the checkpoint {num_classes} ({counts})')
+        classes = counted(len(labels.names), 'class')
+        raise ValueError(f'{name} has {classes}, the checkpoint {num_classes} ({counts})')
     return labels

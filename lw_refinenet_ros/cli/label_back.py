@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAMES, LabelSet, find_classes
-from lw_refinenet_ros.one_line import first_of
+from lw_refinenet_ros.one_line import counted, first_of
 from lw_refinenet_ros.sources.images import by_stem, composed, images_in, read_image
 from lw_refinenet_ros.sources.source import SourceError
 from lw_refinenet_ros.training.annotations import AnnotatedImage, Annotations
@@ -57,10 +57,11 @@ def take_back(options: argparse.Namespace) -> None:
         folder.write_image(path.stem, path)
         folder.write_mask(path.stem, ColorImage(image, 'bgr'), mask)
         written.add(composed(path.stem))
-    print(f'{options.output}: {len(written)} masks of {len(labels.names)} classes, to look at in overlays')
+    masks = f'{counted(len(written), "mask")} of {counted(len(labels.names), "class")}'
+    print(f'{options.output}: {masks}, to look at in overlays')
     if without := sorted(set(by_stem(images)) - written - failed):
         names = first_of(without, LISTED, ', ')
-        print(f'without polygons: {len(without)} images: {names}; their masks are kept')
+        print(f'without polygons: {counted(len(without), "image")}: {names}; their masks are kept')
     if few := annotations.without_area:
         print(f'skipped, with fewer than three corners: {len(few)}: {first_of(few, LISTED, ", ")}')
     if faults:

@@ -17,7 +17,7 @@ from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.image.label_png import read_label_png
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
-from lw_refinenet_ros.one_line import first_of
+from lw_refinenet_ros.one_line import counted, first_of
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 from lw_refinenet_ros.sources.images import ImageSource, images_in
 from lw_refinenet_ros.sources.opening import open_source
@@ -131,9 +131,9 @@ def _summary(folder: LabelFolder, drafts: Drafts) -> Sequence[str]:
     names = {**dict(enumerate(folder.labels.names)), UNLABELLED: 'unlabelled'}
     shares = {name: counts[i] / counts.sum() for i, name in names.items() if counts[i]}
     shown = ', '.join(f'{n} {s:.1%}' for n, s in sorted(shares.items(), key=lambda item: -item[1]))
-    lines = [f'{folder.path}: {len(drafts.names)} frames' + (f': {shown}' if shown else '')]
+    lines = [f'{folder.path}: {counted(len(drafts.names), "frame")}' + (f': {shown}' if shown else '')]
     if drafts.kept:
-        lines.append(f'not overwritten: {drafts.kept} existing masks or labelme files')
+        lines.append(f'not overwritten: {counted(drafts.kept, "existing mask")} or labelme files')
     return lines
 
 

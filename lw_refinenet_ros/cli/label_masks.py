@@ -11,7 +11,7 @@ from lw_refinenet_ros.cli.options import Progress
 from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.image.label_png import prediction_of
 from lw_refinenet_ros.labels import LabelSet, find_classes
-from lw_refinenet_ros.one_line import first_of
+from lw_refinenet_ros.one_line import counted, first_of
 from lw_refinenet_ros.sources.images import read_image
 from lw_refinenet_ros.sources.source import SourceError
 from lw_refinenet_ros.training.label_folder import LabelFolder
@@ -57,7 +57,8 @@ def convert_masks(options: argparse.Namespace) -> None:
         folder.write_mask(name, ColorImage(image, 'bgr'), label, predicted=prediction_of(mask))
         progress.show(index + 1)
     count = len(found.pairs) - len(faults)
-    print(f'{options.output}: {count} masks of {len(labels.names)} classes, to look at in overlays')
+    masks = f'{counted(count, "mask")} of {counted(len(labels.names), "class")}'
+    print(f'{options.output}: {masks}, to look at in overlays')
     alone = {'images without a mask': found.images_alone, 'masks without an image': found.masks_alone}
     for what, names in alone.items():
         if names:

@@ -14,7 +14,7 @@ from lw_refinenet_ros.evaluation.examples import FolderExamples
 from lw_refinenet_ros.evaluation.suspects import Suspect, find_suspects
 from lw_refinenet_ros.files import write_json
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
-from lw_refinenet_ros.one_line import first_of
+from lw_refinenet_ros.one_line import counted, first_of
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 from lw_refinenet_ros.training.drafting import translate_ids
 
@@ -63,7 +63,8 @@ def review(options: argparse.Namespace) -> None:
         print_table(table, '<<<>><')
     if len(found) > LISTED:
         print(f'and {len(found) - LISTED} smaller ones, which --json FILE lists')
-    print(f'{reviewed} masks reviewed: {len(found)} regions where the network is sure of another class')
+    regions = counted(len(found), 'region')
+    print(f'{counted(reviewed, "mask")} reviewed: {regions} where the network is sure of another class')
     if options.json:
         rows = [{'file': name, **_row(suspect, labels)} for name, suspect in found]
         about = {'reviewed': reviewed, 'weights': options.weights or DEFAULT_WEIGHTS}

@@ -28,7 +28,7 @@ from lw_refinenet_ros.cli.options import (
 )
 from lw_refinenet_ros.cli.terminal import print_more
 from lw_refinenet_ros.labels import OPACITY
-from lw_refinenet_ros.one_line import first_of
+from lw_refinenet_ros.one_line import counted, first_of
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.cli.segment_folder import SegmentFolder
@@ -85,7 +85,8 @@ def run(options: argparse.Namespace) -> None:
         stack.enter_context(new_folders(options.output))
         stack.enter_context(lock_folder(options.output))
         if folder.replaced:
-            print(f'{folder.path}: {folder.replaced} labels of an earlier run are replaced', file=sys.stderr)
+            replaced = counted(folder.replaced, 'label')
+            print(f'{folder.path}: {replaced} of an earlier run will be replaced', file=sys.stderr)
         folder.begin()
         done = 0
         for name, place, opened in zip(options.sources, below, sources):
@@ -93,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
                 done += _segment(options, segmenter, name, opened, folder, place, ignored, faults)
     print_more(faults)
     if faults:
-        raise ValueError(f'{first_of(faults)}; {done} frames were segmented')
+        raise ValueError(f'{first_of(faults)}; {counted(done, "frame", "was", "were")} segmented')
     if not done:
         raise ValueError('there is no frame between --start and --end')
 
@@ -168,5 +169,6 @@ def _segment(
     if done and (dark := fault_of_brightness(brightest)):
         print(f'{name}: {dark}', file=sys.stderr)
     shown = place.format('*')
-    print(f'{name}: {done} frames, {folder.path}/labels/{shown}.png and {folder.path}/overlays/{shown}.jpg')
+    written = f'{folder.path}/labels/{shown}.png and {folder.path}/overlays/{shown}.jpg'
+    print(f'{name}: {counted(done, "frame")}, {written}')
     return done

@@ -17,6 +17,7 @@ import cv2
 from lw_refinenet_ros.cli.outputs import SEGMENTED, Output, check_outputs
 from lw_refinenet_ros.files import write_bytes, write_json
 from lw_refinenet_ros.image.label_png import write_label_png
+from lw_refinenet_ros.one_line import counted
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
@@ -103,8 +104,8 @@ class SegmentFolder:
         for kind, files in there.items():
             if files and listed is None:
                 raise ValueError(
-                    f'--output {path}: {kind}/ holds {len(files)} files that segment did not make, such as '
-                    f'{files[0].name}: choose another folder'
+                    f'--output {path}: {kind}/ holds {counted(len(files), "file")} that segment did not '
+                    f'make, such as {files[0].name}: choose another folder'
                 )
         if any(there.values()) and listed != self._sources:
             raise ValueError(

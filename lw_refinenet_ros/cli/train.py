@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lw_refinenet_ros.cli.options import Progress, UsageError, number, one_of, path, source
 from lw_refinenet_ros.cli.outputs import TRAINING, WEIGHTS, Declared, Output
 from lw_refinenet_ros.inference.engine import DEVICES
+from lw_refinenet_ros.one_line import counted
 from lw_refinenet_ros.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -192,7 +193,8 @@ def _device(name: str) -> str:
 
 def _describe(pairs: Pairs, config: TrainingConfig, device: str) -> str:
     """Describe a run in one line: its size and the options that differ from the defaults."""
-    crops = f'{config.batch_size} crops of {config.crop_width}x{config.crop_height}'
+    steps = -(-len(pairs) // config.batch_size)
+    crops = f'{counted(config.batch_size, "crop")} of {config.crop_width}x{config.crop_height}'
     changed = [
         f'{option.name.replace("_", "-")} {getattr(config, option.name)}'
         for option in fields(TrainingConfig)
@@ -201,9 +203,9 @@ def _describe(pairs: Pairs, config: TrainingConfig, device: str) -> str:
     ]
     return '; '.join(
         [
-            f'{len(pairs)} pairs, {len(pairs.labels.names)} classes, on {device}',
+            f'{counted(len(pairs), "pair")}, {counted(len(pairs.labels.names), "class")}, on {device}',
             config.architecture,
-            f'{config.epochs} epochs of {-(-len(pairs) // config.batch_size)} steps of {crops}',
+            f'{counted(config.epochs, "epoch")} of {counted(steps, "step")} of {crops}',
             *([', '.join(changed)] if changed else []),
         ]
     )
@@ -280,11 +282,11 @@ def _label(options: argparse.Namespace, labels: LabelSet, config: TrainingConfig
             on_error=problems.append,
             progress=Progress(f'labelled of {each}').show,
         )
-        counted = drafted.counts[: len(labels.names)].sum() / drafted.counts.sum()
-        _report(f'{each}: {len(drafted)} frames, of whose pixels {counted:.0%} reach the confidence')
+        share = drafted.counts[: len(labels.names)].sum() / drafted.counts.sum()
+        _report(f'{each}: {counted(len(drafted), "frame")}, of whose pixels {share:.0%} reach the confidence')
         sets.append(drafted)
     if problems:
-        print(f'warning: {len(problems)} frames cannot be used: {problems[0]}', file=sys.stderr)
+        print(f'warning: {counted(len(problems), "frame")} cannot be used: {problems[0]}', file=sys.stderr)
     return reduce(operator.add, sets)
 
 

@@ -33,7 +33,7 @@ from lw_refinenet_ros.cli.options import (
 )
 from lw_refinenet_ros.cli.outputs import RECORDING, Declared, Output
 from lw_refinenet_ros.cli.terminal import print_more
-from lw_refinenet_ros.one_line import first_of
+from lw_refinenet_ros.one_line import counted, first_of
 
 if TYPE_CHECKING:
     from lw_refinenet_ros.evaluation.rerun_log import ViewedFrame
@@ -119,7 +119,7 @@ def run(options: argparse.Namespace) -> None:
         # Here, so that without a frame an earlier file is kept
         print_more(faults)
         if faults:
-            raise ValueError(f'{first_of(faults)}; {done} frames were shown')
+            raise ValueError(f'{first_of(faults)}; {counted(done, "frame", "was", "were")} shown')
         if not done:
             raise ValueError('there is no frame between --start and --end')
 

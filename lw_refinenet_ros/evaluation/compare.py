@@ -14,6 +14,7 @@ import numpy.typing as npt
 from lw_refinenet_ros.evaluation.bootstrap import LEAST_DRAWN, Interval, interval, ious_of, resample
 from lw_refinenet_ros.evaluation.common_frames import CommonFrames, read_evaluation
 from lw_refinenet_ros.evaluation.confusion import mean_of_known
+from lw_refinenet_ros.one_line import counted
 
 __all__ = ['Change', 'Comparison', 'FrameChange', 'compare', 'points', 'read_evaluation']
 
@@ -92,7 +93,7 @@ class Comparison:
         verdicts = Counter(change.verdict for change in self.classes)
         return (
             f'mIoU {points(self.miou.difference)} points ({self.too_few or self.miou.interval}), '
-            f'{VERDICTS[self.miou.verdict]}; {verdicts["better"]} classes better, '
+            f'{VERDICTS[self.miou.verdict]}; {counted(verdicts["better"], "class")} better, '
             f'{verdicts["worse"]} worse, {verdicts["unsure"]} unsure'
         )
 

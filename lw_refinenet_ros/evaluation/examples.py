@@ -18,7 +18,7 @@ from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.image.encodings import ColorImage, color_image
 from lw_refinenet_ros.image.frame import Frame, FrameError, Pixels
 from lw_refinenet_ros.labels import LabelSet, find_classes_of_masks
-from lw_refinenet_ros.one_line import first_of
+from lw_refinenet_ros.one_line import counted, first_of
 from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.images import ImageSource, by_stem, composed, images_in, masks_in, read_image
 from lw_refinenet_ros.sources.opening import open_source
@@ -87,7 +87,8 @@ class FolderExamples(Examples):
         pairs = [(path, masks.get(composed(path.stem))) for path in files[::every]]
         examples = cls(pairs, _classes_of(labels))
         if len(examples.frames_alone) == len(pairs):
-            raise SourceError(f'{labels} has no mask NAME.png of the {len(pairs)} images of {images}')
+            count = counted(len(pairs), 'image')
+            raise SourceError(f'{labels} has no mask NAME.png of the {count} of {images}')
         examples.description = f'images {images}, masks {labels}{_appended(Selection(every))}'
         examples.masks_alone = tuple(path.name for stem, path in sorted(masks.items()) if stem not in stems)
         return examples
@@ -156,7 +157,8 @@ class BagExamples(Examples):
         indices = selection.choose(stamps)
         if stamps and not indices:
             raise SourceError(
-                f'{bag} topic {self.topic} has no frame{_appended(selection)}: it has {len(stamps)} frames'
+                f'{bag} topic {self.topic} has no frame{_appended(selection)}: '
+                f'it has {counted(len(stamps), "frame")}'
             )
         self._chosen = {stamps[index] for index in indices}
         pairing = pair_stamps(stamps, theirs, tolerance_ns)
@@ -249,7 +251,10 @@ def _ignore(_: SourceError) -> None:
 def _no_pair(ours: list[int], theirs: list[int], frames: str, masks: str, tolerance_ns: int) -> str:
     """Return why nothing was paired, with the distance of the nearest stamps."""
     if not ours or not theirs:
-        return f'{frames} has {len(ours)} frames and {masks} has {len(theirs)} masks: nothing can be scored'
+        return (
+            f'{frames} has {counted(len(ours), "frame")} and {masks} has {counted(len(theirs), "mask")}: '
+            'nothing can be scored'
+        )
     pairs = pair_stamps(ours, theirs, 2**62).partners
     gap_s = min(abs(ours_ns - theirs_ns) for ours_ns, theirs_ns in pairs.items()) / 1e9
     return (

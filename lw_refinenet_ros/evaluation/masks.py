@@ -12,7 +12,7 @@ import numpy as np
 from lw_refinenet_ros.image.frame import Frame, Pixels
 from lw_refinenet_ros.image.label_png import foreign_color, read_label_png
 from lw_refinenet_ros.labels import LabelSet
-from lw_refinenet_ros.one_line import reason
+from lw_refinenet_ros.one_line import counted, reason
 from lw_refinenet_ros.sources.images import masks_in
 from lw_refinenet_ros.sources.source import SourceError
 
@@ -62,7 +62,8 @@ def find_masks(folder: Path) -> dict[int, Path]:
     files = masks_in(folder)
     strange = [path.name for path in files if not _is_stamp(path.stem)]
     if strange or not files:
-        content = f'{len(strange)} PNGs named otherwise: {", ".join(strange[:3])}' if strange else 'no PNGs'
+        named = f'{counted(len(strange), "PNG")} named otherwise: {", ".join(strange[:3])}'
+        content = named if strange else 'no PNGs'
         raise SourceError(f'{folder} has {content}; masks of a bag are named STAMP_NS.png')
     masks: dict[int, Path] = {}
     for path in files:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lw_refinenet_ros.evaluation.evaluation import MOST_NAMED, Evaluation, NamedCount
 from lw_refinenet_ros.evaluation.live import LiveRun, ages, lost
+from lw_refinenet_ros.one_line import counted
 
 __all__ = ['core_metrics', 'headline', 'percent', 'percentiles', 'rows', 'summarize', 'summarize_live']
 
@@ -149,10 +150,11 @@ def headline(summary: Mapping[str, Any]) -> str:
     if _is_scored(summary):
         return (
             f'mIoU {percent(summary["miou"])}, pixel accuracy {percent(summary["pixel_accuracy"])} '
-            f'on {summary["frames"]} frames'
+            f'on {counted(summary["frames"], "frame")}'
         )
     rate = '' if summary['rate_hz'] is None else f' at {summary["rate_hz"]:.3g} Hz'
-    frames = f'{summary["frames_segmented"]} of {summary["frames_published"]} frames segmented{rate}'
+    published = counted(summary['frames_published'], 'frame')
+    frames = f'{summary["frames_segmented"]} of {published} segmented{rate}'
     age_ms = summary['age_ms']['p50']
     age = 'no result arrived' if age_ms is None else f'a result is {_ms(age_ms)} old at the median'
     return f'{frames}; {age}'
@@ -218,13 +220,14 @@ def _live_rows(summary: Mapping[str, Any]) -> list[Row]:
         ('Lost', str(summary['frames_lost']), 'in transport'),
         *([('Refused', str(refused), 'by the middleware of the sender')] if refused else ()),
         *([('Unaccounted', str(unknown), 'published, but neither received nor lost')] if unknown else ()),
-        *((fate.capitalize(), str(count), 'frames') for fate, count in others),
+        *((fate.capitalize(), str(count), 'frame' if count == 1 else 'frames') for fate, count in others),
     ]
 
 
 def _count_rows(summary: Mapping[str, Any]) -> list[Row]:
     frames, masks = (summary['unpaired'][what]['count'] for what in ('frames', 'masks'))
-    rows = [('Frames scored', str(summary['frames']), f'{frames} without mask, {masks} masks without frame')]
+    alone = f'{frames} without mask, {counted(masks, "mask")} without frame'
+    rows = [('Frames scored', str(summary['frames']), alone)]
     if count := summary['problems']['count']:
         rows.append(('Problems', str(count), 'left out, see below'))
     return rows

@@ -19,6 +19,7 @@ from lw_refinenet_ros.image.frame import Pixels
 from lw_refinenet_ros.image.header import read_header
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
 from lw_refinenet_ros.limits import MAX_PIXELS
+from lw_refinenet_ros.one_line import counted
 
 __all__ = [
     'content_of',
@@ -117,7 +118,7 @@ def fault_of_predictions(masks: Collection[Path]) -> str:
     count = sum(prediction_of(mask) is not None for mask in masks)
     if not count:
         return ''
-    of = f'{count} of {len(masks)} mask{"" if len(masks) == 1 else "s"}'
+    of = f'{count} of {counted(len(masks), "mask")}'
     are = 'is a prediction' if count == 1 else 'are predictions'
     return f'{of} {are} of a network itself, not corrected by hand: figures from them mean nothing'
 

@@ -21,6 +21,7 @@ from lw_refinenet_ros.inference.upsample import upsample
 from lw_refinenet_ros.model.network import Network, drop_tensors
 from lw_refinenet_ros.model.split_classifier import rewrite_for_cpu
 from lw_refinenet_ros.model.weights import Card
+from lw_refinenet_ros.one_line import counted
 from lw_refinenet_ros.process_wide import ProcessWide
 
 __all__ = ['OpenVINOEngine', 'native_precisions']
@@ -82,8 +83,8 @@ class OpenVINOEngine:
         if threads:
             self._config['INFERENCE_NUM_THREADS'] = str(threads)
         version = ov.get_version().split('-')[0]
-        counted = f'{threads} thread{"s" * (threads > 1)}' if threads else 'all threads'
-        self.description = f'OpenVINO {version} on CPU, {precision}, {counted}'
+        on = counted(threads, 'thread') if threads else 'all threads'
+        self.description = f'OpenVINO {version} on CPU, {precision}, {on}'
         self._compiled: OrderedDict[Job, ov.InferRequest] = OrderedDict()
         self._copies = np.empty((0, 0, 0, 3), np.uint8)  # of images that are resized, or lie apart
 

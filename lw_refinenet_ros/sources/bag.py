@@ -12,7 +12,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from lw_refinenet_ros.image.compressed import parse_compressed_image
 from lw_refinenet_ros.image.frame import FrameError, parse_image, parse_stamp
-from lw_refinenet_ros.one_line import one_line
+from lw_refinenet_ros.one_line import counted, one_line
 from lw_refinenet_ros.sources.bag_formats.bag_files import BagFiles
 from lw_refinenet_ros.sources.bag_formats.storage import Messages, Topic
 from lw_refinenet_ros.sources.bag_formats.unpacking import unpack_message
@@ -182,7 +182,7 @@ class BagSource(Source):
             try:
                 message = next(messages, None)
             except (ValueError, OSError, MemoryError) as error:
-                read_so_far = f'{read} messages of {self.topic} could be read'
+                read_so_far = f'{counted(read, "message")} of {self.topic} could be read'
                 msg = f'{self._path} is damaged, {read_so_far}: {_reason(error)}'
                 self._report(SourceError(msg), error)
                 return

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lw_refinenet_ros.image.label_png import foreign_color, read_label_png
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
-from lw_refinenet_ros.one_line import first_of
+from lw_refinenet_ros.one_line import counted, first_of
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, by_stem, composed, images_in, masks_in, read_image
 
 __all__ = ['DataError', 'LoadedPairs', 'Pairs', 'find_pairs', 'read_pair']
@@ -133,7 +133,7 @@ def find_pairs(
             faults.append(str(error))
         progress(index + 1, len(images))
     if faults:
-        count = f'{len(faults)} of {len(images)} pairs in {folder} cannot be used'
+        count = f'{len(faults)} of {counted(len(images), "pair")} in {folder} cannot be used'
         lines = [f'{count}:', first_of(faults, LISTED, '\n  ')]
         if not all(mask.is_file() for mask in masks):
             lines.append('move images without a mask to a folder of their own, for --unlabelled')

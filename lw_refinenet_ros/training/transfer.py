@@ -9,6 +9,7 @@ import torch
 
 from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.network import Network
+from lw_refinenet_ros.one_line import counted
 
 __all__ = ['CarriedOver', 'carry_over']
 
@@ -26,7 +27,7 @@ class CarriedOver:
     def __str__(self) -> str:
         """Describe the transfer in one line."""
         if not (self.new or self.dropped):
-            return f'loaded completely, with its {len(self.kept)} classes'
+            return f'loaded completely, with its {counted(len(self.kept), "class")}'
         groups = (('kept', self.kept), ('new', self.new), ('left out', self.dropped))
         changes = '; '.join(f'{what}: {", ".join(names)}' for what, names in groups if names)
         return f'loaded, except for the classifier, which is new for other classes; {changes}'

@@ -14,6 +14,7 @@ import pytest
 from lw_refinenet_ros import Segmenter
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.image.label_png import read_label_png, write_label_png
+from lw_refinenet_ros.one_line import counted
 
 
 def lw_refinenet(*arguments: object) -> subprocess.CompletedProcess:
@@ -135,3 +136,30 @@ def test_evaluate_sees_images_at_the_size_at_which_they_were_segmented(
     assert scores['sized']['miou'] == 1.0 > scores['own']['miou']
     assert scores['sized']['conditions']['network_size'] == '64 wide'
     assert 'network_size' not in scores['own']['conditions']
+
+
+def test_one_of_anything_is_said_in_the_singular(pictures, tmp_path, tiny_weights, here):
+    for path in sorted(pictures.iterdir())[1:]:
+        path.unlink()
+    weights = ['--weights', tiny_weights]
+    out, data = tmp_path / 'out', tmp_path / 'data'
+    said = here('segment', pictures, '--output', out, *weights).stdout
+    assert f'{pictures}: 1 frame, ' in said
+    assert '1 label of an earlier run will be' in here('segment', pictures, '--output', out, *weights).stderr
+    done = here('evaluate', '--images', pictures, '--labels', out / 'labels', *weights)
+    assert 'pixel accuracy 100.0% on 1 frame\n' in done.stdout
+    assert '1 of 1 mask is a prediction' in done.stderr
+    assert f'{data}: 1 frame: ' in here('label', pictures, '--output', data, *weights).stdout
+    said = here('label', pictures, '--output', data, *weights).stdout
+    assert f'{data}: 0 frames\nnot overwritten: 1 existing mask or' in said
+    assert '1 mask reviewed: 0 regions' in here('label', '--review', data, *weights).stdout
+    (data / 'labels/frame0.png').unlink()
+    assert (
+        f'1 of 1 pair in {data} cannot' in here('train', '--data', data, '--output', tmp_path / 'run').stderr
+    )
+
+
+def test_numbers_are_followed_by_their_nouns_and_verbs():
+    assert counted(1, 'class', 'is', 'are') == '1 class is'
+    assert counted(0, 'class', 'is', 'are') == '0 classes are'
+    assert counted(2, 'frame') == '2 frames'

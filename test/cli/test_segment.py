@@ -147,7 +147,7 @@ def test_every_bad_frame_is_named(segment, tmp_path, street):
     status, said, names = segment(folder)
     assert (status, names) == (1, ['000003'])
     assert all(f'{folder}/00000{name}.png: ' in said for name in '012')
-    assert '(and 2 more); 1 frames were segmented' in said
+    assert '(and 2 more); 1 frame was segmented' in said
 
 
 def test_a_link_to_itself_is_one_line(segment, tmp_path):
@@ -205,7 +205,7 @@ def test_results_of_other_sources_are_not_mixed_with_and_those_of_the_same_repla
     assert segment(one)[0] == 0
     status, said, names = segment(one)
     assert (status, names) == (0, ['000000'])
-    assert '1 labels of an earlier run are replaced' in said
+    assert '1 label of an earlier run will be replaced' in said
     status, said, _ = segment(other)
     assert status == 1
     assert f'holds the results of {one}: choose another folder' in said

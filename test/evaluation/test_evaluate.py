@@ -484,13 +484,13 @@ def test_masks_that_are_all_unlabelled_are_no_result(tmp_path, images, evaluate)
     topics = {TOPIC: ('rgb8', list(zip(when, images))), TRUTH: ('mono8', list(zip(when, nothing)))}
     status, result, said = evaluate('--bag', record(tmp_path / 'bag', topics), '--labels', TRUTH)
     assert (status, result) == (1, None)
-    assert f'nothing could be scored: all {FRAMES} masks are 255' in said
+    assert f'nothing could be scored: every pixel of {FRAMES} masks is 255' in said
 
 
 @pytest.mark.parametrize(
     ('names', 'said'),
     [
-        (['1000.png', '20261126120000000000000.png'], '1 PNGs named otherwise: 2026'),
+        (['1000.png', '20261126120000000000000.png'], '1 PNG named otherwise: 2026'),
         (['1000.png', '01000.png'], 'two masks of one stamp'),
     ],
 )

@@ -160,7 +160,7 @@ def test_without_truth_and_results_the_figures_are_null():
     assert summary['latency_ms'] == {'p50': None, 'p95': None, 'p99': None}
     assert summary['age_ms'] == {'p50': None, 'p95': None, 'p99': None, 'max': None}
     assert summary['rate_hz'] is None
-    assert headline(summary) == '0 of 1 frames segmented; no result arrived'
+    assert headline(summary) == '0 of 1 frame segmented; no result arrived'
     assert all(value for row in rows(summary) for value in row)
 
 

@@ -385,7 +385,7 @@ def test_what_a_tool_exports_replaces_the_masks(folder, tmp_path, capsys):
     assert main(['label', '--from-coco', str(tmp_path / 'exported.json'), '--output', str(folder)]) == 0
     np.testing.assert_array_equal(read_label_png(folder / 'labels' / 'a.png'), label)
     assert (read_label_png(folder / 'labels' / 'b.png') == 255).all()
-    assert 'without polygons: 1 images: b' in capsys.readouterr().out
+    assert 'without polygons: 1 image: b' in capsys.readouterr().out
     write_labelme(folder / 'images' / 'b.json', 'b.jpg', label, LABELS, 0)
     assert main(['label', '--from-labelme', str(folder / 'images'), '--output', str(folder)]) == 0
     np.testing.assert_array_equal(read_label_png(folder / 'labels' / 'b.png'), label)
@@ -440,7 +440,7 @@ def test_a_mask_is_never_replaced_by_one_in_which_nothing_is_marked(folder, tmp_
     write_coco(tmp_path / 'half.json', [('a.jpg', np.full_like(label, 255)), ('b.jpg', label)], LABELS, 0)
     assert main(['label', '--from-coco', str(tmp_path / 'half.json'), '--output', str(folder)]) == 0
     np.testing.assert_array_equal(read_label_png(folder / 'labels' / 'a.png'), label)
-    assert 'without polygons: 1 images: a; their masks are kept' in capsys.readouterr().out
+    assert 'without polygons: 1 image: a; their masks are kept' in capsys.readouterr().out
 
 
 def test_nothing_is_written_where_no_image_is_found(folder, tmp_path, capsys):
@@ -495,7 +495,7 @@ def test_a_name_is_the_same_in_whichever_form_its_umlauts_are_stored(folder, tmp
     out = tmp_path / 'new'
     command = ['label', '--from-coco', str(tmp_path / 'all.json'), '--images', str(folder / 'images')]
     assert main([*command, '--output', str(out)]) == 0
-    assert 'without polygons: 1 images: b;' in capsys.readouterr().out
+    assert 'without polygons: 1 image: b;' in capsys.readouterr().out
     assert [path.name for path in find_pairs(out).images] == [stored]
 
 

@@ -156,7 +156,7 @@ def test_a_review_names_what_it_cannot_read_and_reviews_the_rest(photos, label, 
     write_label_png(tmp_path / 'mine' / 'labels' / 'b.png', np.full(SIZE, 7, np.uint8))
     assert label('--review', tmp_path / 'mine', output=False) == 1
     out, error = capsys.readouterr()
-    assert '1 masks reviewed' in out
+    assert '1 mask reviewed' in out
     assert 'the mask of a.png has another size than the image (and 1 more); the rest was reviewed' in error
     assert label('--review', tmp_path / 'none', output=False) == 1
     assert 'none does not exist' in capsys.readouterr().err

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from markupsafe import Markup, escape
 
+from lw_refinenet_ros.one_line import counted
 from lw_refinenet_ros.svg import Axis, Plot, Point, readable, round_step
 
 __all__ = ['age_chart', 'age_histogram', 'change_chart', 'score_chart']
@@ -183,7 +184,7 @@ def score_chart(
     for index, (target, name) in marked.items():
         place, value = tracks.points[index]
         plot.link((place, 100 * value), target, f'{name}: {value:.1%}')
-    message = f'mIoU of {len(scores)} frames: mean {mean:.1%}, lowest {lowest:.1%}'
+    message = f'mIoU of {counted(len(scores), "frame")}: mean {mean:.1%}, lowest {lowest:.1%}'
     return Markup(f'{plot.svg(message)}{_note(tracks.note())}')
 
 
@@ -213,7 +214,7 @@ def change_chart(changes: Sequence[Point], recordings: Recordings = (), *, by_ti
         kind = 'over' if value < 0 else 'bar'
         plot.bar(x.percent(place) - width / 2, width, (0, 100 * value), kind)
     better = sum(value > 0 for _, value in changes)
-    message = f'Change of {len(changes)} frames: {better} better'
+    message = f'Change of {counted(len(changes), "frame")}: {better} better'
     return Markup(f'{plot.svg(message)}{_note(tracks.note())}')
 
 
@@ -226,7 +227,7 @@ def _strip(x: Axis, fate: str, misses: Sequence[tuple[float, str]]) -> str:
         for at, count in sorted(cells.items())
     )
     frames = sum(cells.values())
-    message = escape(f'{fate}: {frames} {"frame" if frames == 1 else "frames"}')
+    message = escape(f'{fate}: {counted(frames, "frame")}')
     return f'<p class="strip">{message}</p><svg class="strip" role="img" aria-label="{message}">{marks}</svg>'
 
 
@@ -245,7 +246,7 @@ def _outliers(values: Sequence[float], axis: Axis, where: str) -> list[str]:
     beyond = [value for value in values if value > axis.high]
     if not beyond:
         return []
-    results = '1 result' if len(beyond) == 1 else f'{len(beyond)} results'
+    results = counted(len(beyond), 'result')
     return [f'{results} above {readable(axis.high)} ms, up to {_rough(max(beyond))} ms, {where}.']
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, NamedTuple
 
 from lw_refinenet_ros.files import open_regular
+from lw_refinenet_ros.one_line import counted
 from lw_refinenet_ros.sources.bag_formats.storage import Message, Messages, Summary, Topic, Wanted
 from lw_refinenet_ros.sources.limits import MAX_CHUNK_BYTES
 
@@ -154,7 +155,7 @@ class ChunkedFile(ABC):
                     read += 1
                     yield message
             if promised is not None and read != promised:
-                self._note(f'its index lists {promised} messages, {read} were found')
+                self._note(f'its index lists {counted(promised, "message")}, {read} were found')
         if self._fault:
             raise ValueError(self._fault)
 
