@@ -2,8 +2,8 @@
 """Segment images, folders, videos, bags or a camera into label PNGs and overlays.
 
 Writes labels/NAME.png (class ids) and overlays/NAME.jpg below --output. NAME is the image's name without
-its suffix, or the stamp in ns. With several sources, each folder, video, bag and camera gets its own folders:
-labels/SOURCE/NAME.png.
+its suffix, or the stamp in ns with leading zeros. With several sources, each folder, video, bag and camera
+gets its own folders: labels/SOURCE/NAME.png.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ['START_NS', 'OnError', 'Source', 'SourceError', 'SourceFrame', 'StampNames', 'TopicError']
 
+STAMP_DIGITS = 19  # of every stamp in a name, so that names sort by time: as many as a clock's has
 START_NS = 1_000_000_000  # the first stamp of what has no stamps: zero means "not set" in ROS
 FRAME_ID = 'camera'  # of what has none
 
@@ -43,8 +44,8 @@ class SourceFrame(Frame):
     Attributes:
         log_ns: when it was recorded; without a log, as in videos, `stamp_ns`.
         name: unique in its source and the same each time it is read: the stem of an image file, else the
-            stamp in ns; of a stamp that was there before, STAMP_INDEX, where the index counts the source's
-            frames from 0, unreadable ones too. It is fit for a file name.
+            stamp in ns, of `STAMP_DIGITS`; of a stamp that was there before, STAMP_INDEX, where the index
+            counts the source's frames from 0, unreadable ones too. It is fit for a file name.
         where: source, topic and position, for messages: f'{frame.where}: {error}'.
     """
 
@@ -74,14 +75,15 @@ class StampNames:
 
     def name(self, stamp_ns: int, index: int) -> str:
         """Return the stamp or, if it was there before, STAMP_INDEX."""
+        name = f'{stamp_ns:0{STAMP_DIGITS}}'
         if not self._rising or stamp_ns > self._rising[-1]:
             self._rising.append(stamp_ns)
-            return str(stamp_ns)
+            return name
         place = bisect_left(self._rising, stamp_ns)
         if self._rising[place] == stamp_ns or stamp_ns in self._others:
-            return f'{stamp_ns}_{index}'
+            return f'{name}_{index}'
         self._others.add(stamp_ns)
-        return str(stamp_ns)
+        return name
 
 
 class Source(ABC):

@@ -65,7 +65,7 @@ def test_several_sources_with_equal_names_keep_all_results_apart(segment, tmp_pa
     sources += [tmp_path / 'left' / '000000.png']
     status, said, names = segment(*sources)
     assert status == 0, said
-    frames = ('1000000000', '1100000000')
+    frames = ('0000000001000000000', '0000000001100000000')
     assert names == sorted(
         [f'{place}/{index:06}' for place in ('left', 'right') for index in range(2)]
         + [f'{place}/{stamp}' for place in 'ab' for stamp in frames]
@@ -286,3 +286,12 @@ def test_sizes_that_no_network_can_see_are_wrong_usage(sizes, said, tmp_path, st
     arguments = ['segment', folder, '--output', tmp_path / 'out', '--weights', tiny_weights, *sizes]
     assert main(list(map(str, arguments))) == 2
     assert said in capsys.readouterr().err
+
+
+def test_names_of_a_long_video_sort_by_time_and_are_equally_long(segment, tmp_path, street):
+    video = video_of(tmp_path / 'long.avi', [street[:48, :64]] * 120)
+    status, said, names = segment(video, '--every', 40)
+    assert status == 0, said
+    assert names == [f'00000000{seconds:02}000000000' for seconds in (1, 5, 9)]
+    status, said, names = segment(video, '--every', 60, '--start', 3, output=tmp_path / 'late')
+    assert names == ['0000000004000000000', '0000000010000000000']

@@ -12,7 +12,7 @@ from lw_refinenet_ros.sources.source import StampNames
 from test.support.recordings import START_NS, STEP_NS, record
 
 SECOND = 1_000_000_000
-T = START_NS
+T, ZERO = START_NS, 19 * '0'
 STAMPS = {
     'zero': [0] * 6,
     'repeated': [T, T + 1, T + 1, T + 2, T + 2, T + 3],
@@ -22,9 +22,11 @@ STAMPS = {
     'back': [T + 50, T + 60, T, T + 10, T + 20, T + 50],
 }
 NAMES = {
-    'zero': ['0', '0_1', '0_2', '0_3', '0_4', '0_5'],
+    'zero': [ZERO, *(f'{ZERO}_{index}' for index in range(1, 6))],
+    'from zero': [f'000000000000000000{index}' for index in range(6)],
+    'one zero': [ZERO, *(str(T + index) for index in range(5))],
     'repeated': [str(T), str(T + 1), f'{T + 1}_2', str(T + 2), f'{T + 2}_4', str(T + 3)],
-    'zero inside': [str(T), str(T + 1), '0', str(T + 3), '0_4', str(T + 5)],
+    'zero inside': [str(T), str(T + 1), ZERO, str(T + 3), f'{ZERO}_4', str(T + 5)],
     'back': [*(str(T + shift) for shift in (50, 60, 0, 10, 20)), f'{T + 50}_5'],
 }
 
@@ -47,7 +49,7 @@ def test_frames_of_any_stamps_come_in_the_order_of_the_log_each_with_a_name_of_i
             assert [frame.stamp_ns for frame in read] == STAMPS[stamps]
             assert [frame.log_ns for frame in read] == log
             assert [frame.data[0] for frame in read] == [40 * index for index in range(6)]
-            assert [frame.name for frame in read] == NAMES.get(stamps, [str(s) for s in STAMPS[stamps]])
+            assert [frame.name for frame in read] == NAMES[stamps]
             assert read[3].where.endswith(f': message 3 of /image, logged at {log[3]} ns')
 
 
@@ -63,7 +65,7 @@ def test_a_name_does_not_depend_on_frames_that_cannot_be_read(tmp_path):
     path.write_bytes(content)
     errors = []
     with open_source(path, on_error=errors.append) as source:
-        assert [frame.name for frame in source] == ['0_2', '0_3']
+        assert [frame.name for frame in source] == [f'{ZERO}_2', f'{ZERO}_3']
     assert [f'message {index} of /image/compressed' in str(e) for index, e in enumerate(errors)] == [True] * 2
 
 
@@ -73,7 +75,7 @@ def test_no_two_stamps_of_many_in_any_order_have_one_name():
     given = [names.name(stamp_ns, index) for index, stamp_ns in enumerate(stamps)]
     assert len(set(given)) == len(stamps)
     firsts = {stamp_ns: stamps.index(stamp_ns) for stamp_ns in stamps}
-    assert all(given[index] == str(stamp_ns) for stamp_ns, index in firsts.items())
+    assert all(int(given[index]) == stamp_ns for stamp_ns, index in firsts.items())
 
 
 def test_images_of_a_folder_whose_stems_repeat_have_names_of_their_own(tmp_path):

@@ -51,7 +51,7 @@ def test_frames_have_the_times_of_the_file_at_a_variable_rate_too(suffix, tmp_pa
             frames = list(source)
             assert [frame.stamp_ns for frame in frames] == [SECOND + 1_000_000 * time for time in TIMES_MS]
             assert [frame.log_ns for frame in frames] == [frame.stamp_ns for frame in frames]
-            assert [frame.name for frame in frames] == [str(frame.stamp_ns) for frame in frames]
+            assert [frame.name for frame in frames] == [f'{frame.stamp_ns:019}' for frame in frames]
             shades = [int(frame.data[-1]) for frame in frames]
             assert shades == sorted(shades)
 
