@@ -97,7 +97,7 @@ def test_other_classes_replace_the_head_and_what_is_known_is_kept(bag, tmp_path,
     assert here(*train, '--encoder-rate', 0, '--decoder-rate', 0) == 0
     said, warned = capsys.readouterr()
     assert 'warning: no mask contains forklift, pallet' in warned
-    assert 'pairs, 4 classes, on cpu; lw_refinenet_efficientnet_lite0; 1 epochs of' in said
+    assert 'pairs, 4 classes, on cpu; lw_refinenet_efficientnet_lite0; 1 epoch of' in said
     head = 'loaded, except for the classifier, which is new for other classes; '
     assert f'{head}kept: car, sky; new: forklift, pallet; left out: road' in said
     assert read_card(run / 'last.safetensors').labels.name == 'yard'
