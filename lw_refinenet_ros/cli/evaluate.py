@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action='append',
         metavar='BAG',
-        help='rosbag2 (sqlite3, mcap) or ROS 1 bag; repeatable',
+        help='rosbag2 (sqlite3, mcap), ROS 1 bag or video; repeatable',
     )
     add_mask_arguments(parser, required=True)
     add_selection_arguments(parser, every='1')

@@ -56,7 +56,7 @@ def evaluate_live(options: argparse.Namespace, worst: int) -> tuple[Evaluation, 
             recorded,
             parameters,
             examples.length,
-            source_topic=examples.topic,
+            source_topic=examples.source_topic,
             rate=rate,
             outputs=outputs,
         )

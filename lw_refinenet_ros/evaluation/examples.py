@@ -116,7 +116,7 @@ class BagExamples(Examples):
     """The frames of one image topic of a bag, and masks from a folder or from another topic, by stamp.
 
     Args:
-        bag: what `open_source` takes.
+        bag: what `open_source` takes but a camera; without topics, it needs a folder of masks.
         topic: of the images; None: the only one that is neither the masks nor a segmenter's result.
         labels: the topic of mono8 masks, or a folder of masks named by stamp_ns.
         tolerance_ns: how far apart the stamps of a frame and its mask may be.
@@ -149,6 +149,8 @@ class BagExamples(Examples):
         leave_out = (labels,) if isinstance(labels, str) else ()
         with open_source(bag, topic=topic, leave_out=leave_out, on_error=_ignore) as source:
             self.topic = source.topic
+            # To open the source again: one that is no bag refuses any
+            self.source_topic = source.topic if isinstance(source, BagSource) else None
             self.length = source.length
             self.offered = source.offered
             stamps = list(source.stamps()) if isinstance(source, BagSource) else [f.stamp_ns for f in source]
@@ -187,7 +189,7 @@ class BagExamples(Examples):
                 problem(str(fault))
 
         with ExitStack() as stack:
-            frames = stack.enter_context(open_source(self._bag, topic=self.topic, on_error=tell))
+            frames = stack.enter_context(open_source(self._bag, topic=self.source_topic, on_error=tell))
             masks: MaskStream | None = None
             if isinstance(self._labels, str):
                 source = stack.enter_context(open_source(self._bag, topic=self._labels, on_error=tell))

@@ -163,3 +163,16 @@ def test_numbers_are_followed_by_their_nouns_and_verbs():
     assert counted(1, 'class', 'is', 'are') == '1 class is'
     assert counted(0, 'class', 'is', 'are') == '0 classes are'
     assert counted(2, 'frame') == '2 frames'
+
+
+def test_a_video_is_scored_as_a_bag_is_with_masks_named_by_stamps(tmp_path, tiny_weights, street, here):
+    video = tmp_path / 'drive.avi'
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*'MJPG'), 10, (128, 96))
+    for index in range(4):
+        writer.write(np.roll(street, 20 * index, axis=1))
+    writer.release()
+    here('segment', video, '--output', tmp_path, '--weights', tiny_weights)
+    given = ['--labels', tmp_path / 'labels', '--weights', tiny_weights]
+    done = here('evaluate', '--bag', video, *given)
+    assert done.returncode == 0, done.stderr
+    assert 'mIoU 100.0%, pixel accuracy 100.0% on 4 frames' in done.stdout
