@@ -82,6 +82,7 @@ def run(options: argparse.Namespace) -> None:
     from lw_refinenet_ros.evaluation.report.run import legend_entries, write_run_report
     from lw_refinenet_ros.evaluation.summary import headline, rows, summarize_live
     from lw_refinenet_ros.files import lock_folder, write_json
+    from lw_refinenet_ros.model.network import size_seen
     from lw_refinenet_ros.model.weights import read_card
     from lw_refinenet_ros.resources import find_weights
     from lw_refinenet_ros.sources.opening import open_source
@@ -126,7 +127,9 @@ def run(options: argparse.Namespace) -> None:
         )
     print(headline(summary))
     print_table(rows(summary), '<>w')
-    if advice := _advice(summary, (first.height, first.width), card.least_size):
+    image_size = (first.height, first.width)
+    seen = size_seen(image_size, size, card.least_size)
+    if advice := _advice(summary, image_size, seen, card.least_size):
         print(advice)
     print('look at:')
     for name in ('report.html', 'overlay.mp4', 'labels.mcap', 'metrics.json'):
@@ -141,22 +144,28 @@ def _report(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _advice(summary: Mapping[str, Any], image_size: tuple[int, int], least_size: tuple[int, int]) -> str:
-    """Return in one line which size lets the network keep up better, if it is too slow; else ''."""
-    from lw_refinenet_ros.model.network import enlarged
+def _advice(
+    summary: Mapping[str, Any], image_size: tuple[int, int], seen: tuple[int, int], least: tuple[int, int]
+) -> str:
+    """Return in one line which size lets the network keep up better, if it is too slow; else ''.
 
+    Args:
+        summary: of the run.
+        image_size: (height, width) of the frames.
+        seen: (height, width) that the network saw of them.
+        least: that of the images that the weights were trained on.
+    """
     inference_ms, rate_hz = summary['stages_ms'].get('inference', {}).get('p50'), summary['rate_hz']
     few = summary['frames_superseded'] > MANY_SUPERSEDED * summary['frames_received']
     if not (few and inference_ms and rate_hz and inference_ms > 1000 / rate_hz):
         return ''
-    seen = enlarged(image_size, least_size)
-    trained = min((least / side for least, side in zip(least_size, seen)), default=0)
+    trained = min(side / shown for side, shown in zip(least, seen))
     height = max(round(seen[0] * (trained if 0 < trained < 1 else 0.5)), STRIDE)
     width = round(image_size[1] * height / image_size[0])
     return (
         f'advice: the network took {inference_ms:.0f} ms for a frame of {seen[1]}x{seen[0]}, and one came '
-        f'every {1000 / rate_hz:.0f} ms; with the parameter network_height: {height} it sees '
-        f'{width}x{height}, {height * width / (seen[0] * seen[1]):.0%} of the pixels'
+        f'every {1000 / rate_hz:.0f} ms; with --network-height {height} (the node has a '
+        f'parameter network_height) it sees {width}x{height}, {height * width / (seen[0] * seen[1]):.0%} of the pixels'
     )
 
 

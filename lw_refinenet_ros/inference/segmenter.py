@@ -21,7 +21,7 @@ from lw_refinenet_ros.inference.choice import make_engine
 from lw_refinenet_ros.inference.engine import CLASSES, Batch, Engine, EngineError, Job, Pixels
 from lw_refinenet_ros.labels import OPACITY, LabelSet
 from lw_refinenet_ros.limits import MAX_PIXELS, MAX_SIDE, fault_of_network_size
-from lw_refinenet_ros.model.network import Network, enlarged
+from lw_refinenet_ros.model.network import Network, size_seen
 from lw_refinenet_ros.model.weights import Card, load_model
 from lw_refinenet_ros.one_line import unknown
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
@@ -209,14 +209,8 @@ class Segmenter:
             ValueError: the network would see more than `MAX_SIDE` pixels a side, or `MAX_PIXELS` in all.
         """
         height, width = image_size
-        wanted_height, wanted_width = self.network_size if network_size is None else network_size
-        if not (wanted_height or wanted_width):
-            size = enlarged(image_size, self.card.least_size)
-        else:
-            size = (
-                wanted_height or max(round(height * wanted_width / width), 1),
-                wanted_width or max(round(width * wanted_height / height), 1),
-            )
+        wanted = self.network_size if network_size is None else network_size
+        size = size_seen(image_size, wanted, self.card.least_size)
         if not all(0 < side <= MAX_SIDE for side in size) or size[0] * size[1] > MAX_PIXELS:
             raise ValueError(
                 f'the network would see the {width}x{height} image at {size[1]}x{size[0]}: choose a '

@@ -90,6 +90,26 @@ def enlarged(size: tuple[int, int], least: tuple[int, int]) -> tuple[int, int]:
     return round(height * least_width / width), least_width
 
 
+def size_seen(
+    image_size: tuple[int, int], wanted: tuple[int, int], least: tuple[int, int]
+) -> tuple[int, int]:
+    """Return the (height, width) that a network sees of an image.
+
+    Args:
+        image_size: (height, width) of the image, in pixels.
+        wanted: the (height, width) to see it at; one 0 follows from the other by the image's shape. (0, 0) is
+            its own size, enlarged if it is smaller than `least`.
+        least: see `enlarged`.
+    """
+    (height, width), (wanted_height, wanted_width) = image_size, wanted
+    if not (wanted_height or wanted_width):
+        return enlarged(image_size, least)
+    return (
+        wanted_height or max(round(height * wanted_width / width), 1),
+        wanted_width or max(round(width * wanted_height / height), 1),
+    )
+
+
 def build_model(
     architecture: str,
     num_classes: int,

@@ -47,6 +47,10 @@ def usage(capsys):
         (['segment', 'x', '--output', 'y', '--engine', 'openvin'], "did you mean 'openvino'?"),
         (['segment', 'x', '--output', 'y', '--precision', 'FP16'], "did you mean 'fp16'?"),
         (['segment', 'x', '--output', 'y', '--alpha', '2'], "'2' is not a number from 0 to 1"),
+        (
+            ['segment', 'x', '--output', 'y', '--network-width', '16384'],
+            "'16384' is not an integer from 0 to 4096",
+        ),
         (['segment', 'x', '--output', ''], 'is empty'),
         (['evaluate', '--images', 'x', '--labels', 'y', '--jobs', '0'], "'0' is not an integer from 1 on"),
         (
