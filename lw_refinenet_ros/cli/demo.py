@@ -165,7 +165,8 @@ def _advice(
     return (
         f'advice: the network took {inference_ms:.0f} ms for a frame of {seen[1]}x{seen[0]}, and one came '
         f'every {1000 / rate_hz:.0f} ms; with --network-height {height} (the node has a '
-        f'parameter network_height) it sees {width}x{height}, {height * width / (seen[0] * seen[1]):.0%} of the pixels'
+        f'parameter network_height) it sees {width}x{height}, {height * width / (seen[0] * seen[1]):.0%} of '
+        'the pixels'
     )
 
 
