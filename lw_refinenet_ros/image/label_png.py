@@ -39,10 +39,7 @@ UNLABELLED_COLOR = (255, 255, 255)  # this one stands out in a painting program
 HEADER_END = 33  # of the signature and IHDR
 # The text of a prediction: what any other program saves has another size, even if it keeps the text
 PREDICTION = 'Source\0lw_refinenet_ros prediction, {size:010} bytes, of {of}'
-PREDICTED = re.compile(
-    rb'....tEXt' + PREDICTION.format(size=0, of='').replace('0' * 10, '([0-9]{10})').encode() + rb'(.{0,99})',
-    re.DOTALL,
-)
+PREDICTED = re.compile(rb'(?s)....tEXtSource\0lw_refinenet_ros prediction, ([0-9]{10}) bytes, of (.{0,99})')
 LONGEST_NAME = 80  # characters of what predicted it
 
 
