@@ -104,7 +104,7 @@ def prediction_of(path: Path | str) -> str | None:
     except (OSError, ValueError):
         return None
     found = PREDICTED.match(head, HEADER_END)
-    if head[:4] != b'\x89PNG' or found is None or int(found[1]) != size:
+    if found is None or int(found[1]) != size:
         return None
     (length,) = struct.unpack_from('>I', head, HEADER_END)
     return head[found.start(2) : HEADER_END + 8 + length].decode('latin-1')

@@ -258,6 +258,23 @@ def test_jpegs_are_what_the_compressed_transport_expects():
             'labels need nothing; for tf and Nav2',
         ),
         (
+            of_another_clock(DAY_NS, pace=0.2),
+            'warning',
+            'age',
+            '24.0 hours behind the clock and drift by -0.7 s while watched',
+            'labels need nothing',
+        ),
+        (
+            with_camera(
+                values=CAMERA.values | {'age_ms': '-600000.0'},
+                streams=of_another_clock(-600 * 10**9).cameras[0].streams,
+            ),
+            'warning',
+            'age',
+            'a constant 10.0 minutes ahead of the clock',
+            'chrony',
+        ),
+        (
             replace(of_another_clock(54 * DAY_NS), costmaps={COSTMAP: {}}),
             'fault',
             'age',
@@ -300,6 +317,13 @@ def test_jpegs_are_what_the_compressed_transport_expects():
             'image: stamps',
             '1 of 9 on /image are not later than the one before',
             'only a bag that is looped starts again',
+        ),
+        (
+            changed('image', messages=STREAMS['image'].messages[:9] + STREAMS['image'].messages[8:9]),
+            'warning',
+            'image: stamps',
+            '1 of 9 on /image are not later than the one before',
+            'driver',
         ),
         (
             changed(
@@ -380,6 +404,12 @@ def test_each_fault_is_judged_with_its_value_and_remedy(facts, level, check, val
 )
 def test_what_is_in_order_is_not_blamed(facts):
     assert wrong(facts) == {}
+
+
+def test_a_clock_that_begins_at_zero_is_no_missing_stamp():
+    first, *others = STREAMS['image'].messages
+    facts = changed('image', messages=(replace(first, stamp_ns=0), *others))
+    assert 'image: stamps' not in wrong(facts)
 
 
 @pytest.mark.parametrize('stamp_ns', [0, 5 * 10**9])
