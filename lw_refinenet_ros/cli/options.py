@@ -136,14 +136,14 @@ def check_mask_arguments(options: argparse.Namespace) -> None:
 
     Raises:
         UsageError: the options cannot be combined.
-        ValueError: the images or the masks do not exist.
+        ValueError: the images, a bag or the masks do not exist.
     """
     masks = Path(options.labels)
-    _check_kinds(options)
     if options.images and options.topic:
         raise UsageError('--topic needs a --bag; --images has no topics')
     if options.bag and options.topic == options.labels:
         raise UsageError(f'--topic and --labels are both {options.topic}: name the images and the masks')
+    _check_kinds(options)
     if options.images and not masks.exists():
         raise ValueError(f'--labels {masks} does not exist')
     if options.images and not masks.is_dir():
@@ -296,6 +296,8 @@ def _check_kinds(options: argparse.Namespace) -> None:
             raise UsageError(f'--images {images} is not a folder: name the folder of the images')
     bags = options.bag or []
     for bag in bags if isinstance(bags, list) else [bags]:
+        if not bag.exists():
+            raise ValueError(f'--bag {bag} does not exist')
         kind = kind_of(bag)
         if kind in ('image', 'folder of images') and not getattr(options, 'live', False):
             folder = bag.parent if kind == 'image' else bag

@@ -216,9 +216,10 @@ def test_the_processes_of_a_live_run_take_no_module_from_the_current_folder(tmp_
             '--images photos/a.png is not a folder: name the folder of the images',
         ),
         (['--images', 'nowhere'], 1, '--images nowhere does not exist'),
+        (['--bag', 'nowhere'], 1, '--bag nowhere does not exist'),
         (['--images', 'both'], 1, 'has no mask NAME.png of the 1 image of'),
         (['--bag', 'photos'], 2, '--bag photos is a folder of images: use --images photos'),
-        (['--bag', 'photos/a.png'], 2, '--bag photos/a.png is an image: use --images photos'),
+        (['--bag', 'photos/a.png'], 2, '--bag photos/a.png is an image: use --images photos\n'),
         (
             ['--bag', 'photos', '--live', '--labels', '/x'],
             2,

@@ -121,6 +121,7 @@ def test_a_network_too_slow_for_the_frames_is_told_which_smaller_size_to_use(
         ({}, (1080, 1920), (480, 640), 'network_height) it sees 640x360, 11% of the pixels'),
         ({}, (360, 640), (480, 640), '--network-height 180 '),  # already below
         ({}, (1080, 1920), (0, 0), '--network-height 540 '),
+        ({}, (40, 640), (0, 0), '--network-height 32 '),  # one cell
         ({'frames_superseded': 9}, (1080, 1920), (0, 0), ''),
         ({'rate_hz': 1.5}, (1080, 1920), (0, 0), ''),  # superseded for another reason
         ({'rate_hz': None}, (1080, 1920), (0, 0), ''),

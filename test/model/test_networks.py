@@ -10,7 +10,7 @@ import torch
 
 from lw_refinenet_ros.model import upstream
 from lw_refinenet_ros.model.cost import measure_cost
-from lw_refinenet_ros.model.network import ARCHITECTURES, build_model
+from lw_refinenet_ros.model.network import ARCHITECTURES, build_model, size_seen
 from lw_refinenet_ros.model.rewrite import rewrite_for_inference
 from lw_refinenet_ros.model.weights import load_model, read_card, save_model
 from test.support import ROOT
@@ -172,3 +172,22 @@ def test_the_rewritten_network_in_openvino_computes_the_same_logits_at_an_odd_si
         image.numpy()
     )[0]
     assert np.abs(logits - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ('image', 'wanted', 'seen'),
+    [
+        ((1080, 1920), (0, 0), (1080, 1920)),
+        ((240, 320), (0, 0), (480, 640)),
+        ((300, 320), (0, 0), (480, 512)),
+        ((120, 320), (0, 0), (240, 640)),
+        ((100, 640), (0, 0), (100, 640)),  # fills one direction
+        ((1080, 1920), (360, 0), (360, 640)),
+        ((1080, 1920), (0, 640), (360, 640)),
+        ((1080, 1920), (96, 640), (96, 640)),
+        ((2, 4000), (0, 64), (1, 64)),
+        ((4000, 2), (64, 0), (64, 1)),
+    ],
+)
+def test_the_size_seen_follows_the_shape_of_the_image_where_it_is_free(image, wanted, seen):
+    assert size_seen(image, wanted, (480, 640)) == seen
