@@ -46,7 +46,7 @@ venv-release:
 	@requirements/install '$(RELEASE)' release
 
 demo: venv
-	@$(BIN)/lw_refinenet demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(TOPIC),--topic "$(TOPIC)")
+	@$(BIN)/lw_refinenet demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(TOPIC),--topic "$(TOPIC)") $(ARGS)
 
 # Two processes take a file of tests at a time: many tests wait more than they compute.
 IN_TWO := -n 2 --dist loadfile

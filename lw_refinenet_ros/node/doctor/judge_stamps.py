@@ -13,7 +13,8 @@ __all__ = ['CLOCKS', 'judge_stamps']
 
 LATE_MS, AHEAD_MS = 500.0, -20.0
 OTHER_CLOCK_MS = 10_000.0  # no frame waits that long in the node, which keeps the newest only
-DRIFT_S = 0.5  # of the offset within the watch; more is no constant offset
+DRIFT_S, DRIFT = 0.5, 0.15  # of the offset within the watch, and of its time; more is no constant offset
+MOST_LOOPS = 3  # of a bag within the watch
 CLOCKS = 'set use_sim_time on both sides alike, and publish /clock (play --clock) where it is true'
 ONLY_LABELS = (
     'labels need nothing; for tf and Nav2 play the bag with --clock and set use_sim_time: true of all nodes, '
@@ -43,7 +44,8 @@ def _judge_advance(role: str, stream: Stream) -> Finding | None:
         return fault(check, f'they stand still at {stamps[0] / 1e9:.3f} s on {stream.topic}', remedy)
     if back := sum(after <= before for before, after in pairwise(stamps)):
         value = f'{back} of {len(stamps) - 1} on {stream.topic} are not later than the one before'
-        return warning(check, value, f'{remedy}; only a bag that is looped starts again')
+        serious = fault if back > MOST_LOOPS else warning
+        return serious(check, value, f'{remedy}; only a bag that is looped starts again')
     return None
 
 
@@ -77,7 +79,7 @@ def _judge_offset(camera: Camera, facts: Facts) -> Finding:
     unit_s, unit = next((unit_s, unit) for least_s, unit_s, unit in SPANS if apart_s >= least_s)
     apart = f'{apart_s / unit_s:.1f} {unit} {"behind" if offset_s > 0 else "ahead of"} the clock'
     value = f'stamps are a constant {apart}, as of a replayed bag or a camera with a clock of its own'
-    if abs(drift_s) > DRIFT_S:
+    if abs(drift_s) > max(DRIFT_S, DRIFT * (last.received_ns - messages[0].received_ns) / 1e9):
         value = f'stamps are {apart} and drift by {drift_s:.1f} s while watched, as of a bag at another rate'
     serious = fault if facts.costmaps else warning
     return serious('age', value, ONLY_LABELS)
