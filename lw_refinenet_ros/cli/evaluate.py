@@ -169,7 +169,6 @@ def _check(options: argparse.Namespace) -> None:
     """Refuse, before the work, options that would fail after it."""
     several = options.bag and len(options.bag) > 1
     timed = options.start or options.end < math.inf
-    check_mask_arguments(options)
     if options.live and not options.bag:
         raise UsageError('--live needs a --bag')
     if options.rate is not None and not options.live:
@@ -186,6 +185,7 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError('--corrupt changes frames before they are segmented; --live plays the bag as it is')
     if (options.jobs or options.ray) and not options.bag:
         raise UsageError('--jobs and --ray are for bags: a folder of images is evaluated by one process')
+    check_mask_arguments(options)
 
 
 def _class_rows(summary: dict[str, Any]) -> list[list[str]]:

@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     which = parser.add_argument_group('which frames')
     which.add_argument('--topic', help="the bag's image topic, if it has several")
-    add_selection_arguments(which, every=str(EVERY))
+    add_selection_arguments(which, every=f'{EVERY}, or 1 for a folder of images')
     which.add_argument(
         '--different',
         type=number(float, 0, 1),

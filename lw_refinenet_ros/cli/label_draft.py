@@ -36,7 +36,10 @@ COCO_FILE = 'annotations.json'
 
 
 def draft(options: argparse.Namespace, every: int) -> None:
-    """Write the selected frames with predicted masks; print what was written and the next steps."""
+    """Write the selected frames with predicted masks; print what was written and the next steps.
+
+    Of a recording, every `every`-th frame is selected; of a folder of images each, unless --every is given.
+    """
     problems: dict[str, None] = {}  # in order; --next meets them twice
 
     def report(problem: SourceError) -> None:
@@ -62,7 +65,7 @@ def draft(options: argparse.Namespace, every: int) -> None:
         frames = partial(
             select,
             frames_of,
-            every=every,
+            every=1 if isinstance(frames_of, ImageSource) and options.every is None else every,
             different=options.different,
             start_s=options.start,
             end_s=options.end,

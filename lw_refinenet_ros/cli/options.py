@@ -145,7 +145,8 @@ def check_mask_arguments(options: argparse.Namespace) -> None:
         raise UsageError(f'--topic and --labels are both {options.topic}: name the images and the masks')
     _check_kinds(options)
     if options.images and not masks.exists():
-        raise ValueError(f'--labels {masks} does not exist')
+        topic = '; --images has no topics: name a folder of masks' if options.labels.startswith('/') else ''
+        raise ValueError(f'--labels {masks} does not exist{topic}')
     if options.images and not masks.is_dir():
         raise ValueError(f'--labels {masks} is not a folder of masks')
     if options.bag and not masks.is_dir() and not options.labels.startswith('/'):

@@ -145,7 +145,9 @@ def test_one_of_anything_is_said_in_the_singular(pictures, tmp_path, tiny_weight
     out, data = tmp_path / 'out', tmp_path / 'data'
     said = here('segment', pictures, '--output', out, *weights).stdout
     assert f'{pictures}: 1 frame, ' in said
-    assert '1 label of an earlier run will be' in here('segment', pictures, '--output', out, *weights).stderr
+    assert (
+        '1 label of an earlier run, replaced' in here('segment', pictures, '--output', out, *weights).stderr
+    )
     done = here('evaluate', '--images', pictures, '--labels', out / 'labels', *weights)
     assert 'pixel accuracy 100.0% on 1 frame\n' in done.stdout
     assert '1 of 1 mask is a prediction' in done.stderr

@@ -356,7 +356,11 @@ def test_two_weights_on_a_bag_give_what_their_evaluations_give_and_pictures_of_w
     [
         (['--bag', 'x.mcap'], 2, 'comparing two weights needs --bag or --images, and --labels'),
         (['--labels', '/truth'], 2, 'comparing two weights needs --bag or --images, and --labels'),
-        (['--images', '.', '--labels', '/truth'], 1, '--labels /truth does not exist'),
+        (
+            ['--images', '.', '--labels', '/truth'],
+            1,
+            '/truth does not exist; --images has no topics: name a folder',
+        ),
         (['--images', '.', '--labels', __file__], 1, 'is not a folder of masks'),
         (['--bag', 'x', '--labels', '/truth', '--topic', '/truth'], 2, 'are both /truth'),
         (['--bag', 'none.mcap', '--labels', '/truth'], 1, 'none.mcap does not exist'),

@@ -406,13 +406,6 @@ def test_what_is_in_order_is_not_blamed(facts):
     assert wrong(facts) == {}
 
 
-@pytest.mark.parametrize(('jumps', 'level'), [(3, 'warning'), (4, 'fault')])
-def test_stamps_that_jump_back_more_often_than_a_bag_loops_are_a_fault(jumps, level):
-    (first, second, *_) = STREAMS['image'].messages
-    finding = wrong(changed('image', messages=(first, second) * jumps + (first,)))['image: stamps']
-    assert (finding.level, finding.value.partition(' ')[0]) == (level, str(jumps))
-
-
 def test_a_clock_that_begins_at_zero_is_no_missing_stamp():
     first, *others = STREAMS['image'].messages
     facts = changed('image', messages=(replace(first, stamp_ns=0), *others))
