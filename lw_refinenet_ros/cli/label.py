@@ -144,7 +144,7 @@ def run(options: argparse.Namespace) -> None:
     if options.format == 'coco' and coco.exists():
         raise ValueError(f'{coco} may hold corrections: rename it, or choose another --output')
     chooses = options.next or options.different is not None
-    draft(options, every=options.every or (1 if chooses else EVERY))
+    draft(options, every=1 if chooses else EVERY)
 
 
 def _check(options: argparse.Namespace) -> None:

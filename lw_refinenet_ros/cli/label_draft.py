@@ -38,7 +38,7 @@ COCO_FILE = 'annotations.json'
 def draft(options: argparse.Namespace, every: int) -> None:
     """Write the selected frames with predicted masks; print what was written and the next steps.
 
-    Of a recording, every `every`-th frame is selected; of a folder of images each, unless --every is given.
+    Without --every, each image of a folder is selected, and every `every`-th frame of anything else.
     """
     problems: dict[str, None] = {}  # in order; --next meets them twice
 
@@ -65,7 +65,7 @@ def draft(options: argparse.Namespace, every: int) -> None:
         frames = partial(
             select,
             frames_of,
-            every=1 if isinstance(frames_of, ImageSource) and options.every is None else every,
+            every=options.every or (1 if isinstance(frames_of, ImageSource) else every),
             different=options.different,
             start_s=options.start,
             end_s=options.end,
