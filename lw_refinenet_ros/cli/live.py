@@ -20,6 +20,7 @@ from typing import IO
 from lw_refinenet_ros.cli.interruption import held
 from lw_refinenet_ros.cli.options import NODE, Progress
 from lw_refinenet_ros.cli.play import UNREADABLE
+from lw_refinenet_ros.cli.terminal import SAID
 from lw_refinenet_ros.evaluation.live import Arrival, LiveRun, Published
 from lw_refinenet_ros.node.process import middleware
 from lw_refinenet_ros.node.process.fast_dds import remove_dead_segments
@@ -36,7 +37,6 @@ PR_SET_PDEATHSIG = 1
 RUN_MODULE = (
     'import runpy, sys; del sys.path[0], sys.argv[0]; runpy.run_module(sys.argv[0], None, "__main__", True)'
 )
-SAID = 'lw_refinenet: '  # how a complaint begins
 CONDITIONS = ('weights', 'architecture', 'engine', 'device', 'precision')  # that the node reports
 
 

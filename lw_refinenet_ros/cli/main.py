@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from lw_refinenet_ros.cli.interruption import run_interruptible
-from lw_refinenet_ros.cli.terminal import Harmless
+from lw_refinenet_ros.cli.terminal import Harmless, complain
 from lw_refinenet_ros.limits import MAX_PIXELS
 
 __all__ = ['main']
@@ -52,10 +52,10 @@ def _run(arguments: list[str] | None = None) -> int:
             _discard_output()
             return BROKEN_PIPE
         except (ValueError, OSError) as error:
-            print(f'lw_refinenet: {_message(error)}', file=sys.stderr)
+            complain(_message(error))
             return 2 if isinstance(error, UsageError) else 1
         except KeyboardInterrupt:
-            print('lw_refinenet: interrupted', file=sys.stderr)
+            complain('interrupted')
             return 130
         return status
 

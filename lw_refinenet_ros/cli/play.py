@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 from lw_refinenet_ros.cli.interruption import forget
 from lw_refinenet_ros.cli.options import Progress, UsageError, number
 from lw_refinenet_ros.cli.outputs import LOG, Declared, Output
-from lw_refinenet_ros.cli.terminal import control
+from lw_refinenet_ros.cli.terminal import complain, control
 from lw_refinenet_ros.node.process.require_ros import require_ros
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _play(options: argparse.Namespace) -> int:
         text = str(error)
         if text not in problems:  # a loop meets it repeatedly
             problems.add(text)
-            print(f'lw_refinenet: {text}', file=sys.stderr)
+            complain(text)
 
     with ExitStack() as stack:
         sources = [

@@ -13,11 +13,23 @@ from typing import Any, TextIO
 
 from lw_refinenet_ros.one_line import printable
 
-__all__ = ['Harmless', 'Progress', 'color', 'columns', 'control', 'print_more', 'shortened', 'shows_color']
+__all__ = [
+    'SAID',
+    'Harmless',
+    'Progress',
+    'color',
+    'columns',
+    'complain',
+    'control',
+    'print_more',
+    'shortened',
+    'shows_color',
+]
 
 REDRAW_S = 0.2  # on a terminal
 LINE_S = 10.0  # in a log
 DEFAULT_COLUMNS = 80  # of a terminal that does not say
+SAID = 'lw_refinenet: '  # how a complaint begins
 
 
 class Harmless:
@@ -47,6 +59,11 @@ class Harmless:
         """Write lines one by one."""
         for line in lines:
             self.write(line)
+
+
+def complain(text: str) -> None:
+    """Print a complaint, which says whose it is."""
+    print(f'{SAID}{text}', file=sys.stderr)
 
 
 def control(stream: TextIO, sequence: str) -> None:
