@@ -158,8 +158,8 @@ def _advice(
         least: that of the images that the weights were trained on.
     """
     inference_ms, rate_hz = summary['stages_ms'].get('inference', {}).get('p50'), summary['rate_hz']
-    few = summary['frames_superseded'] > MANY_SUPERSEDED * summary['frames_received']
-    if not (few and inference_ms and rate_hz and inference_ms > 1000 / rate_hz):
+    behind = summary['frames_superseded'] > MANY_SUPERSEDED * summary['frames_received']
+    if not (behind and inference_ms and rate_hz and inference_ms > 1000 / rate_hz):
         return ''
     period_ms = 1000 / rate_hz
     trained = min(side / given for side, given in zip(least, image_size)) or 0.5

@@ -133,7 +133,7 @@ def run(options: argparse.Namespace) -> None:
     pairs, held_out = _find_data(options)
     _report(_describe(pairs, config, device))
     predicted = fault_of_predictions([*pairs.masks, *(held_out.masks if held_out else ())])
-    for trap in (*find_traps(pairs), *([predicted] if predicted else ())):
+    for trap in filter(None, [*find_traps(pairs), predicted]):
         print(f'warning: {trap}', file=sys.stderr)
     with new_folders(options.output), lock_folder(options.output):
         torch.manual_seed(config.seed)
