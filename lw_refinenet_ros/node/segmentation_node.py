@@ -179,10 +179,17 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """Set parameters as rclpy does, but take whole numbers for doubles, and refuse with the remedy."""
         try:
-            fitted = [self._fitting(parameter) for parameter in parameter_list]
+            fitted = [self._fitting(each) for each in parameter_list if not self._is_as_at_the_start(each)]
         except ValueError as error:
             return self._result(str(error))
         return super().set_parameters_atomically(fitted)
+
+    def _is_as_at_the_start(self, parameter: Parameter) -> bool:
+        """Whether a read-only parameter is set to the value it has, as in a dump that is loaded again."""
+        name = parameter.name
+        if not self.has_parameter(name) or not self.describe_parameter(name).read_only:
+            return False
+        return bool(self.get_parameter(name).value == parameter.value)
 
     def _fitting(self, parameter: Parameter) -> Parameter:
         name = parameter.name

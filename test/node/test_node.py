@@ -14,7 +14,7 @@ import yaml
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 from rcl_interfaces.msg import Log, Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import ListParameters, SetParameters
 from std_msgs.msg import Header
 
 from lw_refinenet_ros.image.label_png import write_label_png
@@ -247,6 +247,19 @@ def test_a_whole_number_is_taken_for_a_double_and_is_one_from_then_on(node, stre
     assert (value.type, value.double_value) == (ParameterType.PARAMETER_DOUBLE, 0.0)
     np.testing.assert_array_equal(pixels_of(node.answer('overlay', street, STAMP + 12)), street)
     assert node.set(overlay_alpha=0.5)[0].successful
+
+
+def test_every_parameter_takes_the_value_that_it_has_as_when_a_dump_is_loaded(node):
+    names = node.call(ListParameters, 'list_parameters', ListParameters.Request()).result.names
+    assert {'weights', 'device', 'cameras'} < set(names)
+    dump = [Parameter(name=name, value=value) for name, value in zip(names, node.get(*names))]
+    request = SetParameters.Request(parameters=dump)
+    refused = [
+        result.reason
+        for result in node.call(SetParameters, 'set_parameters', request).results
+        if not result.successful
+    ]
+    assert refused == []
 
 
 def test_unknown_classes_are_refused(node):
