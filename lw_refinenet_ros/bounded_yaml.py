@@ -20,6 +20,7 @@ MAX_DIGITS = 64  # of a number, whose conversion takes quadratic time
 
 _PREFIX = 'tag:yaml.org,2002:'
 _SCALARS = {_PREFIX + name for name in ('null', 'bool', 'int', 'float')}
+_TUPLE = _PREFIX + 'python/tuple'  # launch_ros writes every list of a launch file so
 _SAFE = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 
 
@@ -40,11 +41,12 @@ def read_yaml(path: Path | str, max_bytes: int = MAX_BYTES) -> Any:
 def parse_yaml(content: bytes | str, max_bytes: int = MAX_BYTES) -> Any:
     """Parse one YAML document into None, bool, int, float, str, list and dict.
 
-    Dates remain text. Keys of mappings are any of these except list and dict.
+    Dates remain text, and a tuple that Python wrote is a list. Keys of mappings are any of these except list and
+    dict.
 
     Raises:
         ValueError: the text is not YAML, longer than `max_bytes`, nested more than `MAX_DEPTH` levels, or has
-            an alias, a merge, a tag, or a number of more than `MAX_DIGITS` characters.
+            an alias, a merge, another tag, or a number of more than `MAX_DIGITS` characters.
     """
     if len(content) > max_bytes:
         raise ValueError(f'{len(content)} bytes of YAML: at most {max_bytes} are allowed')
@@ -70,6 +72,8 @@ def _check(content: bytes | str) -> None:
             fault = f'the alias *{event.anchor}: write the values themselves'
         elif isinstance(event, yaml.ScalarEvent) and event.implicit[0] and event.value == '<<':
             fault = 'a merge (<<): write the values themselves'
+        elif isinstance(event, yaml.SequenceStartEvent) and event.tag == _TUPLE:
+            continue
         elif getattr(event, 'tag', None) not in (None, '!'):
             fault = f'the tag {event.tag}: values need none'
         else:
@@ -100,7 +104,8 @@ _LOADER: Any = type(
         'yaml_constructors': {
             tag: _short(construct) if tag in (_PREFIX + 'int', _PREFIX + 'float') else construct
             for tag, construct in _SAFE.yaml_constructors.items()
-        },
+        }
+        | {_TUPLE: _SAFE.construct_yaml_seq},
         'yaml_implicit_resolvers': {
             first: [(tag, pattern) for tag, pattern in resolvers if tag in _SCALARS]
             for first, resolvers in _SAFE.yaml_implicit_resolvers.items()

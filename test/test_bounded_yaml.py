@@ -21,6 +21,7 @@ def test_plain_values_are_read():
         'date': '2026-11-25',
         7: '7',
     }
+    assert parse_yaml('a: !!python/tuple\n- b\n- !!python/tuple []\n') == {'a': ['b', []]}
     assert parse_yaml(b'') is None
     assert parse_yaml('[' * MAX_DEPTH + ']' * MAX_DEPTH)
     assert parse_yaml('7' * MAX_DIGITS) == int('7' * MAX_DIGITS)
@@ -33,6 +34,7 @@ def test_plain_values_are_read():
         (NINE_LAUGHS, r'line 2 has the alias \*a0: write'),
         ('a: &a {b: 1}\nc: {<<: 1}', 'line 2 has a merge'),
         ('a: !!python/object/apply:os.getcwd []', 'line 1 has the tag tag:yaml.org,2002:python'),
+        ('!!python/tuple {a: b}', 'the tag .*tuple'),
         ('!!set {a, b}', 'the tag .*set'),
         ('!!int ""', 'the tag .*int'),
         ('[' * (MAX_DEPTH + 1) + ']' * (MAX_DEPTH + 1), f'nested more than {MAX_DEPTH} levels'),

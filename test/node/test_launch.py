@@ -204,6 +204,18 @@ def test_costs_of_unknown_classes_end_the_launch(launch, tiny_weights, tmp_path)
 
 
 @pytest.mark.parametrize('file', ['segmentation', 'multi_camera'])
+def test_cameras_are_an_argument(launch, client, tiny_weights, file):
+    process = launch(f'{file}.launch.py', 'cameras:=left,right', f'weights:={tiny_weights}')
+    for camera in ('left', 'right'):
+        client.create_subscription(Image, f'/lw_refinenet/{camera}/label', lambda _: None, 1)
+    topics = ['/left/image_raw', '/right/image_raw']
+    spin_until(client, process, lambda: all(map(client.count_subscribers, topics)))
+    seen = [topic for topic in topics if client.count_subscribers(topic)]
+    output = interrupt(process)
+    assert seen == topics, output
+
+
+@pytest.mark.parametrize('file', ['segmentation', 'multi_camera'])
 def test_the_parameter_file_says_cameras_and_the_clock(
     launch, client, tiny_weights, tmp_path, monkeypatch, file
 ):

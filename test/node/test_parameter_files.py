@@ -175,3 +175,16 @@ def test_a_whole_number_in_a_parameter_file_is_taken_for_a_double(tmp_path, tiny
         assert running.set(max_rate=7)[0].successful
     finally:
         running.close()
+
+
+def test_a_list_of_a_launch_file_is_read_as_launch_ros_writes_it(tmp_path, tiny_weights):
+    file = tmp_path / 'launch_params'
+    values = {'weights': str(tiny_weights), 'cameras': ('left', 'right'), 'mask_classes': ('road',)}
+    file.write_text(yaml.dump({'/lw_refinenet': {'ros__parameters': values}}))
+    assert '!!python/tuple' in file.read_text()
+    running = NodeProcess(parameter_file=file)
+    try:
+        got = running.get('cameras', 'mask_classes')
+        assert [list(each.string_array_value) for each in got] == [['left', 'right'], ['road']]
+    finally:
+        running.close()
