@@ -41,8 +41,8 @@ def read_yaml(path: Path | str, max_bytes: int = MAX_BYTES) -> Any:
 def parse_yaml(content: bytes | str, max_bytes: int = MAX_BYTES) -> Any:
     """Parse one YAML document into None, bool, int, float, str, list and dict.
 
-    Dates remain text, and a tuple that Python wrote is a list. Keys of mappings are any of these except list and
-    dict.
+    Dates remain text, and a tuple that Python wrote is a list. Keys of mappings are any of these types except
+    list and dict.
 
     Raises:
         ValueError: the text is not YAML, longer than `max_bytes`, nested more than `MAX_DEPTH` levels, or has
