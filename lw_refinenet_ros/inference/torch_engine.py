@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections import deque
 
 import cv2
@@ -36,6 +37,9 @@ class TorchEngine:
             raise EngineError(f'precision {precision!r} does not run on {device!r}: use fp32 or bf16')
         if threads:
             torch.set_num_threads(threads)
+        if platform.machine() == 'x86_64' and torch.backends.cpu.get_cpu_capability() == 'DEFAULT':
+            # Without AVX2, NNPACK only complains, at every convolution.
+            torch.backends.nnpack.set_flags(False)  # type: ignore[no-untyped-call]
         self._dtype = DTYPES[self.precision]
         module = rewrite_for_inference(network)
         self._network = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

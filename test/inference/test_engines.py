@@ -2,6 +2,7 @@
 """Every engine gives the labels and the confidence that the definition gives."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -206,6 +207,24 @@ def test_openvino_runs_in_a_turkish_locale_where_i_is_not_the_small_letter_of_ca
         check=False,
     )
     assert done.stdout == '(64, 64) True\n', done.stderr
+
+
+def test_nnpack_which_complains_at_every_convolution_is_off_where_it_cannot_work(tiny_weights):
+    if platform.machine() != 'x86_64':
+        pytest.skip('NNPACK needs AVX2 on x86 only')
+    code = (
+        'import sys, torch; from lw_refinenet_ros import Segmenter; '
+        "Segmenter.load(sys.argv[1], engine='torch', device='cpu'); "
+        'print(torch.backends.cpu.get_cpu_capability(), torch._C._get_nnpack_enabled())'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, tiny_weights],
+        env=os.environ | {'ATEN_CPU_CAPABILITY': 'default'},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == 'DEFAULT False\n', done.stderr
 
 
 def test_many_sizes_in_turn_keep_only_a_few_compiled_graphs(tiny_weights, street):
