@@ -63,7 +63,7 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
         self._cameras: list[Camera] = []
         self._label_publishers: LabelPublishers | None = None
         self._fault = ''  # why the node could not be configured
-        self._values = declare(self)  # of all parameters; replaced as a whole
+        self._values = self._told = declare(self)  # of all parameters; replaced as a whole
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # The steady clock: simulated time may stop, and its absence is worth reporting.
         self.create_timer(
@@ -243,6 +243,14 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             camera.follow()
         return ''
 
+    def _tell_changes(self) -> None:
+        """Log what has changed since the last call: a slider sets more values than anybody reads."""
+        for name in NAMES:
+            before, now = self._told[name], self._values[name]
+            if now != before:
+                self.get_logger().info(f'{name}: {one_line(repr(before))} -> {one_line(repr(now))}')
+        self._told = self._values
+
     def _candidate(self, weights: str) -> Candidate | None:
         """Load weights and check them, unless they are coming already; None if they are those that serve."""
         coming, serving, requested = self._swap.coming, self._swap.serving, Weights.of(weights)
@@ -285,7 +293,8 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
     # Diagnostics
 
     def _supervise(self) -> None:
-        """Adapt the subscriptions and publish the diagnostics, once a second."""
+        """Adapt the subscriptions, log changes and publish the diagnostics, once a second."""
+        self._tell_changes()
         for camera in self._cameras:
             camera.follow()
         array = DiagnosticArray(status=list(self._statuses()))

@@ -5,6 +5,8 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
 from test.support.long_run import LongRun
@@ -54,3 +56,18 @@ def test_it_says_once_why_there_are_no_points(node, street):
     node.spin_until(complained, 'warning')
     diagnostics(node, 2)
     assert len(complained()) == 1
+
+
+def test_it_says_what_parameters_were_and_are_and_of_a_slider_only_where_it_stops(node):
+    node.spin_until(lambda: in_log(node, 'segmenting'), 'active node')
+    passed = [Parameter('overlay_alpha', value=n / 100) for n in range(51, 81)]
+    changes = [*passed, Parameter('overlay_classes', value=['road']), Parameter('max_rate', value=0.0)]
+    request = SetParameters.Request(parameters=[each.to_parameter_msg() for each in changes])
+    node.call(SetParameters, 'set_parameters', request)
+    assert not node.set(overlay_alpha=2.0)[0].successful
+    node.spin_until(lambda: in_log(node, ' -> '), 'line')
+    diagnostics(node, 2)
+    alpha, classes = in_log(node, ' -> ')
+    assert '[INFO]' in alpha
+    assert alpha.endswith('overlay_alpha: 0.5 -> 0.8')
+    assert classes.endswith("overlay_classes: [''] -> ['road']")
