@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -41,11 +41,12 @@ class Weights(NamedTuple):
         Raises:
             ValueError: it does not exist.
         """
-        path = find_weights(name)
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise ValueError(f'{path}: {error.strerror}; name a weights file, or shipped weights') from error
+        with _named():
+            path = find_weights(name)
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise ValueError(f'{path}: {error.strerror}; name a file, or shipped weights') from error
         return cls(name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
@@ -87,6 +88,15 @@ def give_way() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
+@contextmanager
+def _named() -> Iterator[None]:
+    """Put the parameter's name before an error's message."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f'weights: {error}') from error
+
+
 def _use_one_thread() -> Callable[[], object]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -99,6 +109,6 @@ one_thread = ProcessWide(_use_one_thread)
 
 def _load_candidate(weights: str) -> Candidate:
     read = Weights.of(weights)
-    with one_thread:
+    with one_thread, _named():
         network, card = load_model(weights)
     return Candidate(read, network, card)

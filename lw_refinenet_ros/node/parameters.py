@@ -179,7 +179,11 @@ def _pose(text: str) -> Pose | None:
         ValueError: it is no pose.
     """
     try:
-        return Pose.build(tuple(map(float, text.split()))) if text else None
+        numbers = tuple(map(float, text.split()))
+    except ValueError as error:
+        raise ValueError(f'points_transform: {error}; write x y z qx qy qz qw, seven numbers') from error
+    try:
+        return Pose.build(numbers) if text else None
     except ValueError as error:
         raise ValueError(f'points_transform: {error}') from error
 

@@ -241,6 +241,26 @@ def test_a_refused_parameter_is_one_line_with_the_value_and_the_remedy(node, nam
     assert node.get('max_rate')[0].double_value == 0.0
 
 
+@pytest.mark.parametrize('name', ['weights', 'class_groups', 'ignore_mask'])
+@pytest.mark.parametrize('kind', ['folder', 'missing', 'empty'])
+def test_a_file_that_cannot_be_used_is_one_line_with_the_parameter_and_the_path(node, tmp_path, name, kind):
+    (tmp_path / 'empty').touch()
+    (tmp_path / 'folder').mkdir()
+    path = str(tmp_path / kind)
+    (result,) = node.set(**{name: path})
+    assert result.reason.startswith(f'{name}: ')
+    assert path in result.reason
+    assert result.reason.count('\n') == 0
+
+
+def test_a_transform_of_other_than_numbers_is_refused_with_what_to_write(node):
+    (result,) = node.set(points_transform='/camera')
+    assert result.reason == (
+        "points_transform: could not convert string to float: '/camera'; "
+        'write x y z qx qy qz qw, seven numbers'
+    )
+
+
 def test_a_whole_number_is_taken_for_a_double_and_is_one_from_then_on(node, street):
     assert node.set_atomically(overlay_alpha=0, max_rate=0).successful
     (value,) = node.get('overlay_alpha')
