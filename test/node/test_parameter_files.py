@@ -64,7 +64,10 @@ def test_an_unknown_name_that_may_be_meant_for_another_node_is_warned_of(check, 
 
 def test_a_file_for_other_nodes_is_warned_of(check):
     (warning,) = check(section('/lw_refinenet', 'weights') + section('camera', 'rate'))
-    assert warning.endswith('has no section for /robot/lw_refinenet; it has those of /lw_refinenet, /camera')
+    assert warning.endswith(
+        'has no section for /robot/lw_refinenet; it has those of /lw_refinenet, /camera: '
+        'call one /robot/lw_refinenet, or /**/lw_refinenet for any namespace'
+    )
 
 
 def test_names_that_the_node_declares_later_are_known(check):
@@ -94,6 +97,20 @@ def test_a_node_with_an_unknown_parameter_ends_with_one_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr.count('\n') == 1
     assert "did you mean 'overlay_alpha'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ('text', 'where'),
+    [
+        ('lw_refinenet:\n  ros_parameters:\n    threads: 2\n', '/lw_refinenet/ros_parameters/threads'),
+        ('camera: {rate: [5]}\n' + section('/**', 'threads'), '/camera/rate'),
+        ('threads: 2\n', '/threads'),
+        ('lw_refinenet:\n', '/lw_refinenet'),
+    ],
+)
+def test_a_value_outside_the_parameters_of_a_node_is_named_with_where_to_write_it(check, text, where):
+    with pytest.raises(ValueError, match=rf'params.yaml: {where} is not below ros__parameters: write NODE: '):
+        check(text)
 
 
 def test_help_explains_every_parameter_and_starts_nothing():

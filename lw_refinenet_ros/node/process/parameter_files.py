@@ -67,7 +67,10 @@ class ParameterFiles:
             ours = [section for section in sections if _is_for(section[0], node)]
             if not ours:
                 listed = ', '.join(key for key, _ in sections) or 'none'
-                warnings.append(one_line(f'{file} has no section for {node}; it has those of {listed}'))
+                remedy = f'call one {node}, or /**/{node.rpartition("/")[2]} for any namespace'
+                warnings.append(
+                    one_line(f'{file} has no section for {node}; it has those of {listed}: {remedy}')
+                )
             for key, names in ours:
                 fault = unknown(names, f'{file}: {key}')
                 if fault and key.rpartition('/')[2] not in WILDCARDS:
@@ -87,22 +90,34 @@ def read_sections(file: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the name of each node in a parameter file, wildcards included, and its parameters by name.
 
     Raises:
-        ValueError: it cannot be read, is not a regular file, too large, nested too deeply or not YAML.
+        ValueError: it cannot be read, is not a regular file, too large, nested too deeply or not YAML, or it
+            has a value outside the parameters of a node, which rcl refuses as well.
     """
     try:
-        return list(_sections(read_yaml(file, MAX_BYTES)))
+        content = read_yaml(file, MAX_BYTES)
     except OSError as error:
         raise ValueError(f'{file}: {error.strerror}; name a YAML file of parameters') from error
+    try:
+        return list(_sections(content))
+    except ValueError as error:
+        raise ValueError(f'{file}: {error}') from error
 
 
 def _sections(content: Any, name: str = '') -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each node's name in a file, wildcards included, and its parameters."""
+    """Yield each node's name in a file, wildcards included, and its parameters.
+
+    Raises:
+        ValueError: there is a value outside the parameters of a node.
+    """
     if isinstance(content, dict):
         for key, value in content.items():
             if key == PARAMETERS_KEY:
                 yield name, dict(_values(value))
             else:
                 yield from _sections(value, f'{name}/{str(key).strip("/")}')
+    elif name:
+        wanted = f'NODE: {{{PARAMETERS_KEY}: {{NAME: VALUE}}}}'
+        raise ValueError(f'{one_line(name)} is not below {PARAMETERS_KEY}: write {wanted}')
 
 
 def _values(content: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
