@@ -95,6 +95,13 @@ def of_another_clock(offset_ns, pace=1, loop_at=10):
     )
 
 
+def with_jumps(every, of):
+    """Images whose stamps go back to the first at every so many."""
+    first = STREAMS['image'].messages[0]
+    stamps = [first.stamp_ns + n % every * 10**8 for n in range(of)]
+    return changed('image', messages=tuple(replace(first, stamp_ns=each) for each in stamps))
+
+
 def with_latched(name, **fields):
     return replace(WELL, latched=WELL.latched | {name: replace(WELL.latched[name], **fields)})
 
@@ -324,6 +331,20 @@ def test_jpegs_are_what_the_compressed_transport_expects():
             'image: stamps',
             '1 of 9 on /image are not later than the one before',
             'driver',
+        ),
+        (
+            with_jumps(every=5, of=50),
+            'fault',
+            'image: stamps',
+            '9 of 49 on /image are not later than the one before',
+            'driver',
+        ),
+        (
+            with_jumps(every=20, of=50),
+            'warning',
+            'image: stamps',
+            '2 of 49 on /image are not later than the one before',
+            'only a bag that is looped starts again',
         ),
         (
             changed(

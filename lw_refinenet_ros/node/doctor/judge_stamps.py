@@ -14,6 +14,7 @@ __all__ = ['CLOCKS', 'judge_stamps']
 LATE_MS, AHEAD_MS = 500.0, -20.0
 OTHER_CLOCK_MS = 10_000.0  # no frame waits that long in the node, which keeps the newest only
 DRIFT_S, DRIFT = 0.5, 0.15  # of the offset within the watch, and of its time; more is no constant offset
+OFTEN = 0.1  # of the messages; a bag that is looped is longer
 CLOCKS = 'set use_sim_time on both sides alike, and publish /clock (play --clock) where it is true'
 ONLY_LABELS = (
     'labels need nothing; for tf and Nav2 play the bag with --clock and set use_sim_time: true of all nodes, '
@@ -43,7 +44,9 @@ def _judge_advance(role: str, stream: Stream) -> Finding | None:
         return fault(check, f'they stand still at {stamps[0] / 1e9:.3f} s on {stream.topic}', remedy)
     if back := sum(after <= before for before, after in pairwise(stamps)):
         value = f'{back} of {len(stamps) - 1} on {stream.topic} are not later than the one before'
-        return warning(check, value, f'{remedy}; only a bag that is looped starts again')
+        often = back > 1 and back > OFTEN * len(stamps)
+        serious = fault if often else warning
+        return serious(check, value, remedy if often else f'{remedy}; only a bag that is looped starts again')
     return None
 
 
