@@ -176,7 +176,8 @@ class Camera:
         received, lost = (now - then for now, then in zip(self._counted, before))
         if lost <= FEW_LOST * (received + lost):
             return ''
-        return f'{lost} of {received + lost} frames of {self.topic} were lost in transport: {self._remedy}'
+        shown = f'{lost} of {received + lost} frames of {self.topic} were lost in transport'
+        return f'{shown}: if its images are large, {self._remedy}'
 
     @property
     def _remedy(self) -> str:

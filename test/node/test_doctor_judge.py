@@ -469,6 +469,14 @@ def test_another_middleware_is_not_told_of_fast_dds(middleware, said):
     assert middleware in checks['middleware'].value
 
 
+@pytest.mark.parametrize(
+    ('size', 'said'), [(64 << 10, 'lower their rate'), (1 + (64 << 10), 'Fast DDS profile')]
+)
+def test_for_lost_images_of_one_datagram_no_profile_is_advised(size, said):
+    sized = with_last('image', bytes=size).cameras[0]
+    assert said in wrong(replace(WELL, cameras=(replace(sized, counted={'lost': 1}),)))['frames'].remedy
+
+
 def test_settings_that_are_given_and_not_in_force_are_a_warning():
     values = CAMERA.values | {'large images': 'profile /a.xml not in force: shared memory of 0.5 MiB'}
     assert 'Fast DDS profile' in wrong(with_camera(values=values))['middleware'].remedy

@@ -23,6 +23,10 @@ TYPES = {
 COMPRESSED_IMAGE, COMPRESSED = 'sensor_msgs/msg/CompressedImage', '/compressed'
 INPUTS = ('image', 'depth', 'camera_info', 'cloud')
 SEGMENT = 512 << 10  # bytes; Fast DDS' default, which no larger message passes through whole
+DATAGRAM = 64 << 10  # bytes; what is larger travels in parts, or as shared memory
+LIGHTER = (
+    'images so small need no profile: lower their rate or the load of the CPU; by radio, publish reliable'
+)
 NO_DEPTH = 'no ~/points: nobody publishes'
 
 
@@ -143,7 +147,8 @@ def _judge_flow(camera: Camera, facts: Facts) -> Iterator[Finding]:
     counted = camera.counted
     shown = ', '.join(f'{count} {fate}' for fate, count in counted.items() if count) or 'none'
     if counted.get('lost'):
-        yield warning('frames', shown, remedy(facts.middleware))
+        small = image is not None and image.last is not None and image.last.bytes <= DATAGRAM
+        yield warning('frames', shown, LIGHTER if small else remedy(facts.middleware))
     elif bad := [fate for fate, count in counted.items() if count and fate.startswith(('bad', 'failed'))]:
         yield warning('frames', shown, f"fix the camera ({bad[0]}); the node's log has more")
     else:
