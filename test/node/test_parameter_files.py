@@ -83,6 +83,14 @@ def test_an_unknown_name_on_the_command_line_is_warned_of(check):
     assert 'camera:rate' not in warning, 'which is for another node'
 
 
+@pytest.mark.parametrize('rule', ['class_groups:=', 'weights=camvid', 'lw_refinenet:weights:='])
+def test_a_parameter_without_a_value_is_refused_with_how_to_write_one(rule):
+    with pytest.raises(
+        ValueError, match=f'^-p {rule} has no value: write NAME:=VALUE, and for an empty text'
+    ):
+        ParameterFiles(['node', '--ros-args', '-p', rule])
+
+
 @pytest.mark.parametrize('node', ['/lw_refinenet', '/a/b/lw_refinenet'])
 def test_the_shipped_file_is_for_the_node_in_any_namespace(check, node):
     assert check(share_path('config/segmentation.yaml').read_text(), node=node) == []

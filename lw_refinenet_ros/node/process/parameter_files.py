@@ -25,14 +25,19 @@ class ParameterFiles:
         arguments: of the process, with each `--params-file FILE` and `-p NAME:=VALUE`.
 
     Raises:
-        ValueError: a file cannot be read, is not a regular file, too large, nested too deeply or not YAML.
+        ValueError: a file cannot be read, is not a regular file, too large, nested too deeply or not YAML; or
+            a parameter has no value.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
         given = list(pairwise(arguments))
         self._files = {name: read_sections(name) for flag, name in given if flag == FILE_FLAG}
-        rules = [rule.partition(':=')[0] for flag, rule in given if flag in PARAMETER_FLAGS]
-        self._arguments = [name for name in rules if ':' not in name]
+        rules = [rule.partition(':=') for flag, rule in given if flag in PARAMETER_FLAGS]
+        for name, sign, value in rules:
+            if not value:
+                wanted = 'write NAME:=VALUE, and for an empty text NAME:="\'\'"'
+                raise ValueError(f'-p {name}{sign} has no value: {wanted}')
+        self._arguments = [name for name, *_ in rules if ':' not in name]
 
     def value(self, node: str, name: str) -> Any:
         """Return the value of a node's parameter in the files, None if they do not set it."""
