@@ -13,6 +13,7 @@ from launch.actions import (
 )
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+from launch_ros.utilities import prefix_namespace
 
 from launch import LaunchDescription
 from lw_refinenet_ros.node.process.parameter_files import ParameterFiles
@@ -34,7 +35,9 @@ def write_layer(context):
     """Return the process that writes the parameters for the node's classes and cameras."""
     names = (*ARGUMENTS, 'namespace', 'cameras', 'weights', 'class_groups', 'params_file')
     values = {name: LaunchConfiguration(name).perform(context) for name in names}
-    node = '/' + '/'.join(filter(None, [values['namespace'].strip('/'), 'lw_refinenet']))
+    pushed = context.launch_configurations.get('ros_namespace')  # by a PushRosNamespace around this file
+    namespace = prefix_namespace(pushed, values['namespace']).strip('/')
+    node = '/' + '/'.join(filter(None, [namespace, 'lw_refinenet']))
     files = ParameterFiles(['--params-file', str(Path(values['params_file']).expanduser())])
     weights, groups = (values[name] or files.value(node, name) for name in ('weights', 'class_groups'))
     cameras = values['cameras'].replace(',', ' ').split() or files.value(node, 'cameras') or []

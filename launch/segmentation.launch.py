@@ -10,6 +10,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch.conditions import IfCondition
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.utilities import prefix_namespace
 
 from launch import LaunchDescription
 from lw_refinenet_ros.node.process import middleware
@@ -97,7 +98,8 @@ def check(names):
 def start(context):
     """Return the node, and RViz on its topics."""
     values = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    namespace = values['namespace'].strip('/')
+    pushed = context.launch_configurations.get('ros_namespace')  # by a PushRosNamespace around this file
+    namespace = prefix_namespace(pushed, values['namespace']).strip('/')
     path = [name for name in (namespace, NODE) if name]
     params_file = str(Path(values['params_file']).expanduser())
     try:
@@ -140,8 +142,9 @@ def start(context):
     rviz = Node(
         package='rviz2',
         executable='rviz2',
+        namespace=values['namespace'],  # a relative image topic is then the same to both
         arguments=['-d', str(CONFIG / 'segmentation.rviz')],
-        parameters=[{'use_sim_time': bool(use_sim_time)}],
+        parameters=[] if use_sim_time is None else [{'use_sim_time': bool(use_sim_time)}],
         remappings=[
             ('/camera/image_raw', next(iter(images.values()))),
             *((f'/{NODE}/{view}', f'{prefix}/{view}') for view in VIEWS),

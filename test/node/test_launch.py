@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import pytest
@@ -37,8 +38,8 @@ def launch(prefixes, tmp_path):
     """Start a launch file in a process group of its own; what is left of it at the end is killed."""
     started = []
 
-    def start(file, *arguments):
-        command = [sys.executable, '-c', launch_program(file, *arguments)]
+    def start(file, *arguments, pushed=''):
+        command = [sys.executable, '-c', launch_program(file, *arguments, pushed=pushed)]
         environment = {
             **os.environ,
             'AMENT_PREFIX_PATH': prefixes,
@@ -169,16 +170,17 @@ def test_a_video_is_segmented_under_the_names_that_were_asked_for_until_an_inter
     assert (labels[0].height, labels[0].width) == street.shape[:2]
 
 
+@pytest.mark.parametrize(('given_name', 'pushed'), [('robot', ''), ('', 'robot'), ('/robot', 'fleet')])
 def test_the_layer_is_written_for_the_parameter_file_and_the_node_takes_the_depth_until_an_interrupt(
-    launch, client, tiny_weights, street, tmp_path
+    launch, client, tiny_weights, tmp_path, given_name, pushed
 ):
     layer = tmp_path / 'layer.yaml'
     (tmp_path / 'my.yaml').write_text(
         f'/robot/lw_refinenet:\n  ros__parameters: {{weights: {tiny_weights}, cameras: [left]}}\n'
     )
-    topics = ('image:=/view', 'depth:=/range', 'camera_info:=/lens', 'namespace:=robot')
+    topics = ('image:=/view', 'depth:=/range', 'camera_info:=/lens', f'namespace:={given_name}')
     given = (f'layer:={layer}', f'params_file:={tmp_path}/my.yaml', 'costs:=--lethal car --free road sky')
-    process = launch('nav2_semantic.launch.py', *topics, *given)
+    process = launch('nav2_semantic.launch.py', *topics, *given, pushed=pushed)
     client.create_subscription(PointCloud2, '/robot/lw_refinenet/left/points', lambda _: None, 1)
     client.create_publisher(Image, '/range', 1)
 
@@ -233,3 +235,23 @@ def test_the_parameter_file_says_cameras_and_the_clock(
     output = interrupt(process)
     assert seen == topics, output
     assert '[DEBUG]' not in output.replace('[lw_refinenet]', '')
+
+
+@pytest.mark.parametrize(('given_name', 'pushed'), [('robot', ''), ('', 'robot')])
+def test_rviz_is_given_the_topics_of_the_node_and_its_clock_only_where_that_is_said(
+    launch, client, prefixes, tmp_path, given_name, pushed
+):
+    prefix, seen = Path(prefixes.split(os.pathsep)[0]), tmp_path / 'seen'
+    program = prefix / 'lib/rviz2/rviz2'
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f'#!/bin/sh\necho "$@" > {seen}\n')
+    program.chmod(0o755)
+    (prefix / 'share/ament_index/resource_index/packages/rviz2').touch()
+    names = (f'namespace:={given_name}', 'image:=view', 'autostart:=false', 'rviz:=true')
+    process = launch('segmentation.launch.py', *names, pushed=pushed)
+    spin_until(client, process, lambda: seen.exists() and client.count_publishers('/diagnostics'))
+    output = interrupt(process)
+    given = seen.read_text()
+    assert '-r __ns:=/robot -r /camera/image_raw:=view' in given, output
+    assert '-r /lw_refinenet/overlay:=/robot/lw_refinenet/overlay' in given
+    assert '--params-file' not in given, 'the launch file that includes this one may have set use_sim_time'

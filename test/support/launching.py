@@ -21,21 +21,26 @@ import sys
 from launch import LaunchDescription, LaunchService
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch_ros.actions import PushRosNamespace
 
 file, *arguments = {given!r}
 service = LaunchService(argv=[])
 source = PythonLaunchDescriptionSource(file)
 pairs = [argument.split(':=', 1) for argument in arguments]
 service.include_launch_description(
-    LaunchDescription([IncludeLaunchDescription(source, launch_arguments=pairs)])
+    LaunchDescription([*{pushed}, IncludeLaunchDescription(source, launch_arguments=pairs)])
 )
 sys.exit(service.run())
 """
 
 
-def launch_program(file: str, *arguments: str) -> str:
-    """Return Python that does what `ros2 launch` does with a launch file of this checkout."""
-    return LAUNCH.format(given=[str(ROOT / 'launch' / file), *arguments])
+def launch_program(file: str, *arguments: str, pushed: str = '') -> str:
+    """Return Python that does what `ros2 launch` does with a launch file of this checkout.
+
+    With `pushed` a launch file of the robot pushes that namespace and includes it.
+    """
+    push = f'[PushRosNamespace({pushed!r})]' if pushed else '[]'
+    return LAUNCH.format(given=[str(ROOT / 'launch' / file), *arguments], pushed=push)
 
 
 def install(folder: Path) -> str:
