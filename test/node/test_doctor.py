@@ -19,11 +19,12 @@ pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 import rclpy
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, RegionOfInterest
 
 from lw_refinenet_ros.cli.main import main
-from lw_refinenet_ros.node.doctor.collect import _Watch
+from lw_refinenet_ros.node.doctor.collect import _message, _Watch
 from lw_refinenet_ros.node.process.ros_context import ros_context
 from lw_refinenet_ros.node.watch import Watch
 from test.cli.test_view import read
@@ -374,6 +375,24 @@ def test_only_frames_of_the_watch_are_judged_and_not_all_since_the_node_began():
     front, rear = (_Watch._camera(watched, name, {}) for name in ('front', 'rear'))
     assert front.counted == {'received': 20, 'segmented': 40, 'bad: encoding': 0}
     assert rear.counted == fates, 'it came while it was watched'
+
+
+@pytest.mark.parametrize(
+    ('message', 'size'),
+    [
+        (Image(height=96, width=128), (96, 128)),
+        (CompressedImage(format='jpeg'), (0, 0)),
+        (CameraInfo(height=96, width=128), (96, 128)),
+        (CameraInfo(height=96, width=128, binning_x=1, binning_y=1), (96, 128)),
+        (CameraInfo(height=96, width=128, binning_x=2), (0, 0)),
+        (CameraInfo(height=96, width=128, binning_y=2), (0, 0)),
+        (CameraInfo(height=96, width=128, roi=RegionOfInterest(height=40)), (0, 0)),
+        (CameraInfo(height=96, width=128, roi=RegionOfInterest(width=60)), (0, 0)),
+    ],
+)
+def test_a_camera_info_of_images_that_are_cut_tells_no_size_to_compare(message, size):
+    seen = _message(serialize_message(message), type(message))
+    assert (seen.height, seen.width) == size
 
 
 def test_the_doctor_hears_what_is_best_effort_and_does_not_count_itself(node):

@@ -70,6 +70,11 @@ def test_a_file_for_other_nodes_is_warned_of(check):
     )
 
 
+def test_an_empty_file_is_warned_of_as_rcl_takes_it(check):
+    (warning,) = check('# nothing yet\n')
+    assert 'it has those of none: call one /robot/lw_refinenet' in warning
+
+
 def test_names_that_the_node_declares_later_are_known(check):
     text = section('/**/lw_refinenet', 'qos_overrides./robot/lw_refinenet/label.publisher.depth')
     assert check(text + '    use_sim_time: true\n') == []

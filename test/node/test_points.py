@@ -667,6 +667,11 @@ def test_binned_images_and_regions_have_a_camera_of_their_own(calibrated, fields
     assert pinhole(serialize_message(info), size) == Pinhole(*size, *expected)
 
 
+def test_images_of_neither_the_binned_nor_the_whole_size_have_the_camera_of_the_whole():
+    info = CameraInfo(height=96, width=128, k=K, binning_x=2, binning_y=2)
+    assert pinhole(serialize_message(info), (24, 32)) == CAMERA
+
+
 def test_a_cloud_beside_the_depth_is_not_taken(node, street):
     cloud = node.client.create_publisher(PointCloud2, 'front/points', node.qos)
     for _ in range(2):  # the node looks who publishes before it tells its state

@@ -44,9 +44,8 @@ def _judge_advance(role: str, stream: Stream) -> Finding | None:
         return fault(check, f'they stand still at {stamps[0] / 1e9:.3f} s on {stream.topic}', remedy)
     if back := sum(after <= before for before, after in pairwise(stamps)):
         value = f'{back} of {len(stamps) - 1} on {stream.topic} are not later than the one before'
-        often = back > 1 and back > OFTEN * len(stamps)
-        serious = fault if often else warning
-        return serious(check, value, remedy if often else f'{remedy}; only a bag that is looped starts again')
+        serious = fault if back > 1 and back > OFTEN * len(stamps) else warning
+        return serious(check, value, f'{remedy}; only a bag that is looped starts again')
     return None
 
 
