@@ -87,6 +87,8 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         frames, classes = evaluation['per_frame'], len(evaluation['classes'])
         lengths = {len(frames[key]) for key in ('name', 'stamp_ns', 'intersection', 'union')}
         widths = {len(row) for key in ('intersection', 'union') for row in frames[key]}
+    except UnicodeDecodeError as error:  # a video, a picture, weights
+        raise ValueError(f'{path} is no text: use a file written by evaluate --json; {remedy}') from error
     except (ValueError, KeyError, TypeError) as error:
         reason = f'it has no {error}' if isinstance(error, KeyError) else f'{type(error).__name__}: {error}'
         raise ValueError(f'{path} is not the --json of an evaluation: {reason}; {remedy}') from error

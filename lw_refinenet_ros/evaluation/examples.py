@@ -147,13 +147,16 @@ class BagExamples(Examples):
             self._files, self._classes = find_masks(labels), _classes_of(labels)
             theirs, where = list(self._files), str(labels)
         leave_out = (labels,) if isinstance(labels, str) else ()
-        with open_source(bag, topic=topic, leave_out=leave_out, on_error=_ignore) as source:
+        faults: list[SourceError] = []  # reported again when the frames are read, if there are any
+        with open_source(bag, topic=topic, leave_out=leave_out, on_error=faults.append) as source:
             self.topic = source.topic
             # To open the source again: one that is no bag refuses any
             self.source_topic = source.topic if isinstance(source, BagSource) else None
             self.length = source.length
             self.offered = source.offered
             stamps = list(source.stamps()) if isinstance(source, BagSource) else [f.stamp_ns for f in source]
+        if faults and not stamps:
+            raise faults[0]
         if self.topic == labels:
             raise SourceError(f'{bag}: images and masks are both of topic {labels}')
         indices = selection.choose(stamps)

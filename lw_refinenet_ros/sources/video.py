@@ -17,7 +17,7 @@ from av.container import InputContainer
 from av.video import VideoStream
 
 from lw_refinenet_ros.files import open_regular
-from lw_refinenet_ros.one_line import one_line
+from lw_refinenet_ros.one_line import one_line, reason
 from lw_refinenet_ros.sources.source import START_NS, OnError, Source, SourceError, SourceFrame, StampNames
 
 __all__ = ['VIDEO_SUFFIXES', 'CameraSource', 'VideoSource']
@@ -110,8 +110,8 @@ class VideoSource(Source):
             try:
                 frames = packet.decode()
             except (av.FFmpegError, MemoryError) as error:
-                reason = one_line(str(error))
-                fault = fault or SourceError(f'{self._path}: packet {number} is damaged: {reason}')
+                why = one_line(reason(error))
+                fault = fault or SourceError(f'{self._path}: packet {number} is damaged: {why}')
                 continue
             if frames and fault:
                 self._report(fault)

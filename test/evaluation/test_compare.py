@@ -176,6 +176,7 @@ def test_a_file_that_is_not_there_is_named_with_the_remedy(tmp_path, capsys):
     [
         ('{"miou": 1}', "is not the --json of an evaluation: it has no 'per_frame'"),
         ('no json', 'is not the --json of an evaluation: JSONDecodeError'),
+        (b'\0\0\0\x20ftypisom\x82', 'b.json is no text: use a file written by evaluate --json'),
         (json.dumps(evaluation([5], classes=['a', 'b', 'c'])), 'the classes differ'),
         (json.dumps(evaluation([5], first=99)), 'no frame is in both'),
         (json.dumps({**evaluation([5]), 'classes': ['sky']}), 'its per_frame lists differ in length'),
@@ -183,7 +184,7 @@ def test_a_file_that_is_not_there_is_named_with_the_remedy(tmp_path, capsys):
 )
 def test_what_cannot_be_compared_is_one_line(tmp_path, capsys, content, said):
     (tmp_path / 'a.json').write_text(json.dumps(evaluation([500])))
-    (tmp_path / 'b.json').write_text(content)
+    (tmp_path / 'b.json').write_bytes(content if isinstance(content, bytes) else content.encode())
     assert main(['compare', str(tmp_path / 'a.json'), str(tmp_path / 'b.json')]) == 1
     error = capsys.readouterr().err
     assert said in error

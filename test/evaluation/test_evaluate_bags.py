@@ -299,3 +299,18 @@ def test_a_library_of_others_reads_every_message_of_the_output_bag(
             labels[stamp_ns] = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)
     for stamp_ns, image in zip(when, images):
         np.testing.assert_array_equal(labels[stamp_ns], segmenter.segment(image).label)
+
+
+def test_of_a_video_without_a_readable_frame_the_damage_is_named(tmp_path, capsys, tiny_weights):
+    video, masks = tmp_path / 'v.avi', tmp_path / 'masks'
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*'MJPG'), 25, (64, 48))
+    writer.write(np.full((48, 64, 3), 90, np.uint8))
+    writer.release()
+    content = video.read_bytes()
+    first, last = content.index(b'\xff\xd8'), content.rindex(b'\xff\xd9')
+    video.write_bytes(content[:first] + bytes(last - first) + content[last:])
+    masks.mkdir()
+    write_label_png(masks / f'{10**9}.png', np.zeros((48, 64), np.uint8))
+    for command in (['evaluate', '--weights', tiny_weights], ['compare', tiny_weights, tiny_weights]):
+        assert main([*map(str, command), '--bag', str(video), '--labels', str(masks)]) == 1
+        assert f'{video} ends after frame 0 of 1: it is truncated' in capsys.readouterr().err

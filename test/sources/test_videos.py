@@ -108,6 +108,7 @@ def test_a_damaged_part_costs_only_itself(tmp_path):
         stamps = [frame.stamp_ns for frame in source]
     assert stamps == [SECOND + 40_000_000 * index for index in range(8) if index != 1]
     assert [f'{path}: packet 1 is damaged' in str(error) for error in errors] == [True]
+    assert 'Errno' not in str(errors[0])
 
 
 @pytest.mark.parametrize(('part', 'least', 'most'), [(0.625, 50, 60), (0.8, 70, 80), (0.9, 82, 90)])
