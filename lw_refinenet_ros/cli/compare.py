@@ -228,6 +228,9 @@ def _evaluate(
         progress=Progress('evaluated', examples.length and 2 * examples.length).show,
         masks=mapping,
     )
+    problems = list(dict.fromkeys([*first.problems.first, *second.problems.first]))
+    if problems and not (first.frames and second.frames):
+        raise ValueError(f'no frame could be scored: {problems[0]}')
     made = conditions()
     summaries = []
     for name, segmenter, evaluation in zip(_runs(options), segmenters, (first, second)):
@@ -235,5 +238,4 @@ def _evaluate(
         if mapping:
             about['map'] = mapping.description
         summaries.append(summarize(evaluation, about))
-    problems = list(dict.fromkeys([*first.problems.first, *second.problems.first]))
     return summaries, pictures, labels, problems

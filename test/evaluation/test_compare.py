@@ -396,6 +396,15 @@ def test_what_one_bag_lacks_is_told_once_and_the_rest_compared(tmp_path, street,
         assert json.loads((tmp_path / 'c.json').read_text())['frames'] == FRAMES - 1
 
 
+def test_where_no_frame_can_be_compared_the_reason_is_told(tmp_path, street, weights, capsys):
+    images, when = pictures(street, 1), stamps(1)
+    truths = [np.zeros((50, 50), np.uint8)]
+    topics = {'/image': ('rgb8', list(zip(when, images))), '/truth': ('mono8', list(zip(when, truths)))}
+    bag = record(tmp_path / 'bag', topics)
+    assert main(['compare', *map(str, weights), '--bag', str(bag), '--labels', '/truth']) == 1
+    assert f'no frame could be scored: mask of {when[0]} is 50x50 and its frame' in capsys.readouterr().err
+
+
 LABELS = LabelSet('three', ('sky', 'road & <rail>', 'absent'), ((70, 130, 180), (128, 64, 128), (0, 0, 142)))
 
 
