@@ -16,6 +16,7 @@ from lw_refinenet_ros.files import write_json
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
 from lw_refinenet_ros.one_line import counted, first_of
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
+from lw_refinenet_ros.training.dataset import check_has_images
 from lw_refinenet_ros.training.drafting import translate_ids
 
 __all__ = ['review']
@@ -26,8 +27,7 @@ LISTED = 50  # on the terminal
 def review(options: argparse.Namespace) -> None:
     """Segment every image, list the regions where the network is sure of another class, and save the list."""
     folder = options.review
-    if not (folder / 'images').is_dir():
-        raise ValueError(f'{folder} has no images/ folder' if folder.exists() else f'{folder} does not exist')
+    check_has_images(folder)
     examples = FolderExamples.find(folder / 'images', folder / 'labels', options.every or 1)
     classes = options.classes or find_classes(folder)
     given = LabelSet.from_yaml(classes) if classes else None

@@ -21,7 +21,7 @@ from lw_refinenet_ros.labels import LabelSet, find_classes_of_masks
 from lw_refinenet_ros.one_line import counted, first_of
 from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.images import ImageSource, by_stem, composed, images_in, masks_in, read_image
-from lw_refinenet_ros.sources.opening import open_source
+from lw_refinenet_ros.sources.opening import below, open_source
 from lw_refinenet_ros.sources.source import SourceError, TopicError
 
 __all__ = ['BagExamples', 'Example', 'Examples', 'FolderExamples']
@@ -76,7 +76,7 @@ class FolderExamples(Examples):
         """
         files = images_in(images)
         if not files:
-            raise SourceError(f'{images} has no images')
+            raise SourceError(f'{images} has no images{below(images)}')
         stems, masks_of = by_stem(files), by_stem(masks_in(labels))
         for what, folder, groups in (('mask', images, stems), ('image', labels, masks_of)):
             alike = [groups[stem] for stem in stems if stem in masks_of and len(groups[stem]) > 1]

@@ -17,7 +17,7 @@ from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, ImageSource, images_
 from lw_refinenet_ros.sources.source import OnError, Source, SourceError
 from lw_refinenet_ros.sources.video import VIDEO_SUFFIXES, CameraSource, VideoSource
 
-__all__ = ['kind_of', 'open_source']
+__all__ = ['below', 'kind_of', 'open_source']
 
 _PART = re.compile(r'(.+)_([0-9]{1,9})\..+')  # of a recording: bag_12.db3.zstd
 
@@ -110,10 +110,15 @@ def _images_of(folder: Path) -> list[Path]:
         names = ', '.join(path.name for path in bags)
         raise SourceError(f'{folder} has no metadata.yaml and several recordings, choose one: {names}')
     if not images:
-        inside = sorted(path for path in folder.iterdir() if path.is_dir())
-        where = f', but folders: name one, such as {inside[0]}' if inside else ''
-        raise SourceError(f'{folder} has no images and no bag{where}')
+        raise SourceError(f'{folder} has no images and no bag{below(folder)}')
     return images
+
+
+def below(folder: Path) -> str:
+    """Return, to end the message about a folder without images, which of its folders to name; '' if none."""
+    inside = sorted(path for path in folder.iterdir() if path.is_dir())
+    readable = (path for path in inside if kind_of(path))
+    return f', but folders: name one, such as {next(readable, inside[0])}' if inside else ''
 
 
 def _are_one(bags: Sequence[Path]) -> bool:

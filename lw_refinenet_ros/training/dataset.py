@@ -17,7 +17,7 @@ from lw_refinenet_ros.labels import UNLABELLED, LabelSet, find_classes
 from lw_refinenet_ros.one_line import counted, first_of
 from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, by_stem, composed, images_in, masks_in, read_image
 
-__all__ = ['DataError', 'LoadedPairs', 'Pairs', 'find_pairs', 'read_pair']
+__all__ = ['DataError', 'LoadedPairs', 'Pairs', 'check_has_images', 'find_pairs', 'read_pair']
 
 LISTED = 20  # faults of a folder in a message
 KEPT_BYTES = 2 << 30  # of decoded images and masks: 3100 of 480x360
@@ -80,6 +80,14 @@ class LoadedPairs:
         return pair
 
 
+def check_has_images(folder: Path) -> None:
+    """Raise a DataError, which names a folder in this one that would do, if this one has no `images/`."""
+    if not (folder / 'images').is_dir():
+        inside = sorted(path.parent for path in folder.glob('*/images'))
+        hint = f': name one that has, such as {inside[0]}' if inside else ''
+        raise DataError(f'{folder} {f"has no images/ folder{hint}" if folder.exists() else "does not exist"}')
+
+
 def find_pairs(
     folder: Path, classes: Path | None = None, progress: Callable[[int, int], None] = lambda _done, _of: None
 ) -> Pairs:
@@ -94,10 +102,7 @@ def find_pairs(
         DataError: a file is missing, has another size, an unknown class id or a palette of another order, or
             two images have one mask; lists the first `LISTED` faults at once.
     """
-    if not (folder / 'images').is_dir():
-        inside = sorted(path.parent for path in folder.glob('*/images'))
-        hint = f': name one that has, such as {inside[0]}' if inside else ''
-        raise DataError(f'{folder} {f"has no images/ folder{hint}" if folder.exists() else "does not exist"}')
+    check_has_images(folder)
     if classes is None:
         classes = find_classes(folder)
         if classes is None:

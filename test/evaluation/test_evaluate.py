@@ -8,6 +8,7 @@ import subprocess
 import sys
 import unicodedata
 
+import cv2
 import numpy as np
 import pytest
 from rosbags import rosbag2
@@ -341,6 +342,15 @@ def test_a_folder_of_masks_that_is_not_there_is_named(tmp_path, evaluate):
     status, _, said = evaluate('--images', tmp_path, '--labels', tmp_path / 'nolabels')
     assert status == 1
     assert f'--labels {tmp_path}/nolabels does not exist' in said
+
+
+def test_the_folder_above_the_images_is_answered_with_theirs(tmp_path, images, truths, evaluate):
+    masks = masks_of(tmp_path / 'labels', truths)
+    (tmp_path / 'images').mkdir()
+    cv2.imwrite(str(tmp_path / 'images' / 'a.png'), images[0])
+    status, _, said = evaluate('--images', tmp_path, '--labels', masks)
+    assert status == 1
+    assert f'{tmp_path} has no images, but folders: name one, such as {tmp_path}/images\n' in said
 
 
 def test_frames_and_masks_that_cannot_be_used_are_named_and_the_rest_is_scored(

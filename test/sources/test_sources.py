@@ -454,6 +454,8 @@ def test_what_is_no_source_is_said_in_one_line(tmp_path):
         (tmp_path / 'above' / name).mkdir(parents=True)
     said = f'{tmp_path}/above has no images and no bag, but folders: name one, such as {tmp_path}/above/a'
     assert error_of(tmp_path / 'above') == said
+    cv2.imwrite(str(tmp_path / 'above' / 'c' / 'c.png'), picture(0))
+    assert error_of(tmp_path / 'above') == f'{said[:-1]}c'
     (tmp_path / 'a.txt').write_text('x')
     assert 'is not a bag, video, folder of images or image: use one of .db3, .mcap' in error_of(
         tmp_path / 'a.txt'

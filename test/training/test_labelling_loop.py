@@ -158,6 +158,8 @@ def test_a_review_names_what_it_cannot_read_and_reviews_the_rest(photos, label, 
     out, error = capsys.readouterr()
     assert '1 mask reviewed' in out
     assert 'the mask of a.png has another size than the image (and 1 more); the rest was reviewed' in error
+    assert label('--review', tmp_path, output=False) == 1
+    assert f'has no images/ folder: name one that has, such as {tmp_path}/mine\n' in capsys.readouterr().err
     assert label('--review', tmp_path / 'none', output=False) == 1
     assert 'none does not exist' in capsys.readouterr().err
 
