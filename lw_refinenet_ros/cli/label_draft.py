@@ -8,10 +8,9 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
-from lw_refinenet_ros.cli.options import Progress, load_segmenter
+from lw_refinenet_ros.cli.options import Progress, load_segmenter, segmentable
 from lw_refinenet_ros.cli.terminal import print_more
 from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.image.label_png import read_label_png
@@ -33,6 +32,8 @@ from lw_refinenet_ros.training.polygons import Mask
 __all__ = ['COCO_FILE', 'draft']
 
 COCO_FILE = 'annotations.json'
+
+Frames = Iterator[tuple[SourceFrame, ColorImage]]
 
 
 def draft(options: argparse.Namespace, every: int) -> None:
@@ -62,18 +63,21 @@ def draft(options: argparse.Namespace, every: int) -> None:
             if options.format == 'labelme':
                 write_labelme(image.with_suffix('.json'), image.name, mask, labels, options.simplify)
 
-        frames = partial(
-            select,
-            frames_of,
-            every=options.every or (1 if isinstance(frames_of, ImageSource) else every),
-            different=options.different,
-            start_s=options.start,
-            end_s=options.end,
-            on_error=report,
-        )
+        def frames(names: Collection[str] | None = None) -> Frames:
+            selected = select(
+                frames_of,
+                every=options.every or (1 if isinstance(frames_of, ImageSource) else every),
+                different=options.different,
+                start_s=options.start,
+                end_s=options.end,
+                names=names,
+                on_error=report,
+            )
+            return segmentable(selected, segmenter, report)
+
         names = _choose(options, frames, segmenter, folder) if options.next else None
         drafts = draft_masks(
-            frames(names=names),
+            frames(names),
             segmenter,
             folder,
             files=frames_of.paths if isinstance(frames_of, ImageSource) else {},
@@ -98,7 +102,7 @@ def draft(options: argparse.Namespace, every: int) -> None:
 
 def _choose(
     options: argparse.Namespace,
-    frames: Callable[[], Iterator[tuple[SourceFrame, ColorImage]]],
+    frames: Callable[[], Frames],
     segmenter: Segmenter,
     folder: LabelFolder,
 ) -> Collection[str]:

@@ -46,7 +46,11 @@ def review(options: argparse.Namespace) -> None:
         elif unknown := np.setdiff1d(truth, [*range(len(labels.names)), UNLABELLED]).tolist():
             problems.append(f'the mask of {example.name} holds class ids {unknown}, which have no name')
         else:
-            result = segmenter.segment(image.array, order=image.order, confidence=True)
+            try:
+                result = segmenter.segment(image.array, order=image.order, confidence=True)
+            except ValueError as error:  # too long for this network size
+                problems.append(f'{example.name}: {error}')
+                continue
             assert result.confidence is not None, 'it was requested'
             found += [
                 (example.name, each) for each in find_suspects(ids[result.label], truth, result.confidence)

@@ -7,7 +7,7 @@ import argparse
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,10 @@ from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 if TYPE_CHECKING:
     from lw_refinenet_ros.class_groups import ClassGroups
     from lw_refinenet_ros.evaluation.mask_map import MaskMap
+    from lw_refinenet_ros.image.encodings import ColorImage
     from lw_refinenet_ros.inference.segmenter import Segmenter
     from lw_refinenet_ros.labels import LabelSet
+    from lw_refinenet_ros.sources.source import OnError, SourceFrame
 
 __all__ = [
     'NODE',
@@ -45,6 +47,7 @@ __all__ = [
     'number',
     'one_of',
     'path',
+    'segmentable',
     'source',
     'warn_of_predictions',
 ]
@@ -195,6 +198,21 @@ def load_segmenter(options: argparse.Namespace) -> Segmenter:
     segmenter = Segmenter.load(**given_engine_options(options))
     print(f'{segmenter.card.architecture} on {segmenter.engine.description}', file=sys.stderr)
     return segmenter
+
+
+def segmentable(
+    frames: Iterable[tuple[SourceFrame, ColorImage]], segmenter: Segmenter, on_error: OnError
+) -> Iterator[tuple[SourceFrame, ColorImage]]:
+    """Leave out, and report, the frames of `select` that are too long for the network size."""
+    from lw_refinenet_ros.sources.source import SourceError
+
+    for frame, image in frames:
+        try:
+            segmenter.job(image.array.shape[:2])
+        except ValueError as error:
+            on_error(SourceError(f'{frame.where}: {error}'))
+        else:
+            yield frame, image
 
 
 def number(

@@ -24,6 +24,7 @@ from lw_refinenet_ros.cli.options import (
     add_selection_arguments,
     load_segmenter,
     number,
+    segmentable,
     source,
 )
 from lw_refinenet_ros.cli.terminal import print_more
@@ -155,14 +156,9 @@ def _segment(
     done = brightest = 0
     with folder.writing() as write:
         try:
-            for frame, image in frames:
+            for frame, image in segmentable(frames, segmenter, faults.append):
                 if fault := misfit(ignored, image.array.shape[:2]):
                     faults.append(ValueError(f'{frame.where}: {fault}'))
-                    continue
-                try:
-                    segmenter.job(image.array.shape[:2])
-                except ValueError as error:  # too long for this network size
-                    faults.append(ValueError(f'{frame.where}: {error}'))
                     continue
                 brightest = max(brightest, int(image.array.max()))
                 result = segmenter.segment(image.array, order=image.order)

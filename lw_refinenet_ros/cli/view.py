@@ -29,6 +29,7 @@ from lw_refinenet_ros.cli.options import (
     given_engine_options,
     load_segmenter,
     number,
+    segmentable,
     source,
 )
 from lw_refinenet_ros.cli.outputs import RECORDING, Declared, Output
@@ -148,13 +149,14 @@ def _of_source(
 
     def frames() -> Iterator[ViewedFrame]:
         before = time.perf_counter()
-        for frame, image in select(
+        selected = select(
             opened,
             every=options.every or 1,
             start_s=options.start,
             end_s=options.end,
             on_error=faults.append,
-        ):
+        )
+        for frame, image in segmentable(selected, segmenter, faults.append):
             read = time.perf_counter()
             size = image.array.shape[0], image.array.shape[1]
             segmenter.prepare(segmenter.job(size, image.order, confidence=True))  # the first takes seconds

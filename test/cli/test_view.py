@@ -157,6 +157,19 @@ def test_the_frames_asked_for_are_recorded_and_one_that_cannot_be_read_is_an_err
     assert file.read_bytes() == before, 'nothing was seen that could replace it'
 
 
+def test_an_image_too_long_for_the_network_size_is_named_and_the_others_are_shown(
+    tmp_path, street, tiny_weights, capsys
+):
+    pytest.importorskip('rerun', reason='rerun-sdk is not installed')
+    cv2.imwrite(str(tmp_path / '1.png'), np.zeros((300, 2, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / '2.png'), street)
+    given = ['view', str(tmp_path), '--weights', str(tiny_weights), *ENGINE, '--network-width', '128']
+    assert main([*given, '--save', str(tmp_path / 'seen.rrd')]) == 1
+    said = capsys.readouterr().err
+    assert f'{tmp_path}/1.png: the network would see the 2x300 image at 128x19200: ' in said
+    assert said.endswith('; 1 frame was shown\n')
+
+
 def test_what_was_seen_until_an_interrupt_is_kept(tmp_path, street, tiny_weights):
     pytest.importorskip('rerun', reason='rerun-sdk is not installed')
     file, frames = tmp_path / 'seen.rrd', 1000

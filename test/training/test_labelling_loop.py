@@ -164,6 +164,23 @@ def test_a_review_names_what_it_cannot_read_and_reviews_the_rest(photos, label, 
     assert 'none does not exist' in capsys.readouterr().err
 
 
+def test_an_image_too_long_for_the_network_size_is_named_and_the_others_are_taken_and_reviewed(
+    photos, label, tmp_path, capsys
+):
+    cv2.imwrite(str(photos / 'b.png'), np.zeros((300, 2, 3), np.uint8))
+    data, said = tmp_path / 'mine', 'b.png: the network would see the 2x300 image at 128x19200'
+    for choice in (['--next', 9], ['--every', 1]):
+        assert label(photos, *choice, '--network-width', 128) == 1
+        assert capsys.readouterr().err.count(said) == 1
+        assert sorted(path.stem for path in (data / 'labels').iterdir()) == ['a', 'c']
+    (data / 'images' / 'b.png').write_bytes((photos / 'b.png').read_bytes())
+    write_label_png(data / 'labels' / 'b.png', np.zeros((300, 2), np.uint8))
+    assert label('--review', data, '--network-width', 128, output=False) == 1
+    out, error = capsys.readouterr()
+    assert '2 masks reviewed' in out
+    assert error.count(said) == 1
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
