@@ -7,7 +7,7 @@ import argparse
 
 import numpy as np
 
-from lw_refinenet_ros.cli.options import Progress, load_segmenter
+from lw_refinenet_ros.cli.options import Progress, load_segmenter, warn_of_predictions
 from lw_refinenet_ros.cli.table import print_table
 from lw_refinenet_ros.cli.terminal import print_more
 from lw_refinenet_ros.evaluation.examples import FolderExamples
@@ -29,6 +29,7 @@ def review(options: argparse.Namespace) -> None:
     folder = options.review
     check_has_images(folder)
     examples = FolderExamples.find(folder / 'images', folder / 'labels', options.every or 1)
+    warn_of_predictions([folder / 'labels'])
     classes = options.classes or find_classes(folder)
     given = LabelSet.from_yaml(classes) if classes else None
     segmenter = load_segmenter(options)
