@@ -37,9 +37,15 @@ CONTENTS = {GREYSCALE: 'ids', PALETTE: 'palette', 2: 'colors', 6: 'colors'}  # 6
 UNUSED_COLOR = (0, 0, 0)  # of ids without a class in a palette
 UNLABELLED_COLOR = (255, 255, 255)  # this one stands out in a painting program
 HEADER_END = 33  # of the signature and IHDR
-# The text of a prediction: what another program saves nearly always has another size, even with the text
-PREDICTION = 'Source\0lw_refinenet_ros prediction, {size:010} bytes, of {of}'
-PREDICTED = re.compile(rb'(?s)....tEXtSource\0lw_refinenet_ros prediction, ([0-9]{10}) bytes, of (.{0,99})')
+# The text of a prediction: what another program saves has another size or sum, even with the text
+PREDICTION = 'Source\0lw_refinenet_ros prediction, {size:010} bytes, sum {sum}, of {of}'
+PREDICTED = re.compile(  # earlier ones had no sum
+    rb'(?s)....tEXtSource\0lw_refinenet_ros prediction, ([0-9]{10}) bytes'
+    rb'(?:, sum ([0-9a-f]{16}))?, of (.{0,99})'
+)
+SUM = slice(
+    -20, -12
+)  # of a PNG: zlib's checksum of all pixels and the last chunk's own, before the end chunk
 LONGEST_NAME = 80  # characters of what predicted it
 
 
@@ -96,18 +102,20 @@ def content_of(path: Path | str) -> str:
 def prediction_of(path: Path | str) -> str | None:
     """Return which weights' classes a network predicted in a file that nobody has saved since, else None.
 
-    Reads no more than the first bytes, and takes what cannot be read for no prediction.
+    Reads no more than the first and last bytes, and takes what cannot be read for no prediction.
     """
     try:
         with open_regular(path) as file:
             head, size = file.read(HEADER_END + 256), os.fstat(file.fileno()).st_size
+            file.seek(max(0, size + SUM.start))
+            sum_now = file.read()[SUM].hex().encode()
     except (OSError, ValueError):
         return None
     found = PREDICTED.match(head, HEADER_END)
-    if found is None or int(found[1]) != size:
+    if found is None or int(found[1]) != size or found[2] not in (None, sum_now):
         return None
     (length,) = struct.unpack_from('>I', head, HEADER_END)
-    return head[found.start(2) : HEADER_END + 8 + length].decode('latin-1')
+    return head[found.start(3) : HEADER_END + 8 + length].decode('latin-1')
 
 
 def fault_of_predictions(masks: Collection[Path]) -> str:
@@ -182,8 +190,9 @@ def write_label_png(
 
 def _marked(content: bytes, of: str) -> bytes:
     """Return a PNG with the text of a prediction behind its header."""
-    without_size = PREDICTION.format(size=0, of=of).encode('latin-1', 'replace')
+    about = {'sum': content[SUM].hex(), 'of': of}
+    without_size = PREDICTION.format(size=0, **about).encode('latin-1', 'replace')
     size = len(content) + 12 + len(without_size)
-    chunk = b'tEXt' + PREDICTION.format(size=size, of=of).encode('latin-1', 'replace')
+    chunk = b'tEXt' + PREDICTION.format(size=size, **about).encode('latin-1', 'replace')
     chunk = struct.pack('>I', len(chunk) - 4) + chunk + struct.pack('>I', zlib.crc32(chunk))
     return content[:HEADER_END] + chunk + content[HEADER_END:]

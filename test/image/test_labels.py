@@ -327,6 +327,21 @@ def test_a_mask_that_was_saved_again_is_no_prediction_even_where_its_texts_were_
     assert prediction_of(path) is None
 
 
+def test_a_mask_that_was_corrected_by_one_pixel_is_no_prediction_even_if_its_size_stays(tmp_path):
+    path, uniform = tmp_path / 'mask.png', np.zeros((40, 40), np.uint8)
+    uniform[20, 20] = 1
+    write_label_png(path, uniform, predicted='camvid')
+    image = Image.open(path)
+    texts = PngInfo()
+    texts.add_text('Source', image.text['Source'])
+    size, corrected = path.stat().st_size, np.array(image)
+    for value, predicted in ((1, 'camvid'), (2, None)):
+        corrected[20, 20] = value
+        Image.fromarray(corrected).save(path, pnginfo=texts, compress_type=zlib.Z_RLE)
+        assert path.stat().st_size == size
+        assert prediction_of(path) == predicted
+
+
 def test_what_is_no_png_at_all_is_no_prediction(tmp_path):
     path = tmp_path / 'mask.png'
     write_label_png(path, LABEL, predicted='camvid')
