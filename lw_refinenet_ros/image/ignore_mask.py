@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from lw_refinenet_ros.image.frame import Pixels
-from lw_refinenet_ros.image.label_png import read_label_png
+from lw_refinenet_ros.image.label_png import content_of, read_label_png
 from lw_refinenet_ros.labels import UNLABELLED
+from lw_refinenet_ros.one_line import reason
 
 __all__ = ['misfit', 'read_ignore_mask', 'unlabel']
 
@@ -23,9 +24,13 @@ def read_ignore_mask(path: Path | str | None) -> Pixels | None:
     if not path:
         return None
     try:
+        if (kind := content_of(path)) not in ('ids', 'palette'):  # else it would be told about class ids
+            raise ValueError(f'{path} is {"in colour" if kind else "no PNG"}')
         return np.where(read_label_png(path), np.uint8(UNLABELLED), np.uint8(0))
-    except (ValueError, OSError) as error:
-        raise ValueError(f'ignore_mask: {error}; use a greyscale PNG') from error
+    except OSError as error:
+        raise ValueError(f'ignore_mask: {path}: {reason(error)}') from error
+    except ValueError as error:
+        raise ValueError(f'ignore_mask: {error}; use a greyscale PNG of 8 bits') from error
 
 
 def misfit(ignored: Pixels | None, size: tuple[int, int]) -> str:
