@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
         stack.enter_context(new_folders(options.output))
         stack.enter_context(lock_folder(options.output))
         if folder.earlier:
-            there = counted(folder.earlier, 'label')
+            there = counted(len(folder.earlier), 'label')
             print(
                 f'{folder.path}: {there} of an earlier run, replaced where frames are the same',
                 file=sys.stderr,
@@ -96,6 +96,12 @@ def run(options: argparse.Namespace) -> None:
         for name, place, opened in zip(options.sources, below, sources):
             if opened is not None:
                 done += _segment(options, segmenter, name, opened, folder, place, ignored, faults)
+        if left := folder.earlier:
+            print(
+                f'{folder.path}: {counted(len(left), "earlier label", "remains", "remain")}, such as '
+                f'{min(left)}.png, of frames not segmented now: use a new folder to keep runs apart',
+                file=sys.stderr,
+            )
     print_more(faults)
     if faults:
         raise ValueError(f'{first_of(faults)}; {counted(done, "frame", "was", "were")} segmented')

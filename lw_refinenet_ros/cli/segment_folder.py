@@ -91,6 +91,9 @@ class SegmentFolder:
         sources: files, folders and cameras.
         mask_classes: of the masks in masks/; without any, there are none.
 
+    Attributes:
+        earlier: names of the results of earlier runs that were not written again so far.
+
     Raises:
         ValueError: results would replace other files or mix with those of other sources.
     """
@@ -111,7 +114,8 @@ class SegmentFolder:
             raise ValueError(
                 f'--output {path} holds the results of {", ".join(listed or ())}: choose another folder'
             )
-        self.earlier = sum(1 for _ in (path / 'labels').rglob('*.png'))
+        labels = path / 'labels'
+        self.earlier = {str(file.relative_to(labels).with_suffix('')) for file in labels.rglob('*.png')}
 
     def _there(self, kind: str) -> list[Path]:
         """List the contents of a results folder; a link or an input folder is refused."""
@@ -142,6 +146,7 @@ class SegmentFolder:
         with ThreadPoolExecutor(WRITERS) as pool:
 
             def write(name: str, result: Segmentation, alpha: float) -> None:
+                self.earlier.discard(name)
                 pending.append(pool.submit(self._write, name, result, alpha))
                 while len(pending) > MOST_PENDING:
                     pending.popleft().result()

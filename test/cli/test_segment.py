@@ -211,6 +211,15 @@ def test_results_of_other_sources_are_not_mixed_with_and_those_of_the_same_repla
     assert f'holds the results of {one}: choose another folder' in said
 
 
+def test_results_that_an_earlier_run_left_and_this_one_did_not_replace_are_told(segment, tmp_path, street):
+    folder = folder_of(tmp_path / 'images', [street, street, street])
+    assert 'remain' not in segment(folder)[1]
+    assert 'remain' not in segment(folder)[1]
+    status, said, names = segment(folder, '--every', 3)
+    assert (status, len(names)) == (0, 3)
+    assert f'{tmp_path}/out: 2 earlier labels remain, such as 000001.png, of frames not segmented now' in said
+
+
 def test_a_folder_that_another_run_writes_into_is_refused(segment, tmp_path, street):
     (tmp_path / 'out').mkdir()
     with lock_folder(tmp_path / 'out'):
