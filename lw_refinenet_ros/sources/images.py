@@ -17,7 +17,16 @@ from lw_refinenet_ros.one_line import reason
 from lw_refinenet_ros.sources.limits import MAX_MESSAGE_BYTES
 from lw_refinenet_ros.sources.source import START_NS, OnError, Source, SourceError, SourceFrame
 
-__all__ = ['IMAGE_SUFFIXES', 'ImageSource', 'by_stem', 'composed', 'images_in', 'masks_in', 'read_image']
+__all__ = [
+    'IMAGE_SUFFIXES',
+    'UNREADABLE_SUFFIXES',
+    'ImageSource',
+    'by_stem',
+    'composed',
+    'images_in',
+    'masks_in',
+    'read_image',
+]
 
 # Of 8 or 16 bits per value; which of them there are depends on how OpenCV was built.
 IMAGE_SUFFIXES = tuple(
@@ -29,7 +38,7 @@ IMAGE_SUFFIXES = tuple(
     if suffix == 'jfif' or cv2.haveImageWriter(f'image.{suffix}')  # JPEG by another name
 )
 # Listed although OpenCV may not read them, so that each is reported, not passed over
-_UNREADABLE = ('.heic', '.heif', '.avif', '.jxl')
+UNREADABLE_SUFFIXES = ('.heic', '.heif', '.avif', '.jxl')
 
 _RATE_HZ = 10
 _END_OF_TIME_NS = 2**31 * 1_000_000_000  # of a ROS stamp, whose seconds are int32
@@ -37,7 +46,7 @@ _END_OF_TIME_NS = 2**31 * 1_000_000_000  # of a ROS stamp, whose seconds are int
 
 def images_in(folder: Path) -> list[Path]:
     """List the image files of a folder so that frame10 comes after frame9."""
-    suffixes = {*IMAGE_SUFFIXES, *_UNREADABLE}
+    suffixes = {*IMAGE_SUFFIXES, *UNREADABLE_SUFFIXES}
     images = [path for path in folder.iterdir() if path.suffix.lower() in suffixes]
     return sorted(
         (path for path in images if not path.name.startswith('.') and path.is_file()),

@@ -13,7 +13,7 @@ from lw_refinenet_ros.one_line import reason
 from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.bag_formats.bag_files import BAG_SUFFIXES, bag_suffix, bags_in
 from lw_refinenet_ros.sources.bag_formats.bag_metadata import METADATA
-from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, ImageSource, images_in
+from lw_refinenet_ros.sources.images import IMAGE_SUFFIXES, UNREADABLE_SUFFIXES, ImageSource, images_in
 from lw_refinenet_ros.sources.source import OnError, Source, SourceError
 from lw_refinenet_ros.sources.video import VIDEO_SUFFIXES, CameraSource, VideoSource
 
@@ -70,7 +70,7 @@ def open_source(
     _refuse_topic(text, topic)
     if images:
         return ImageSource(f'folder {path}', images, on_error)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.suffix.lower() in (*IMAGE_SUFFIXES, *UNREADABLE_SUFFIXES):  # reading says what is wrong
         return ImageSource(f'image {text}', [path], on_error)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return VideoSource(path, on_error=on_error)

@@ -437,6 +437,14 @@ def test_a_folder_of_images_and_a_recording_is_not_guessed_at(tmp_path):
     assert said.startswith(f'{tmp_path}/bag has a recording, bag.mcap, and images, preview.png: name the ')
 
 
+def test_a_phones_image_alone_is_called_that_and_not_an_unknown_kind(tmp_path):
+    path = tmp_path / 'IMG_1.HEIC'
+    path.write_bytes(b'\0\0\0\x18ftypheic' * 9)
+    with open_source(path) as source, pytest.raises(SourceError) as caught:
+        list(source)
+    assert str(caught.value) == f'{path}: 108 bytes of HEIC are no readable image: use JPEG or PNG'
+
+
 def test_a_file_that_may_not_be_read_is_one_bad_source(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, 'Permission denied')
