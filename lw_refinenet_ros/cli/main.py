@@ -44,6 +44,7 @@ def _run(arguments: list[str] | None = None) -> int:
     with redirect_stdout(out), redirect_stderr(err):
         try:
             options = parse(sys.argv[1:] if arguments is None else arguments)
+            _check_current_folder()
             if options.outputs:
                 check_outputs(*options.outputs(options))
             status: int = options.run(options) or 0
@@ -58,6 +59,14 @@ def _run(arguments: list[str] | None = None) -> int:
             complain('interrupted')
             return 130
         return status
+
+
+def _check_current_folder() -> None:
+    """Refuse to work in a folder that was removed: relative paths mean nothing, and libraries abort."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise ValueError('the current folder was removed: change to another') from error
 
 
 def _message(error: ValueError | OSError) -> str:

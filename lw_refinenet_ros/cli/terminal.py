@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any, TextIO
 
@@ -53,7 +53,22 @@ class Harmless:
             self.stream.write('\r\x1b[K')
         text = '\n'.join('\t'.join(map(printable, line.split('\t'))) for line in text.split('\n'))
         encoding = self.stream.encoding or 'utf-8'
-        return self.stream.write(text.encode(encoding, 'replace').decode(encoding))
+        with self._named():
+            return self.stream.write(text.encode(encoding, 'replace').decode(encoding))
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        with self._named():
+            self.stream.flush()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the stream in what fails to write to it, such as a full disk."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = getattr(self.stream, 'name', None)
+            raise
 
     def writelines(self, lines: list[str]) -> None:
         """Write lines one by one."""

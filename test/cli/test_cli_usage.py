@@ -98,6 +98,21 @@ def test_a_reader_that_ends_ends_the_command_quietly(tiny_weights):
     assert process.wait() == 141
 
 
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='there is no /dev/full')
+def test_an_output_that_is_full_is_named():
+    with Path('/dev/full').open('w') as full:
+        done = subprocess.run([*COMMAND, 'costmap'], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, 'lw_refinenet: <stdout>: No space left on device\n')
+
+
+def test_a_current_folder_that_was_removed_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / 'gone').mkdir()
+    monkeypatch.chdir(tmp_path / 'gone')
+    (tmp_path / 'gone').rmdir()
+    assert main(['segment', 'x.png', '--output', 'out']) == 1
+    assert capsys.readouterr().err == 'lw_refinenet: the current folder was removed: change to another\n'
+
+
 def test_names_from_files_reach_the_terminal_without_control_characters(tmp_path, capsys):
     name = 'x\x1b]0;owned\x07\u202e\n\udce9.png'
     assert main(['segment', str(tmp_path / name), '--output', str(tmp_path / 'out')]) == 1
