@@ -34,7 +34,7 @@ from lw_refinenet_ros.evaluation.recording import (
     Recording,
     evaluate_recording,
 )
-from lw_refinenet_ros.evaluation.selection import Selection
+from lw_refinenet_ros.evaluation.selection import ALL, Selection
 from lw_refinenet_ros.evaluation.state_folder import state_folder, state_of
 from lw_refinenet_ros.inference.segmenter import Segmenter
 from lw_refinenet_ros.labels import find_classes_of_masks
@@ -72,16 +72,17 @@ def evaluate_recordings(
     engine = _engine(options, segmenter, at_once)
     recordings = [replace(recording, engine=engine, state=folder) for recording in recordings]
     results: list[Done | Failed]
+    what = 'evaluated' if recordings[0].selection == ALL else 'frames read'  # of which some are evaluated
     if options.ray:
         shown = Progress('bags evaluated', len(recordings))
         results = evaluate_on_ray(recordings, options.ray, options.jobs, lambda done, _: shown.show(done))
     elif at_once > 1:
-        shown = Progress('evaluated')
+        shown = Progress(what)
         results = evaluate_in_processes(recordings, at_once, shown.show_of)
     else:
         results = []
         for recording in recordings:
-            shown = Progress('evaluated' if len(recordings) == 1 else f'{recording.name}: evaluated')
+            shown = Progress(what if len(recordings) == 1 else f'{recording.name}: {what}')
             results.append(evaluate_recording(recording, shown.show_of, segmenter, opened))
     evaluation, made_with, parts = _joined(results)
     made_with |= {'weights': options.weights or DEFAULT_WEIGHTS}  # as given

@@ -320,6 +320,8 @@ def test_only_the_chosen_frames_are_scored(tmp_path, images, labels, truths, eva
     assert result['per_frame']['stamp_ns'] == [stamps(FRAMES)[index] for index in chosen]
     assert result['frames_segmented'] == len(chosen)
     assert [of['count'] for of in result['unpaired'].values()] == [0, 0]
+    assert 'evaluated' not in said
+    assert f'frames read {chosen[-1] + 1}/{chosen[-1] + 1}\n' in said
     wanted = expected([labels[index] for index in chosen], [truths[index] for index in chosen])
     assert result['confusion_matrix'] == wanted.counts.tolist()
 
