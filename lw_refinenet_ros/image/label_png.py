@@ -43,9 +43,8 @@ PREDICTED = re.compile(  # earlier ones had no sum
     rb'(?s)....tEXtSource\0lw_refinenet_ros prediction, ([0-9]{10}) bytes'
     rb'(?:, sum ([0-9a-f]{16}))?, of (.{0,99})'
 )
-SUM = slice(
-    -20, -12
-)  # of a PNG: zlib's checksum of all pixels and the last chunk's own, before the end chunk
+# Of a PNG: zlib's checksum of all pixels and the last chunk's own, before the end chunk
+SUM = slice(-20, -12)
 LONGEST_NAME = 80  # characters of what predicted it
 
 
