@@ -13,7 +13,7 @@ STRIDE = 32  # of the coarsest feature map: pixels of an image per cell
 def fault_of_network_size(height: int, width: int) -> str:
     """Return why the network cannot look at images at this size, 0 where it is free; '' if it can."""
     for name, side in (('network_height', height), ('network_width', width)):
-        if 0 < side < STRIDE:
+        if side and side < STRIDE:
             return f'{name} {side} is smaller than one cell of the network: use 0 or at least {STRIDE}'
         if side > MAX_NETWORK_SIDE:
             return f'{name} {side} is above {MAX_NETWORK_SIDE}: use less'

@@ -19,7 +19,7 @@ from lw_refinenet_ros.image.rotation import ROTATIONS
 from lw_refinenet_ros.image.visibility import Pose
 from lw_refinenet_ros.inference.engine import DEVICES, ENGINES, PRECISIONS, Pixels
 from lw_refinenet_ros.labels import OPACITY, UNLABELLED_NAME, LabelSet
-from lw_refinenet_ros.limits import MAX_NETWORK_SIDE, fault_of_network_size
+from lw_refinenet_ros.limits import MAX_NETWORK_SIDE, STRIDE, fault_of_network_size
 from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
 from lw_refinenet_ros.node.parameter_types import fitting
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
@@ -41,7 +41,10 @@ USAGE = (
     'usage: segmentation_node [-h] [--ros-args [--params-file FILE] [-p NAME:=VALUE] [-r FROM:=TO] ...]\n\n'
     'Segments the images on the topic `image` and publishes labels and overlays.'
 )
-BY_IMAGE = '0 keeps the aspect ratio; both 0 keep the size, enlarged if smaller than the training images.'
+BY_IMAGE = (
+    f'0 (keeps the aspect ratio) or {STRIDE} to {MAX_NETWORK_SIDE}; both 0 keep the size of the image, '
+    'enlarged if smaller than the training images.'
+)
 FILES = {'ignore_mask': 'ignored', 'class_groups': 'groups'}  # and the name of what is read from them
 OF_CLASSES = {'overlay_classes': 'all', 'mask_classes': 'none'}  # and what [""] stands for
 MAX_TEXT = 8192  # characters of a value: every publisher keeps memory for the longest messages it has sent
@@ -86,10 +89,9 @@ PARAMETERS = (
         '',
         "YAML of groups of the weights' classes that take their place in all outputs; '' keeps the classes.",
     ),
-    Parameter(
-        'network_height', 0, f'Input height of the network in pixels; {BY_IMAGE}', (0, MAX_NETWORK_SIDE)
-    ),
-    Parameter('network_width', 0, f'Input width of the network in pixels; {BY_IMAGE}', (0, MAX_NETWORK_SIDE)),
+    # Without a range: rqt_reconfigure would make it a slider, most of whose sizes take seconds a frame.
+    Parameter('network_height', 0, f'Input height of the network in pixels: {BY_IMAGE}'),
+    Parameter('network_width', 0, f'Input width of the network in pixels: {BY_IMAGE}'),
     Parameter(
         'rotate',
         0,
