@@ -3,8 +3,10 @@
 
 import importlib
 import os
+import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image
 
 import lw_refinenet_ros
 from lw_refinenet_ros import EngineError, Segmenter, WeightsError
+from lw_refinenet_ros.class_groups import ClassGroups
 from lw_refinenet_ros.model import build_model, load_model
 from lw_refinenet_ros.sources import open_source
 
@@ -158,3 +161,65 @@ def test_the_network_sees_the_size_that_is_asked_for_or_one_side_of_it(enlarging
     for image_size, network_size in (((1, 8192), (4096, 0)), ((96, 128), (8192, 8192))):
         with pytest.raises(ValueError, match='network_height'):
             job(image_size, network_size=network_size)
+
+
+@pytest.mark.parametrize('size', [(240.5, 320), '240', (1, 2, 3), None])
+def test_a_network_size_that_is_not_two_whole_numbers_is_refused(tiny_weights, street, size):
+    said = re.escape(f'network_size={size!r} must be two whole numbers')
+    with pytest.raises(ValueError, match=said):
+        Segmenter.load(tiny_weights, network_size=size)
+    if size is not None:  # None is the segmenter's
+        with pytest.raises(ValueError, match=said):
+            Segmenter.load(tiny_weights, engine='torch').segment(street, network_size=size)
+
+
+def test_an_out_that_may_not_be_written_is_refused(tiny_weights, street):
+    out = np.zeros(street.shape[:2], np.uint8)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match='contiguous, writeable uint8'):
+        Segmenter.load(tiny_weights, engine='torch').segment(street, out=out)
+
+
+def test_one_text_in_place_of_names_of_classes_is_refused(tiny_weights, street):
+    result = Segmenter.load(tiny_weights, engine='torch').segment(street)
+    for paint in (result.mask, lambda classes: result.overlay(0.5, classes)):
+        with pytest.raises(ValueError, match=r"classes='road' must be several names: write \['road'\]"):
+            paint('road')
+
+
+@pytest.mark.parametrize('engine', ['openvino', 'torch'])
+def test_threads_that_share_a_segmenter_get_the_labels_of_their_own_images(tiny_weights, street, engine):
+    pytest.importorskip(engine)
+    plain = Segmenter.load(tiny_weights, engine=engine, threads=1)
+    group = {'name': 'ground', 'color': [1, 2, 3], 'of': ['road', 'car']}
+    both = (plain, plain.grouped(ClassGroups.from_dict({'name': 'groups', 'classes': [group]})))
+    images = [np.roll(street, 16 * n, axis=1) for n in range(8)]
+    alone = [[segmenter.segment(image).label for segmenter in both] for image in images]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda n: both[n % 2].segment(images[n % 8]).label, range(200)))
+    for n, label in enumerate(together):
+        np.testing.assert_array_equal(label, alone[n % 8][n % 2])
+
+
+FORK = """
+import multiprocessing, sys
+from lw_refinenet_ros import Segmenter, WeightsError
+
+def load(weights):
+    try:
+        Segmenter.load(weights)
+    except WeightsError as error:
+        print(error, flush=True)
+
+Segmenter.load(sys.argv[1])
+child = multiprocessing.get_context('fork').Process(target=load, args=(sys.argv[1],))
+child.start()
+child.join()
+"""
+
+
+def test_loading_in_a_forked_process_which_would_hang_is_refused(tiny_weights):
+    code = f'import torch; torch.set_num_threads(2)\n{FORK}'
+    done = subprocess.run([sys.executable, '-c', code, tiny_weights], capture_output=True, text=True)
+    assert done.stdout.startswith('this process was forked from one that has loaded weights'), done.stderr
+    assert "get_context('spawn')" in done.stdout

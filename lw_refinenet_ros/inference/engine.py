@@ -82,7 +82,7 @@ class Painting(Protocol):
 
 
 class Engine(Protocol):
-    """Runs one network; not thread-safe: one thread owns it.
+    """Runs one network; not thread-safe: its segmenter lets one thread in at a time.
 
     Attributes:
         description: engine, device and precision, and why these.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import operator
 import os
+import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -64,22 +65,23 @@ class Segmentation:
 
     def mask(self, classes: Collection[str], out: Pixels | None = None) -> Pixels:
         """Paint the pixels of the named classes: uint8 (H, W), 255 for them, else 0, into `out` if given."""
-        return paint_mask(self.label, self.labels, classes, out)
+        return paint_mask(self.label, self.labels, _names(classes), out)
 
     def overlay(
         self, alpha: float = OPACITY, classes: Collection[str] | None = None, out: Pixels | None = None
     ) -> Pixels:
-        """Blend the colours over the image: uint8 (H, W, 3) RGB, into `out` if given.
+        """Blend the colours over `image`, as it is now: uint8 (H, W, 3) RGB, into `out` if given.
 
         Args:
             alpha: 0 shows the image, 1 the colours.
             classes: names of the classes to paint; None paints all.
             out: C-contiguous memory to write to.
         """
-        painted = self._paint(out, alpha, None if classes is None else tuple(classes))
+        names = None if classes is None else _names(classes)
+        painted = self._paint(out, alpha, names)
         if painted is not None:
             return painted
-        return paint_overlay(self.image, self.label, self.labels, alpha, classes, self.order, out)
+        return paint_overlay(self.image, self.label, self.labels, alpha, names, self.order, out)
 
     def _paint(self, out: Pixels | None, *blend: Any) -> Pixels | None:
         """Paint by the `blend_table` of these arguments where the engine has the image, else return None."""
@@ -90,7 +92,7 @@ class Segmentation:
 
 
 class Segmenter:
-    """A network on an engine. One thread at a time may use it.
+    """A network on an engine. Threads may share it: one waits for the other.
 
     Attributes:
         card: of the weights file.
@@ -110,6 +112,7 @@ class Segmenter:
         self.engine, self.card, self.groups, self.network_size = engine, card, groups, network_size
         self.labels = card.labels if groups is None else groups.labels
         self._ids = CLASSES if groups is None else groups.ids(card.labels)
+        self._lock = threading.Lock()  # of the engine
 
     def __repr__(self) -> str:
         return f'<Segmenter {self.card.architecture}, {self.labels.name}, {self.engine.description}>'
@@ -142,7 +145,7 @@ class Segmenter:
             EngineError: this machine cannot do what was asked for.
             ValueError: the groups or the network's size cannot be used.
         """
-        if fault := fault_of_network_size(*network_size):
+        if fault := fault_of_network_size(*_whole(network_size)):
             raise ValueError(fault)
         groups = read_groups(class_groups)
         network, card = load_model(weights)
@@ -181,9 +184,11 @@ class Segmenter:
         Raises:
             ValueError: a member of a group is none of the classes.
         """
-        return (
-            self if groups == self.groups else type(self)(self.engine, self.card, groups, self.network_size)
-        )
+        if groups == self.groups:
+            return self
+        made = type(self)(self.engine, self.card, groups, self.network_size)
+        made._lock = self._lock
+        return made
 
     def job(
         self,
@@ -206,10 +211,11 @@ class Segmenter:
             batch: images that run together.
 
         Raises:
-            ValueError: the network would see more than `MAX_SIDE` pixels a side, or `MAX_PIXELS` in all.
+            ValueError: the network's size is not two whole numbers, or more than `MAX_SIDE` pixels a side, or
+                `MAX_PIXELS` in all.
         """
         height, width = image_size
-        wanted = self.network_size if network_size is None else network_size
+        wanted = self.network_size if network_size is None else _whole(network_size)
         size = size_seen(image_size, wanted, self.card.least_size)
         if not all(0 < side <= MAX_SIDE for side in size) or size[0] * size[1] > MAX_PIXELS:
             raise ValueError(
@@ -220,11 +226,13 @@ class Segmenter:
 
     def prepare(self, job: Job) -> None:
         """Compile and warm up for a job, so that its first run takes no longer than the next."""
-        self.engine.prepare(job)
+        with self._lock:
+            self.engine.prepare(job)
 
     def close(self) -> None:
         """Free the engine's memory; the segmenter is not used again."""
-        self.engine.close()
+        with self._lock:
+            self.engine.close()
 
     def run(
         self, job: Job, images: Sequence[Pixels], outs: Sequence[Pixels] | None = None
@@ -248,11 +256,14 @@ class Segmenter:
         if len(labels) != len(images):
             raise ValueError(f'{len(labels)} outs for {len(images)} images; one each is needed')
         for label in labels:
-            if label.shape != size or label.dtype != np.uint8 or not label.flags.c_contiguous:
-                raise ValueError(f'out is {label.dtype} {label.shape}; contiguous uint8 {size} is needed')
+            if label.shape != size or label.dtype != np.uint8 or not label.flags.carray:
+                raise ValueError(
+                    f'out is {label.dtype} {label.shape}; contiguous, writeable uint8 {size} is needed'
+                )
         confidences = [np.empty(size, np.uint8) for _ in images] if job.confidence else None
         batch = Batch([_packed(image) for image in images], labels, confidences, self._ids)
-        painting = self.engine.run(job, batch)
+        with self._lock:
+            painting = self.engine.run(job, batch)
         return [
             Segmentation(
                 *(image, job.order, label, confidences[index] if confidences else None, self.labels),
@@ -316,6 +327,22 @@ class Segmenter:
         size = _size_of(arrays)
         job = self.job(size, order, network_size=network_size, confidence=confidence, batch=len(arrays))
         return self.run(job, arrays, outs)
+
+
+def _names(classes: Collection[str]) -> tuple[str, ...]:
+    if isinstance(classes, str):
+        raise ValueError(f'classes={classes!r} must be several names: write [{classes!r}]')
+    return tuple(classes)
+
+
+def _whole(network_size: Size) -> Size:
+    try:
+        height, width = map(operator.index, network_size)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f'network_size={network_size!r} must be two whole numbers: height and width in pixels'
+        ) from error
+    return height, width
 
 
 def _size_of(images: Sequence[Pixels]) -> tuple[int, int]:

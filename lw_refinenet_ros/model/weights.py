@@ -25,6 +25,7 @@ __all__ = ['Card', 'WeightsError', 'is_weights_file', 'load_model', 'read_card',
 
 CHECKPOINTS = ('.pth', '.pt', '.ckpt', '.tar')
 ENTRY = 'lw_refinenet_ros'  # of the safetensors header
+_process = 0  # the first that loaded weights
 
 
 class WeightsError(ValueError):
@@ -164,8 +165,10 @@ def load_model(weights: str | os.PathLike[str]) -> tuple[Network, Card]:
         the network in evaluation mode with float32 parameters, and its card.
 
     Raises:
-        WeightsError: the file cannot be used, or its tensors do not fit the architecture it names.
+        WeightsError: the file cannot be used, or its tensors do not fit the architecture it names; or the
+            process was forked from one that has loaded weights.
     """
+    _check_process()
     path = _find(weights)
     card = read_card(path)
     try:
@@ -199,6 +202,17 @@ def load_model(weights: str | os.PathLike[str]) -> tuple[Network, Card]:
     counters = {name: torch.tensor(0) for name in model.state_dict() if name not in tensors}
     model.load_state_dict(tensors | counters, assign=True)
     return model.eval(), card
+
+
+def _check_process() -> None:
+    """Refuse what would hang for ever: threads of PyTorch's parent process, which a fork does not copy."""
+    global _process
+    _process = _process or os.getpid()
+    if _process != os.getpid() and torch.get_num_threads() > 1:
+        raise WeightsError(
+            'this process was forked from one that has loaded weights, in which PyTorch hangs: start it by '
+            "multiprocessing.get_context('spawn'), or call torch.set_num_threads(1) before"
+        )
 
 
 def _find(weights: str | os.PathLike[str]) -> Path:
