@@ -88,7 +88,8 @@ class SegmentationNode(LifecycleNode):  # type: ignore[misc]
             self._fault = f'{type(error).__name__}: {error}'
         if self._fault:
             self._fault = one_line(self._fault)
-            self.get_logger().error(f'not configured: {self._fault}')
+            if self.context.ok():  # else it was interrupted
+                self.get_logger().error(f'not configured: {self._fault}')
             self._release()
             return FAILURE
         return super().on_configure(state)

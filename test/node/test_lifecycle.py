@@ -213,6 +213,22 @@ def test_a_signal_ends_it_without_a_complaint(tiny_weights, number):
         node.close()
 
 
+INTERRUPTED = """
+import rclpy
+from lw_refinenet_ros.node.segmentation_node import SegmentationNode
+rclpy.init()
+node = SegmentationNode()
+rclpy.shutdown()  # as a signal does
+print(node.on_configure(None).name)
+"""
+
+
+def test_an_interrupt_while_it_configures_is_no_fault():
+    done = subprocess.run([sys.executable, '-c', INTERRUPTED], capture_output=True, text=True)
+    assert done.stdout == 'FAILURE\n', done.stderr
+    assert 'not configured' not in done.stderr
+
+
 def test_transitions_under_load_leave_no_thread_descriptor_or_network_behind(tiny_weights):
     node = LongRun(weights=str(tiny_weights), autostart=False, threads=1)
     try:
