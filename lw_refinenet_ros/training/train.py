@@ -92,6 +92,8 @@ class Trainer:
         self.steps_per_epoch = self.batches.steps
         self.epoch = 0
         self.log: list[dict[str, Any]] = []
+        # the last finished epoch until it is saved: log, metrics, whether it is the best, tensors
+        self._unsaved: tuple[list[dict[str, Any]], dict[str, Any], bool, dict[str, Tensor]] | None = None
         self.pace = Pace()
         self.optimizer = torch.optim.AdamW(self._groups())
         counts = pairs.counts[: card.num_classes]
@@ -107,6 +109,8 @@ class Trainer:
     def train(self) -> None:
         """Train until the last epoch; write state, log and weights after each, but of short ones only some.
 
+        An interrupt (KeyboardInterrupt) is raised on after the last finished epoch is saved.
+
         Raises:
             ValueError: the loss is not finite, or memory is exhausted.
             OSError: the disk is full; earlier files are kept.
@@ -118,8 +122,12 @@ class Trainer:
         self._saved = started
         with ThreadPoolExecutor(self.config.workers) as pool:
             batches = self.batches.of_epochs(range(self.epoch, self.config.epochs), pool)
-            while self.epoch < self.config.epochs:
-                self._run_epoch(batches, started)
+            try:
+                while self.epoch < self.config.epochs:
+                    self._run_epoch(batches, started)
+            except KeyboardInterrupt:
+                self._keep_last_epoch()
+                raise
 
     def _run_epoch(self, batches: Iterator[Batch], started: float) -> None:
         config = self.config
@@ -138,15 +146,30 @@ class Trainer:
             'seconds': round(time.monotonic() - started),
         }
         better = (row['miou'] or 0.0) > self.best_miou
-        self.log.append(row)
+        tensors = {name: tensor.detach().to('cpu', copy=True) for name, tensor in self._tensors().items()}
+        self._unsaved = [*self.log, row], metrics, better, tensors
+        self.log = self._unsaved[0]
         now = time.monotonic()
         if better or self._is_due(self.epoch) or now - self._saved >= SAVE_EVERY * self.pace.mean_s('save'):
             with self.pace.measure('save'):
                 self._save(metrics, best=better)
+            self._unsaved = None
             self._saved = time.monotonic()
         shown = f'  val mIoU {row["miou"]:.1%}' if row['miou'] is not None else ''
         left = self._left(self.epoch)
         self.report(f'epoch {self.epoch}/{self.config.epochs}  loss {loss:.3f}{shown}  {left} left')
+
+    def _keep_last_epoch(self) -> None:
+        """Save the last finished epoch, from which training may have gone on, and report which it is."""
+        if self._unsaved is not None:
+            self.log, metrics, best, tensors = self._unsaved
+            self.epoch = self.log[-1]['epoch']
+            self._restore(tensors)
+            self._save(metrics, best=best)
+            self._unsaved = None
+        done = f'after epoch {self.log[-1]["epoch"]}' if self.log else 'before the end of epoch 1'
+        remedy = 'the same command resumes it there' if self.log else 'the same command starts it anew'
+        self.report(f'the run in {self.files.path} was interrupted; it stands {done}: {remedy}')
 
     def _left(self, epoch: int, steps: int = 0) -> str:
         """Predict, in words, the time left after so many epochs and so many steps of the next."""
@@ -298,6 +321,12 @@ class Trainer:
                 f'--init {self.files.path}/last.safetensors starts from its weights'
             )
         self.epoch, self.log = meta['epoch'], meta['log']
+        self._restore(stored)
+        done = 'is finished' if self.epoch >= self.config.epochs else 'is resumed'
+        self.report(f'the run in {self.files.path} {done} after epoch {self.epoch}')
+
+    def _restore(self, stored: dict[str, Tensor]) -> None:
+        """Put back network, averaged weights and optimizer as `_tensors` gave them."""
         tensors = {name: tensor.to(self.device) for name, tensor in stored.items()}
 
         def part(key: str) -> dict[str, Tensor]:
@@ -313,8 +342,6 @@ class Trainer:
                 'exp_avg': first[name],
                 'exp_avg_sq': second[name],
             }
-        done = 'is finished' if self.epoch >= self.config.epochs else 'is resumed'
-        self.report(f'the run in {self.files.path} {done} after epoch {self.epoch}')
 
 
 @contextmanager

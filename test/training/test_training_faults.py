@@ -25,7 +25,7 @@ from lw_refinenet_ros.image.label_png import write_label_png
 from lw_refinenet_ros.labels import LabelSet
 from lw_refinenet_ros.model.network import build_model
 from lw_refinenet_ros.model.weights import Card, load_model, read_card
-from lw_refinenet_ros.training import dataset
+from lw_refinenet_ros.training import dataset, train
 from lw_refinenet_ros.training.config import TrainingConfig
 from lw_refinenet_ros.training.dataset import DataError, LoadedPairs, find_pairs, read_pair
 from lw_refinenet_ros.training.pace import Pace, shown_duration
@@ -443,6 +443,69 @@ def test_a_kill_in_the_middle_of_writing_the_state_costs_one_epoch(data, tmp_pat
     resumed.train()
     assert [row['epoch'] for row in resumed.log] == [1, 2]
     assert not any(path.suffix == '.tmp' for path in run.iterdir())
+
+
+@pytest.mark.parametrize(('interrupted', 'done'), [('_step', 3), ('_save', 4), ('_validate', 3)])
+def test_an_interrupt_keeps_every_finished_epoch_and_the_run_ends_with_the_same_weights(
+    data, tmp_path, monkeypatch, interrupted, done
+):
+    monkeypatch.setattr(train, 'SAVE_EVERY', 10**9)  # epochs too short to be saved
+    config, lines = replace(CONFIG, epochs=6, validate_every=4), []
+    trainer(data, tmp_path / 'whole', config).train()
+    run = trainer(data, tmp_path / 'run', config, report=lines.append)
+    calls_before = {'_step': 3 * run.steps_per_epoch, '_save': 1, '_validate': 3}[interrupted]
+    usual, calls = getattr(run, interrupted), iter(range(calls_before + 1))
+
+    def interrupt_once(*given, **named):
+        result = usual(*given, **named)
+        if next(calls, None) == calls_before:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(run, interrupted, interrupt_once)
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    assert lines[-1] == (
+        f'the run in {tmp_path}/run was interrupted; it stands after epoch {done}: '
+        'the same command resumes it there'
+    )
+    rows = (tmp_path / 'run' / 'log.csv').read_text().splitlines()[1:]
+    assert [row.split(',')[0] for row in rows] == [str(1 + epoch) for epoch in range(done)]
+    assert read_card(tmp_path / 'run' / 'last.safetensors').training['epochs_done'] == done
+    resumed = trainer(data, tmp_path / 'run', config)
+    assert resumed.epoch == done
+    resumed.train()
+    one, two = (load_model(tmp_path / each / 'last.safetensors')[0].state_dict() for each in ('whole', 'run'))
+    for name, tensor in one.items():
+        assert torch.equal(tensor, two[name]), name
+
+
+def test_an_interrupt_in_the_first_epoch_leaves_nothing_and_says_so(data, tmp_path):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    lines: list[str] = []
+    run = trainer(data, tmp_path / 'run', report=lines.append)
+    run._step = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    assert 'before the end of epoch 1: the same command starts it anew' in lines[-1]
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_request_to_end_keeps_every_epoch_that_the_command_printed(data, tmp_path, tiny_weights):
+    command = [sys.executable, '-m', 'lw_refinenet_ros.cli.main', 'train', '--data', str(data), *OPTIONS]
+    command += ['--init', str(tiny_weights), '--output', str(tmp_path / 'run'), '--epochs', '9999']
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        lines = iter(process.stdout.readline, '')
+        assert any(line.startswith('epoch 5/') for line in lines)
+        process.terminate()
+        *printed, last = lines
+        assert process.wait() == 143
+    epochs = [5, *(int(line.split()[1].split('/')[0]) for line in printed)]
+    kept = int(re.search(r'it stands after epoch (\d+): the same command resumes it there', last)[1])
+    assert epochs[-1] <= kept <= epochs[-1] + 1
+    assert (tmp_path / 'run' / 'log.csv').read_text().splitlines()[-1].startswith(f'{kept},')
 
 
 def test_a_run_with_other_data_or_a_damaged_state_is_not_resumed(data, tmp_path):
