@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lw_refinenet_ros.labels import UNLABELLED_NAME
-from lw_refinenet_ros.one_line import one_line, unknown
+from lw_refinenet_ros.one_line import one_line, printable, unknown
 
-__all__ = ['PLUGIN', 'TYPES', 'Costs', 'assign_types', 'write_layer']
+__all__ = ['PLUGIN', 'TYPES', 'Costs', 'assign_types', 'guessed', 'write_layer']
 
 PLUGIN = 'semantic_segmentation_layer::SemanticSegmentationLayer'
 
@@ -35,11 +35,17 @@ TYPES = {
 _OTHERWISE = 'careful'
 _USUAL = {
     'free': 'road, pavement, sidewalk, crosswalk, path, trail, ground, floor, asphalt, concrete, carpet, '
-    'rug, parking, road marking, lane marking',
-    'careful': 'grass, terrain, gravel, sand, tree, vegetation, bush, sign, traffic sign, traffic light',
-    'lethal': 'person, pedestrian, people, rider, bicyclist, cyclist, bicycle, bike, motorcycle, motorbike, '
-    'car, van, truck, bus, train, caravan, trailer, animal, bird, cat, dog, cow, horse, sheep, building, '
-    'house, wall, fence, guard rail, barrier, pole, rock, water, stairs, furniture, chair, table, sofa, bed',
+    'rug, parking, road marking, lane, lane marking, drivable, drivable area, drivable surface, driveable, '
+    'driveable surface, driveway, traversable, walkable, navigable, free space, freespace',
+    'careful': 'grass, terrain, gravel, sand, dirt, soil, mud, snow, tree, vegetation, bush, sign, '
+    'traffic sign, traffic light',
+    'lethal': 'person, pedestrian, people, human, child, worker, rider, bicyclist, cyclist, bicycle, bike, '
+    'motorcycle, motorbike, vehicle, car, van, truck, bus, train, caravan, trailer, wheelchair, stroller, '
+    'forklift, animal, bird, cat, dog, cow, horse, sheep, obstacle, building, house, wall, fence, '
+    'railing, guard rail, barrier, gate, door, window, glass, pole, column, pillar, post, bollard, cone, '
+    'traffic cone, curb, kerb, rock, water, stairs, staircase, cliff, furniture, chair, table, desk, sofa, '
+    'couch, bed, cabinet, shelf, rack, pallet, box, cart, bin, trash can, bench, potted plant, '
+    'non drivable, non traversable',
     'ignored': f'sky, ceiling, void, {UNLABELLED_NAME}',
 }
 _TYPE_OF = {name: kind for kind, names in _USUAL.items() for name in (kind, *names.split(', '))}
@@ -47,7 +53,7 @@ _TYPE_OF = {name: kind for kind, names in _USUAL.items() for name in (kind, *nam
 _LAYER = """\
 # Nav2's semantic segmentation layer for the classes of {weights}, written by `lw_refinenet costmap`.
 # Merge `plugins` with those of your costmap; `lw_refinenet doctor --params FILE` checks the result.
-local_costmap:
+{note}local_costmap:
   local_costmap:
     ros__parameters:
       plugins: [semantic_layer, inflation_layer]
@@ -99,14 +105,40 @@ def assign_types(names: Sequence[str], chosen: Mapping[str, Sequence[str]]) -> d
             if type_of.setdefault(name, kind) != kind:
                 raise ValueError(f'class {name!r} is chosen as {type_of[name]} and as {kind}: choose one')
     for name in every:
-        usual = _TYPE_OF.get(name.casefold().replace('_', ' ').replace('-', ' '), _OTHERWISE)
-        type_of.setdefault(name, usual)
+        type_of.setdefault(name, _usual_type(name) or _OTHERWISE)
     types = {kind: tuple(name for name in every if type_of[name] == kind) for kind in TYPES}
     return {kind: classes for kind, classes in types.items() if classes}
 
 
+def guessed(names: Sequence[str], chosen: Mapping[str, Sequence[str]]) -> str:
+    """Tell, in one line, which classes are careful only because their names are unknown here.
+
+    Args:
+        names: of the classes.
+        chosen: names of classes by type.
+
+    Returns:
+        The words; empty if there is no such class.
+    """
+    known = {name for wanted in chosen.values() for name in wanted}
+    unknown_names = [name for name in names if name not in known and not _usual_type(name)]
+    if not unknown_names:
+        return ''
+    options = ', '.join(f'--{kind}' for kind in TYPES)
+    return printable(f'{_OTHERWISE} by guess: {", ".join(unknown_names)}; choose by {options}')
+
+
+def _usual_type(name: str) -> str | None:
+    return _TYPE_OF.get(name.casefold().replace('_', ' ').replace('-', ' '))
+
+
 def write_layer(
-    types: Mapping[str, Sequence[str]], *, weights: str, node: str, cameras: Sequence[str] = ('',)
+    types: Mapping[str, Sequence[str]],
+    *,
+    weights: str,
+    node: str,
+    cameras: Sequence[str] = ('',),
+    note: str = '',
 ) -> str:
     """Return a local costmap's YAML with the layer.
 
@@ -115,6 +147,7 @@ def write_layer(
         weights: whose classes these are, for the comment.
         node: its fully qualified name, whose topics the layer subscribes to.
         cameras: of the node; '' is one without a name.
+        note: a line for the comment, as `guessed` returns it.
 
     Raises:
         ValueError: two cameras would have one source, or one has the name of a parameter of the layer.
@@ -125,7 +158,12 @@ def write_layer(
             f'cameras {", ".join(cameras)}: their names must differ in more than / and _, and none may be '
             f'{", ".join(sorted(_PARAMETERS))}: rename one'
         )
-    text = _LAYER.format(weights=one_line(weights), plugin=PLUGIN, sources=' '.join(sources))
+    text = _LAYER.format(
+        weights=one_line(weights),
+        note=f'# {note}\n' if note else '',
+        plugin=PLUGIN,
+        sources=' '.join(sources),
+    )
     for source, topics in sources.items():
         text += _SOURCE.format(source=source, topics=topics, node=node, types=', '.join(types))
         for kind, classes in types.items():

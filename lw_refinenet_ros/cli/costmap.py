@@ -13,7 +13,7 @@ from lw_refinenet_ros.class_groups import read_groups
 from lw_refinenet_ros.cli.options import NODE, add_groups_argument, file_ending_in, label_set
 from lw_refinenet_ros.cli.outputs import COSTMAP, Declared, Output
 from lw_refinenet_ros.files import write_text
-from lw_refinenet_ros.nav2_layer import TYPES, assign_types, write_layer
+from lw_refinenet_ros.nav2_layer import TYPES, assign_types, guessed, write_layer
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 __all__ = ['add_arguments', 'outputs', 'run']
@@ -49,13 +49,14 @@ def run(options: argparse.Namespace) -> None:
             raise ValueError(f'{name!r} cannot be part of a topic: use letters, digits, _ and / between them')
     groups = read_groups(options.class_groups)
     names = label_set(options.weights, groups).names
-    types = assign_types(names, {kind: getattr(options, kind) for kind in TYPES})
+    chosen = {kind: getattr(options, kind) for kind in TYPES}
+    types, note = assign_types(names, chosen), guessed(names, chosen)
     of = options.weights or DEFAULT_WEIGHTS
     of += f' in groups of {groups.labels.name}' if groups else ''
-    text = write_layer(types, weights=of, node=node, cameras=options.cameras)
+    text = write_layer(types, weights=of, node=node, cameras=options.cameras, note=note)
     if options.output is None:
         print(text, end='')
     else:
         write_text(options.output, text)
         counts = ', '.join(f'{kind} {len(names)}' for kind, names in types.items())
-        print(f'{options.output}: {counts} classes')
+        print('; '.join(filter(None, [f'{options.output}: {counts} classes', note])))

@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from lw_refinenet_ros.cli.main import main
-from lw_refinenet_ros.nav2_layer import TYPES, Costs, assign_types, write_layer
+from lw_refinenet_ros.nav2_layer import _USUAL, TYPES, Costs, assign_types, write_layer
+from test.support.tiny_network import write_tiny_weights
 
 
 def layer_of(text):
@@ -32,6 +33,37 @@ def test_a_class_of_no_usual_name_is_careful():
         'careful': ('Traffic_Sign', 'gewgaw'),
         'ignored': ('unlabelled',),
     }
+
+
+@pytest.mark.parametrize(
+    ('kind', 'names'),
+    [
+        ('free', ('drivable', 'Drivable_Area', 'traversable', 'walkable', 'free-space', 'lane', 'floor')),
+        ('careful', ('terrain', 'bush', 'mud', 'dirt')),
+        ('lethal', ('obstacle', 'human', 'forklift', 'pallet', 'shelf', 'glass', 'door', 'curb', 'cliff')),
+        ('lethal', ('traffic_cone', 'non-drivable', 'rack', 'furniture', 'stairs')),
+    ],
+)
+def test_names_that_robots_meet_have_their_usual_type(kind, names):
+    assert assign_types(names, {})[kind] == names
+
+
+def test_no_name_has_two_usual_types():
+    names = [name for listed in _USUAL.values() for name in listed.split(', ')]
+    assert len(names) == len(set(names))
+
+
+def test_the_classes_whose_type_is_a_guess_are_named_in_the_file_and_in_the_printed_line(capsys, tmp_path):
+    weights = write_tiny_weights(tmp_path / 'w.safetensors', seed=1, names=('road', 'gewgaw', 'thing'))
+    file = tmp_path / 'nav2.yaml'
+    guess = 'careful by guess: gewgaw, thing; choose by --free, --careful, --lethal, --ignored\n'
+    assert main(['costmap', str(weights), '--output', str(file)]) == 0
+    assert capsys.readouterr().out.endswith(f'free 1, careful 2, ignored 1 classes; {guess}')
+    assert f'\n# {guess}local_costmap:' in file.read_text()
+    assert layer_of(file.read_text())['camera']['careful']['classes'] == ['gewgaw', 'thing']
+    chosen = ['--careful', 'thing', '--lethal', 'gewgaw']
+    assert main(['costmap', str(weights), '--output', str(file), *chosen]) == 0
+    assert 'guess' not in capsys.readouterr().out + file.read_text()
 
 
 def test_an_unknown_class_and_one_of_two_types_are_refused_with_the_remedy(capsys):
