@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,7 +54,8 @@ _TYPE_OF = {name: kind for kind, names in _USUAL.items() for name in (kind, *nam
 
 _LAYER = """\
 # Nav2's semantic segmentation layer for the classes of {weights}, written by `lw_refinenet costmap`.
-# Merge `plugins` with those of your costmap; `lw_refinenet doctor --params FILE` checks the result.
+# Merge `plugins` with those of your costmap. This checks the result, the FILE that you merged it into:
+#   {check}
 {note}local_costmap:
   local_costmap:
     ros__parameters:
@@ -138,15 +141,17 @@ def write_layer(
     weights: str,
     node: str,
     cameras: Sequence[str] = ('',),
+    class_groups: str | os.PathLike[str] | None = None,
     note: str = '',
 ) -> str:
     """Return a local costmap's YAML with the layer.
 
     Args:
         types: classes by the name of their type, as `assign_types` returns them.
-        weights: whose classes these are, for the comment.
+        weights: whose classes these are, a name or a file, for the comment.
         node: its fully qualified name, whose topics the layer subscribes to.
         cameras: of the node; '' is one without a name.
+        class_groups: file of the groups that these are, of the classes of the weights, for the comment.
         note: a line for the comment, as `guessed` returns it.
 
     Raises:
@@ -158,8 +163,11 @@ def write_layer(
             f'cameras {", ".join(cameras)}: their names must differ in more than / and _, and none may be '
             f'{", ".join(sorted(_PARAMETERS))}: rename one'
         )
+    check = ['lw_refinenet', 'doctor', '--params', 'FILE', '--weights', weights]
+    check += ['--class-groups', os.fspath(class_groups)] if class_groups else []
     text = _LAYER.format(
-        weights=one_line(weights),
+        weights=one_line(f'{weights} in the groups of {class_groups}' if class_groups else weights),
+        check=printable(shlex.join(check)),
         note=f'# {note}\n' if note else '',
         plugin=PLUGIN,
         sources=' '.join(sources),

@@ -47,13 +47,17 @@ def run(options: argparse.Namespace) -> None:
     for name in (options.node.strip('/'), *filter(None, options.cameras)):
         if not NAME.fullmatch(name):
             raise ValueError(f'{name!r} cannot be part of a topic: use letters, digits, _ and / between them')
-    groups = read_groups(options.class_groups)
-    names = label_set(options.weights, groups).names
+    names = label_set(options.weights, read_groups(options.class_groups)).names
     chosen = {kind: getattr(options, kind) for kind in TYPES}
     types, note = assign_types(names, chosen), guessed(names, chosen)
-    of = options.weights or DEFAULT_WEIGHTS
-    of += f' in groups of {groups.labels.name}' if groups else ''
-    text = write_layer(types, weights=of, node=node, cameras=options.cameras, note=note)
+    text = write_layer(
+        types,
+        weights=options.weights or DEFAULT_WEIGHTS,
+        node=node,
+        cameras=options.cameras,
+        class_groups=options.class_groups,
+        note=note,
+    )
     if options.output is None:
         print(text, end='')
     else:

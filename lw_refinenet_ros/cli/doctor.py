@@ -22,6 +22,7 @@ from lw_refinenet_ros.node.doctor.finding import FAULT, OK, WARNING, Finding, fa
 from lw_refinenet_ros.node.doctor.judge import judge
 from lw_refinenet_ros.node.process.require_ros import require_ros
 from lw_refinenet_ros.one_line import counted
+from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
 
 __all__ = ['add_arguments', 'outputs', 'run']
 
@@ -57,7 +58,12 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f'{option} is for --params; a running node publishes its own classes')
     if options.params:
         classes = label_set(options.weights, read_groups(options.class_groups))
-        findings = list(_of_file(options.params, classes.names))
+        of = options.weights or DEFAULT_WEIGHTS
+        if options.class_groups:
+            of += f' in the groups of {options.class_groups}'
+        elif not options.weights:
+            of += ' (--weights and --class-groups name others)'
+        findings = list(_of_file(options.params, classes.names, of))
     else:
         findings = _of_graph('/' + options.node.strip('/'), options.seconds)
     print_table([row for finding in findings for row in _rows(finding)], '<<w')
@@ -74,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if counts[FAULT] else 0
 
 
-def _of_file(file: Path, classes: Sequence[str]) -> Iterator[Finding]:
+def _of_file(file: Path, classes: Sequence[str], of: str) -> Iterator[Finding]:
     from lw_refinenet_ros.nav2_layer import PLUGIN
     from lw_refinenet_ros.node.doctor.nav2_parameters import check_costmap, layers
     from lw_refinenet_ros.node.process.parameter_files import read_sections
@@ -84,7 +90,7 @@ def _of_file(file: Path, classes: Sequence[str]) -> Iterator[Finding]:
         yield fault(str(file), f'no layer with plugin: {PLUGIN}', 'write one with `lw_refinenet costmap`')
     names = (*classes, UNLABELLED_NAME)
     for costmap, parameters in costmaps:
-        for finding in check_costmap(parameters, names):
+        for finding in check_costmap(parameters, names, of):
             yield replace(finding, check=f'{costmap}/{finding.check}')
 
 

@@ -2,6 +2,7 @@
 """What `doctor` says of a file of Nav2's parameters, without ROS."""
 
 import json
+import shlex
 
 import pytest
 
@@ -79,6 +80,33 @@ def test_a_file_without_the_layer_and_one_that_is_none_are_refused(diagnose, cap
     assert 'SemanticSegmentationLayer' in value
     assert main(['doctor', '--params', str(tmp_path / 'none.yaml')]) == 1
     assert 'none.yaml: No such file' in capsys.readouterr().err
+
+
+def test_the_command_at_the_head_of_a_costmap_file_finds_nothing_wrong_with_it(
+    capsys, tmp_path, tiny_weights
+):
+    groups, file = tmp_path / 'my groups.yaml', tmp_path / 'nav2.yaml'
+    groups.write_text('name: two\nclasses: [{name: free, color: [0, 9, 0], of: [road, sky]}]')
+    for options in ([], ['--class-groups', str(groups)]):
+        assert main(['costmap', str(tiny_weights), *options, '--output', str(file)]) == 0
+        (line,) = (each for each in file.read_text().splitlines() if each.startswith('#   lw_refinenet'))
+        _, *arguments = shlex.split(line.removeprefix('#'))
+        assert main([str(file) if each == 'FILE' else each for each in arguments]) == 0
+        out = ' '.join(capsys.readouterr().out.split())
+        assert '0 faults, 0 warnings' in out
+        assert f'of {" in the groups of ".join([str(tiny_weights), *options[1:]])} listed' in out
+
+
+def test_the_findings_say_whose_classes_they_are_about(capsys, tmp_path):
+    file = tmp_path / 'nav2.yaml'
+    file.write_text(WRITTEN)
+    assert main(['doctor', '--params', str(file)]) == 1
+    out = ' '.join(capsys.readouterr().out.split())
+    whose = 'of camvid (--weights and --class-groups name others)'
+    assert f'bicyclist not listed, of the classes {whose}: their pixels are dropped' in out
+    assert main(['doctor', '--params', str(file), '--weights', 'camvid']) == 1
+    out = ' '.join(capsys.readouterr().out.split())
+    assert 'bicyclist not listed, of the classes of camvid: their' in out
 
 
 def test_weights_are_only_for_a_file_of_parameters(capsys):

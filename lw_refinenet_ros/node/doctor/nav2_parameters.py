@@ -51,19 +51,22 @@ def sources(parameters: Mapping[str, Any], layer: str) -> dict[str, Source]:
     return {name: _below(parameters, f'{layer}.{name}') for name in names}
 
 
-def check_costmap(parameters: Mapping[str, Any], names: Sequence[str]) -> Iterator[Finding]:
+def check_costmap(
+    parameters: Mapping[str, Any], names: Sequence[str], of: str = 'the node'
+) -> Iterator[Finding]:
     """Check every semantic layer of a costmap.
 
     Args:
         parameters: of the costmap, by their names with dots.
         names: of all classes in the label images, the unlabelled included.
+        of: whose classes they are, in words.
     """
     for layer in layers(parameters):
         yield from _check_loading(parameters, layer)
         yield from _check_names(parameters, layer)
         for name, source in sources(parameters, layer).items():
             yield from _check_source(f'{layer}.{name}', source)
-            yield from _check_classes(f'{layer}.{name}', source, names)
+            yield from _check_classes(f'{layer}.{name}', source, names, of)
 
 
 def _below(parameters: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -159,7 +162,7 @@ def _check_source(check: str, source: Source) -> Iterator[Finding]:
         )
 
 
-def _check_classes(check: str, source: Source, names: Sequence[str]) -> Iterator[Finding]:
+def _check_classes(check: str, source: Source, names: Sequence[str], of: str) -> Iterator[Finding]:
     kinds = _list(source.get('class_types'))
     listed: dict[str, str] = {}
     for kind in kinds:
@@ -180,13 +183,15 @@ def _check_classes(check: str, source: Source, names: Sequence[str]) -> Iterator
     if missing:
         yield fault(
             f'{check}: classes',
-            f'{", ".join(missing)} not listed: their pixels are dropped',
+            f'{", ".join(missing)} not listed, of the classes of {of}: their pixels are dropped',
             'list every class under a type; `lw_refinenet costmap` does',
         )
     else:
-        yield ok(f'{check}: classes', f'all {len(names)} listed')
+        yield ok(f'{check}: classes', f'all {len(names)} of {of} listed')
     for name in listed:
         if name not in names:
             yield warning(
-                f'{check}.{listed[name]}', f'{name!r} is not published', unknown('class', name, names)
+                f'{check}.{listed[name]}',
+                f'{name!r} is not published: no class of {of}',
+                unknown('class', name, names),
             )
