@@ -96,6 +96,16 @@ def test_the_manifest_declares_every_ros_package_that_is_imported():
     assert {name for name in imported if OF_ROS.fullmatch(name)} - declared == set()
 
 
+def test_rviz_finds_a_place_for_every_pane_in_its_configuration():
+    rviz = yaml.safe_load((ROOT / 'config/segmentation.rviz').read_text())
+    displays = rviz['Visualization Manager']['Displays']
+    panes = [pane['Name'] for pane in (*rviz['Panels'], *displays) if pane['Name'] != 'Points']  # in 3D
+    window = rviz['Window Geometry']
+    state = bytes.fromhex(window['QMainWindow State'])
+    assert [name for name in panes if name.encode('utf-16-be') not in state] == []
+    assert (window['Hide Left Dock'], window['Hide Right Dock']) == (False, False)
+
+
 def test_the_viewers_configurations_show_topics_of_the_node_the_overlay_first():
     layout = json.loads((ROOT / 'config/foxglove.json').read_text())
     rviz = yaml.safe_load((ROOT / 'config/segmentation.rviz').read_text())['Visualization Manager']
