@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from functools import cached_property
 from typing import Any
 
+import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy import get_rmw_implementation_identifier
@@ -368,7 +369,9 @@ def main(args: list[str] | None = None) -> None:
             with fitting_profile(profile_variables()) as what_was_done:
                 node = SegmentationNode()
             warnings = files.check(node.get_fully_qualified_name(), NAMES, node.has_parameter)
-        except (ParameterException, ValueError) as error:
+        except (ParameterException, ValueError, RCLError) as error:
+            if isinstance(error, RCLError) and not rclpy.ok():  # a signal has shut it down
+                raise
             sys.exit(f'segmentation_node: {one_line(str(error))}')
         for warning in [*warnings, what_was_done]:
             if warning:

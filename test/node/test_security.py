@@ -319,3 +319,24 @@ def test_the_sros2_policy_allows_every_topic_and_service_of_the_running_node(tin
         assert seen('service') - allowed('service', 'reply') == set()
     finally:
         node.close()
+
+
+@pytest.mark.ros
+def test_security_that_cannot_be_had_ends_the_node_with_one_line_that_says_so(tmp_path):
+    pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
+    enclave = tmp_path / 'enclaves/lw_refinenet'
+    enclave.mkdir(parents=True)
+    for name in ('identity_ca.cert.pem', 'cert.pem', 'key.pem', 'permissions_ca.cert.pem'):
+        (enclave / name).touch()
+    for name in ('governance.p7s', 'permissions.p7s'):
+        (enclave / name).touch()
+    keys = {'ROS_SECURITY_KEYSTORE': str(tmp_path), 'ROS_SECURITY_ENABLE': 'true'}
+    done = subprocess.run(
+        [sys.executable, '-m', 'lw_refinenet_ros.node.main', '--ros-args', '--enclave', '/lw_refinenet'],
+        env=os.environ | keys | {'ROS_SECURITY_STRATEGY': 'Enforce'},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert 'Traceback' not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith('segmentation_node: error creating node: ')
