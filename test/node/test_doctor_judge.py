@@ -220,8 +220,20 @@ def test_jpegs_are_what_the_compressed_transport_expects():
         (changed('image', messages=()), 'fault', 'image: rate', 'nothing came on /image', 'Fast DDS profile'),
         (changed('label', messages=()), 'fault', 'label: rate', 'no label though images', 'log'),
         (with_camera(counted={'received': 9, 'lost': 3}), 'warning', 'frames', '3 lost', 'Fast DDS profile'),
-        (with_camera(counted={'bad: step': 2}), 'warning', 'frames', '2 bad: step', 'fix the camera'),
-        (with_camera(counted={'failed': 2}), 'warning', 'frames', '2 failed', "the node's log has more"),
+        (
+            with_camera(counted={'segmented': 1, 'bad: step': 2}),
+            'warning',
+            'frames',
+            '2 bad: step',
+            'fix the camera',
+        ),
+        (
+            with_camera(counted={'segmented': 1, 'failed': 2}),
+            'warning',
+            'frames',
+            '2 failed',
+            "the node's log has more",
+        ),
         (changed('image', seconds=4.0), 'ok', 'image: rate', '2.5 Hz on /image', ''),
         (
             changed(
@@ -432,6 +444,23 @@ def test_each_fault_is_judged_with_its_value_and_remedy(facts, level, check, val
 )
 def test_what_is_in_order_is_not_blamed(facts):
     assert wrong(facts) == {}
+
+
+@pytest.mark.parametrize(
+    ('fate', 'remedy'),
+    [
+        (
+            'bad: encoding',
+            'publish an encoding that README lists for `image`, or remap image to another topic',
+        ),
+        ('bad: step', 'fix the camera (bad: step)'),
+        ('failed', "the node's log has more"),
+    ],
+)
+def test_a_camera_of_which_no_frame_is_segmented_because_all_are_bad_is_a_fault(fate, remedy):
+    found = wrong(with_camera(level=1, counted={'received': 9, 'segmented': 0, 'lost': 1, fate: 9}))['frames']
+    assert (found.level, found.value) == ('fault', f'9 received, 1 lost, 9 {fate}')
+    assert remedy in found.remedy
 
 
 def test_a_clock_that_begins_at_zero_is_no_missing_stamp():

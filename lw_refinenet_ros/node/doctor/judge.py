@@ -27,6 +27,7 @@ DATAGRAM = 64 << 10  # bytes; what is larger travels in parts, or as shared memo
 LIGHTER = (
     'images so small need no profile: lower their rate or the load of the CPU; by radio, publish reliable'
 )
+OTHER_ENCODING = 'publish an encoding that README lists for `image`, or remap image to another topic'
 NO_DEPTH = 'no ~/points: nobody publishes'
 
 
@@ -146,11 +147,15 @@ def _judge_flow(camera: Camera, facts: Facts) -> Iterator[Finding]:
         yield fault('label: rate', f'no label though images come: {camera.message}', "see the node's log")
     counted = camera.counted
     shown = ', '.join(f'{count} {fate}' for fate, count in counted.items() if count) or 'none'
-    if counted.get('lost'):
+    bad = [fate for fate, count in counted.items() if count and fate.startswith(('bad', 'failed'))]
+    none_is_good = bool(bad) and not counted.get('segmented')
+    if counted.get('lost') and not none_is_good:
         small = image is not None and image.last is not None and image.last.bytes <= DATAGRAM
         yield warning('frames', shown, LIGHTER if small else remedy(facts.middleware))
-    elif bad := [fate for fate, count in counted.items() if count and fate.startswith(('bad', 'failed'))]:
-        yield warning('frames', shown, f"fix the camera ({bad[0]}); the node's log has more")
+    elif bad:
+        advice = OTHER_ENCODING if 'bad: encoding' in bad else f'fix the camera ({bad[0]})'
+        serious = fault if none_is_good else warning
+        yield serious('frames', shown, f"{advice}; the node's log has more")
     else:
         yield ok('frames', shown)
 
