@@ -437,7 +437,6 @@ def test_each_fault_is_judged_with_its_value_and_remedy(facts, level, check, val
     [
         changed('depth', publishers=2 * STREAMS['depth'].publishers),
         with_camera(values=CAMERA.values | {'age_ms': '-10.0'}),  # as far as clocks agree
-        with_camera(values={'state': 'active'}, counted={'received': 1}),  # without a result there is no age
         with_last('camera_info', width=0),  # that does not tell a size
         replace(WELL, segments=()),  # which small messages need not
     ],
@@ -474,6 +473,12 @@ def test_stamps_that_do_not_advance_tell_no_age(stamp_ns):
     facts = with_last('image', stamp_ns=stamp_ns)
     without_age = replace(facts.cameras[0], values={'state': 'active'})
     assert 'age' not in {each.check for each in judge(replace(facts, cameras=(without_age,)))}
+
+
+@pytest.mark.parametrize('age', [{}, {'age_ms': '718.5'}, {'age_ms': '-70.0'}, {'age_ms': '600000.0'}])
+def test_without_a_frame_segmented_while_watching_there_is_no_age(age):
+    facts = with_camera(values={'state': 'active'} | age, counted={'received': 1, 'segmented': 0})
+    assert 'age' not in {each.check for each in judge(facts)}
 
 
 def test_a_node_that_says_why_it_gives_no_labels_is_not_blamed_for_that_again():

@@ -50,9 +50,9 @@ def _judge_advance(role: str, stream: Stream) -> Finding | None:
 
 
 def _judge_age(camera: Camera, facts: Facts) -> Iterator[Finding]:
+    if not camera.counted.get('segmented'):
+        return  # the status keeps the age of a frame of before
     age = camera.values.get('age_ms')  # absent if it is above an hour
-    if age is None and not camera.counted.get('segmented'):
-        return
     if age is None or abs(float(age)) > OTHER_CLOCK_MS:
         yield _judge_offset(camera, facts)
     elif float(age) < AHEAD_MS:
