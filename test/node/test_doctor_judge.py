@@ -140,6 +140,18 @@ BEST_EFFORT = (Endpoint('/camera', IMAGE, reliable=False, latched=False),)
 JPEG = 'sensor_msgs/msg/CompressedImage'
 
 
+def test_topics_that_the_node_takes_as_depth_or_publishes_are_not_proposed_as_image():
+    without = changed('image', publishers=(), messages=())
+    rear = replace(CAMERA, name='rear', streams={'depth': replace(STREAMS['depth'], topic='/rear/depth')})
+    own = dict.fromkeys(('/depth', '/rear/depth', f'{NODE}/label'), (IMAGE,))
+    for topics, there in (
+        (own, 'no image topic'),
+        (own | {'/camera/image_raw': (IMAGE,)}, '/camera/image_raw'),
+    ):
+        found = wrong(replace(without, cameras=(*without.cameras, rear), topics=topics))['image']
+        assert found.remedy == f'start the camera, or remap image; there is {there}'
+
+
 def test_a_topic_of_another_type_is_not_blamed_on_the_middleware():
     lidar = Endpoint('/lidar', 'livox_ros_driver2/msg/CustomMsg', reliable=True, latched=False)
     found = wrong(changed('depth', publishers=(lidar,), messages=()))

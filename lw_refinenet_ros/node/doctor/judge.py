@@ -87,12 +87,14 @@ def _judge_endpoints(role: str, stream: Stream, facts: Facts) -> Iterator[Findin
     if role == 'image' and not stream.publishers:
         raw = stream.topic.removesuffix(COMPRESSED)
         transport, twin = ('compressed', raw + COMPRESSED) if raw == stream.topic else ('raw', raw)
+        depths = (camera.streams.get('depth') for camera in facts.cameras)
+        taken = {stream.topic, *(depth.topic for depth in depths if depth)}
         images = [
             name
             for name, types in facts.topics.items()
-            if IMAGE in types and not name.startswith(f'{facts.node}/')
+            if IMAGE in types and name not in taken and not name.startswith(f'{facts.node}/')
         ]
-        there = ', '.join(name for name in images if name != stream.topic) or 'no image topic'
+        there = ', '.join(images) or 'no image topic'
         remedy = f'start the camera, or remap image; there is {there}'
         if {IMAGE, COMPRESSED_IMAGE} & {*facts.topics.get(twin, ())}:
             remedy = f'set image_transport: {transport}, since there is {twin}'
