@@ -506,6 +506,15 @@ def test_missing_depth_is_a_warning_only_where_somebody_wants_points():
     assert wrong(with_camera(level=1, message=message, streams=unwanted)) == {}
 
 
+def test_missing_camera_info_is_a_fault_only_where_somebody_wants_points():
+    message = 'no ~/points: /camera_info is missing beside /depth'
+    wanted = wrong(with_camera(level=1, message=message))['diagnostics']
+    assert (wanted.level, wanted.value) == ('fault', message)
+    assert wanted.remedy == 'publish it, or remap camera_info to where it is published'
+    unwanted = STREAMS | {'points': replace(STREAMS['points'], subscribers=(), messages=())}
+    assert wrong(with_camera(level=1, message=message, streams=unwanted))['diagnostics'].level == 'warning'
+
+
 @pytest.mark.parametrize(
     ('middleware', 'said'),
     [

@@ -28,7 +28,7 @@ LIGHTER = (
     'images so small need no profile: lower their rate or the load of the CPU; by radio, publish reliable'
 )
 OTHER_ENCODING = 'publish an encoding that README lists for `image`, or remap image to another topic'
-NO_DEPTH = 'no ~/points: nobody publishes'
+NO_DEPTH, NO_INFO = 'no ~/points: nobody publishes', ' is missing beside '  # as the node says it
 
 
 def judge(facts: Facts) -> Iterator[Finding]:
@@ -66,8 +66,13 @@ def _state(node: str, state: str) -> Finding:
 
 def _judge_camera(camera: Camera, facts: Facts) -> Iterator[Finding]:
     points = camera.streams.get('points')
-    if camera.message.startswith(NO_DEPTH) and not (points and points.subscribers):
+    wanted = bool(points and points.subscribers)
+    if camera.message.startswith(NO_DEPTH) and not wanted:
         yield ok('diagnostics', f'{camera.message}; nobody but the doctor subscribes')
+    elif NO_INFO in camera.message and wanted:
+        yield fault(
+            'diagnostics', camera.message, 'publish it, or remap camera_info to where it is published'
+        )
     elif camera.level:
         level = WARNING if camera.level == 1 else FAULT
         yield Finding(level, 'diagnostics', camera.message, "fix what it names; the node's log has more")
