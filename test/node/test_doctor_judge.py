@@ -515,6 +515,17 @@ def test_missing_camera_info_is_a_fault_only_where_somebody_wants_points():
     assert wrong(with_camera(level=1, message=message, streams=unwanted))['diagnostics'].level == 'warning'
 
 
+@pytest.mark.parametrize(('late_ms', 'helps'), [(30, True), (50, True), (51, False), (9_000_000, False)])
+def test_where_depth_is_off_in_time_points_tolerance_is_named_if_it_helps(late_ms, helps):
+    images = [replace(m, stamp_ns=m.stamp_ns * 2) for m in STREAMS['image'].messages]  # 200 ms apart
+    late = [replace(m, stamp_ns=m.stamp_ns + late_ms * 10**6) for m in images]
+    apart = {role: replace(STREAMS[role], messages=m) for role, m in (('image', images), ('depth', late))}
+    found = wrong(with_camera(streams=STREAMS | apart))['depth with image']
+    assert found.level == 'fault'
+    assert found.remedy.startswith('let the camera stamp both alike, by one clock')
+    assert found.remedy.endswith(', or ros2 param set /lw_refinenet points_tolerance 0.05') is helps
+
+
 @pytest.mark.parametrize(
     ('middleware', 'said'),
     [

@@ -24,6 +24,7 @@ COMPRESSED_IMAGE, COMPRESSED = 'sensor_msgs/msg/CompressedImage', '/compressed'
 INPUTS = ('image', 'depth', 'camera_info', 'cloud')
 SEGMENT = 512 << 10  # bytes; Fast DDS' default, which no larger message passes through whole
 DATAGRAM = 64 << 10  # bytes; what is larger travels in parts, or as shared memory
+TOLERABLE_NS = 50_000_000  # between the stamps of two sensors of which neither triggers the other
 LIGHTER = (
     'images so small need no profile: lower their rate or the load of the CPU; by radio, publish reliable'
 )
@@ -186,6 +187,8 @@ def _judge_pairs(camera: Camera, facts: Facts) -> Iterator[Finding]:
         paired = sum(gap <= tolerance_ns for gap in gaps)
         possible = min(len(stamps), len(others))
         value, remedy = f'{paired} of {possible} stamps', 'let the camera stamp both alike, by one clock'
+        if other == 'image' and sum(gap <= TOLERABLE_NS for gap in gaps) > possible / 2:
+            remedy += f', or ros2 param set {facts.node} points_tolerance {TOLERABLE_NS / 1e9}'
         if paired > possible / 2:
             yield ok(f'{one} with {other}', value)
         elif paired:
