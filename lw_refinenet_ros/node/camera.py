@@ -16,7 +16,7 @@ from lw_refinenet_ros.image.encodings import fault_of_brightness
 from lw_refinenet_ros.image.frame import Frame, parse_image
 from lw_refinenet_ros.inference.engine import Job, Pixels
 from lw_refinenet_ros.node.camera_outputs import CameraOutputs
-from lw_refinenet_ros.node.diagnostics import LOST, RECEIVED, SEQUENCE
+from lw_refinenet_ros.node.diagnostics import LOST, RECEIVED, SEQUENCE, TOPIC
 from lw_refinenet_ros.node.parameters import Settings
 from lw_refinenet_ros.node.process.middleware import remedy, separation
 from lw_refinenet_ros.node.statistics import Statistics
@@ -186,8 +186,9 @@ class Camera:
     def values(self) -> dict[str, str]:
         """Return the values that the diagnostics show beside the statistics."""
         points = self.outputs.points
-        values = {'topic': self.topic, 'batch': str(self.statistics.batch)}
+        values = {TOPIC: self.topic, 'batch': str(self.statistics.batch)}
         values |= {'points published': str(points.published), 'points without depth': str(points.unpaired)}
+        values |= {f'{output} {TOPIC}': topic for output, topic in self.outputs.remapped.items()}
         if self._subscription.span is not None:
             values[SEQUENCE] = '{} to {}'.format(*self._subscription.span)
         age_ms = self.statistics.age_ms

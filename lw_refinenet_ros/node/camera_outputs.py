@@ -46,23 +46,22 @@ class CameraOutputs:
     def __init__(
         self, node: LifecycleNode, prefix: str, settings: Callable[[], Settings], came: Callable[[], None]
     ) -> None:
-        self._node = node
-        self._publishers: list[Publisher] = []
+        self._node, self._prefix = node, prefix
+        self._publishers: dict[str, Publisher] = {}  # by output
         try:
             events = PublisherEventCallbacks(matched=lambda status: came() if status.current_count else None)
         except TypeError:  # Humble
             events = PublisherEventCallbacks()
 
         def publisher(kind: type, output: str) -> Publisher:
-            created = node.create_lifecycle_publisher(
+            self._publishers[output] = node.create_lifecycle_publisher(
                 kind,
                 f'~/{prefix}{output}',
                 quality(ReliabilityPolicy.RELIABLE),
                 event_callbacks=events,
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
-            self._publishers.append(created)
-            return created
+            return self._publishers[output]
 
         self._images = {name: ImageOutput(publisher(Image, name), kind) for name, kind in IMAGES.items()}
         self._jpeg = JpegOutput(publisher(CompressedImage, JPEG))
@@ -75,16 +74,27 @@ class CameraOutputs:
     @property
     def topics(self) -> list[str]:
         """The topics of all outputs, resolved."""
-        return [publisher.topic_name for publisher in self._publishers]
+        return [publisher.topic_name for publisher in self._publishers.values()]
+
+    @property
+    def remapped(self) -> dict[str, str]:
+        """The resolved topics of those outputs that were remapped, by output."""
+        topics = {output: publisher.topic_name for output, publisher in self._publishers.items()}
+        resolve = self._node.resolve_topic_name
+        return {
+            output: topic
+            for output, topic in topics.items()
+            if topic != resolve(f'~/{self._prefix}{output}', only_expand=True)
+        }
 
     @property
     def have_subscribers(self) -> bool:
         """Whether any output has a subscriber."""
-        return any(publisher.get_subscription_count() for publisher in self._publishers)
+        return any(publisher.get_subscription_count() for publisher in self._publishers.values())
 
     def close(self) -> None:
         """Destroy the publishers."""
-        for publisher in self._publishers:
+        for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
 

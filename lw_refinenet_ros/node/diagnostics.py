@@ -14,9 +14,11 @@ __all__ = [
     'RECEIVED',
     'SEQUENCE',
     'SUPERSEDED',
+    'TOPIC',
     'WARMING_UP',
     'Status',
     'build_status',
+    'output_topic',
     'read_sequence',
     'read_status',
 ]
@@ -30,6 +32,7 @@ LOST = 'lost'  # between two that came; what was lost before the first and after
 WARMING_UP = 'warming up'
 SUPERSEDED = 'superseded'
 SEQUENCE = 'sequence numbers'  # FIRST to LAST of the publisher that was heard last
+TOPIC = 'topic'  # of the images; 'OUTPUT topic' that of an output that was remapped
 # What becomes of a frame, always listed; 'bad: REASON' is added when it happens.
 FATES = (
     RECEIVED,
@@ -60,6 +63,11 @@ def build_status(
         hardware_id=extra.get('engine', ''),
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
+
+
+def output_topic(values: dict[str, str], prefix: str, output: str) -> str:
+    """Return the topic of an output; `prefix` is the node's name, with the camera's if it has several."""
+    return values.get(f'{output} {TOPIC}', f'{prefix}/{output}')
 
 
 def read_sequence(values: dict[str, str]) -> tuple[int, int] | None:

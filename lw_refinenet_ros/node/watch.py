@@ -24,7 +24,7 @@ from lw_refinenet_ros.image.compressed import parse_compressed_image
 from lw_refinenet_ros.image.encodings import rgb
 from lw_refinenet_ros.image.frame import Frame, FrameError, parse_image
 from lw_refinenet_ros.labels import UNLABELLED, LabelSet
-from lw_refinenet_ros.node.diagnostics import read_status
+from lw_refinenet_ros.node.diagnostics import TOPIC, output_topic, read_status
 from lw_refinenet_ros.node.label_info import LATCHED
 
 __all__ = ['Watch']
@@ -50,7 +50,7 @@ class Watch:
         self._labels: LabelSet | None = None
         self._latency_ms: dict[str, float] = {}
         self._figures: dict[str, float] = {}
-        self._image_topic = ''
+        self._values: dict[str, str] = {}  # of the diagnostics
         self._held: dict[int, dict[str, Frame]] = {}
         self._ready: list[dict[str, Frame]] = []
         above, _, camera = node.rpartition('/')  # of a node with several cameras
@@ -74,8 +74,8 @@ class Watch:
         Raises:
             ValueError: it does not run.
         """
-        self._spin(lambda: bool(self._labels and self._image_topic))
-        if self._labels is None or not self._image_topic:
+        self._spin(lambda: bool(self._labels and self._values))
+        if self._labels is None or not self._values:
             raise ValueError(
                 f'{self._topics} published no classes and diagnostics for {PATIENCE_S:g} s: is it running? '
                 'of several cameras, name one: NODE/CAMERA'
@@ -84,11 +84,13 @@ class Watch:
 
     def frames(self) -> Iterator[dict[str, Any]]:
         """Yield the fields of frames until rclpy's context ends: those of `ViewedFrame`."""
-        compressed = self._image_topic.endswith('/compressed')
+        images = self._values[TOPIC]
+        compressed = images.endswith('/compressed')
         parse = parse_compressed_image if compressed else parse_image
-        self._subscribe('image', self._image_topic, CompressedImage if compressed else Image, parse)
+        self._subscribe('image', images, CompressedImage if compressed else Image, parse)
         for output in OUTPUTS:
-            self._subscribe(output, f'{self._topics}/{output}', Image, parse_image)
+            topic = output_topic(self._values, self._topics, output)
+            self._subscribe(output, topic, Image, parse_image)
         while rclpy.ok():
             try:
                 self._executor.spin_once(timeout_sec=0.1)
@@ -137,9 +139,8 @@ class Watch:
     def _take_status(self, message: DiagnosticArray) -> None:
         for name in self._statuses:
             if status := read_status(message, name):
-                _, values, _, stages = status
-                self._image_topic = values.get('topic', '')
-                self._figures = {'rate_hz': float(values['rate_hz'])}
+                _, self._values, _, stages = status
+                self._figures = {'rate_hz': float(self._values['rate_hz'])}
                 self._latency_ms = {stage: of['p50'] for stage, of in stages.items() if 'p50' in of}
 
 

@@ -23,7 +23,7 @@ from std_msgs.msg import String
 
 from lw_refinenet_ros.image.frame import CdrReader, FrameError
 from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
-from lw_refinenet_ros.node.diagnostics import Status, read_status
+from lw_refinenet_ros.node.diagnostics import TOPIC, Status, output_topic, read_status
 from lw_refinenet_ros.node.doctor.facts import Camera, Endpoint, Facts, Message, Stream
 from lw_refinenet_ros.node.doctor.nav2_parameters import layers
 from lw_refinenet_ros.node.label_info import LATCHED
@@ -94,9 +94,9 @@ class _Watch:
         self._opened = time.monotonic()
         self._counted = {name: status[2] for name, (_, status) in self.statuses.items()}
         for name, (_, (_, values, _, _)) in self.statuses.items():
-            prefix = f'{name}/' if name else ''
-            self._roles[name] = {role: f'{self._node}/{prefix}{role}' for role in OUTPUTS}
-            image = values.get('topic', '')
+            prefix = f'{self._node}/{name}' if name else self._node
+            self._roles[name] = {role: output_topic(values, prefix, role) for role in OUTPUTS}
+            image = values.get(TOPIC, '')
             if image:
                 self._subscribe(
                     name, 'image', image, CompressedImage if image.endswith('/compressed') else Image
