@@ -393,7 +393,14 @@ def test_only_frames_of_the_watch_are_judged_and_not_all_since_the_node_began():
 )
 def test_a_camera_info_of_images_that_are_cut_tells_no_size_to_compare(message, size):
     seen = _message(serialize_message(message), type(message))
-    assert (seen.height, seen.width) == size
+    assert (seen.height, seen.width, seen.shift) == (*size, 0)
+
+
+def test_a_camera_info_tells_how_far_its_raw_images_are_from_rectified_ones():
+    message = CameraInfo(
+        height=96, width=128, distortion_model='plumb_bob', k=K, d=[-0.3, 0.0, 0.0, 0.0, 0.0]
+    )
+    assert _message(serialize_message(message), CameraInfo).shift == pytest.approx(0.117, abs=1e-3)
 
 
 def test_the_doctor_hears_what_is_best_effort_and_does_not_count_itself(node):

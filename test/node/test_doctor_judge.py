@@ -405,6 +405,13 @@ def test_jpegs_are_what_the_compressed_transport_expects():
         (with_last('points', frame_id=''), 'fault', 'points: frame', 'empty', 'frame_id'),
         (with_last('depth', frame_id=''), 'fault', 'depth: frame', 'empty', 'frame_id'),
         (with_last('camera_info', width=1280), 'warning', 'camera_info: size', '1280x480', 'belongs'),
+        (
+            with_last('camera_info', shift=0.0123),
+            'warning',
+            'camera_info: distortion',
+            'unless /image is rectified, points are off by up to 1.2% of its width',
+            'image_proc',
+        ),
         (replace(WELL, names={0: 'sky', 1: 'road'}), 'fault', 'label_names', 'no name for 255', '255'),
         (replace(WELL, names={2: 'sky', 255: 'x'}), 'fault', 'label_names', 'no name for 0, 1', 'every id'),
         (
@@ -450,6 +457,15 @@ def test_each_fault_is_judged_with_its_value_and_remedy(facts, level, check, val
         changed('depth', publishers=2 * STREAMS['depth'].publishers),
         with_camera(values=CAMERA.values | {'age_ms': '-10.0'}),  # as far as clocks agree
         with_last('camera_info', width=0),  # that does not tell a size
+        with_last('camera_info', shift=0.0099),  # as a RealSense has it
+        with_camera(
+            streams=with_last('camera_info', shift=0.1).cameras[0].streams
+            | {'image': replace(STREAMS['image'], topic='/image_rect_color')}
+        ),
+        with_camera(
+            streams=with_last('camera_info', shift=0.1).cameras[0].streams
+            | {'points': replace(STREAMS['points'], subscribers=())}
+        ),
         replace(WELL, segments=()),  # which small messages need not
     ],
 )
@@ -496,6 +512,11 @@ def test_without_a_frame_segmented_while_watching_there_is_no_age(age):
 def test_a_node_that_says_why_it_gives_no_labels_is_not_blamed_for_that_again():
     streams = STREAMS | {'label': replace(STREAMS['label'], messages=())}
     assert set(wrong(with_camera(level=1, message='disabled', streams=streams))) == {'diagnostics'}
+
+
+def test_a_clock_that_stands_is_named_before_the_ages_it_makes_wrong():
+    standing = replace(of_another_clock(DAY_NS), sim_time={NODE: True})
+    assert [each.check for each in judge(standing) if each.level == 'fault'] == ['use_sim_time', 'age']
 
 
 def test_missing_depth_is_a_warning_only_where_somebody_wants_points():

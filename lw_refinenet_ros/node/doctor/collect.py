@@ -26,6 +26,7 @@ from lw_refinenet_ros.node.depth_pairing import TOLERANCE_NS
 from lw_refinenet_ros.node.diagnostics import TOPIC, Status, output_topic, read_status
 from lw_refinenet_ros.node.doctor.facts import Camera, Endpoint, Facts, Message, Stream
 from lw_refinenet_ros.node.doctor.nav2_parameters import layers
+from lw_refinenet_ros.node.doctor.rectification import largest_shift
 from lw_refinenet_ros.node.label_info import LATCHED
 from lw_refinenet_ros.node.process.fast_dds import free_bytes, segment_sizes
 from lw_refinenet_ros.node.process.middleware import separation
@@ -275,12 +276,13 @@ def _message(cdr: bytes, kind: type) -> Message:
     """Read the header of a message, and its height and width: 0 where it does not say those of an image."""
     reader = CdrReader(cdr)
     stamp_ns, frame_id = reader.header()
-    told = kind is not CompressedImage and not (kind is CameraInfo and _is_cut(cdr))
+    info = deserialize_message(cdr, CameraInfo) if kind is CameraInfo else None
+    told = kind is not CompressedImage and not (info and _is_cut(info))
     size = (reader.u32('height'), reader.u32('width')) if told else (0, 0)
-    return Message(stamp_ns, frame_id, *size, len(cdr), received_ns=time.time_ns())
+    shift = largest_shift(info) if info else 0.0
+    return Message(stamp_ns, frame_id, *size, len(cdr), received_ns=time.time_ns(), shift=shift)
 
 
-def _is_cut(cdr: bytes) -> bool:
+def _is_cut(info: CameraInfo) -> bool:
     """Return whether images have not all the pixels that a camera_info speaks of."""
-    info = deserialize_message(cdr, CameraInfo)
     return bool(max(info.binning_x, info.binning_y) > 1 or info.roi.height or info.roi.width)

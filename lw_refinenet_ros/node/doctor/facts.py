@@ -32,6 +32,7 @@ class Message:
     width: int
     bytes: int
     received_ns: int = 0  # by the system's clock
+    shift: float = 0.0  # of a camera_info: how far rectification moves pixels at most, by the width
 
     @property
     def elements(self) -> int:

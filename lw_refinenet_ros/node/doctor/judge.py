@@ -25,6 +25,7 @@ INPUTS = ('image', 'depth', 'camera_info', 'cloud')
 SEGMENT = 512 << 10  # bytes; Fast DDS' default, which no larger message passes through whole
 DATAGRAM = 64 << 10  # bytes; what is larger travels in parts, or as shared memory
 TOLERABLE_NS = 50_000_000  # between the stamps of two sensors of which neither triggers the other
+SHIFTED = 0.01  # of the image's width; less moves no point out of its cell of a costmap
 LIGHTER = (
     'images so small need no profile: lower their rate or the load of the CPU; by radio, publish reliable'
 )
@@ -46,12 +47,12 @@ def judge(facts: Facts) -> Iterator[Finding]:
     yield _state(facts.node, values.get('state', ''))
     if 'engine' in values:
         yield ok('engine', f'{values["engine"]}; weights {values.get("weights", "")}')
+    yield from _judge_clocks(facts)  # first, since a wrong clock also shows as a wrong age
     for camera in facts.cameras:
         for finding in _judge_camera(camera, facts):
             check = f'{camera.name}: {finding.check}' if camera.name else finding.check
             yield Finding(finding.level, check, finding.value, finding.remedy)
     yield from _judge_names(facts)
-    yield from _judge_clocks(facts)
     yield from _judge_memory(facts)
     yield from judge_costmaps(facts)
 
@@ -85,6 +86,7 @@ def _judge_camera(camera: Camera, facts: Facts) -> Iterator[Finding]:
     yield from judge_stamps(camera, facts)
     yield from _judge_pairs(camera, facts)
     yield from _judge_sizes(camera)
+    yield from _judge_rectification(camera)
 
 
 def _judge_endpoints(role: str, stream: Stream, facts: Facts) -> Iterator[Finding]:
@@ -237,6 +239,21 @@ def _judge_sizes(camera: Camera) -> Iterator[Finding]:
     if (info.height, info.width) not in sizes:
         value = f'camera_info of {info.width}x{info.height}, depth {depth.width}x{depth.height}'
         yield warning('camera_info: size', value, 'publish the camera_info that belongs to the depth')
+
+
+def _judge_rectification(camera: Camera) -> Iterator[Finding]:
+    """Judge whether points may be labelled by images that are not rectified, as only their topic tells."""
+    image, info = camera.streams.get('image'), camera.streams.get('camera_info')
+    points = camera.streams.get('points')
+    if not (image and info and info.last and points and points.subscribers) or 'rect' in image.topic:
+        return
+    if info.last.shift > SHIFTED:
+        value = (
+            f'unless {image.topic} is rectified, points are off by up to {info.last.shift:.1%} of its width'
+        )
+        yield warning(
+            'camera_info: distortion', value, 'rectify it (image_proc), and remap image to the result'
+        )
 
 
 def _judge_names(facts: Facts) -> Iterator[Finding]:
