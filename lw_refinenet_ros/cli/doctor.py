@@ -7,6 +7,7 @@ The exit status is 1 if there is a fault.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -20,6 +21,7 @@ from lw_refinenet_ros.files import write_json
 from lw_refinenet_ros.labels import UNLABELLED_NAME
 from lw_refinenet_ros.node.doctor.finding import FAULT, OK, WARNING, Finding, fault
 from lw_refinenet_ros.node.doctor.judge import judge
+from lw_refinenet_ros.node.process.middleware import SUPER_CLIENT
 from lw_refinenet_ros.node.process.require_ros import require_ros
 from lw_refinenet_ros.one_line import counted
 from lw_refinenet_ros.resources import DEFAULT_WEIGHTS
@@ -96,6 +98,7 @@ def _of_file(file: Path, classes: Sequence[str], of: str) -> Iterator[Finding]:
 
 def _of_graph(node: str, seconds: float) -> list[Finding]:
     require_ros()
+    os.environ.setdefault(SUPER_CLIENT, 'TRUE')  # else Fast DDS' discovery server tells it of few topics
     from lw_refinenet_ros.node.doctor.collect import collect
     from lw_refinenet_ros.node.process.ros_context import ros_context
 

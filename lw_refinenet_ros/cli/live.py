@@ -107,7 +107,9 @@ def ros_environment() -> dict[str, str]:
     environment = dict(os.environ)
     environment.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
     environment['PYTHONUNBUFFERED'] = '1'
-    environment.pop('PYTHONWARNINGS', None)  # those of ROS, as errors, would end the processes
+    # Warnings of ROS, as errors, would end the processes; and nobody but they discovers them.
+    for name in ('PYTHONWARNINGS', *middleware.DISCOVERY):
+        environment.pop(name, None)
     in_use = environment.get('RMW_IMPLEMENTATION') or middleware.DEFAULT
     environment |= middleware.environment(in_use, share_path('config'), local=True)
     if middleware.distribution() == 'humble':

@@ -18,7 +18,7 @@ from lw_refinenet_ros.inference.engine import Job, Pixels
 from lw_refinenet_ros.node.camera_outputs import CameraOutputs
 from lw_refinenet_ros.node.diagnostics import LOST, RECEIVED, SEQUENCE, TOPIC
 from lw_refinenet_ros.node.parameters import Settings
-from lw_refinenet_ros.node.process.middleware import remedy, separation
+from lw_refinenet_ros.node.process.middleware import hides_others, remedy, separation
 from lw_refinenet_ros.node.statistics import Statistics
 from lw_refinenet_ros.node.subscription import FollowingSubscription, offered_types, type_name
 
@@ -145,6 +145,8 @@ class Camera:
     def _missing(self) -> str:
         """Return in one line what the camera or the points lack, or an empty string."""
         types = offered_types(self._node, self.topic)
+        if not types and self.is_idle and hides_others(get_rmw_implementation_identifier()):
+            return ''
         if not types:
             beside = f', but there is {self._other_topic}: {self._switch}' if self._has_other else ''
             return f'nobody publishes {self.topic}{beside}'

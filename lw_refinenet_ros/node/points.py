@@ -92,13 +92,12 @@ class PointsOutput:
         if not self._outputs.wanted:
             self._close()
             return
-        from_cloud = self._has_cloud and not self._has_depth
-        used, unused = [self._depth, self._depth_info], [self._cloud]
-        if from_cloud:
-            used, unused = unused, used
-        for subscription in unused:
-            subscription.close()
-        for subscription in (*used, self._info):
+        used = [self._depth, self._depth_info, self._info]
+        if self._has_depth:
+            self._cloud.close()
+        else:
+            used.append(self._cloud)  # some middleware tells of publishers to subscribers only
+        for subscription in used:
             subscription.open()
             subscription.follow()
         if not self._node.count_publishers(self._depth_info.topic):

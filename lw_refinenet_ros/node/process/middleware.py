@@ -16,9 +16,12 @@ from lw_refinenet_ros.node.process.fast_dds import SMALLEST, VARIABLES, has_othe
 
 __all__ = [
     'DEFAULT',
+    'DISCOVERY',
+    'SUPER_CLIENT',
     'describe',
     'distribution',
     'environment',
+    'hides_others',
     'is_unused',
     'profile_variables',
     'remedy',
@@ -26,6 +29,8 @@ __all__ = [
 ]
 
 DEFAULT = 'rmw_fastrtps_cpp'  # of every distribution so far
+SERVER, SUPER_CLIENT = 'ROS_DISCOVERY_SERVER', 'ROS_SUPER_CLIENT'  # of Fast DDS
+DISCOVERY = (SERVER, SUPER_CLIENT, 'ROS_STATIC_PEERS')  # variables that say who learns of whom
 LOCAL, NETWORK = 'fastdds_large_images.xml', 'fastdds_large_images_network.xml'
 CYCLONE, ZENOH = 'cyclonedds_large_images.xml', 'zenoh_large_images.env'
 OLD = {'humble', 'iron', 'jazzy'}  # with Fast DDS 2
@@ -89,6 +94,12 @@ def describe(middleware: str, values: Mapping[str, str] = os.environ, *, running
 def is_unused(description: str) -> bool:
     """Return whether a description says that settings are given, and not used."""
     return NOT_FOUND in description or NOT_IN_FORCE in description
+
+
+def hides_others(middleware: str, values: Mapping[str, str] = os.environ) -> bool:
+    """Return whether a process learns of topics only after it has subscribed, as with Fast DDS' server."""
+    all_told = values.get(SUPER_CLIENT, '').lower() in ('true', '1')
+    return 'fastrtps' in middleware and bool(values.get(SERVER)) and not all_told
 
 
 def separation(middleware: str) -> str:
