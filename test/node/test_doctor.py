@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 import rclpy
+from geometry_msgs.msg import TransformStamped
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
@@ -25,6 +26,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Reg
 
 from lw_refinenet_ros.cli.main import main
 from lw_refinenet_ros.node.doctor.collect import _message, _Watch
+from lw_refinenet_ros.node.label_info import LATCHED
 from lw_refinenet_ros.node.process.ros_context import ros_context
 from lw_refinenet_ros.node.watch import Watch
 from test.cli.test_view import read
@@ -136,7 +138,19 @@ def find(node, street, report, expected, **given):
 
 
 def test_a_well_system_has_only_the_fault_that_a_package_is_missing(node, street, costmap, tmp_path):
-    layer, classes = costmap(), '/local_costmap/local_costmap: semantic_layer.camera: classes'
+    layer, name = costmap(), '/local_costmap/local_costmap'
+    classes = f'{name}: semantic_layer.camera: classes'
+    try:
+        from tf2_msgs.msg import TFMessage
+
+        transform = TransformStamped(child_frame_id='camera_optical')
+        transform.header.frame_id = 'map'
+        layer.node.create_publisher(TFMessage, '/tf_static', LATCHED).publish(
+            TFMessage(transforms=[transform])
+        )
+        tf = 'ok'
+    except ImportError:
+        tf = 'warning'
 
     def complete(found):
         return {'points with label', 'age', classes} <= set(found)
@@ -150,10 +164,11 @@ def test_a_well_system_has_only_the_fault_that_a_package_is_missing(node, street
         import vision_msgs  # noqa: F401
     except ImportError:
         assert wrong.pop('label_info')['remedy'].startswith('install vision_msgs')
-        topic = wrong.pop('/local_costmap/local_costmap: camera.labels_topic')
+        topic = wrong.pop(f'{name}: camera.labels_topic')
         assert topic['value'] == 'nobody publishes /lw_refinenet/label_info'
         assert status == 1
     assert wrong == {}
+    assert found[f'{name}: tf']['level'] == tf
     assert 'camera_info: size' not in found, 'binned, it is of the whole sensor'
     assert found['depth with image']['level'] == 'ok'
     assert 'tiny.safetensors' in found['engine']['value']
