@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lw_refinenet_ros.node.process.middleware import DISCOVERY
 from test.support.ci_skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
 from test.support.tiny_network import write_tiny_weights
 
 # The networks are tiny: PyTorch threads that wait for each other on busy cores take up to ten times as long.
 # Set before PyTorch is imported; the processes that tests start inherit it.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# What a robot's shell may hold: who learns of whom, and how log lines look.
+for name in (*DISCOVERY, *(each for each in os.environ if each.startswith('RCUTILS_'))):
+    os.environ.pop(name, None)
 # Processes of pytest-xdist do not hear each other's nodes.
 if worker := os.environ.get('PYTEST_XDIST_WORKER'):
     domain = int(os.environ.get('ROS_DOMAIN_ID', os.getppid())) + int(worker.removeprefix('gw'))
