@@ -58,11 +58,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help="with --from-masks: YAML of classes by id, by colour ('128, 64, 0') and for `others`",
     )
-    parser.add_argument(
-        '--mask-ending',
-        metavar='TEXT',
-        help="with --from-masks: what follows an image's name in its mask's (default: _mask, "
-        "Cityscapes' endings, or nothing)",
+    called = parser.add_mutually_exclusive_group()
+    called.add_argument(
+        '--names',
+        type=_names,
+        metavar="'IMAGE=MASK'",
+        help='with --from-masks: how both are called without suffix, with a * for what their names share, as '
+        "'rgb_*=semantic_*'; with a slash, from the folder on, as '*/rgb=*/labels' (default: a mask has the "
+        "image's name, maybe with _mask or an ending of Cityscapes or GOOSE)",
+    )
+    called.add_argument(
+        '--mask-ending', metavar='TEXT', help="with --from-masks: short for --names '*=*TEXT'"
     )
     parser.add_argument(
         '--background',
@@ -161,11 +167,21 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.background and not (options.from_coco or options.from_labelme):
         raise UsageError('--background is for --from-coco and --from-labelme')
-    if (options.map or options.mask_ending is not None) and not options.from_masks:
-        raise UsageError('--map and --mask-ending are for --from-masks')
+    if (options.map or options.names or options.mask_ending is not None) and not options.from_masks:
+        raise UsageError('--map, --names and --mask-ending are for --from-masks')
     if options.labelled and not options.next:
         raise UsageError('--labelled is for --next, which chooses frames unlike those')
     if options.next and options.limit:
         raise UsageError(f'--next {options.next} is the number of frames: leave out --limit')
     if options.next and options.source.startswith('camera:'):
         raise UsageError(f'--next reads the frames twice, which {options.source} cannot: record them first')
+
+
+def _names(text: str) -> tuple[str, str]:
+    """Parse IMAGE=MASK."""
+    image, equals, mask = text.partition('=')
+    if not equals or '=' in mask or image.count('*') != 1 or mask.count('*') != 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not IMAGE=MASK with one * on each side, such as 'rgb_*=semantic_*'"
+        )
+    return image, mask

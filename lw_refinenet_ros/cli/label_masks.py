@@ -37,7 +37,8 @@ def convert_masks(options: argparse.Namespace) -> None:
         raise ValueError('--from-masks needs --classes FILE, a classes.yaml with the names and colours')
     labels = LabelSet.from_yaml(classes)
     rules = MaskRules.from_yaml(options.map, labels) if options.map else MaskRules.of(labels)
-    found = pair_files(source, options.from_masks, options.mask_ending)
+    names = options.names if options.mask_ending is None else ('*', f'*{options.mask_ending}')
+    found = pair_files(source, options.from_masks, names)
     _check(found.pairs, options.output, labels, rules)
     faults = []
     folder = LabelFolder(options.output, labels)
@@ -59,10 +60,14 @@ def convert_masks(options: argparse.Namespace) -> None:
     count = len(found.pairs) - len(faults)
     masks = f'{counted(count, "mask")} of {counted(len(labels.names), "class")}'
     print(f'{options.output}: {masks}, to look at in overlays')
-    alone = {'images without a mask': found.images_alone, 'masks without an image': found.masks_alone}
-    for what, names in alone.items():
-        if names:
-            print(f'left out, {what}: {len(names)}: {first_of(names, LISTED, ", ")}')
+    left_out = {
+        'images without a mask': found.images_alone,
+        'masks without an image': found.masks_alone,
+        'called otherwise': found.ignored,
+    }
+    for what, those in left_out.items():
+        if those:
+            print(f'left out, {what}: {len(those)}: {first_of(those, LISTED, ", ")}')
     if faults:
         raise ValueError(f'{first_of(faults, LISTED)}; the rest was converted')
 

@@ -128,6 +128,73 @@ def test_masks_beside_their_images_are_told_by_their_ending(convert):
     np.testing.assert_array_equal(written('a_jpg.rf.1'), [mask_of(0)])
 
 
+@pytest.mark.parametrize(
+    ('image', 'mask', 'others', 'names', 'expected'),
+    [
+        ('rgb_000{}', 'semantic_segmentation_000{}', 'depth_000{}', 'rgb_*=semantic_segmentation_*', '000{}'),
+        ('rgb_0000{}', 'classgt_0000{}', 'depth_0000{}', 'rgb_*=classgt_*', '0000{}'),
+        ('um_00000{}', 'um_road_00000{}', 'uu_lane_00000{}', 'um_*=um_road_*', '00000{}'),
+        ('a/camera_front_{}', 'a/label_front_{}', 'a/lidar_{}', 'camera_*=label_*', 'front_{}'),
+        ('iter_{}/rgb', 'iter_{}/labels', 'iter_{}/depth', '*/rgb=*/labels', 'iter_{}'),
+        ('{}/a/rgb', 'segm_gt/{}', '{}/depth', '*/a/rgb=segm_gt/*', '{}'),
+    ],
+)
+def test_names_of_images_and_masks_in_one_folder(convert, image, mask, others, names, expected):
+    for index in range(2):
+        save(Path(f'all/{image.format(index)}.png'), np.zeros((48, 64, 3), np.uint8))
+        save(Path(f'all/{mask.format(index)}.png'), mask_of(index))
+        save(Path(f'all/{others.format(index)}.png'), np.zeros((4, 4), np.uint16))
+    status, said = convert('all', 'all', '--names', names)
+    assert status == 0, said
+    others = [others.format(index) for index in range(2)]
+    assert f'left out, called otherwise: 2: {", ".join(others)}\n' in said
+    np.testing.assert_array_equal(written(*map(expected.format, range(2))), [mask_of(0), mask_of(1)])
+
+
+@pytest.mark.parametrize(
+    ('images', 'masks', 'proposed'),
+    [
+        ('rgb_000{}', 'semantic_000{}', 'rgb_*=semantic_*'),
+        ('x/2018{}_camera_front_9', 'y/2018{}_label_front_9', '*_camera_front_9=*_label_front_9'),
+        ('iter_{}/rgb', 'iter_{}/labels', '*/rgb=*/labels'),
+        ('{}_left', '{}_right', '*_left=*_right'),
+        ('left1{}', 'right1{}', 'left*=right*'),
+    ],
+)
+@pytest.mark.parametrize('folders', [('images', 'masks'), ('all', 'all')])
+def test_names_are_proposed_that_pair_the_files(convert, images, masks, proposed, folders):
+    for index in range(3):
+        save(Path(f'{folders[0]}/{images.format(index)}.jpg'), np.zeros((48, 64, 3), np.uint8))
+        save(Path(f'{folders[1]}/{masks.format(index)}.png'), mask_of(index))
+    status, said = convert(*folders[::-1])
+    assert status == 1
+    assert f"try --names '{proposed}'\n" in said
+    assert convert(*folders[::-1], '--names', proposed)[0] == 0
+
+
+def test_names_that_share_nothing_are_only_shown(convert):
+    for folder in ('images', 'masks'):
+        save(Path(f'{folder}/{folder}.png'), mask_of(0))
+    said = convert('masks', 'images')[1]
+    assert "images (images) has a mask of its name in masks (masks): --names 'IMAGE=MASK' says how" in said
+
+
+def test_goose_is_read_without_names(convert):
+    save(Path('images/val/flight/a__0071_16_windshield_vis.png'), np.zeros((48, 64, 3), np.uint8))
+    for kind, mask in (('labelids', mask_of(0)), ('instanceids', mask_of(1)), ('color', mask_of(1))):
+        save(Path(f'labels/val/flight/a__0071_16_{kind}.png'), mask)
+    status, said = convert('labels', 'images')
+    assert status == 0, said
+    np.testing.assert_array_equal(written('a__0071_16'), [mask_of(0)])
+
+
+@pytest.mark.parametrize('names', ['rgb_*', 'rgb=mask', '*=mask', '*_*=*', '*=*=*'])
+def test_names_need_one_star_on_each_side(convert, names, capsys):
+    with pytest.raises(SystemExit):
+        convert('masks', 'images', '--names', names)
+    assert f'{names!r} is not IMAGE=MASK with one * on each side' in capsys.readouterr().err
+
+
 def test_palettes_of_voc_count_by_ids_and_those_of_another_order_by_colours(convert):
     border = mask_of(0)
     border[29] = 255
@@ -236,7 +303,10 @@ def test_folders_that_do_not_belong_together_are_named(convert):
     save(Path('masks/0_seg.png'), mask_of(0))
     status, said = convert('masks', 'images')
     assert status == 1
-    assert 'no image of images (0) has a mask of its name in masks (0_seg): --mask-ending TEXT' in said
+    assert "no image of images (0) has a mask of its name in masks (0_seg): try --names '*=*_seg'" in said
+    status, said = convert('masks', 'images', '--mask-ending', '_mask')
+    assert status == 1
+    assert "no image of images (0) has a mask called so in masks (0_seg): try --names '*=*_seg'" in said
     assert convert('masks', 'images', '--mask-ending', '_seg')[0] == 0
     assert convert('masks', 'nowhere')[1].count('nowhere is not a folder') == 1
     assert 'images has no masks NAME.png' in convert('images', 'images')[1]
