@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from lw_refinenet_ros.files import regular_file
-from lw_refinenet_ros.one_line import reason
+from lw_refinenet_ros.one_line import counted, reason
 from lw_refinenet_ros.sources.bag import BagSource
 from lw_refinenet_ros.sources.bag_formats.bag_files import BAG_SUFFIXES, bag_suffix, bags_in
 from lw_refinenet_ros.sources.bag_formats.bag_metadata import METADATA
@@ -115,7 +115,11 @@ def _images_of(folder: Path) -> list[Path]:
 
 
 def below(folder: Path) -> str:
-    """Return, to end the message about a folder without images, which of its folders to name; '' if none."""
+    """Return, to end the message about a folder without images, which video or folder of it to name."""
+    videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    if videos:
+        several = f'; segment takes several: {folder}/*{videos[0].suffix}' if len(videos) > 1 else ''
+        return f', but {counted(len(videos), "video")}: name one, such as {videos[0]}{several}'
     inside = sorted(path for path in folder.iterdir() if path.is_dir())
     readable = (path for path in inside if kind_of(path))
     return f', but folders: name one, such as {next(readable, inside[0])}' if inside else ''

@@ -26,7 +26,7 @@ VIDEO_SUFFIXES = tuple(
     f'.{suffix}'
     for suffix in (
         *('mp4', 'm4v', 'avi', 'mkv', 'mov', 'webm', 'mpg', 'mpeg', 'ts', 'mts', 'm2ts', '3gp', 'flv'),
-        *('ogv', 'wmv', 'h264', 'mjpeg'),
+        *('ogv', 'wmv', 'h264', '264', 'hevc', 'h265', '265', 'mjpeg', 'mjpg'),
     )
 )
 

@@ -478,3 +478,14 @@ def test_what_is_no_source_is_said_in_one_line(tmp_path):
     assert error_of(tmp_path).endswith('several recordings, choose one: x.mcap, y.db3, z.bag')
     cv2.imwrite(str(tmp_path / 'x.png'), picture(0))
     assert error_of(tmp_path / 'x.png', topic='/image').endswith("is not a bag and has no topic '/image'")
+
+
+def test_a_folder_of_videos_is_told_from_an_empty_one(tmp_path):
+    (tmp_path / 'b.MP4').touch()
+    said = f'{tmp_path} has no images and no bag, but 1 video: name one, such as {tmp_path}/b.MP4'
+    assert error_of(tmp_path) == said
+    (tmp_path / 'a.mp4').touch()
+    assert error_of(tmp_path) == (
+        f'{tmp_path} has no images and no bag, but 2 videos: name one, such as {tmp_path}/a.mp4; '
+        f'segment takes several: {tmp_path}/*.mp4'
+    )

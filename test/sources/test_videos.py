@@ -19,9 +19,9 @@ SECOND = 1_000_000_000
 TIMES_MS = [0, 33, 66, 200, 210, 1000]
 
 
-def write_video(path, times_ms=TIMES_MS, codec='h264'):
+def write_video(path, times_ms=TIMES_MS, codec='h264', container=None):
     """Frames that get brighter, dark in the upper half."""
-    with av.open(str(path), 'w') as video:
+    with av.open(str(path), 'w', container) as video:
         stream = video.add_stream(codec, rate=30)
         stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuvj420p' if codec == 'mjpeg' else 'yuv420p'
         stream.codec_context.time_base = Fraction(1, 1000)
@@ -54,6 +54,18 @@ def test_frames_have_the_times_of_the_file_at_a_variable_rate_too(suffix, tmp_pa
             assert [frame.name for frame in frames] == [f'{frame.stamp_ns:019}' for frame in frames]
             shades = [int(frame.data[-1]) for frame in frames]
             assert shades == sorted(shades)
+
+
+@pytest.mark.parametrize(
+    ('codec', 'container', 'suffixes'),
+    [('h264', 'h264', '264 h264'), ('libx265', 'hevc', '265 h265 hevc'), ('mjpeg', 'mjpeg', 'mjpeg mjpg')],
+)
+def test_streams_without_a_container_are_videos(codec, container, suffixes, tmp_path):
+    path = write_video(tmp_path / 'v', range(0, 198, 33), codec, container)
+    for suffix in suffixes.split():
+        path = path.rename(tmp_path / f'v.{suffix}')
+        with open_source(path) as source:
+            assert len(list(source)) == 6
 
 
 def test_pixels_are_those_that_opencv_reads(tmp_path):
