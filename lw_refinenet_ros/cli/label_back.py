@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAMES, LabelSet, find_classes
@@ -49,7 +49,7 @@ def take_back(options: argparse.Namespace) -> None:
         if entry.size and entry.size != size:
             failed.add(composed(path.stem))
             shown = [f'{width}x{height}' for height, width in (size, entry.size)]
-            faults.append(f'{entry.file} is {shown[0]}, its polygons are for {shown[1]}')
+            faults.append(f'{entry.path} is {shown[0]}, its polygons are for {shown[1]}')
             continue
         mask = entry.mask(size, ids, ids.get(options.background, UNLABELLED))
         if folder is None or not entry.shapes:
@@ -58,7 +58,7 @@ def take_back(options: argparse.Namespace) -> None:
         folder.write_mask(path.stem, ColorImage(image, 'bgr'), mask)
         written.add(composed(path.stem))
     masks = f'{counted(len(written), "mask")} of {counted(len(labels.names), "class")}'
-    print(f'{options.output}: {masks}, to look at in overlays')
+    print(f'{options.output}: {masks}{", to look at in overlays" * bool(written)}')
     if without := sorted(set(by_stem(images)) - written - failed):
         names = first_of(without, LISTED, ', ')
         print(f'without polygons: {counted(len(without), "image")}: {names}; their masks are kept')
@@ -71,28 +71,34 @@ def take_back(options: argparse.Namespace) -> None:
 def _match(
     entries: Sequence[AnnotatedImage], images: Sequence[Path], source: Path
 ) -> tuple[dict[Path, AnnotatedImage], list[str]]:
-    """Find the image of each entry by its name, or by its stem; report what has none, several or the same.
+    """Find the image of each entry by its path, name or stem; report what has none, several or the same.
 
     Some tools change the suffix. Depth images beside the colour images have the same stems.
     """
     names, stems = {composed(path.name): path for path in images}, by_stem(images)
     matched: dict[Path, AnnotatedImage] = {}
+    taken: dict[str, Path] = {}
     faults = []
     for entry in entries:
-        name = composed(entry.file)
-        alike = stems.get(PurePath(name).stem, [])
+        given = entry.path
+        name, stem = composed(given.name), composed(given.stem)
+        alike = stems.get(stem, [])
         path = names.get(name) or (alike[0] if len(alike) == 1 else None)
-        others = [other for other in alike if other in matched]
-        if not alike:
-            faults.append(f'{entry.file} is not in {source}')
+        within = len(given.parts) > 1 and not given.is_absolute() and '..' not in given.parts
+        if within and (source / given).is_file():
+            path = source / given
+        other = taken.get(stem)
+        if path is None and not alike:
+            faults.append(f'{given} is not in {source}')
         elif path is None:
-            faults.append(f'{entry.file} may be {" or ".join(p.name for p in alike)}: move the others away')
+            faults.append(f'{given} may be {" or ".join(p.name for p in alike)}: move the others away')
         elif path in matched:
-            faults.append(f'{entry.file} is listed twice')
-        elif others:
-            faults.append(f'{path.name} and {others[0].name} would have one mask: rename one')
+            faults.append(f'{given} is listed twice')
+        elif other:
+            faults.append(f'{path.relative_to(source)} and {other} would have one mask: rename one')
         else:
             matched[path] = entry
+            taken[stem] = path.relative_to(source)
     return matched, faults
 
 

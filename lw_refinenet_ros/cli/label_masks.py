@@ -59,7 +59,7 @@ def convert_masks(options: argparse.Namespace) -> None:
         progress.show(index + 1)
     count = len(found.pairs) - len(faults)
     masks = f'{counted(count, "mask")} of {counted(len(labels.names), "class")}'
-    print(f'{options.output}: {masks}, to look at in overlays')
+    print(f'{options.output}: {masks}{", to look at in overlays" * bool(count)}')
     left_out = {
         'images without a mask': found.images_alone,
         'masks without an image': found.masks_alone,

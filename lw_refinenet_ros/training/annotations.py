@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NoReturn
 
 import numpy as np
@@ -46,9 +46,14 @@ class Shape:
 class AnnotatedImage:
     """The shapes of one image."""
 
-    file: str  #: name of the image file, without folders
+    path: PurePosixPath  #: of the image file, as the tool wrote it
     size: Size | None  #: (height, width) that the shapes were drawn for; None if the tool did not store it
     shapes: list[Shape]  #: in the order to paint them; later ones cover earlier ones
+
+    @property
+    def file(self) -> str:
+        """The name of the image file, without folders."""
+        return self.path.name
 
     def mask(self, size: Size, ids: Mapping[str, int], background: int = UNLABELLED) -> NDArray[np.uint8]:
         """Paint the shapes: uint8 (H, W) class ids.
@@ -95,16 +100,16 @@ def refuse(source: Path, faults: Sequence[str]) -> NoReturn:
     raise ValueError(f'{source} {first_of([*map(one_line, faults)], LISTED)}')
 
 
-def file_name(path: object) -> str:
-    """Return the last part of a path written on any operating system.
+def file_name(path: object) -> PurePosixPath:
+    """Return a path written on any operating system, with slashes.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it names no file.
     """
-    name = PureWindowsPath(path).name if isinstance(path, str) else ''  # handles both kinds of slash
-    if not name:
+    written = PureWindowsPath(path) if isinstance(path, str) else None  # handles both kinds of slash
+    if not (written and written.name):
         raise ValueError(f'{path!r} is not a file name')
-    return name
+    return PurePosixPath(written.as_posix())
 
 
 def stated_size(height: object, width: object) -> Size | None:

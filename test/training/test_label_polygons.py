@@ -488,6 +488,29 @@ def test_of_two_images_of_one_stem_the_named_one_gets_the_mask(tmp_path, capsys)
         assert said in capsys.readouterr().err
 
 
+def test_folders_in_the_names_of_a_coco_file_count_from_the_folder_of_images(tmp_path, capsys):
+    for name, shade in (('JPEGImages/a.jpg', 120), ('a.jpg', 50), ('b.jpg', 70)):
+        (tmp_path / 'images' / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / 'images' / name), np.full((60, 80, 3), shade, np.uint8))
+    command = ('label', '--images', str(tmp_path / 'images'), '--from-coco', str(tmp_path / 'all.json'))
+
+    def convert(out, *names):
+        write_coco(tmp_path / 'all.json', [(name, rings_in_rings()) for name in names], LABELS, 0)
+        status = main([*command, '--output', str(tmp_path / out)])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    assert convert('new', 'JPEGImages/a.jpg', 'elsewhere\\b.jpg')[0] == 0
+    assert [cv2.imread(str(tmp_path / f'new/images/{name}.jpg'))[0, 0, 0] for name in 'ab'] == [120, 70]
+    assert f'JPEGImages/c.jpg is not in {tmp_path}/images' in convert('none', 'JPEGImages/c.jpg')[1]
+    twice = convert('twice', 'JPEGImages/a.jpg', 'a.jpg')
+    assert twice[0] == 1
+    assert 'a.jpg and JPEGImages/a.jpg would have one mask: rename one' in twice[1]
+    cv2.imwrite(str(tmp_path / 'd.jpg'), np.zeros((60, 80, 3), np.uint8))
+    assert '../d.jpg is not in' in convert('out', '../d.jpg')[1]
+    assert 'overlays' not in convert('none', 'JPEGImages/c.jpg')[1]
+
+
 def test_a_name_is_the_same_in_whichever_form_its_umlauts_are_stored(folder, tmp_path, capsys):
     stored, listed = (unicodedata.normalize(form, 'Straße_für.jpg') for form in ('NFD', 'NFC'))
     (folder / 'images' / 'a.jpg').rename(folder / 'images' / stored)
