@@ -77,6 +77,11 @@ def error_of(path, **options):
     return str(caught.value)
 
 
+def test_an_index_of_an_mcap_need_not_repeat_the_schemas(tmp_path):
+    path = write_mcap(tmp_path / 'x.mcap', ONE, [CHUNK[:2], CHUNK[2:]], repeated=channel(1, 1, TOPIC))
+    read_whole(path)
+
+
 @pytest.mark.parametrize('qos', STRANGE_QOS.values(), ids=STRANGE_QOS)
 def test_quality_of_service_of_any_kind_in_any_place_is_no_damage(qos, tmp_path):
     read_whole(write_db3(tmp_path / 'x.db3', [(TOPIC, IMAGE, 'cdr', qos)]))

@@ -105,8 +105,13 @@ def chunk(content: bytes, first_ns: int, last_ns: int, compression='', packed=No
     return record(6, head + struct.pack('<Q', len(packed)) + packed)
 
 
-def write_mcap(path: Path, definitions: bytes, chunks, profile: str = 'ros2', index: bool = True) -> Path:
-    """Write chunks of [(channel, log time, data)], each with the definitions, and an index."""
+def write_mcap(
+    path: Path, definitions: bytes, chunks, profile: str = 'ros2', index: bool = True, repeated=None
+) -> Path:
+    """Write chunks of [(channel, log time, data)], each with the definitions, and an index.
+
+    The index repeats the definitions, unless others are given.
+    """
     content = b'\x89MCAP0\r\n' + record(1, text(profile) + text('other'))
     counts: dict[int, int] = {}
     times, entries = [], b''
@@ -127,7 +132,8 @@ def write_mcap(path: Path, definitions: bytes, chunks, profile: str = 'ros2', in
         head = struct.pack(
             '<QHIIIIQQ', sum(counts.values()), 0, 0, 0, 0, 0, min(times, default=0), max(times, default=0)
         )
-        content += definitions + entries + record(11, head + struct.pack('<I', len(pairs)) + pairs)
+        content += (definitions if repeated is None else repeated) + entries
+        content += record(11, head + struct.pack('<I', len(pairs)) + pairs)
     content += record(2, struct.pack('<QQI', start, 0, 0)) + b'\x89MCAP0\r\n'
     path.write_bytes(content)
     return path

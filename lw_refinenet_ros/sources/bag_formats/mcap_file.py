@@ -21,6 +21,7 @@ __all__ = ['McapFile']
 # Kinds of records.
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _CHUNK_INDEX, _STATISTICS = 2, 3, 4, 5, 6, 8, 11
 _LAST_KIND = 0x0F  # of those the specification has
+_NO_SCHEMA = 0  # id
 _FOOTER_HEAD = struct.pack('<BQ', _FOOTER, 20)
 
 
@@ -61,6 +62,8 @@ class McapFile(ChunkedFile):
                 if record.kind == _SCHEMA:
                     types[u16(body, 0)] = _string(body, 2)[0]
                 elif record.kind == _CHANNEL:
+                    if u16(body, 2) not in (_NO_SCHEMA, *types):
+                        return None  # schemas need not be repeated here: a scan finds them
                     topics[u16(body, 0)] = _topic(body, types)
                 elif record.kind == _CHUNK_INDEX:
                     chunks.append(Chunk(u64(body, 0), u64(body, 16)))
