@@ -26,6 +26,8 @@ from lw_refinenet_ros.sources.source import SourceError, TopicError
 
 __all__ = ['BagExamples', 'Example', 'Examples', 'FolderExamples']
 
+CONVERTS = 'lw_refinenet label --from-masks converts masks of other names or beside their images'
+
 
 @dataclass(frozen=True, eq=False)
 class Example:
@@ -82,13 +84,17 @@ class FolderExamples(Examples):
             alike = [groups[stem] for stem in stems if stem in masks_of and len(groups[stem]) > 1]
             if alike:
                 names = [' and '.join(path.name for path in same) for same in alike]
-                raise SourceError(f'{folder}: {first_of(names)} have one {what}: move all but one away')
+                masks_among = any(path in masks_of[composed(path.stem)] for path in alike[0])
+                raise SourceError(
+                    f'{folder}: {first_of(names)} have one {what}: '
+                    f'{CONVERTS if what == "mask" and masks_among else "move all but one away"}'
+                )
         masks = {stem: found[0] for stem, found in masks_of.items()}
         pairs = [(path, masks.get(composed(path.stem))) for path in files[::every]]
         examples = cls(pairs, _classes_of(labels))
         if len(examples.frames_alone) == len(pairs):
             count = counted(len(pairs), 'image')
-            raise SourceError(f'{labels} has no mask NAME.png of the {count} of {images}')
+            raise SourceError(f'{labels} has no mask NAME.png of the {count} of {images}: {CONVERTS}')
         examples.description = f'images {images}, masks {labels}{_appended(Selection(every))}'
         examples.masks_alone = tuple(path.name for stem, path in sorted(masks.items()) if stem not in stems)
         return examples

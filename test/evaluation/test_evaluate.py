@@ -193,6 +193,24 @@ def test_two_images_of_one_mask_are_refused(tmp_path, images, truths, evaluate):
     assert f'{folder}: {first}.jpg and {first}.png (and 1 more) have one mask: move all but one away' in said
 
 
+def test_masks_beside_their_images_or_of_other_names_are_for_another_command(
+    tmp_path, images, truths, evaluate
+):
+    import cv2
+
+    remedy = 'lw_refinenet label --from-masks converts masks of other names or beside their images'
+    cv2.imwrite(str(tmp_path / 'a.jpg'), images[0])
+    write_label_png(tmp_path / 'a.png', truths[0])
+    (tmp_path / 'masks').mkdir()
+    write_label_png(tmp_path / 'masks' / 'a_mask.png', truths[0])
+    (tmp_path / 'images').mkdir()
+    cv2.imwrite(str(tmp_path / 'images' / 'a.jpg'), images[0])
+    said = evaluate('--images', tmp_path / 'images', '--labels', tmp_path / 'masks')[2]
+    assert f'{tmp_path}/masks has no mask NAME.png of the 1 image of {tmp_path}/images: {remedy}' in said
+    said = evaluate('--images', tmp_path, '--labels', tmp_path)[2]
+    assert f'{tmp_path}: a.jpg and a.png have one mask: {remedy}' in said
+
+
 def test_a_second_run_is_identical_to_the_bit_in_figures_and_in_labels(tmp_path, images, truths, evaluate):
     bag = bag_of(tmp_path / 'bag', images, truths)
     runs = []
