@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 MAX_BYTES = 2 * MAX_PIXELS  # a byte for each pixel without compression, and as much again for comments
-GREYSCALE, PALETTE = 0, 3  # colour types of a PNG
+GREYSCALE, PALETTE, GREY_ALPHA = 0, 3, 4  # colour types of a PNG
 COLORS = 2  # bit of the types that have them
 CONTENTS = {GREYSCALE: 'ids', PALETTE: 'palette', 2: 'colors', 6: 'colors'}  # 6 has transparency, too
 UNUSED_COLOR = (0, 0, 0)  # of ids without a class in a palette
@@ -48,8 +48,12 @@ SUM = slice(-20, -12)
 LONGEST_NAME = 80  # characters of what predicted it
 
 
-def read_label_png(path: Path | str) -> Pixels:
+def read_label_png(path: Path | str, *, foreign: bool = False) -> Pixels:
     """Read class ids from a greyscale or palette PNG of up to 8 bits.
+
+    Args:
+        path: of the file.
+        foreign: whether grey of 16 bits, where no id exceeds 255, or with alpha is read, too.
 
     Returns:
         uint8 (H, W): palette indices, or grey values as they are stored.
@@ -60,28 +64,37 @@ def read_label_png(path: Path | str) -> Pixels:
     """
     content = read_regular(path, MAX_BYTES)
     try:
-        return _decode(content)
+        return _decode(content, foreign)
     except (ValueError, OSError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
         fault = error if isinstance(error, ValueError) else 'damaged or truncated PNG'
         raise ValueError(f'{path}: {fault}') from error
 
 
-def _decode(content: bytes) -> Pixels:
+def _decode(content: bytes, foreign: bool) -> Pixels:
     header = read_header(content)
     if header.kind != 'png' or content[12:16] != b'IHDR':
         raise ValueError('not a PNG file: label images are 8-bit greyscale or palette PNGs')
     depth, color_type = content[24:26]
-    if color_type not in (GREYSCALE, PALETTE) or depth > 8:
+    convertible = (color_type, depth) in ((GREYSCALE, 16), (GREY_ALPHA, 8))
+    if (color_type not in (GREYSCALE, PALETTE) or depth > 8) and not (foreign and convertible):
         of_colors = bool(color_type & COLORS)
+        what = 'colours' if of_colors else 'it' if convertible else ''
         raise ValueError(
             f'PNG of colour type {color_type}, {depth} bits: save class ids'
             f'{", not RGB colours," * of_colors} as 8-bit greyscale or palette without alpha'
-            f'{"; lw_refinenet label --from-masks converts colours" * of_colors}'
+            f'{f"; lw_refinenet label --from-masks converts {what}" * bool(what)}'
         )
     Image.open(io.BytesIO(content), formats=('PNG',)).verify()  # checksums; then it is of no use
     image = Image.open(io.BytesIO(content), formats=('PNG',))
     if image.size != (header.width, header.height) or getattr(image, 'is_animated', False):
         raise ValueError('PNG of several images: save one')
+    if color_type == GREY_ALPHA:
+        return np.asarray(image, np.uint8)[..., 0].copy()
+    if depth == 16:
+        deep = np.asarray(image)
+        if (largest := int(deep.max())) > UNLABELLED:
+            raise ValueError(f'PNG of 16 bits with ids up to {largest}: renumber them from 0 to {UNLABELLED}')
+        return deep.astype(np.uint8)
     stretch = 255 // ((1 << depth) - 1) if image.mode == 'L' else 1  # grey of 2 and 4 bits is scaled to 255
     return np.asarray(image, np.uint8) // np.uint8(stretch)
 

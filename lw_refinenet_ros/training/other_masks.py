@@ -100,7 +100,7 @@ def read_other_mask(path: Path, labels: LabelSet, rules: MaskRules) -> NDArray[n
     content = content_of(path)
     by_colors = content == 'colors' or (content == 'palette' and rules.by_colors)
     if not by_colors:
-        mask = read_label_png(path)
+        mask = read_label_png(path, foreign=True)
         if rules.by_colors is not None or not foreign_color(path, mask, labels):
             return _of_ids(path, mask, rules)
     if len(set(labels.colors)) < len(labels.colors):

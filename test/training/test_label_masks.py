@@ -260,7 +260,11 @@ def test_ids_from_1_on_with_0_for_no_class_are_shifted_by_a_map(convert):
         (mask_of(0), '256: car', 'map.yaml: 256 is not an id from 0 to 255'),
         (mask_of(0), "'1, 2, 256': car", "map.yaml: '1, 2, 256' is not an id"),
         (mask_of(0), '[]', 'map.yaml must be a mapping of ids, colours'),
-        (mask_of(0).astype(np.uint16), '', 'PNG of colour type 0, 16 bits: save class ids'),
+        (
+            mask_of(0).astype(np.uint16) * 500,
+            '',
+            '0.png: PNG of 16 bits with ids up to 1000: renumber them from 0 to 255',
+        ),
         (mask_of(0)[:9], '', 'images/0.jpg is 64x48, its mask masks/0.png 64x9'),
     ],
 )
@@ -271,6 +275,20 @@ def test_masks_and_maps_that_do_not_fit_are_refused_in_one_line(convert, pixels,
     assert status == 1
     assert words in said
     assert not list(Path().glob('new/data/labels/*'))
+
+
+def test_grey_of_16_bits_and_with_alpha_is_converted_where_ids_fit(convert):
+    for index in range(2):
+        save(Path(f'images/{index}.jpg'), np.zeros((48, 64, 3), np.uint8))
+    save(Path('labels/0.png'), mask_of(0).astype(np.uint16))
+    save(Path('labels/1.png'), np.dstack([mask_of(1), np.full((48, 64), 200, np.uint8)]))
+    with pytest.raises(DataError) as caught:
+        find_pairs(Path())
+    faults = str(caught.value).splitlines()[1:]
+    assert all(fault.endswith('; lw_refinenet label --from-masks converts it') for fault in faults)
+    status, said = convert('labels', 'images')
+    assert status == 0, said
+    np.testing.assert_array_equal(written('0', '1'), [mask_of(0), mask_of(1)])
 
 
 def test_train_names_the_command_that_converts_colours_and_ids(convert):
