@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lw_refinenet_ros.image.frame import CdrReader, Frame, FrameError, Pixels
-from lw_refinenet_ros.image.header import Header, read_header
+from lw_refinenet_ros.image.header import MAX_SEGMENTS, Header, read_header
 
 __all__ = ['decode_image', 'parse_compressed_image']
 
 TRANSPORTED = ('jpeg', 'png', 'tiff')  # what image_transport writes
 
 _HEIC = {b'ftypheic', b'ftypheix', b'ftypmif1', b'ftypmsf1'}  # of phones; OpenCV does not read them
+_JPEG_EXIF = b'Exif\0\0'
 _JPEG_END = b'\xff\xd9'
 _NOISE = bytes(range(254, -1, -1))  # no marker is in it
 _FILL = 128  # of all channels, where a JPEG has no data
@@ -81,7 +82,25 @@ def decode_image(content: bytes) -> Pixels:
         FrameError: 'truncated' (a JPEG, PNG or WebP that stops before its pixels' end), 'size' (more pixels
             than an image may have, or than its bytes can hold), 'memory' (there is not enough) or 'decode'.
     """
-    return cast('Pixels', _decode(content, read_header(content), cv2.IMREAD_COLOR))
+    header = read_header(content)
+    if header.kind == 'webp':
+        content = _with_plain_exif(content)
+    return cast('Pixels', _decode(content, header, cv2.IMREAD_COLOR))
+
+
+def _with_plain_exif(content: bytes) -> bytes:
+    """Return a WebP whose EXIF tells OpenCV how to turn it: Pillow begins it as in a JPEG."""
+    start = 20  # of what the first chunk holds
+    for _ in range(MAX_SEGMENTS):
+        size = int.from_bytes(content[start - 4 : start], 'little')
+        end = start + size
+        if content[start - 8 : start - 4] == b'EXIF' and content[start:end].startswith(_JPEG_EXIF):
+            rest = content[start + len(_JPEG_EXIF) : end]
+            return content[:start] + rest + bytes(len(_JPEG_EXIF)) + content[end:]
+        start = end + size % 2 + 8
+        if start > len(content):
+            break
+    return content
 
 
 def _decode(content: bytes, header: Header, flags: int) -> npt.NDArray[Any]:

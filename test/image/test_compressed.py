@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compressed images: taken whole as cameras send them, or refused; their colours and bits are kept."""
 
+import io
+import struct
 import subprocess
 import sys
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from lw_refinenet_ros.image.compressed import decode_image, parse_compressed_image
 from lw_refinenet_ros.image.encodings import rgb
@@ -69,6 +72,26 @@ def test_a_message_holds_what_image_transport_writes_and_a_file_what_opencv_read
     content = cv2.imencode(suffix, NOISE)[1].tobytes()
     assert decode_image(content).shape == NOISE.shape
     assert reason(parse_compressed_image, compressed_cdr(content)) == 'decode'
+
+
+@pytest.mark.parametrize('odd', [False, True])
+@pytest.mark.parametrize('lossless', [False, True])
+@pytest.mark.parametrize('prefix', [b'', b'Exif\0\0'])
+def test_a_webp_is_turned_as_its_exif_says_in_either_form(prefix, lossless, odd):
+    exif = Image.Exif()
+    exif[274] = 6  # orientation: to be turned clockwise
+    file = io.BytesIO()
+    Image.fromarray(NOISE).save(file, 'webp', lossless=lossless, quality=100, exif=exif.tobytes())
+    written = prefix + exif.tobytes().removeprefix(b'Exif\0\0') + bytes(odd)
+    chunk = b'EXIF' + struct.pack('<I', len(written)) + written + bytes(len(written) % 2)
+    content = file.getvalue()[8:].partition(b'EXIF')[0] + chunk
+    content = b'RIFF' + struct.pack('<I', len(content)) + content
+    image = decode_image(content)
+    assert image.shape == (64, 48, 3)
+    if lossless:
+        assert np.array_equal(image[..., ::-1], np.rot90(NOISE, -1))
+    for end in range(0, len(content) - 1, 97):
+        assert reason(decode_image, content[:end]) in ('truncated', 'decode')
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.tiff'])
