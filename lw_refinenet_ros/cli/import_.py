@@ -22,6 +22,7 @@ __all__ = ['add_arguments', 'outputs', 'read_checkpoint', 'run']
 
 MAX_BYTES = 4 << 30  # uncompressed size of a checkpoint; the largest, with its optimizer's state, has 1 GB
 LONGEST = 200  # characters of PyTorch's message
+REMEDY = 'save the tensors alone: torch.save(model.state_dict(), FILE)'
 LABEL_SETS = ('voc', 'nyu40', 'person_part', 'context', 'camvid', 'cityscapes')
 
 
@@ -91,10 +92,12 @@ def read_checkpoint(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         found = re.search(r'GLOBAL (\S+)', str(error))
         what = f'{found[1][:100]}, which might run code' if found else 'more than tensors and numbers'
-        raise ValueError(f'refused without running any of it: it holds {what}') from error
+        raise ValueError(f'refused without running any of it: it holds {what}; {REMEDY}') from error
     except MemoryError as error:
         raise ValueError('out of memory: the file is damaged, or too large for this machine') from error
     except (RuntimeError, EOFError) as error:
+        if 'TorchScript' in str(error):
+            raise ValueError(f'a TorchScript program, not a checkpoint; {REMEDY}') from error
         reason = one_line((str(error).splitlines() or ['it ends'])[0])[:LONGEST]
         raise ValueError(f'not a complete PyTorch checkpoint: {reason}') from error
     except Exception as error:  # damaged bytes raise anything; none of its code runs

@@ -18,7 +18,7 @@ PUBLISHED = (
     'lw_refinenet_mobilenet_v2',
     *('refinenet_resnet50', 'refinenet_resnet101', 'refinenet_resnet152'),
 )
-WRAPPINGS = ('state_dict', 'model', 'segmenter')
+WRAPPINGS = ('state_dict', 'model_state_dict', 'model', 'segmenter')
 CLASSIFIERS = ('clf_conv.bias', 'segm.bias')
 LONGEST_NAME = 100  # characters
 COUNTER = 'num_batches_tracked'  # of batch norm; old checkpoints lack it and nothing needs it
@@ -28,8 +28,8 @@ def network_from_upstream(checkpoint: object, architecture: str | None = None) -
     """Build the network that a published checkpoint holds.
 
     Args:
-        checkpoint: tensors by upstream's names, perhaps prefixed `module.`, perhaps under `state_dict`,
-            `model` or `segmenter`.
+        checkpoint: tensors by upstream's names, perhaps with a prefix such as `module.`, perhaps under one
+            of `WRAPPINGS`.
         architecture: one of `PUBLISHED`; None takes the one whose tensors are most alike.
 
     Returns:
@@ -130,5 +130,7 @@ def _unwrap(checkpoint: object) -> dict[str, Tensor]:
         if not plain or tensor.is_complex():
             kind = f'{tensor.dtype}, {tensor.layout}, on {tensor.device}'.replace('torch.', '')
             raise ValueError(f'{one_line(name)[:LONGEST_NAME]} is {kind}: only dense real tensors are read')
-    tensors = {name.removeprefix('module.'): tensor for name, tensor in checkpoint.items()}
+    ends = [(name, end) for name in checkpoint for end in CLASSIFIERS if name.endswith(f'.{end}')]
+    prefix = ends[0][0].removesuffix(ends[0][1]) if ends else ''  # of DataParallel, compile or Lightning
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in checkpoint.items()}
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published checkpoints: read in every wrapping, refused where they do not fit or would run code."""
 
+import io
 import json
 import os
 import zipfile
@@ -86,8 +87,18 @@ def test_the_architecture_is_found_and_the_logits_are_the_published_ones(archite
         lambda tensors: {'model': {f'module.{key}': t for key, t in tensors.items()}, 'best_val': [0.5]},
         lambda tensors: {'segmenter': tensors, 'best_val': np.float64(0.7), 'epoch_start': np.int64(9)},
         lambda tensors: {key: t for key, t in tensors.items() if 'num_batches' not in key},
+        lambda tensors: {'model_state_dict': {f'module._orig_mod.{key}': t for key, t in tensors.items()}},
+        lambda tensors: {'state_dict': {f'net.{key}': t for key, t in tensors.items()}},
     ],
-    ids=['bare', 'state_dict', 'model, module.', 'segmenter, NumPy scalars', 'no counters'],
+    ids=[
+        'bare',
+        'state_dict',
+        'model, module.',
+        'segmenter, NumPy scalars',
+        'no counters',
+        'compiled',
+        'net.',
+    ],
 )
 @pytest.mark.parametrize('zipped', [True, False], ids=['zip', 'before PyTorch 1.6'])
 def test_every_wrapping_becomes_one_file_that_gives_the_published_logits(wrap, zipped, tmp_path, capsys):
@@ -143,6 +154,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path, cap
     trace = tmp_path / 'the code ran'
     line = refused(capsys, tmp_path, {**mobilenet(), 'epoch': Malicious(trace)})
     assert 'mknod' in line
+    assert line.endswith('save the tensors alone: torch.save(model.state_dict(), FILE)\n')
     assert not trace.exists()
     torch.load(tmp_path / 'bad.ckpt', weights_only=False)
     assert trace.exists()  # the file was what it was meant to be
@@ -163,6 +175,14 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(content, says, tmp_path, c
     line = refused(capsys, tmp_path, content)
     assert says in line
     assert 'bad.ckpt' in line
+
+
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of TorchScript itself
+def test_a_torchscript_program_is_told_from_a_damaged_checkpoint(tmp_path, capsys):
+    program = io.BytesIO()
+    torch.jit.save(torch.jit.trace(torch.nn.Conv2d(3, 2, 1), torch.zeros(1, 3, 4, 4)), program)
+    line = refused(capsys, tmp_path, program.getvalue())
+    assert 'a TorchScript program, not a checkpoint; save the tensors alone: torch.save(model.sta' in line
 
 
 def test_a_half_downloaded_checkpoint_is_refused(tmp_path, capsys):
