@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from lw_refinenet_ros.image.encodings import ColorImage
 from lw_refinenet_ros.labels import UNLABELLED, UNLABELLED_NAMES, LabelSet, find_classes
-from lw_refinenet_ros.one_line import counted, first_of
+from lw_refinenet_ros.one_line import counted, first_of, one_line
 from lw_refinenet_ros.sources.images import by_stem, composed, images_in, read_image
 from lw_refinenet_ros.sources.source import SourceError
-from lw_refinenet_ros.training.annotations import AnnotatedImage, Annotations
+from lw_refinenet_ros.training.annotations import AnnotatedImage, Annotations, refuse
 from lw_refinenet_ros.training.coco import read_coco
 from lw_refinenet_ros.training.label_folder import LabelFolder, make_label_set
 from lw_refinenet_ros.training.labelme import read_labelme
@@ -35,6 +36,11 @@ def take_back(options: argparse.Namespace) -> None:
     if not source.is_dir():
         raise ValueError(f'{source} is not a folder: use --images DIR')
     images = images_in(source)
+    strangers = annotations.strangers
+    if broken := [fault for stem, fault in strangers.items() if composed(stem) in by_stem(images)]:
+        refuse(options.from_labelme, broken)
+    if strangers:
+        print(f'warning: left out, {one_line(first_of(strangers.values(), LISTED))}', file=sys.stderr)
     annotated, faults = _match(annotations.images, images, source)
     folder = LabelFolder(options.output, labels) if annotated else None
     written, failed = set(), set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NoReturn
 
@@ -78,6 +78,8 @@ class Annotations:
     classes: tuple[str, ...]
     images: Sequence[AnnotatedImage]  #: all images of the file, including those without shapes
     without_area: Sequence[str]  #: descriptions of the skipped shapes with fewer than three corners
+    #: What is wrong with files that are not the tool's, by their stems
+    strangers: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_json(path: Path) -> Any:

@@ -79,10 +79,10 @@ def read_labelme(folder: Path) -> Annotations:
     """Read the JSON files of a folder, as labelme and X-AnyLabeling write them.
 
     Sizes and image names may be missing. Polygons with fewer than three corners, which tools leave behind,
-    are skipped.
+    are skipped. Other JSON files beside those are `strangers`.
 
     Raises:
-        ValueError: there are none, or some cannot be read or have shapes without an area, such as lines;
+        ValueError: there are none, or some have shapes without an area, such as lines;
             all faults at once.
         OSError: a file cannot be read.
     """
@@ -91,6 +91,7 @@ def read_labelme(folder: Path) -> Annotations:
     images: list[AnnotatedImage] = []
     without_area: list[str] = []
     faults: list[str] = []
+    strangers: dict[str, str] = {}
     for path in sorted(p for p in folder.iterdir() if p.suffix == '.json' and p.name[0] != '.'):
         try:
             content = read_json(path)
@@ -98,7 +99,7 @@ def read_labelme(folder: Path) -> Annotations:
             size = stated_size(content.get('imageHeight'), content.get('imageWidth'))
             shapes = [(shape, str(shape['label'])) for shape in content['shapes']]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            faults.append(f'{path.name} is not a labelme file: {type(error).__name__} {error}')
+            strangers[path.stem] = f'{path.name} is not a labelme file: {type(error).__name__} {error}'
             continue
         image = AnnotatedImage(name, size, [])
         for shape, label in shapes:
@@ -116,9 +117,11 @@ def read_labelme(folder: Path) -> Annotations:
                     without_area.append(described)
         images.append(image)
     if faults or not images:
+        faults += strangers.values()
         refuse(folder, [f'has {faults[0]}', *faults[1:]] if faults else ['has no .json files'])
     names = {shape.class_name for image in images for shape in image.shapes}
-    return Annotations(str(folder), tuple(sorted(names.difference(UNLABELLED_NAMES))), images, without_area)
+    classes = tuple(sorted(names.difference(UNLABELLED_NAMES)))
+    return Annotations(str(folder), classes, images, without_area, strangers)
 
 
 def _kind(shape: dict[str, Any]) -> str:

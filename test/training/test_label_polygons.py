@@ -433,6 +433,21 @@ def test_a_labelme_file_without_the_name_of_its_image_has_that_of_the_image(fold
     np.testing.assert_array_equal(read_label_png(folder / 'labels' / 'frame.1.png'), rings_in_rings())
 
 
+def test_a_json_of_something_else_is_left_out_unless_an_image_has_its_name(folder, capsys):
+    write_labelme(folder / 'images' / 'a.json', 'a.jpg', rings_in_rings(), LABELS, 0)
+    (folder / 'images' / 'camera.json').write_text('{"fx": 500}')
+    command = ['label', '--from-labelme', str(folder / 'images'), '--output', str(folder)]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert '1 mask of' in said.out
+    assert "warning: left out, camera.json is not a labelme file: KeyError 'shapes'" in said.err
+    (folder / 'images' / 'b.json').write_text('{')
+    (folder / 'labels' / 'a.png').unlink()
+    assert main(command) == 1
+    assert 'images b.json is not a labelme file' in capsys.readouterr().err
+    assert not (folder / 'labels' / 'a.png').exists()
+
+
 def test_a_mask_is_never_replaced_by_one_in_which_nothing_is_marked(folder, tmp_path, capsys):
     label = rings_in_rings()
     write_coco(tmp_path / 'full.json', [('a.jpg', label), ('b.jpg', label)], LABELS, 0)
