@@ -24,6 +24,7 @@ from lw_refinenet_ros.resources import find_weights
 __all__ = ['Card', 'WeightsError', 'is_weights_file', 'load_model', 'read_card', 'save_model']
 
 CHECKPOINTS = ('.pth', '.pt', '.ckpt', '.tar')
+SUFFIX = '.safetensors'
 ENTRY = 'lw_refinenet_ros'  # of the safetensors header
 _process = 0  # the first that loaded weights
 
@@ -145,6 +146,8 @@ def read_card(weights: str | os.PathLike[str]) -> Card:
         with safe_open(path, framework='pt') as file:
             entry = (file.metadata() or {}).get(ENTRY)
     except (SafetensorError, OSError) as error:
+        if path.suffix not in (SUFFIX, *CHECKPOINTS):
+            raise WeightsError(f'{path} is no weights file ({SUFFIX})') from error
         hint = '; `lw_refinenet import` reads checkpoints of PyTorch' if path.suffix in CHECKPOINTS else ''
         raise WeightsError(f'{path} is not a complete safetensors file: {error}{hint}') from error
     if entry is None:

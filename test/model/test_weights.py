@@ -119,6 +119,12 @@ def test_a_truncated_file_is_refused(tiny_weights, tmp_path, kept):
         load_model(path)
 
 
+def test_an_image_is_no_weights_file(tmp_path):
+    (tmp_path / 'a.jpg').write_bytes(b'\xff\xd8' * 99)
+    with pytest.raises(WeightsError, match=r'a\.jpg is no weights file \(\.safetensors\)$'):
+        read_card(tmp_path / 'a.jpg')
+
+
 def test_a_file_of_somebody_else_is_refused_with_the_remedy(tmp_path):
     path = tmp_path / 'foreign.safetensors'
     save_file({'x': torch.zeros(1)}, path)
