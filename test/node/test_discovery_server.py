@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
+import rclpy
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 
@@ -21,12 +22,7 @@ from test.node.test_doctor import until
 from test.node.test_points import cloud_of
 from test.support.node_process import NodeProcess
 
-pytestmark = [
-    pytest.mark.ros,
-    pytest.mark.skipif(
-        os.environ.get('RMW_IMPLEMENTATION', DEFAULT) != DEFAULT, reason='the server is of Fast DDS'
-    ),
-]
+pytestmark = pytest.mark.ros
 
 PROFILE = """<?xml version="1.0" encoding="UTF-8"?>
 <profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles">
@@ -49,6 +45,8 @@ RUN_SERVER = (
 @pytest.fixture(scope='module')
 def node(tiny_weights, tmp_path_factory):
     """A node and its client, which know a discovery server only."""
+    if rclpy.get_rmw_implementation_identifier() != DEFAULT:
+        pytest.skip('the server is of Fast DDS')
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]

@@ -30,7 +30,8 @@ __all__ = [
 
 DEFAULT = 'rmw_fastrtps_cpp'  # of every distribution so far
 SERVER, SUPER_CLIENT = 'ROS_DISCOVERY_SERVER', 'ROS_SUPER_CLIENT'  # of Fast DDS
-DISCOVERY = (SERVER, SUPER_CLIENT, 'ROS_STATIC_PEERS')  # variables that say who learns of whom
+# Variables that say who learns of whom.
+DISCOVERY = (SERVER, SUPER_CLIENT, 'ROS_STATIC_PEERS', 'ROS_LOCALHOST_ONLY')
 LOCAL, NETWORK = 'fastdds_large_images.xml', 'fastdds_large_images_network.xml'
 CYCLONE, ZENOH = 'cyclonedds_large_images.xml', 'zenoh_large_images.env'
 OLD = {'humble', 'iron', 'jazzy'}  # with Fast DDS 2
