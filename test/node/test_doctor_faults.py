@@ -16,6 +16,7 @@ from std_msgs.msg import String
 from lw_refinenet_ros.node.label_info import LATCHED
 from lw_refinenet_ros.node.process.fast_dds import VARIABLES
 from test.node.test_doctor import find
+from test.support.fast_dds import fast_dds_only
 from test.support.node_process import NodeProcess
 
 pytestmark = pytest.mark.ros
@@ -65,6 +66,7 @@ def names(*ids):
     return String(data=json.dumps({'classes': [{'id': each, 'name': 'same'} for each in ids]}))
 
 
+@fast_dds_only
 def test_the_faults_of_a_node_that_was_started_wrongly(node, publisher, tmp_path):
     publisher(String, '/lw_refinenet/label_names')  # which says nothing
     expected = (
@@ -77,6 +79,7 @@ def test_the_faults_of_a_node_that_was_started_wrongly(node, publisher, tmp_path
     find(node, None, tmp_path / 'report.json', expected, sends=lambda: None)
 
 
+@fast_dds_only
 def test_the_faults_of_a_camera_that_is_missing_and_of_one_that_is_late_and_lossy(
     node, tiny_weights, publisher, tmp_path
 ):
@@ -111,6 +114,7 @@ def test_the_faults_of_a_camera_that_is_missing_and_of_one_that_is_late_and_loss
     find(node, None, tmp_path / 'report.json', expected, sends=sends)
 
 
+@fast_dds_only  # since the cameras are those of the test before
 def test_the_faults_of_a_node_that_is_disabled_and_of_a_cloud_of_another_clock(node, publisher, tmp_path):
     assert node.set(enabled=False)[0].successful
     send, send_cloud = publisher(Image, 'rear/image'), publisher(PointCloud2, 'rear/points')

@@ -30,6 +30,7 @@ from lw_refinenet_ros.node.message_buffers import (
     rcl,
 )
 from lw_refinenet_ros.node.subscription import quality
+from test.support.fast_dds import fast_dds_only
 from test.support.faults.messages import GuardedMemory, damaged, fate, originals
 from test.support.node_process import PATIENCE_S
 
@@ -142,6 +143,7 @@ def test_the_memory_of_one_huge_message_is_given_back(topic, monkeypatch):
 
 
 @pytest.mark.parametrize('by_rclpy', [False, True])
+@fast_dds_only
 def test_a_serialized_message_is_published_where_it_lies(topic, monkeypatch, by_rclpy):
     if by_rclpy:
         monkeypatch.setattr(message_buffers, 'rcl', lambda: None)
@@ -188,6 +190,7 @@ def guarded(topic):
 
 
 @requires_rcl
+@fast_dds_only
 def test_damaged_messages_are_taken_within_guarded_memory_and_viewed_inside_or_refused(topic, guarded):
     rng = random.Random(0)
     good, fates = originals()['Image'], Counter()

@@ -12,6 +12,7 @@ import pytest
 
 from lw_refinenet_ros.node.process import middleware
 from test.support import ROOT
+from test.support.fast_dds import fast_dds_only
 
 CONFIG = ROOT / 'config'
 RMWS = ('rmw_fastrtps_cpp', 'rmw_fastrtps_dynamic_cpp', 'rmw_cyclonedds_cpp', 'rmw_zenoh_cpp')
@@ -124,6 +125,7 @@ print(describe(rclpy.get_rmw_implementation_identifier(), running=True))
 
 @pytest.mark.ros
 @pytest.mark.parametrize('given', ['ours', 'network', 'none', 'spoilt'])
+@fast_dds_only
 def test_a_running_process_tells_the_shared_memory_that_it_really_has(tmp_path, given):
     pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
     from lw_refinenet_ros.cli.live import ros_environment

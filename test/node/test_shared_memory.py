@@ -22,6 +22,7 @@ from lw_refinenet_ros.node.process.fast_dds import (
     shrink_segments,
 )
 from test.support import ROOT
+from test.support.fast_dds import fast_dds_only
 
 pytestmark = pytest.mark.ros
 
@@ -100,6 +101,7 @@ def test_a_profile_that_fits_is_used_as_it_is(monkeypatch, tmp_path, variable):
         assert os.environ[variable] == str(small)
 
 
+@fast_dds_only
 def test_the_node_starts_with_a_smaller_segment_and_says_so(tiny_weights):
     command = [sys.executable, '-m', 'lw_refinenet_ros.node.main']
     node = subprocess.Popen(

@@ -20,6 +20,7 @@ from std_msgs.msg import String
 
 from lw_refinenet_ros.node.message_buffers import Message
 from lw_refinenet_ros.node.subscription import FollowingSubscription, quality
+from test.support.fast_dds import fast_dds_only
 from test.support.node_process import PATIENCE_S
 
 pytestmark = pytest.mark.ros
@@ -133,6 +134,7 @@ def test_before_anybody_publishes_it_opens_with_best_effort_which_hears_every_pu
         subscription.close()
 
 
+@fast_dds_only
 def test_what_was_latched_before_comes_only_where_it_is_wanted_and_every_publisher_keeps_it(ros):
     ros.node.destroy_publisher(ros.publisher)
     latched = quality(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
@@ -173,6 +175,7 @@ def test_following_a_reliable_publisher_replaces_the_subscription_and_its_thread
     assert say(ros, 'two')[0] is not first
 
 
+@fast_dds_only
 def test_messages_missed_while_the_subscription_is_replaced_are_lost_and_those_before_it_opens_are_not(
     ros, monkeypatch
 ):
@@ -226,6 +229,7 @@ def test_closing_ends_the_thread_even_after_the_context_is_shut_down(ros):
     assert not receivers()
 
 
+@fast_dds_only
 def test_of_messages_that_come_while_one_is_received_only_the_newest_is_kept(ros):
     sender = ros.node.create_publisher(String, 'busy', QoSProfile(depth=10))  # which forgets none of them
     going_on, came = threading.Event(), queue.Queue()
