@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from array import array
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -91,6 +91,24 @@ def send(node, street, old_ns=0, depth_late_ns=0, depth_frame='camera_optical', 
         each.header.frame_id = depth_frame
     node.depth.publish(message)
     node.info.publish(info)
+
+
+@contextmanager
+def repeated(publish):
+    """Call `publish` each period, in a thread."""
+    ended = threading.Event()
+
+    def run():
+        while not ended.wait(PERIOD_S):
+            publish()
+
+    camera = threading.Thread(target=run)
+    camera.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        camera.join()
 
 
 def diagnose(node, street, report, *arguments, others=(), sends=None, **fault):
@@ -181,22 +199,10 @@ def test_a_well_system_has_only_the_fault_that_a_package_is_missing(node, street
 
 
 def test_a_viewer_gets_image_label_and_confidence_of_the_same_frame(node, street, segmenter):
-    ended = threading.Event()
-
-    def publish():
-        while not ended.wait(PERIOD_S):
-            send(node, street)
-
-    with ros_context([]) as started, Watch('/lw_refinenet') as watch:
+    with ros_context([]) as started, Watch('/lw_refinenet') as watch, repeated(lambda: send(node, street)):
         started()
-        camera = threading.Thread(target=publish)
-        camera.start()
-        try:
-            assert watch.labels().names == segmenter.labels.names
-            first, second = itertools.islice(watch.frames(), 2)
-        finally:
-            ended.set()
-            camera.join()
+        assert watch.labels().names == segmenter.labels.names
+        first, second = itertools.islice(watch.frames(), 2)
     assert 0 < first['stamp_ns'] < second['stamp_ns']
     for frame in (first, second):
         assert (frame['image'] == street).all()

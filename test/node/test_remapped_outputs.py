@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A node whose label was remapped: `view --node` and `doctor` find it where it is."""
 
-import itertools
-import threading
-
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS is not installed: no rclpy')
 
 from lw_refinenet_ros.node.process.ros_context import ros_context
 from lw_refinenet_ros.node.watch import Watch
-from test.node.test_doctor import PERIOD_S, until
+from test.node.test_doctor import repeated, until
 from test.support.node_process import NodeProcess
 
 pytestmark = pytest.mark.ros
@@ -37,22 +34,10 @@ def test_the_diagnostics_name_the_topics_of_remapped_outputs_only(node):
 
 
 def test_a_viewer_gets_the_remapped_label(node, street, segmenter):
-    ended = threading.Event()
-
-    def publish():
-        while not ended.wait(PERIOD_S):
-            send(node, street)
-
-    with ros_context([]) as started, Watch('/lw_refinenet') as watch:
+    with ros_context([]) as started, Watch('/lw_refinenet') as watch, repeated(lambda: send(node, street)):
         started()
-        camera = threading.Thread(target=publish)
-        camera.start()
-        try:
-            watch.labels()
-            (frame,) = itertools.islice(watch.frames(), 1)
-        finally:
-            ended.set()
-            camera.join()
+        watch.labels()
+        frame = next(watch.frames())
     assert (frame['label'] == segmenter.segment(street).label).mean() > 0.98
 
 
