@@ -59,7 +59,8 @@ test: venv-dev
 	$(BIN)/python -m pytest $(IN_TWO) $(ARGS)
 
 # Another ROS changes little in these; they ran on Jazzy's wheels.
-NOT_ON_KILTED := cli/test_demo node/test_copies node/test_faults_node node/test_faults_ending node/test_security
+NOT_ON_KILTED := cli/test_demo node/test_copies node/test_faults_node node/test_faults_ending node/test_security \
+  node/test_discovery_server
 
 test-kilted:
 	@WHEELS=kilted requirements/install .venv-kilted dev
