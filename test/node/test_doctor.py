@@ -40,6 +40,7 @@ HEIGHT, WIDTH = 96, 128
 PERIOD_S = 0.1
 K = [100.0, 0.0, 63.5, 0.0, 100.0, 47.5, 0.0, 0.0, 1.0]
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+PROFILE = 'fastdds_large_images' if IS_FAST_DDS else 'large_images'
 COMMAND = [sys.executable, '-m', 'lw_refinenet_ros.cli.main', 'doctor', '--seconds', '3']
 
 
@@ -305,7 +306,7 @@ def test_faults_of_a_node_that_is_not_active_a_silent_camera_and_results_of_anot
 
     expected = (
         ('node', 'fault', '/lw_refinenet is inactive', 'autostart'),
-        ('image: rate', 'fault', 'nothing came on /image', 'large_images'),
+        ('image: rate', 'fault', 'nothing came on /image', PROFILE),
         ('use_sim_time', 'warning', 'false, though /clock is published', 'both sides'),
         ('confidence: size', 'fault', '8x3, label 8x6', 'as many elements'),
         ('points: size', 'fault', '8x5, label 8x6', 'as many elements'),

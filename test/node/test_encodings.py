@@ -18,6 +18,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from lw_refinenet_ros.image.encodings import ENCODINGS, rgb
 from lw_refinenet_ros.image.frame import Frame
 from lw_refinenet_ros.node.process.middleware import remedy
+from test.support.fast_dds import IS_FAST_DDS
 from test.support.node_process import NodeProcess, pixels_of
 
 pytestmark = pytest.mark.ros
@@ -137,5 +138,6 @@ def test_a_publisher_that_dies_and_returns_is_served_and_missed(node, street):
     said = f'if only /image/compressed sends, {instead}; {large}'
     node.spin_until(lambda: node.status[0].startswith(silent) and said in node.status[0], 'silence')
     assert remedy(get_rmw_implementation_identifier()) in node.status[0]
+    assert ('fastdds_large_images.xml' in node.status[0]) == IS_FAST_DDS
     node.client.destroy_publisher(jpegs)
     node.spin_until(lambda: large in node.status[0] and 'compressed' not in node.status[0], 'one transport')

@@ -7,6 +7,6 @@ import pytest
 
 from lw_refinenet_ros.node.process.middleware import DEFAULT
 
-IS_FAST_DDS = os.environ.get('RMW_IMPLEMENTATION', DEFAULT) == DEFAULT
+IS_FAST_DDS = (os.environ.get('RMW_IMPLEMENTATION') or DEFAULT) == DEFAULT
 # rmw_cyclonedds numbers no messages, pads what it serializes otherwise, and has settings of its own.
 fast_dds_only = pytest.mark.skipif(not IS_FAST_DDS, reason='of Fast DDS alone')
